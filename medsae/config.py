@@ -1,0 +1,487 @@
+"""One frozen dataclass a step: the command line, the saved record and the identity of an artifact at once.
+
+A field whose default is None is filled by the preset or protocol (`resolved`), so that the record never holds a
+silent default. Fields marked `runtime` say how a step works, not what it makes (device, where the data lives): they
+are on the command line, but not in the identity.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from medsae.progress import UserError
+
+Protocol: TypeAlias = Literal["strict", "paper"]
+Scope: TypeAlias = Literal["evaluation", "holdout", "train", "all"]
+
+CHEXPERT_LABELS = (
+    "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema",
+    "Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture",
+    "Support Devices",
+)  # fmt: skip
+"""The 14 labels of CheXpert in the column order of its tables; labels are always joined by name."""
+
+
+def runtime(default: Any) -> Any:
+    """A field that says how, not what: left out of the identity."""
+    return field(default=default, metadata={"runtime": True})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What every command takes."""
+
+    data: Path | None = runtime(None)
+    """Folder of artifacts, jobs and cache (default: the variable MEDSAE_DATA, else ./data)."""
+    json: bool = runtime(False)
+    """Print the result as JSON on stdout."""
+
+
+# --- ingest -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splitting:
+    """How patients are divided, and how the balanced evaluation set is drawn (paper, section 4.1)."""
+
+    protocol: Protocol = "strict"
+    """`strict`: patients disjoint between training, hold-out and evaluation. `paper`: the published walk over the train table."""
+    per_class: int = 200
+    """Pictures a class in the balanced evaluation set (CheXpert 14x200)."""
+    evaluation_share: float = 0.25
+    """Share of patients kept for evaluation (strict)."""
+    holdout_share: float = 0.05
+    """Share of patients kept for the hold-out metrics of the SAE (strict)."""
+    seed: int = 0
+    """Seed of the split."""
+
+    def __post_init__(self) -> None:
+        check(self.per_class >= 1, f"--per-class {self.per_class} must be at least 1")
+        for name in ("evaluation_share", "holdout_share"):
+            check(0 <= getattr(self, name) < 1, f"--{name.replace('_', '-')} must lie in [0, 1)")
+        check(self.evaluation_share + self.holdout_share < 1,
+              "--evaluation-share and --holdout-share leave no patients to train on")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestChexpert(Splitting, Command):
+    """CheXpert or CheXpert-small as published: train.csv, valid.csv and the pictures they name."""
+
+    root: Path
+    """The folder that holds train.csv (and valid.csv)."""
+    views: Literal["frontal", "lateral", "all"] = "frontal"
+    """Which projections to take."""
+    pictures: bool = True
+    """Decode and check the pictures; without, only the tables are read and no thumbnails are made."""
+    workers: int | None = runtime(None)
+    """Processes that decode (default: one a core)."""
+
+    step = "ingest"
+    makes = "cohort"
+    source = "chexpert"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestTable(Splitting, Command):
+    """Any CSV or Parquet table with a column of picture paths and columns of labels."""
+
+    table: Path
+    """The table."""
+    root: Path | None = None
+    """Folder that the paths are relative to (default: the table's folder)."""
+    path_column: str | None = None
+    """Column with the picture's path (default: guessed, and said)."""
+    label_columns: str | None = None
+    """Comma-separated label columns (default: guessed, and said)."""
+    finding_column: str | None = None
+    """Column with findings in one string, such as NIH's "A|B"; also "['A', 'B']" of PadChest."""
+    negative: str = "No Finding"
+    """Finding that means none of the others."""
+    patient_column: str | None = None
+    """Column with the patient (default: guessed; without any, every picture is its own patient, and it is said)."""
+    study_column: str | None = None
+    """Column with the study."""
+    view_column: str | None = None
+    """Column with the projection (PA, AP, LATERAL ...)."""
+    sex_column: str | None = None
+    """Column with the sex."""
+    age_column: str | None = None
+    """Column with the age in years."""
+    split_column: str | None = None
+    """Column with a published split (train, valid/validate/val, test)."""
+    views: Literal["frontal", "lateral", "all"] = "all"
+    """Which projections to take."""
+    pictures: bool = True
+    """Decode and check the pictures; without, only the table is read and no thumbnails are made."""
+    workers: int | None = runtime(None)
+    """Processes that decode (default: one a core)."""
+
+    step = "ingest"
+    makes = "cohort"
+    source = "table"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestSimulated(Splitting, Command):
+    """Radiographs projected from a real chest CT with planted findings: the truth is known."""
+
+    images: int = 12_000
+    """Number of pictures."""
+    size: int = 320
+    """Side of a picture in px."""
+    workers: int | None = runtime(None)
+    """Processes that draw (default: one a core)."""
+
+    step = "ingest"
+    makes = "cohort"
+    source = "simulated"
+
+    def __post_init__(self) -> None:
+        Splitting.__post_init__(self)
+        check(self.images >= 1, f"--images {self.images} must be at least 1")
+        check(self.size >= 64, f"--size {self.size} must be at least 64")
+
+
+Ingest: TypeAlias = IngestChexpert | IngestTable | IngestSimulated
+
+
+# --- embed ------------------------------------------------------------------------------------------------------------
+
+EncoderName: TypeAlias = Literal["medclip-resnet", "medclip-vit", "efficientnet-lite0", "simclip"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed(Command):
+    """Encode every picture of a cohort, or take embeddings made elsewhere."""
+
+    cohort: str
+    """Id (or unique beginning of the id) of the cohort."""
+    encoder: EncoderName | None = None
+    """Which encoder."""
+    weights: Path | None = runtime(None)
+    """Checkpoint of the encoder (its sha256 is part of the identity; default: downloaded once, or shipped)."""
+    from_: Path | None = runtime(None)
+    """Embeddings made elsewhere: a float .npy of shape [n, d]."""
+    rows: Path | None = runtime(None)
+    """CSV with a `Path` column: the picture of each row of --from."""
+    name: str | None = None
+    """A name for embeddings made elsewhere."""
+    unit_norm: bool | None = None
+    """Divide each embedding by its L2 norm, as MedCLIP's encode_image does (default: what the encoder's own code does)."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16 where it is faster (the cosine to fp32 is recorded), or forced."""
+    device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
+    """Where to compute."""
+    batch: int = runtime(32)
+    """Pictures a forward pass."""
+    workers: int | None = runtime(None)
+    """Threads that decode (default: one a core)."""
+
+    step = "embed"
+    makes = "embeddings"
+
+    def __post_init__(self) -> None:
+        check((self.encoder is None) != (self.from_ is None), "give either --encoder or --from")
+        check((self.from_ is None) == (self.rows is None), "--from and --rows go together")
+        check(self.name is None or self.from_ is not None, "--name goes with --from")
+        check(self.batch >= 1, f"--batch {self.batch} must be at least 1")
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Relu:
+    """z = ReLU(W_enc (x - b_pre) + b_enc), loss + l1 * sum z (paper, Eq. 1-2)."""
+
+    l1: float
+    """Coefficient of the L1 penalty (lambda)."""
+    decoder_norm: Literal["unit", "weighted"] = "unit"
+    """`unit`: decoder rows kept at norm 1. `weighted`: free decoder, L1 on z_i * ||W_dec,i|| (Conerly et al. 2024)."""
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The k largest pre-activations of each image stay (Gao et al. 2024)."""
+
+    k: int
+
+
+@dataclass(frozen=True)
+class BatchTopK:
+    """The k * batch largest pre-activations of a batch stay; a fixed threshold at inference (Bussmann et al. 2024)."""
+
+    k: int
+
+
+@dataclass(frozen=True)
+class JumpRelu:
+    """z = pre * H(pre - theta), L0 penalty through a straight-through estimator (Rajamanoharan et al. 2024)."""
+
+    l0: float
+
+
+@dataclass(frozen=True)
+class Gated:
+    """A gate decides whether, a magnitude says how much (Rajamanoharan et al. 2024)."""
+
+    l1: float
+
+
+@dataclass(frozen=True)
+class Matryoshka:
+    """Batch top-k over nested prefixes of the neurons (Bussmann et al. 2025)."""
+
+    k: int
+
+
+SaeKind: TypeAlias = Relu | TopK | BatchTopK | JumpRelu | Gated | Matryoshka
+KindName: TypeAlias = Literal["relu", "topk", "batchtopk", "jumprelu", "gated", "matryoshka"]
+TRAIN_PRESETS: dict[str, dict[str, Any]] = {
+    # Section 4.1 of the paper; the batch is the default of the authors' code (docs/decisions/002).
+    "paper": dict(kind="relu", l1=3e-4, expansion=16, epochs=200, lr=7e-6, batch=1024),
+    "demo": dict(kind="topk", k=16, expansion=4, epochs=60, lr=1e-3, batch=256),
+}
+KIND_DEFAULTS: dict[str, dict[str, Any]] = {
+    "relu": dict(l1=3e-4, decoder_norm="unit"),
+    "topk": dict(k=32),
+    "batchtopk": dict(k=32),
+    "jumprelu": dict(l0=1e-2),
+    "gated": dict(l1=1e-1),
+    "matryoshka": dict(k=32),
+}
+_OPTIONS_OF_KINDS = ("l1", "decoder_norm", "k", "l0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Command):
+    """Train a sparse autoencoder on embeddings. `--l1` alone means kind relu, `--k` alone means kind topk."""
+
+    embeddings: str
+    """Id (or unique beginning of the id) of the embeddings."""
+    preset: Literal["paper", "demo"] = "demo"
+    """Where unset options come from: `paper` is section 4.1, `demo` suits some thousand images."""
+    kind: KindName | None = None
+    """Kind of SAE."""
+    l1: float | None = None
+    """relu, gated: coefficient of the L1 penalty (lambda)."""
+    decoder_norm: Literal["unit", "weighted"] | None = None
+    """relu: unit decoder rows, or L1 weighted by the decoder norm."""
+    k: int | None = None
+    """topk, batchtopk, matryoshka: active neurons an image."""
+    l0: float | None = None
+    """jumprelu: coefficient of the L0 penalty."""
+    expansion: int | None = None
+    """Neurons as a multiple of the embedding dimension d."""
+    epochs: int | None = None
+    """Passes over the training images."""
+    lr: float | None = None
+    """Learning rate of Adam."""
+    batch: int | None = None
+    """Images a step (default: the preset's, cut so that an epoch of a small cohort has at least 8 steps)."""
+    seed: int = 0
+    """Seed of initialisation and order."""
+    images: Literal["train", "all"] = "train"
+    """Training images: the train split, or every image (then nothing is held out, and it is said)."""
+    device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
+    """Where to compute."""
+
+    step = "train"
+    makes = "sae"
+
+    def __post_init__(self) -> None:
+        check(self.l1 is None or self.l1 >= 0, f"--l1 {self.l1} must not be negative")
+        check(self.l0 is None or self.l0 >= 0, f"--l0 {self.l0} must not be negative")
+        for name in ("k", "expansion", "epochs", "batch"):
+            value = getattr(self, name)
+            check(value is None or value >= 1, f"--{name} {value} must be at least 1")
+        check(self.lr is None or self.lr > 0, f"--lr {self.lr} must be positive")
+
+    def resolved(self, images: int) -> Train:
+        """The same config with every None filled, for `images` training images; raises UserError for options of another kind."""
+        preset = TRAIN_PRESETS[self.preset]
+        kind = self.kind or ("relu" if self.l1 is not None or self.decoder_norm else None)
+        kind = kind or ("topk" if self.k is not None else "jumprelu" if self.l0 is not None else preset["kind"])
+        own = KIND_DEFAULTS[kind] | (
+            {k: v for k, v in preset.items() if k in _OPTIONS_OF_KINDS} if kind == preset["kind"] else {}
+        )
+        own |= {"l1": preset["l1"]} if kind == "relu" and "l1" in preset else {}
+        for name in _OPTIONS_OF_KINDS:
+            flag = f"--{name.replace('_', '-')}"
+            check(getattr(self, name) is None or name in own, f"{flag} does not belong to --kind {kind}",
+                  do=f"leave {flag} out, or choose another --kind")  # fmt: skip
+        values = {
+            name: getattr(self, name) if getattr(self, name) is not None else value for name, value in own.items()
+        }
+        for name in ("expansion", "epochs", "lr"):
+            values[name] = getattr(self, name) if getattr(self, name) is not None else preset[name]
+        if self.batch is not None:
+            values["batch"] = self.batch
+        else:
+            values["batch"] = max(1, min(preset["batch"], max(32, images // 8), images))
+        return replace(self, kind=kind, **values)
+
+    @property
+    def sae(self) -> SaeKind:
+        """The kind with its own parameters; only of a resolved config."""
+        classes = dict(relu=Relu, topk=TopK, batchtopk=BatchTopK, jumprelu=JumpRelu, gated=Gated, matryoshka=Matryoshka)
+        assert self.kind is not None, "resolve the config first"
+        cls = classes[self.kind]
+        return cls(**{f.name: getattr(self, f.name) for f in fields(cls)})
+
+
+# --- score ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Command):
+    """Score every neuron of a representation: correlations, entropies, what luck gives, top images."""
+
+    embeddings: str | None = None
+    """Id of the embeddings (with --representation raw)."""
+    representation: Literal["raw"] | None = None
+    """`raw`: the identity representation of the embeddings."""
+    sae: str | None = None
+    """Id of the SAE."""
+    images: Scope = "evaluation"
+    """Which images: the balanced evaluation set, a split, or all."""
+    protocol: Protocol = "strict"
+    """Fills the label policy: `strict` keeps unknown apart from absent; `paper` takes blank as 0 and keeps -1."""
+    uncertain: Literal["missing", "zero", "one", "keep"] | None = None
+    """What an uncertain label (-1) counts as; `keep` uses -1 as a number, as the published code does."""
+    unstated: Literal["missing", "zero"] | None = None
+    """What a blank label counts as."""
+    draws: int = 200
+    """Draws of the permutation null (label rows shuffled between patients)."""
+    bootstraps: int = 200
+    """Draws of the bootstrap by patient."""
+    fdr: float = 0.05
+    """False-discovery rate of selective neurons."""
+    top: int = 500
+    """Images kept at each end of a dense (raw) neuron."""
+    seed: int = 0
+    """Seed of permutations and bootstrap."""
+    device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
+    """Where to compute."""
+
+    step = "score"
+    makes = "scores"
+
+    def __post_init__(self) -> None:
+        check(
+            (self.sae is None) != (self.representation is None),
+            "give either --sae ID, or --embeddings ID --representation raw",
+        )
+        check(
+            (self.representation is None) == (self.embeddings is None),
+            "--representation raw needs --embeddings ID (an SAE knows its own)",
+        )
+        check(
+            self.draws >= 1 and self.bootstraps >= 1 and self.top >= 1,
+            "--draws, --bootstraps and --top must be at least 1",
+        )
+        check(0 < self.fdr < 1, f"--fdr {self.fdr} must lie in (0, 1)")
+
+    def resolved(self) -> Score:
+        """The same config with the label policy filled from the protocol."""
+        uncertain, unstated = ("missing", "missing") if self.protocol == "strict" else ("keep", "zero")
+        return replace(self, uncertain=self.uncertain or uncertain, unstated=self.unstated or unstated)
+
+
+# --- name, run, list, show --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Name(Command):
+    """Name neurons and put the names to the test."""
+
+    scores: str
+    """Id (or unique beginning of the id) of the scores."""
+    neurons: str | None = None
+    """Comma-separated neurons."""
+
+    step = "name"
+    makes = "names"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDemo(Command):
+    """The simulated cohort, its encoder, an SAE, scores of raw and SAE."""
+
+    images: int | None = None
+    """Number of simulated pictures (default: the preset's)."""
+    seed: int = 0
+    """Seed of the simulation and of the SAE."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPaper(Command):
+    """The published study: CheXpert, MedCLIP-ResNet, ReLU SAE, scores of raw and SAE by the paper's protocol."""
+
+    root: Path
+    """CheXpert's folder."""
+    encoder: EncoderName = "medclip-resnet"
+    """Another encoder than the paper's, to try the whole way without MedCLIP's weights."""
+    weights: Path | None = runtime(None)
+    """Checkpoint of the encoder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class List(Command):
+    """The artifacts, newest first."""
+
+    kind: Literal["cohort", "embeddings", "sae", "scores", "names"] | None = None
+    """Only this kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show(Command):
+    """One artifact: config, parents, versions, tables, hashes checked."""
+
+    id: str
+    """Id or unique beginning of the id."""
+
+
+# --- identity ---------------------------------------------------------------------------------------------------------
+
+
+def check(condition: bool, what: str, where: object = None, do: str | None = None) -> None:
+    """Raise UserError(what, where, do) unless `condition`."""
+    if not condition:
+        raise UserError(what, where, do)
+
+
+def record(config: Any) -> dict[str, Any]:
+    """The config without its runtime fields, as plain JSON values with sorted keys: what is saved and hashed."""
+    values = {f.name: getattr(config, f.name) for f in fields(config) if not f.metadata.get("runtime")}
+    step = {k: getattr(config, k) for k in ("step", "source") if hasattr(config, k)}
+    return json.loads(json.dumps({**step, **values}, sort_keys=True, default=str))
+
+
+def identity(slug: str, config: Any, parents: list[str], inputs: dict[str, str]) -> str:
+    """`slug` + 8 hex digits of sha256 over record, parents and the sha256 of outside files."""
+    text = json.dumps([record(config), sorted(parents), inputs], sort_keys=True, separators=(",", ":"))
+    return f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def command_line(config: Any) -> list[str]:
+    """The arguments after `python -m medsae` that give this config again (fields at their default are left out)."""
+    words = {RunDemo: ["run", "demo"], RunPaper: ["run", "paper"], List: ["list"], Show: ["show"]}.get(type(config))
+    words = words or [config.step, *([config.source] if hasattr(config, "source") else [])]
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if f.default is not dataclasses.MISSING and value == f.default:
+            continue
+        flag = f.name.rstrip("_").replace("_", "-")
+        if f.name == "id":
+            words.append(str(value))
+        elif isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", str(value)]
+    return words
