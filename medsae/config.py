@@ -50,7 +50,7 @@ class Splitting:
     """How patients are divided, and how the balanced evaluation set is drawn (paper, section 4.1)."""
 
     protocol: Protocol = "strict"
-    """`strict`: patients disjoint between training, hold-out and evaluation. `paper`: the published walk over the train table."""
+    """`strict`: patients disjoint between training, hold-out and evaluation. `paper`: the published walk."""
     per_class: int = 200
     """Pictures a class in the balanced evaluation set (CheXpert 14x200)."""
     evaluation_share: float = 0.25
@@ -172,7 +172,7 @@ class Embed(Command):
     name: str | None = None
     """A name for embeddings made elsewhere."""
     unit_norm: bool | None = None
-    """Divide each embedding by its L2 norm, as MedCLIP's encode_image does (default: what the encoder's own code does)."""
+    """Divide each embedding by its L2 norm, as MedCLIP's encode_image does (default: as the encoder's own code)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 where it is faster (the cosine to fp32 is recorded), or forced."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
@@ -303,7 +303,7 @@ class Train(Command):
         check(self.lr is None or self.lr > 0, f"--lr {self.lr} must be positive")
 
     def resolved(self, images: int) -> Train:
-        """The same config with every None filled, for `images` training images; raises UserError for options of another kind."""
+        """The config with every None filled, for `images` training images; UserError for options of another kind."""
         preset = TRAIN_PRESETS[self.preset]
         kind = self.kind or ("relu" if self.l1 is not None or self.decoder_norm else None)
         kind = kind or ("topk" if self.k is not None else "jumprelu" if self.l0 is not None else preset["kind"])

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +21,8 @@ class UserError(Exception):
 
     def __init__(self, what: str, where: object = None, do: str | None = None):
         self.what, self.where, self.do = what, None if where is None else str(where), do
-        super().__init__("\n".join(filter(None, [what, where and f"  where: {where}", do and f"  what to do: {do}"])))
+        lines = [what, f"  where: {where}" if where is not None else "", f"  what to do: {do}" if do else ""]
+        super().__init__("\n".join(line for line in lines if line))
 
 
 class Task(Protocol):
@@ -35,18 +36,13 @@ class Task(Protocol):
 class Progress(Protocol):
     """Where a step reports."""
 
-    def task(self, what: str, total: int | None = None, unit: str = "") -> ContextTask:
+    def task(self, what: str, total: int | None = None, unit: str = "") -> AbstractContextManager[Task]:
         """A context manager that yields a `Task`; `total` None means that the end is not known."""
         ...
 
     def say(self, message: str) -> None:
         """One line of plain text for the person who waits."""
         ...
-
-
-class ContextTask(Protocol):
-    def __enter__(self) -> Task: ...
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 class _Quiet:

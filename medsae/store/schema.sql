@@ -1,0 +1,173 @@
+-- Tables of every artifact kind. A comment ends each column; `docs/protocol.md` explains the folders around them.
+-- Schema version: 1. A section starts with a line "-- @kind".
+
+-- @cohort
+CREATE TABLE image (
+    image INTEGER NOT NULL,      -- 0 .. n-1, the row of the source table
+    path TEXT NOT NULL,          -- relative to the cohort's root, as the table spells it; may carry a patient number
+    patient TEXT NOT NULL,       -- the source's patient; shown only as a salted hash unless switched on
+    study TEXT,                  -- the source's study
+    source TEXT,                 -- published table or split: train, valid, test, or empty
+    split TEXT NOT NULL,         -- train (the SAE is fitted on it), holdout (its history is measured on it), evaluation
+    evaluation BOOLEAN NOT NULL, -- part of the balanced evaluation set
+    view TEXT,                   -- PA, AP, LATERAL ... or NULL
+    frontal BOOLEAN,             -- frontal projection
+    sex TEXT,                    -- Male, Female or NULL
+    age DOUBLE,                  -- years
+    width INTEGER,               -- px of the stored picture; NULL when pictures were not read
+    height INTEGER,              -- px
+    sha256 TEXT                  -- of the picture's file
+);
+CREATE TABLE label (
+    image INTEGER NOT NULL,      -- image.image
+    label TEXT NOT NULL,         -- name of the label
+    value TINYINT                -- 1 present, 0 absent, -1 uncertain, NULL not stated
+);
+CREATE TABLE label_name (
+    position INTEGER NOT NULL,   -- order of the source's columns
+    label TEXT NOT NULL          -- name of the label
+);
+CREATE TABLE attribute (
+    image INTEGER NOT NULL,      -- image.image
+    attribute TEXT NOT NULL,     -- anything else known of the image; "factor:NAME" is a planted truth (0 or 1)
+    value TEXT                   -- as text
+);
+CREATE TABLE thumbnail (
+    image INTEGER NOT NULL,      -- image.image
+    webp BLOB NOT NULL           -- longest side 160 px
+);
+CREATE TABLE picture (
+    image INTEGER NOT NULL,      -- image.image
+    jpeg BLOB NOT NULL           -- the full picture, where the cohort has no files of its own (simulated)
+);
+CREATE TABLE mask (
+    image INTEGER NOT NULL,      -- image.image
+    finding TEXT NOT NULL,       -- what was planted
+    runs INTEGER[] NOT NULL      -- run lengths over the picture's pixels row by row, starting with pixels outside
+);
+CREATE TABLE refused (
+    path TEXT NOT NULL,          -- as the table spells it
+    reason TEXT NOT NULL         -- why it cannot be used
+);
+CREATE TABLE note (
+    note TEXT NOT NULL           -- what ingest understood, guessed and could not reach (shortfalls)
+);
+
+-- @embeddings
+CREATE TABLE embedding_row (
+    "row" INTEGER NOT NULL,      -- row of x.npy
+    image INTEGER NOT NULL       -- image of the cohort
+);
+
+-- @sae
+CREATE TABLE history (
+    step BIGINT NOT NULL,        -- optimiser steps so far
+    epoch INTEGER NOT NULL,      -- passes over the training images so far
+    loss DOUBLE,                 -- Eq. 2, mean over images
+    mse DOUBLE,                  -- squared error summed over d, mean over images, normalised units
+    l1 DOUBLE,                   -- sum of activations, mean over images
+    l0 DOUBLE,                   -- share of active neurons
+    fve DOUBLE,                  -- fraction of variance explained
+    dead DOUBLE                  -- share of neurons that fired on no image
+);
+CREATE TABLE dead (
+    neuron INTEGER NOT NULL,     -- 0 .. m-1
+    dead BOOLEAN NOT NULL        -- fires on no training image
+);
+
+-- @scores
+CREATE TABLE neuron (
+    neuron INTEGER NOT NULL,     -- 0 .. m-1
+    density DOUBLE,              -- share of scored images with activation > 0
+    mean DOUBLE,                 -- of activations over all scored images
+    std DOUBLE,                  -- population standard deviation
+    min DOUBLE,                  -- smallest activation
+    max DOUBLE,                  -- largest activation
+    entropy DOUBLE,              -- bits, Eq. 5; NULL when undefined (reason says why)
+    entropy_null_mean DOUBLE,    -- bits, this neuron under shuffled labels
+    entropy_null_sd DOUBLE,      -- bits
+    max_abs_rho DOUBLE,          -- strongest |rho| over labels
+    top_label TEXT,              -- label of the strongest |rho|
+    top_rho DOUBLE,              -- its rho with sign
+    p DOUBLE,                    -- of max_abs_rho against the permutation null
+    q DOUBLE,                    -- Benjamini-Hochberg over the defined neurons
+    selective BOOLEAN,           -- q at or below the false-discovery rate
+    reason TEXT                  -- why entropy is NULL: dead, constant, no defined label ...
+);
+CREATE TABLE correlation (
+    neuron INTEGER NOT NULL,     -- neuron.neuron
+    label TEXT NOT NULL,         -- name of the label
+    rho DOUBLE,                  -- Pearson, Eq. 3; NULL when undefined
+    n INTEGER NOT NULL,          -- images with this label known
+    low DOUBLE,                  -- 95 % interval (Fisher z)
+    high DOUBLE,
+    reason TEXT                  -- why rho is NULL
+);
+CREATE TABLE activation (
+    neuron INTEGER NOT NULL,     -- neuron.neuron; the table is sorted by neuron, value descending
+    image INTEGER NOT NULL,      -- image of the cohort
+    value FLOAT NOT NULL         -- all non-zeros of an SAE; the top and bottom images of a dense neuron
+);
+CREATE TABLE histogram (
+    neuron INTEGER NOT NULL,     -- neuron.neuron
+    bin INTEGER NOT NULL,        -- 0 ..
+    low DOUBLE NOT NULL,         -- left edge, activation units
+    high DOUBLE NOT NULL,        -- right edge
+    count INTEGER NOT NULL       -- images; zeros of an SAE are not counted (see density)
+);
+CREATE TABLE scored (
+    image INTEGER NOT NULL       -- images these scores were taken over
+);
+CREATE TABLE summary (
+    measure TEXT NOT NULL,       -- name of the measure
+    value DOUBLE,                -- NULL when undefined
+    low DOUBLE,                  -- 95 % interval, or NULL
+    high DOUBLE,
+    n BIGINT,                    -- over how many (neurons, images ...: the note says)
+    note TEXT                    -- what it is over, unit, reason when NULL
+);
+CREATE TABLE null_histogram (
+    low DOUBLE NOT NULL,         -- left edge, bits
+    high DOUBLE NOT NULL,        -- right edge, bits
+    mean DOUBLE NOT NULL,        -- mean share of defined neurons in the bin under shuffled labels
+    low_share DOUBLE NOT NULL,   -- 2.5 % over draws
+    high_share DOUBLE NOT NULL   -- 97.5 % over draws
+);
+CREATE TABLE draw (
+    kind TEXT NOT NULL,          -- bootstrap or permutation
+    draw INTEGER NOT NULL,       -- 0 ..; bootstrap draws with the same seed resample the same patients
+    mean_entropy DOUBLE,         -- bits, over all defined neurons
+    mean_entropy_strong DOUBLE   -- bits, over neurons with max |rho| > 0.2
+);
+CREATE TABLE label_summary (
+    label TEXT NOT NULL,         -- name of the label
+    positives INTEGER NOT NULL,  -- among the scored images, as written
+    negatives INTEGER NOT NULL,
+    uncertain INTEGER NOT NULL,
+    unstated INTEGER NOT NULL,
+    used INTEGER NOT NULL,       -- images that enter rho under the label policy
+    best_neuron_rho INTEGER,     -- neuron of the strongest |rho|
+    rho DOUBLE,                  -- its rho
+    best_neuron_auroc INTEGER,   -- neuron with the best AUROC (either direction)
+    auroc DOUBLE,                -- its AUROC, same images it was chosen on
+    low DOUBLE,                  -- 95 % interval
+    high DOUBLE,
+    auroc_other_half DOUBLE,     -- chosen on half of the patients, measured on the other half
+    reason TEXT                  -- why NULL
+);
+CREATE TABLE recovery (
+    factor TEXT NOT NULL,        -- planted factor
+    positives INTEGER NOT NULL,  -- images with it
+    neuron INTEGER,              -- best neuron by activation (chosen on half of the patients)
+    activation DOUBLE,           -- its AUROC on the other half
+    preactivation DOUBLE,        -- best by pre-activation, AUROC on the other half
+    raw DOUBLE,                  -- best raw neuron, likewise
+    random DOUBLE                -- best of as many random directions, likewise
+);
+CREATE TABLE neighbour (
+    neuron INTEGER NOT NULL,     -- neuron.neuron
+    rank INTEGER NOT NULL,       -- 1 ..
+    other INTEGER NOT NULL,      -- the neighbour
+    measure TEXT NOT NULL,       -- decoder (cosine of decoder rows) or coactivation (cosine of activations)
+    value DOUBLE NOT NULL        -- -1 .. 1
+);
