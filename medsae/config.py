@@ -12,7 +12,9 @@ import hashlib
 import json
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
+
+import tyro.conf
 
 from medsae.progress import UserError
 
@@ -165,7 +167,7 @@ class Embed(Command):
     """Which encoder."""
     weights: Path | None = runtime(None)
     """Checkpoint of the encoder (its sha256 is part of the identity; default: downloaded once, or shipped)."""
-    from_: Path | None = runtime(None)
+    from_: Annotated[Path | None, tyro.conf.arg(name="from")] = runtime(None)
     """Embeddings made elsewhere: a float .npy of shape [n, d]."""
     rows: Path | None = runtime(None)
     """CSV with a `Path` column: the picture of each row of --from."""
@@ -398,15 +400,83 @@ class Score(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Name(Command):
-    """Name neurons and put the names to the test."""
+    """Name neurons and put the names to the test: which pictures fire, judged by someone who knows only the name."""
 
     scores: str
     """Id (or unique beginning of the id) of the scores."""
     neurons: str | None = None
-    """Comma-separated neurons."""
+    """Comma-separated neurons: 12,57."""
+    top: int | None = None
+    """The best N neurons --by a measure."""
+    by: Literal["entropy", "correlation", "density"] = "entropy"
+    """What --top orders by: lowest entropy, strongest |rho|, or highest density."""
+    all: bool = False
+    """Every neuron."""
+    backend: Literal["labels", "endpoint", "medgemma"] = "labels"
+    """Who names and judges: the labels (no model, the baseline), a server, or MedGemma in this process."""
+    protocol: Protocol = "strict"
+    """`strict`: one picture a prompt, naming and detection patients disjoint. `paper`: the published way."""
+    model: str | None = None
+    """endpoint: name of the model (default: the only one served). medgemma: google/medgemma-4b-it, or a folder."""
+    endpoint: str | None = None
+    """endpoint: base address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1."""
+    pictures: int = 30
+    """Firing and silent pictures each that a name is tested on."""
+    hard: float = 0.0
+    """Share of the silent pictures that carry the neuron's own label (hard negatives; strict)."""
+    controls: bool = True
+    """Judge the same pictures for another neuron's name and for a random description too."""
+    four_bit: bool = False
+    """medgemma: weights in 4 bits (needs a CUDA device and the package bitsandbytes)."""
+    seed: int = 0
+    """Seed of the choice of pictures and controls; sent to the model too."""
+    allow_remote: bool = runtime(False)
+    """endpoint: allow an address outside this machine; radiographs are then sent there."""
+    again: bool = runtime(False)
+    """Ask anew what has been answered before; both answers stay."""
+    watch: bool = runtime(False)
+    """Keep the model loaded and take requests from the app."""
+    cost: bool = runtime(False)
+    """Print what it would cost, and stop."""
+    concurrency: int = runtime(8)
+    """endpoint: requests in flight."""
+    timeout_seconds: float = runtime(120.0)
+    """endpoint: longest wait for one reply."""
+    batch: int = runtime(8)
+    """medgemma: prompts a forward pass."""
+    idle_minutes: float = runtime(30.0)
+    """watch: stop after so many minutes without a request."""
+    device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
+    """medgemma: where to compute."""
 
     step = "name"
     makes = "names"
+
+    def __post_init__(self) -> None:
+        chosen = [flag for flag, on in (("--neurons", self.neurons is not None), ("--top", self.top is not None),
+                                        ("--all", self.all)) if on]  # fmt: skip
+        check(len(chosen) <= 1, f"{' and '.join(chosen)} exclude each other")
+        check(len(chosen) == 1 or self.watch, "which neurons?", do="give --neurons 12,57, --top 200, --all or --watch")
+        check(self.top is None or self.top >= 1, f"--top {self.top} must be at least 1")
+        self.neuron_list()
+        check((self.backend == "endpoint") == (self.endpoint is not None),
+              "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
+        check(self.model is None or self.backend != "labels", "--model does not belong to --backend labels")
+        check(not self.four_bit or self.backend == "medgemma", "--four-bit belongs to --backend medgemma")
+        check(0 <= self.hard <= 1, f"--hard {self.hard} must lie in [0, 1]")
+        check(self.hard == 0 or self.protocol == "strict", "--hard belongs to --protocol strict")
+        for name in ("pictures", "concurrency", "batch"):
+            check(getattr(self, name) >= 1, f"--{name} {getattr(self, name)} must be at least 1")
+        for name in ("timeout_seconds", "idle_minutes"):
+            check(getattr(self, name) > 0, f"--{name.replace('_', '-')} must be positive")
+
+    def neuron_list(self) -> list[int]:
+        """The neurons of --neurons in the given order without repeats; UserError when it is not a list of numbers."""
+        words = [w.strip() for w in (self.neurons or "").split(",") if w.strip()]
+        bad = [w for w in words if not (w.isascii() and w.isdigit())]
+        check(not bad and (self.neurons is None or bool(words)), f"--neurons {self.neurons!r} is not a list of neurons",
+              do="give numbers separated by commas: --neurons 12,57")  # fmt: skip
+        return list(dict.fromkeys(int(w) for w in words))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -443,7 +513,7 @@ class List(Command):
 class Show(Command):
     """One artifact: config, parents, versions, tables, hashes checked."""
 
-    id: str
+    id: tyro.conf.Positional[str]
     """Id or unique beginning of the id."""
 
 
