@@ -1,0 +1,162 @@
+"""Activations as the measures need them: read in blocks, repeatable, sparse where that pays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+Block: TypeAlias = "NDArray[np.float32] | sparse.csc_array"
+
+ROWS = 4096
+"""Images a block is gathered to."""
+DENSE_SHARE = 0.1
+"""Above this share of non-zeros a dense product (BLAS) beats a sparse one (measured: equal at 0.12)."""
+COLUMNS = 256
+"""Columns a sparse product takes at a time: 4 times faster than all at once, because they stay in the cache."""
+MOST_HELD = 60_000_000
+"""Non-zeros kept in memory, 8 bytes each; a representation with more is computed again in every pass."""
+
+
+class Source(Protocol):
+    """A representation of n images by m neurons that can be read more than once.
+
+    `blocks()` yields (start, z_bm): float32 activations of images start .. start + b, in order and without gaps; the
+    array may be reused by the source after the next step. `sparse`: most activations are exactly 0 (an SAE).
+    """
+
+    @property
+    def m(self) -> int: ...
+    @property
+    def sparse(self) -> bool: ...
+    def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]: ...
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """A source over an array [n, m] in memory or memory-mapped."""
+
+    z_nm: NDArray[np.float32]
+    sparse: bool = False
+    rows: int = ROWS
+
+    @property
+    def m(self) -> int:
+        return self.z_nm.shape[1]
+
+    def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        for start in range(0, len(self.z_nm), self.rows):
+            yield start, np.asarray(self.z_nm[start : start + self.rows], np.float32)
+
+
+@dataclass(frozen=True)
+class RandomDirections:
+    """As many random directions of the embedding space as asked for: what neurons must beat to mean anything."""
+
+    x: Source
+    m: int
+    seed: int
+    sparse: bool = False
+
+    def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        directions_dm = np.random.default_rng([self.seed, 7]).standard_normal((self.x.m, self.m), dtype=np.float32)
+        directions_dm /= np.linalg.norm(directions_dm, axis=0)
+        for start, x_bd in self.x.blocks():
+            yield start, x_bd @ directions_dm
+
+
+def gathered(source: Source, n: int, rows: int = ROWS) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """The blocks of a source, joined or cut to `rows` images (the last one may be shorter); they must cover 0 .. n."""
+    held: list[NDArray[np.float32]] = []
+    begin = end = 0
+    for start, z_bm in source.blocks():
+        assert start == end, f"block starts at image {start}, expected {end}"
+        assert z_bm.ndim == 2 and z_bm.shape[1] == source.m, f"block of shape {z_bm.shape}, expected [b, {source.m}]"
+        for cut in range(0, len(z_bm), rows):
+            piece = z_bm[cut : cut + rows]
+            end += len(piece)
+            if not held and len(piece) == rows:
+                yield slice(begin, end), np.asarray(piece, np.float32)
+                begin = end
+                continue
+            held.append(np.array(piece, np.float32))
+            if end - begin >= rows:
+                yield slice(begin, end), np.concatenate(held)
+                held, begin = [], end
+    if held:
+        yield slice(begin, end), held[0] if len(held) == 1 else np.concatenate(held)
+    assert end == n, f"the activations cover {end} images, the labels {n}"
+
+
+def nonzeros(z_bm: NDArray[np.float32]) -> sparse.csc_array:
+    """The non-zeros of a block [b, m], neuron by neuron (several times faster than scipy's own conversion)."""
+    flat = np.flatnonzero((z_bm != 0).ravel())
+    columns = (flat % z_bm.shape[1]).astype(np.int32)
+    counts = np.bincount(flat // z_bm.shape[1], minlength=len(z_bm))
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return sparse.csr_array((z_bm.ravel()[flat], columns, indptr), shape=z_bm.shape).tocsc()
+
+
+class Held:
+    """A representation after its first pass: non-zeros in memory if it is sparse and they fit, else the source again.
+
+    `parts()` yields (rows, block); dense blocks have `center_m` subtracted, so that fp32 products do not cancel.
+    """
+
+    def __init__(self, source: Source, n: int, most: int = MOST_HELD):
+        self.source, self.n, self.m, self.most = source, n, source.m, most
+        self.held: list[tuple[slice, sparse.csc_array]] | None = [] if source.sparse else None
+        self.center_m = np.zeros(self.m, np.float32)
+        self.nonzeros = 0
+
+    def first_pass(self) -> Iterator[tuple[slice, Block]]:
+        """The one pass that every score needs; keeps non-zeros while they fit."""
+        for rows, z_bm in gathered(self.source, self.n):
+            if self.held is None:
+                yield rows, z_bm
+                continue
+            block = nonzeros(z_bm)
+            self.nonzeros += block.nnz
+            if self.nonzeros > self.most:
+                self.held = None
+            else:
+                self.held.append((rows, block))
+            yield rows, block if block.nnz < DENSE_SHARE * z_bm.size else z_bm
+
+    def parts(self) -> Iterator[tuple[slice, Block]]:
+        """Another pass: centred dense blocks, or sparse blocks as they are."""
+        if self.held is not None:
+            yield from self.held
+            return
+        for rows, z_bm in gathered(self.source, self.n):
+            yield rows, z_bm - self.center_m
+
+
+def shape_of(block: Block) -> tuple[int, int]:
+    """(images, neurons) of a block."""
+    assert block.shape is not None  # scipy's types allow it, its arrays do not
+    return block.shape[0], block.shape[1]
+
+
+def times(block: Block, columns_bc: NDArray[np.float32]) -> NDArray[np.float32]:
+    """block^T @ columns, [m, c] fp32, by the faster of the sparse and the dense product."""
+    if isinstance(block, np.ndarray):
+        return block.T @ columns_bc
+    b, m = shape_of(block)
+    if block.nnz >= DENSE_SHARE * b * m:
+        return block.toarray().T @ columns_bc
+    out = np.empty((m, columns_bc.shape[1]), np.float32)
+    for c in range(0, out.shape[1], COLUMNS):
+        out[:, c : c + COLUMNS] = block.T @ np.ascontiguousarray(columns_bc[:, c : c + COLUMNS])
+    return out
+
+
+def squared(block: Block) -> Block:
+    """The block with every activation squared."""
+    if isinstance(block, np.ndarray):
+        return block * block
+    return sparse.csc_array((block.data * block.data, block.indices, block.indptr), shape=shape_of(block))

@@ -1,0 +1,151 @@
+"""All correlations again under many draws: labels moved to other images, or patients counted more or less often.
+
+Both are the sums of `sufficient.py` with other columns, so that all draws ride on the same few matrix products:
+z^T [W1 Y1 | W2 Y2 | ...]. A draw is the same for every representation of the same images (same seed, same patients), so
+draws of an SAE and of raw can be paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from medsae.scoring.activity import Held, shape_of, squared, times
+from medsae.scoring.labels import mask_patterns
+from medsae.scoring.sufficient import pearson
+
+BUDGET_BYTES = 400 * 2**20
+"""Memory for the float64 sums of one group of draws."""
+
+
+@dataclass(frozen=True)
+class Patients:
+    """Images grouped by patient: `code_n` in 0 .. p, images of patient c at order[start[c] : start[c] + size[c]]."""
+
+    code_n: NDArray[np.intp]
+    order_n: NDArray[np.intp]
+    start_p: NDArray[np.intp]
+    size_p: NDArray[np.intp]
+
+    @staticmethod
+    def of(patients: ArrayLike) -> Patients:
+        """From one patient id (number or text) an image."""
+        _, code = np.unique(np.asarray(patients), return_inverse=True)
+        size = np.bincount(code)
+        return Patients(code, np.argsort(code, kind="stable"), np.concatenate([[0], np.cumsum(size)[:-1]]), size)
+
+    @property
+    def single(self) -> bool:
+        """Every patient has one image."""
+        return bool((self.size_p == 1).all())
+
+
+class Draws(Protocol):
+    """`rows_gn` says whose labels image i carries in each draw (None: its own), `weights_gn` how often it counts."""
+
+    draws: int
+
+    def group(self, begin: int, end: int) -> tuple[NDArray[np.int32] | None, NDArray[np.float32] | None]: ...
+
+
+@dataclass(frozen=True)
+class Permutations:
+    """Label rows shuffled between patients: each patient takes the label rows of another.
+
+    With one image a patient it is a plain permutation of rows. Otherwise patient p takes the rows of pi(p), in a random
+    order, again from the start when pi(p) has fewer images, so that labels stay as alike within a patient as they are
+    (docs/decisions/041).
+    """
+
+    patients: Patients
+    draws: int
+    seed: int
+
+    def rows(self, draw: int) -> NDArray[np.int32]:
+        """Of which image each image takes the labels [n]."""
+        rng = np.random.default_rng([self.seed, 1, draw])
+        p = self.patients
+        source_p = rng.permutation(len(p.size_p))
+        if p.single:
+            return p.order_n[source_p][p.code_n].astype(np.int32)
+        # Order the images of every patient anew, then walk along the images of the source patient.
+        shuffled_n = np.lexsort((rng.random(len(p.code_n)), p.code_n))
+        place_n = np.empty(len(p.code_n), np.intp)
+        place_n[p.order_n] = np.arange(len(p.code_n)) - p.start_p[p.code_n[p.order_n]]
+        source_n = source_p[p.code_n]
+        return shuffled_n[p.start_p[source_n] + place_n % p.size_p[source_n]].astype(np.int32)
+
+    def group(self, begin: int, end: int) -> tuple[NDArray[np.int32], None]:
+        return np.stack([self.rows(draw) for draw in range(begin, end)]), None
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """Patients drawn with replacement: every image of a patient counts as often as the patient was drawn."""
+
+    patients: Patients
+    draws: int
+    seed: int
+
+    def weights(self, draw: int) -> NDArray[np.float32]:
+        """How often each image counts [n]."""
+        p = len(self.patients.size_p)
+        drawn = np.random.default_rng([self.seed, 2, draw]).integers(0, p, p)
+        return np.bincount(drawn, minlength=p).astype(np.float32)[self.patients.code_n]
+
+    def group(self, begin: int, end: int) -> tuple[None, NDArray[np.float32]]:
+        return None, np.stack([self.weights(draw) for draw in range(begin, end)])
+
+
+def correlations_of_draws(
+    held: Held, y_nk: NDArray[np.float32], mask_nk: NDArray[np.bool_], draws: Draws
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """For each draw the correlations [m, k] (NaN where undefined) and the (weighted) number of images a label [k].
+
+    Draws go in groups whose sums fit in `BUDGET_BYTES`; each group is one pass over the activations.
+    """
+    mask_nq, pattern_k = mask_patterns(mask_nk)
+    y_nk = np.where(mask_nk, y_nk, 0).astype(np.float32)
+    k, q = y_nk.shape[1], mask_nq.shape[1]
+    each = max(1, min(draws.draws, int(BUDGET_BYTES / (held.m * (k + 2 * q) * 8))))
+    for begin in range(0, draws.draws, each):
+        end = min(begin + each, draws.draws)
+        rows_gn, weights_gn = draws.group(begin, end)
+        g = end - begin
+        zy, z, zz = np.zeros((held.m, g * k)), np.zeros((held.m, g * q)), np.zeros((held.m, g * q))
+        y, yy, n = np.zeros((g, k)), np.zeros((g, k)), np.zeros((g, q))
+        for part, block in held.parts():
+            wy, wm, wyy = _design(y_nk, mask_nq, part, rows_gn, weights_gn)
+            y, yy, n = y + wy.sum(0, dtype=float), yy + wyy, n + wm.sum(0, dtype=float)
+            b = shape_of(block)[0]
+            zy += times(block, wy.reshape(b, -1))
+            z += times(block, wm.reshape(b, -1))
+            zz += times(squared(block), wm.reshape(b, -1))
+        zy, z, zz = zy.reshape(-1, g, k), z.reshape(-1, g, q), zz.reshape(-1, g, q)
+        for i in range(g):
+            n_k = n[i, pattern_k]
+            rho, _ = pearson(n_k, y[i], yy[i], z[:, i][:, pattern_k], zz[:, i][:, pattern_k], zy[:, i])
+            yield rho, n_k
+
+
+def _design(
+    y_nk: NDArray[np.float32],
+    mask_nq: NDArray[np.float32],
+    rows: slice,
+    rows_gn: NDArray[np.int32] | None,
+    weights_gn: NDArray[np.float32] | None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
+    """Drawn labels [b, g, k], drawn masks [b, g, q] and the sums of squared labels [g, k] of some images."""
+    if rows_gn is not None:
+        moved = rows_gn[:, rows].T
+        y_bgk = y_nk[moved]
+        return y_bgk, mask_nq[moved], np.einsum("bgk,bgk->gk", y_bgk, y_bgk).astype(float)
+    assert weights_gn is not None
+    w_bg = np.ascontiguousarray(weights_gn[:, rows].T)
+    y_bk = y_nk[rows]
+    wyy = (w_bg.T.astype(float)) @ np.square(y_bk, dtype=float)
+    return w_bg[:, :, None] * y_bk[:, None], w_bg[:, :, None] * mask_nq[rows][:, None], wyy

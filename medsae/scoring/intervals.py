@@ -1,0 +1,72 @@
+"""Intervals and the false-discovery rate: what a number could have been, and which of many tests to believe.
+
+The one home of these formulas; `naming` and the pages import them from here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri
+
+Floats = NDArray[np.float64]
+
+
+def wilson(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Interval of a share: `successes` of `n` trials, any shapes that broadcast. Both ends lie in [0, 1].
+
+    NaN where n = 0. Unlike p +- z * se it stays inside [0, 1] and is honest at 0 and at n (Wilson 1927, JASA 22:209).
+    """
+    s, n = np.asarray(successes, float), np.asarray(n, float)
+    assert np.all((s >= 0) & (s <= n)), "successes must lie between 0 and n"
+    z = ndtri(0.5 + level / 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p = s / n
+        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
+
+
+def rho_interval(rho: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Interval of a Pearson correlation by Fisher's z = atanh(rho), se = 1 / sqrt(n - 3). NaN where n < 4.
+
+    Exact only for two normal variables; with 0/1 labels and sparse activations it is a guide to the size of the
+    error, not a test (the permutation null is the test). Images of one patient are counted as independent.
+    """
+    rho, n = np.asarray(rho, float), np.asarray(n, float)
+    z = ndtri(0.5 + level / 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centre = np.arctanh(np.clip(rho, -1, 1))
+        half = np.where(n > 3, z / np.sqrt(np.where(n > 3, n - 3, 1)), np.nan)
+        return np.tanh(centre - half), np.tanh(centre + half)
+
+
+def centred_interval(value: float, draws: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Interval of `value` from bootstrap `draws`: their quantiles, moved so that their mean falls on `value`.
+
+    A resample holds about 63 % of the patients, hence noisier correlations, hence entropies that are shifted as a
+    whole; the shift is an artefact of resampling and says nothing about the spread (docs/decisions/042). NaN draws are
+    left out; (NaN, NaN) with fewer than two draws.
+    """
+    draws = np.asarray(draws, float)
+    draws = draws[np.isfinite(draws)]
+    if len(draws) < 2 or not np.isfinite(value):
+        return float("nan"), float("nan")
+    low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2]) - draws.mean() + value
+    return float(low), float(high)
+
+
+def benjamini_hochberg(p: ArrayLike) -> Floats:
+    """q-values of the p-values `p` (any order, NaN = not tested, stays NaN and does not count as a test).
+
+    Calling significant what has q <= f keeps the expected share of false ones among the called at f or below, for
+    independent or positively dependent tests (Benjamini and Hochberg 1995, JRSS B 57:289).
+    """
+    p = np.asarray(p, float)
+    assert p.ndim == 1 and np.all((p >= 0) & (p <= 1) | np.isnan(p)), "p-values lie in [0, 1]"
+    q = np.full(len(p), np.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested])]
+    scaled = p[order] * len(order) / np.arange(1, len(order) + 1)
+    q[order] = np.minimum(1, np.minimum.accumulate(scaled[::-1])[::-1])
+    return q
