@@ -1,0 +1,123 @@
+"""The command line: tyro over the dataclasses of `config`. No logic.
+
+stdout carries the result alone (its last line is the id of the artifact, or one JSON document with --json); progress
+and messages go to stderr. Exit status: 0, 2 for what the user can mend, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from typing import Annotated, Any
+
+import tyro
+
+from medsae import config as c
+from medsae import jobs
+from medsae.progress import File, Progress, Terminal, UserError
+from medsae.store.artifacts import Store
+
+_named = tyro.conf.subcommand
+COMMANDS: dict[str, Any] = {
+    "ingest": Annotated[c.IngestChexpert, _named("chexpert")]
+    | Annotated[c.IngestTable, _named("table")]
+    | Annotated[c.IngestSimulated, _named("simulated")],
+    "embed": c.Embed,
+    "train": c.Train,
+    "score": c.Score,
+    "name": c.Name,
+    "run": Annotated[c.RunDemo, _named("demo")] | Annotated[c.RunPaper, _named("paper")],
+    "list": c.List,
+    "show": c.Show,
+}
+_ABOUT = {
+    "ingest": "a folder of radiographs and labels -> cohort",
+    "embed": "cohort + encoder -> embeddings",
+    "train": "embeddings -> sparse autoencoder",
+    "score": "embeddings, raw or through an SAE -> scores of every neuron",
+    "name": "scores + a vision-language model -> names, put to the test",
+    "run": "all steps of a preset",
+    "list": "the artifacts there are",
+    "show": "one artifact, its hashes checked",
+}
+USAGE = "\n".join(
+    ["usage: python -m medsae COMMAND ...   (COMMAND --help tells its options)", ""]
+    + [f"  {name:8}{about}" for name, about in _ABOUT.items()]
+    + ["", "Research use only, not for diagnosis."]
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if words else 2
+    try:
+        config = _parse(words)
+        store = Store(config.data)
+        if isinstance(config, c.List):
+            _print_list(store, config)
+        elif isinstance(config, c.Show):
+            _print_show(store, config)
+        else:
+            with jobs.running(store.data, c.command_line(replace(config, json=False, data=None))) as job:
+                result = _step(config, store, File(job.folder / "progress.json", Terminal()))
+                job.result = result["id"]
+            print(_json(result) if config.json else result["id"])
+    except UserError as error:
+        print(f"medsae: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nmedsae: stopped; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parse(words: list[str]) -> Any:
+    if words[0] not in COMMANDS:
+        raise UserError(f"no command {words[0]!r}", None, f"commands: {', '.join(COMMANDS)}")
+    marks = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
+    return tyro.cli(COMMANDS[words[0]], prog=f"python -m medsae {words[0]}", args=words[1:], config=marks)
+
+
+def _step(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
+    # Imported here: `list`, `show` and `--help` answer without loading torch.
+    from medsae.steps import run
+
+    return run(config, store, progress)
+
+
+def _print_list(store: Store, config: c.List) -> None:
+    found, problems = store.scan(config.kind)
+    if config.json:
+        print(_json([artifact.manifest for artifact in found]))
+    else:
+        for artifact in found:
+            facts = "  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in artifact.facts.items()
+                              if isinstance(v, (int, float, str)))  # fmt: skip
+            print(f"{artifact.kind:10}  {artifact.id}  {facts}")
+    for problem in problems:
+        print(f"medsae: {problem}", file=sys.stderr)
+
+
+def _print_show(store: Store, config: c.Show) -> None:
+    artifact = store.get(config.id)
+    artifact.verify()
+    if config.json:
+        print(_json(artifact.manifest))
+        return
+    print(f"{artifact.id} ({artifact.kind})\n  folder   {artifact.path}")
+    print(f"  made by  {' '.join(artifact.manifest['command'])}")
+    for title in ("config", "parents", "inputs", "facts", "versions", "hardware"):
+        print(f"  {title}")
+        for key, value in artifact.manifest[title].items():
+            print(f"    {key:20} {value}")
+    print("  files (sha256 checked)")
+    for name, entry in artifact.manifest["files"].items():
+        print(f"    {name:20} {entry['bytes']:>12,} bytes  {entry['sha256']}")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True)

@@ -1,0 +1,196 @@
+"""Jobs: command lines that run on their own, listed with state, progress and log. Knows no torch.
+
+A job is a folder `data/jobs/<id>/`: job.json (command, pid, start), progress.json (see `progress.File`), log.txt, and
+end.json once it ended. A lock that the running process holds tells running from interrupted; a pid would lie for a
+dead child that nobody reaped. Steps started in a shell register themselves in the same way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from medsae import config as configs
+from medsae.progress import UserError
+
+State = Literal["running", "done", "failed", "cancelled", "interrupted"]
+ENVIRONMENT = "MEDSAE_JOB"
+_children: list[subprocess.Popen[bytes]] = []
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as it stands now."""
+
+    id: str
+    command: list[str]
+    state: State
+    started: float
+    ended: float | None
+    progress: dict[str, Any] = field(default_factory=dict)
+    result: str | None = None
+    error: str | None = None
+
+    @property
+    def step(self) -> str:
+        return self.command[0] if self.command else ""
+
+
+class Jobs:
+    """The jobs under one data folder."""
+
+    def __init__(self, data: Path):
+        self.folder = Path(data) / "jobs"
+
+    def start(self, config: Any) -> Job:
+        """Start `python -m medsae ...` for a config in a session of its own; returns at once."""
+        return self._start(configs.command_line(config), os.getcwd())
+
+    def resume(self, id: str) -> Job:
+        """Start the same command again; a step goes on from its finished shards."""
+        job = self.get(id)
+        if job.state == "running":
+            raise UserError(f"job {id} is running", self.folder / id, "cancel it first")
+        return self._start(job.command, _read(self.folder / id / "job.json").get("cwd", os.getcwd()))
+
+    def _start(self, words: list[str], cwd: str) -> Job:
+        folder, lock = _create(self.folder, words, cwd)
+        program = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+        own = {ENVIRONMENT: str(folder), "MEDSAE_DATA": str(self.folder.parent), "PYTHONPATH": program}
+        with (folder / "log.txt").open("wb") as log:
+            # The child inherits the locked descriptor, so there is no moment in which the job looks dead.
+            child = subprocess.Popen(
+                [sys.executable, "-m", "medsae", *words],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=os.environ | own,
+                start_new_session=True, pass_fds=(lock,), cwd=cwd,
+            )  # fmt: skip
+        os.close(lock)
+        _write(folder / "pid.json", {"pid": child.pid})
+        _children.append(child)
+        return self.get(folder.name)
+
+    def list(self) -> list[Job]:
+        """Every job, newest first."""
+        _children[:] = [child for child in _children if child.poll() is None]
+        names = [p.name for p in self.folder.iterdir() if (p / "job.json").is_file()] if self.folder.is_dir() else []
+        return [self.get(name) for name in sorted(names, reverse=True)]
+
+    def get(self, id: str) -> Job:
+        """One job; UserError when there is none of that id."""
+        folder = self.folder / id
+        begun = _read(folder / "job.json")
+        if not begun or "/" in id:
+            raise UserError(f"no job {id!r}", self.folder)
+        end = _read(folder / "end.json")
+        state: State = end.get("state") or ("running" if _locked(folder) else "interrupted")
+        if not end:
+            end = _read(folder / "end.json")  # it may have ended between the two looks
+            state = end.get("state") or state
+        return Job(id, begun["command"], state, begun["started"], end.get("ended"), _read(folder / "progress.json"),
+                   end.get("result"), end.get("error"))  # fmt: skip
+
+    def cancel(self, id: str) -> None:
+        """Send Ctrl-C to a running job; what it has finished stays."""
+        folder = self.folder / id
+        if self.get(id).state == "running":
+            pid = _read(folder / "pid.json").get("pid")
+            if pid:
+                # The lock is held, so the pid is alive and cannot have been given to another process.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGINT)
+
+    def log(self, id: str) -> str:
+        """The last 64 KiB of what the job printed."""
+        path = self.folder / id / "log.txt"
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 65536))
+            return file.read().decode(errors="replace")
+
+
+@contextlib.contextmanager
+def running(data: Path, words: list[str]) -> Iterator[Running]:
+    """Register this process as a job (or take the folder that `Jobs.start` made) while the block runs."""
+    given = os.environ.pop(ENVIRONMENT, None)
+    if given:
+        folder, lock = Path(given), None
+    else:
+        folder, lock = _create(Path(data) / "jobs", words, os.getcwd())
+        _write(folder / "pid.json", {"pid": os.getpid()})
+    job = Running(folder)
+    try:
+        yield job
+        job.end("done")
+    except KeyboardInterrupt:
+        job.end("cancelled")
+        raise
+    except BaseException as error:
+        job.end("failed", error=str(error) or type(error).__name__)
+        raise
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+@dataclass
+class Running:
+    """The job that this process is."""
+
+    folder: Path
+    result: str | None = None
+
+    def end(self, state: State, error: str | None = None) -> None:
+        _write(self.folder / "end.json", {"state": state, "ended": time.time(), "result": self.result, "error": error})
+
+
+def _create(jobs: Path, words: list[str], cwd: str) -> tuple[Path, int]:
+    folder = jobs / f"{time.strftime('%Y%m%d-%H%M%S')}-{words[0]}-{secrets.token_hex(2)}"
+    try:
+        folder.mkdir(parents=True)
+        lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o644)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _write(folder / "job.json", {"command": words, "cwd": cwd, "started": time.time()})
+    except OSError as error:
+        raise UserError(
+            f"the data folder is not writable ({error.strerror})", jobs, "choose another with --data DIR"
+        ) from error
+    return folder, lock
+
+
+def _locked(folder: Path) -> bool:
+    try:
+        handle = os.open(folder / "lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(value))
+    os.replace(temporary, path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,120 @@
+"""embed: cohort + encoder -> embeddings, or embeddings made elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medsae import config as c
+from medsae import encoders
+from medsae.cohorts.pictures import decode
+from medsae.progress import Progress, UserError
+from medsae.steps import found
+from medsae.store.artifacts import Artifact, Build, Store, sha256_file
+
+
+def embed(config: c.Embed, store: Store, progress: Progress) -> dict[str, Any]:
+    """Embeddings x[n, d] float32, one row an image of the cohort."""
+    cohort = store.get(config.cohort, "cohort")
+    return _take(config, cohort, store, progress) if config.from_ else _encode(config, cohort, store, progress)
+
+
+def _encode(config: c.Embed, cohort: Artifact, store: Store, progress: Progress) -> dict[str, Any]:
+    assert config.encoder is not None
+    weights = {"weights": encoders.weights_identity(config.encoder, config.weights, store.cache)}
+    slug = f"{config.encoder}-{cohort.facts['source']}"
+    with store.build(slug, _identified(config, cohort), {"cohort": cohort.id}, weights) as build:
+        if build.existing:
+            found("embeddings", build.id, progress)
+            return build.existing.manifest
+        encoder = encoders.load_encoder(config.encoder, config.weights, store.cache, progress)
+        source = Pictures(cohort)
+        x_nd, report = encoders.embed(
+            source, encoder, shards=build.shards, precision=config.precision, device=config.device, batch=config.batch,
+            unit_norm=config.unit_norm, workers=config.workers, progress=progress,
+        )  # fmt: skip
+        facts = {"encoder": config.encoder, "weights": encoder.weights_sha256, **report.facts()}
+        return _publish(build, x_nd, np.arange(len(source)), facts, cohort)
+
+
+def _take(config: c.Embed, cohort: Artifact, store: Store, progress: Progress) -> dict[str, Any]:
+    assert config.from_ is not None and config.rows is not None
+    x_nd, paths = encoders.from_file(config.from_, config.rows)
+    inputs = {"embeddings": sha256_file(config.from_), "rows": sha256_file(config.rows)}
+    name = config.name or config.from_.stem
+    with store.build(
+        f"{_slug(name)}-{cohort.facts['source']}", _identified(config, cohort), {"cohort": cohort.id}, inputs
+    ) as build:
+        if build.existing:
+            found("embeddings", build.id, progress)
+            return build.existing.manifest
+        with cohort.connect() as connection:
+            known = [row[0] for row in connection.execute("SELECT path FROM image ORDER BY image").fetchall()]
+        matched = encoders.match_rows(paths, known)
+        for line in matched.said:
+            progress.say(line)
+        facts = {
+            "encoder": name,
+            "weights": None,
+            "device": None,
+            "precision": str(x_nd.dtype),
+            "unit_norm": config.unit_norm,
+        }
+        return _publish(build, x_nd[matched.rows], matched.images, facts, cohort)
+
+
+def _identified(config: c.Embed, cohort: Artifact) -> c.Embed:
+    return c.replace(config, cohort=cohort.id)
+
+
+def _publish(
+    build: Build, x_nd: np.ndarray, images: np.ndarray, facts: dict[str, Any], cohort: Artifact
+) -> dict[str, Any]:
+    x_nd = np.ascontiguousarray(x_nd, dtype=np.float32)
+    if len(x_nd) == 0:
+        raise UserError("no picture of the cohort has an embedding", cohort.id, "check the Path column of --rows")
+    np.save(build.path / "x.npy", x_nd, allow_pickle=False)
+    rows = pd.DataFrame({"row": np.arange(len(x_nd)), "image": images})
+    with build.database() as connection:
+        connection.register("rows", rows)
+        connection.execute('INSERT INTO embedding_row SELECT "row", image FROM rows')
+    n, d = x_nd.shape
+    return build.publish({"n": n, "d": d, "cohort": cohort.id, **facts}).manifest
+
+
+class Pictures:
+    """The cohort's pictures by image number, decoded on demand: uint8 grey [h, w]. Safe to use from threads."""
+
+    def __init__(self, cohort: Artifact):
+        self._cohort, self._lock, self._block, self._start = cohort, threading.Lock(), [], -1
+        with cohort.connect() as connection:
+            self._paths = [r[0] for r in connection.execute("SELECT path FROM image ORDER BY image").fetchall()]
+            stored = connection.execute("SELECT count(*) FROM picture").fetchone()
+        self._stored, self._root = bool(stored and stored[0]), Path(cohort.facts["root"])
+        if not self._stored and self._paths and not (self._root / self._paths[0]).exists() and not self._root.is_dir():
+            raise UserError("the cohort's pictures are gone", self._root, "bring the folder back, or ingest again")
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, image: int) -> np.ndarray:
+        return decode(self._stored_bytes(image) if self._stored else self._root / self._paths[image])
+
+    def _stored_bytes(self, image: int) -> bytes:
+        """Blobs are read 256 at a time: a query each would cost more than the decoding."""
+        with self._lock:
+            start = image // 256 * 256
+            if not self._start <= image < self._start + len(self._block) or self._start != start:
+                query = "SELECT jpeg FROM picture WHERE image >= ? AND image < ? ORDER BY image"
+                with self._cohort.connect() as connection:
+                    self._block = [r[0] for r in connection.execute(query, [start, start + 256]).fetchall()]
+                self._start = start
+            return self._block[image - start]
+
+
+def _slug(text: str) -> str:
+    return "".join(ch if ch.isalnum() or ch in "-." else "-" for ch in text.lower())[:40].strip("-.")

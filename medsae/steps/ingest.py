@@ -1,0 +1,171 @@
+"""ingest: a folder of radiographs and labels -> cohort."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from medsae import config as c
+from medsae.cohorts import pictures, splits
+from medsae.cohorts.chexpert import read_chexpert
+from medsae.cohorts.table import read_table
+from medsae.progress import Progress, UserError
+from medsae.steps import found
+from medsae.store.artifacts import Build, Store
+
+_SHARD = 2000
+_SHARD_SCHEMA = pa.schema(
+    {"image": pa.int32(), "width": pa.int32(), "height": pa.int32(), "sha256": pa.string(), "webp": pa.binary(),
+     "refused": pa.string()}
+)  # fmt: skip
+
+
+def ingest(config: c.IngestChexpert | c.IngestTable, store: Store, progress: Progress) -> dict[str, Any]:
+    """Read the label tables, check every picture once, split by patient, publish the cohort."""
+    if isinstance(config, c.IngestChexpert):
+        config = replace(config, root=config.root.expanduser().absolute())
+        table, slug = read_chexpert(config), f"chexpert-{config.root.name}"
+    else:
+        config = replace(config, table=config.table.expanduser().absolute())
+        table, slug = read_table(config), f"table-{config.table.stem}"
+    for line in table.understood:
+        progress.say(line)
+    with store.build(_slug(slug), config, {}, table.inputs) as build:
+        if build.existing:
+            found("cohort", build.id, progress)
+            return build.existing.manifest
+        images, refused = table.images, pd.DataFrame({"path": [], "reason": []}, dtype=str)
+        if config.pictures:
+            paths = [table.root / path for path in images["path"]]
+            checked = pd.concat(_checked_shards(build, paths, config.workers, progress), ignore_index=True)
+            bad = checked["refused"].notna()
+            refused = pd.DataFrame({"path": images["path"][bad.to_numpy()], "reason": checked["refused"][bad]})
+            _say_refused(refused, len(images), table.root, progress)
+            images = images.assign(width=checked["width"], height=checked["height"], sha256=checked["sha256"])
+            images = images[~bad.to_numpy()]
+        else:
+            images = images.assign(width=None, height=None, sha256=None)
+        # Images are numbered anew without the refused ones: 0 .. n-1 without gaps.
+        number = pd.Series(np.arange(len(images), dtype=np.int32), index=images["image"].to_numpy())
+        labels = table.labels[table.labels["image"].isin(number.index)] if len(refused) else table.labels
+        labels = labels.assign(image=number.loc[labels["image"]].to_numpy() if len(refused) else labels["image"])
+        images = images.assign(image=number.to_numpy()).reset_index(drop=True)
+        split, evaluation, notes = splits.assign_splits(images, labels, config)
+        images = images.assign(split=split, evaluation=evaluation)
+        for note in notes:
+            progress.say(note)
+        with build.database() as connection:
+            write_cohort(connection, images, labels, table.label_names, refused, [*table.understood, *notes])
+            if config.pictures:
+                _write_thumbnails(connection, build, number)
+        facts = cohort_facts(images, table.label_names, len(refused), str(table.root), config.source)
+        return build.publish(facts).manifest
+
+
+def cohort_facts(images: pd.DataFrame, labels: tuple[str, ...], refused: int, root: str, source: str) -> dict[str, Any]:
+    """What `list` and the Overview page show of a cohort."""
+    return {
+        "source": source,
+        "n": len(images),
+        "patients": int(images["patient"].nunique()),
+        "refused": refused,
+        "labels": list(labels),
+        "evaluation": int(images["evaluation"].sum()),
+        **{f"{name}_images": int((images["split"] == name).sum()) for name in ("train", "holdout", "evaluation")},
+        "root": root,
+    }
+
+
+def write_cohort(
+    connection: duckdb.DuckDBPyConnection,
+    images: pd.DataFrame,
+    labels: pd.DataFrame,
+    names: tuple[str, ...],
+    refused: pd.DataFrame,
+    notes: list[str],
+) -> None:
+    """Append the frames to the cohort's tables."""
+    columns = "image, path, patient, study, source, split, evaluation, view, frontal, sex, age, width, height, sha256"
+    label_name = pd.DataFrame({"position": range(len(names)), "label": names})
+    note = pd.DataFrame({"note": notes}, dtype=str)
+    for frame, statement in (
+        (images, f"INSERT INTO image SELECT {columns} FROM frame"),
+        (labels, "INSERT INTO label SELECT image, label::TEXT, value FROM frame"),
+        (label_name, "INSERT INTO label_name SELECT position, label FROM frame"),
+        (refused, "INSERT INTO refused SELECT path, reason FROM frame"),
+        (note, "INSERT INTO note SELECT note FROM frame"),
+    ):
+        connection.register("frame", frame)
+        connection.execute(statement)
+        connection.unregister("frame")
+
+
+def _checked_shards(build: Build, paths: list[Path], workers: int | None, progress: Progress) -> Iterator[pd.DataFrame]:
+    """Check pictures in shards of 2,000; a finished shard is a file that a restarted ingest skips."""
+    with progress.task("checking pictures", len(paths), "pictures") as task:
+        for start in range(0, len(paths), _SHARD):
+            part = paths[start : start + _SHARD]
+            shard = build.shards / f"pictures-{start:09}.parquet"
+            if not shard.is_file():
+                rows: list[dict[str, Any]] = [{} for _ in part]
+                for index, seen in pictures.check_pictures(part, workers, _Counting(task)):
+                    rows[index] = dict(image=start + index, width=seen.width, height=seen.height, sha256=seen.sha256,
+                                       webp=seen.webp, refused=seen.refused)  # fmt: skip
+                temporary = shard.with_suffix(".new")
+                pq.write_table(pa.Table.from_pylist(rows, schema=_SHARD_SCHEMA), temporary, compression="none")
+                temporary.rename(shard)
+            else:
+                task.advance(len(part))
+            yield pq.read_table(shard, columns=["image", "width", "height", "sha256", "refused"]).to_pandas()
+
+
+class _Counting:
+    """Lets a shard report into the one bar of the whole step."""
+
+    def __init__(self, task: Any):
+        self._task = task
+
+    def task(self, what: str, total: int | None = None, unit: str = "") -> _Counting:
+        return self
+
+    def say(self, message: str) -> None: ...
+
+    def __enter__(self) -> Any:
+        return self._task
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+def _write_thumbnails(connection: duckdb.DuckDBPyConnection, build: Build, number: pd.Series) -> None:
+    kept = pd.DataFrame({"old": number.index.to_numpy(np.int32), "new": number.to_numpy(np.int32)})
+    connection.register("kept", kept)
+    connection.execute(
+        "INSERT INTO thumbnail SELECT new, webp FROM read_parquet(?) JOIN kept ON image = old ORDER BY new",
+        [str(build.shards / "pictures-*.parquet")],
+    )
+    connection.unregister("kept")
+
+
+def _say_refused(refused: pd.DataFrame, n: int, root: Path, progress: Progress) -> None:
+    if not len(refused):
+        return
+    reasons = Counter(refused["reason"])
+    lines = "; ".join(f"{count:,} x {reason}" for reason, count in reasons.most_common(5))
+    if len(refused) == n:
+        raise UserError(
+            f"none of {n:,} pictures can be used: {lines}", root, "check that --root is the folder the paths start from"
+        )
+    progress.say(f"refused {len(refused):,} of {n:,} pictures: {lines}")
+
+
+def _slug(text: str) -> str:
+    return "".join(ch if ch.isalnum() or ch in "-." else "-" for ch in text.lower())[:40].strip("-.")

@@ -1,0 +1,78 @@
+"""Configs: the command line, the record and the identity agree."""
+
+import shlex
+
+import pytest
+
+from medsae import config as c
+from medsae.cli import _parse, main
+from medsae.progress import UserError
+
+COMMANDS = [
+    "ingest chexpert --root DIR",
+    "ingest table --table FILE --root DIR --label-columns A,B",
+    "ingest simulated --images 10 --seed 3",
+    "embed --cohort ID --encoder medclip-resnet",
+    "embed --cohort ID --from X.npy --rows ROWS.csv --name NAME",
+    "train --embeddings ID",
+    "train --embeddings ID --preset paper",
+    "train --embeddings ID --expansion 4 --epochs 50 --l1 3e-4 --lr 1e-3 --seed 0",
+    "score --embeddings ID --representation raw",
+    "score --sae ID --images all --uncertain one",
+    "run demo",
+    "run paper --root DIR",
+    "list --kind sae",
+    "show ID",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_documented_spelling_parses_and_round_trips(command):
+    config = _parse(shlex.split(command))
+    assert _parse(c.command_line(config)) == config
+
+
+def test_the_paper_preset_is_section_4_1():
+    sae = c.Train(embeddings="x", preset="paper").resolved(223_414)
+    assert (sae.kind, sae.l1, sae.expansion, sae.epochs, sae.lr, sae.batch) == ("relu", 3e-4, 16, 200, 7e-6, 1024)
+
+
+def test_an_option_chooses_its_kind_and_options_of_other_kinds_are_refused():
+    assert c.Train(embeddings="x", l1=1e-3).resolved(9999).sae == c.Relu(l1=1e-3)
+    assert c.Train(embeddings="x", k=8).resolved(9999).kind == "topk"
+    with pytest.raises(UserError, match="--k does not belong to --kind relu"):
+        c.Train(embeddings="x", kind="relu", k=8).resolved(9999)
+
+
+def test_a_small_cohort_gets_a_smaller_batch_and_an_explicit_one_stays():
+    assert c.Train(embeddings="x").resolved(800).batch == 100
+    assert c.Train(embeddings="x", batch=700).resolved(800).batch == 700
+    assert c.Train(embeddings="x").resolved(5).batch == 5
+
+
+@pytest.mark.parametrize("words, message", [
+    ("train --embeddings x --l1 -1", "must not be negative"),
+    ("train --embeddings x --expansion 0", "at least 1"),
+    ("embed --cohort x", "either --encoder or --from"),
+    ("embed --cohort x --from a.npy", "--from and --rows go together"),
+    ("score --embeddings x", "either --sae ID"),
+    ("score --sae x --embeddings y", "needs --embeddings|knows its own"),
+    ("ingest simulated --images 0", "at least 1"),
+    ("nonsense", "no command"),
+])  # fmt: skip
+def test_bad_combinations_exit_with_2_and_name_the_option(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDSAE_DATA", str(tmp_path))
+    assert main(shlex.split(words)) == 2
+    import re
+
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_record_is_plain_json_without_runtime_fields():
+    record = c.record(c.Embed(cohort="x", encoder="simclip", device="cpu"))
+    assert record["encoder"] == "simclip" and "device" not in record and "data" not in record
+
+
+def test_no_words_prints_the_commands(capsys):
+    assert main([]) == 2
+    assert "train" in capsys.readouterr().out
