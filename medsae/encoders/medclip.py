@@ -1,0 +1,92 @@
+"""MedCLIP's image towers (Wang et al., EMNLP 2022): a thin loader of its checkpoints, with its exact preprocessing.
+
+Written from the published layout of the checkpoint; the package `medclip` is only the oracle of the tests. Not covered:
+the text tower (its tensors stay in the converted file), and the real weights, which this project has not seen.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from medsae.encoders import checkpoint, resnet, swin
+from medsae.encoders.checkpoint import Checkpoint
+from medsae.encoders.grey import square, standardised
+from medsae.progress import Progress
+
+MEAN, STD = 0.5862785803043838, 0.27950088968644304
+URLS = {
+    "medclip-resnet": "https://storage.googleapis.com/pytrial/medclip-pretrained.zip",
+    "medclip-vit": "https://storage.googleapis.com/pytrial/medclip-vit-pretrained.zip",
+}
+TOWER = "vision_model."
+
+
+class MedClip:
+    """Grey radiograph -> 512-d embedding in MedCLIP's joint image-text space (before the division by its norm)."""
+
+    dim, size, unit_norm_default = 512, 224, True
+    _values = standardised(MEAN, STD)
+
+    def __init__(self, name: str, module: nn.Module, weights_sha256: str):
+        self.name, self.module, self.weights_sha256 = name, module, weights_sha256
+
+    def prepare(self, picture: np.ndarray) -> np.ndarray:
+        """uint8 grey [h, w] -> float32 [1, 224, 224], standardised (MedCLIP repeats the one channel; here the first
+        convolution has the sum of the three in its weights)."""
+        return self._values[square(picture, self.size)][None]
+
+
+class ResNetTower(nn.Module):
+    """MedCLIP-ResNet: keys `model.*`, its projection is the network's fc."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = resnet.ResNet50(MedClip.dim)
+
+    def forward(self, x):
+        return self.model(x)
+
+
+class ViTTower(nn.Module):
+    """MedCLIP-ViT: a Swin-tiny under `model.*`, mean over its tokens, then `projection_head`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = swin.SwinTiny()
+        self.projection_head = nn.Linear(self.model.dim, MedClip.dim, bias=False)
+
+    def forward(self, x):
+        return self.projection_head(self.model(x))
+
+
+def find(name: str, weights: Path | None, cache: Path, progress: Progress) -> Checkpoint:
+    """The checkpoint of this encoder: `weights`, or the cache, or a download into it."""
+    if weights is not None:
+        return checkpoint.given(weights)
+    return checkpoint.cached(folder_of(name, cache), URLS[name], progress)
+
+
+def folder_of(name: str, cache: Path) -> Path:
+    return cache / "encoders" / name
+
+
+def identity(name: str, weights: Path | None, cache: Path, progress: Progress) -> str:
+    return find(name, weights, cache, progress).sha256
+
+
+def load(name: str, weights: Path | None, cache: Path, progress: Progress) -> MedClip:
+    """MedCLIP's tower `name` with BatchNorm folded; raises UserError for a checkpoint of another architecture."""
+    found = find(name, weights, cache, progress)
+    tensors = checkpoint.tensors(found, folder_of(name, cache), TOWER)
+    tower = ResNetTower() if name == "medclip-resnet" else ViTTower()
+    if isinstance(tower, ViTTower):
+        tensors = swin.without_computed(tensors)
+    checkpoint.fit(tower, tensors, name, found.path, TOWER)
+    if isinstance(tower, ResNetTower):
+        resnet.for_inference(tower.model)
+    else:
+        swin.for_inference(tower.model)
+    return MedClip(name, tower, found.sha256)

@@ -1,0 +1,322 @@
+"""Run an encoder over many pictures: decoding ahead of the network, resumable shards, one answer for one question.
+
+A shard is `shard_size` pictures. It is finished when NNNNN.npy and NNNNN.json (its sha256, the pictures that failed)
+lie in the shards folder, each fsynced and put there by a rename; a restart computes the others. How to compute (device,
+precision, layout, batch, threads) is fixed at the first start in plan.json, and a batch never reaches over the end of
+a shard, so a killed and restarted run gives the bits of an undisturbed one on a CPU. Not covered: two machines, or two
+versions of torch, may differ in the last bits, and so may two runs on a GPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+
+from medsae.encoders import Encoder
+from medsae.encoders.plan import Plan, Runner, make_plan
+from medsae.progress import Progress, Silent, UserError
+
+AHEAD = 3
+"""Batches that may wait decoded: enough to smooth a slow picture, little memory (19 MB for 32 MedCLIP inputs each)."""
+
+
+class Pictures(Protocol):
+    """Decodes on demand; __getitem__ is called from several threads at once."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> np.ndarray:
+        """uint8 grey [h, w]; raises OSError, ValueError or UserError for a picture that cannot be used."""
+        ...
+
+
+@dataclass(frozen=True)
+class EmbedReport:
+    """How embeddings were made."""
+
+    device: str
+    precision: Literal["fp32", "bf16"]
+    cosine_to_fp32: float | None
+    """Smallest cosine between a sample's bf16 and fp32 embeddings; None in fp32."""
+    channels_last: bool
+    pictures_per_second: float
+    """Of the pictures encoded by this call (those of finished shards not counted); 0 where there were none."""
+    seconds: float
+    failed: list[tuple[int, str]]
+    """Pictures that could not be decoded, with the reason; their rows are NaN."""
+
+
+def embed(
+    pictures: Pictures,
+    encoder: Encoder,
+    *,
+    shards: Path,
+    shard_size: int = 1024,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto",
+    batch: int = 32,
+    unit_norm: bool | None = None,
+    workers: int | None = None,
+    choices: Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[np.ndarray, EmbedReport]:
+    """x_nd float32 [n, d] (a read-only memory map of `shards`/x.npy) and how it was made.
+
+    `shards` holds the finished work and belongs to this question; shards of another question in it are discarded.
+    `unit_norm` divides by the L2 norm (None: as the encoder's own code does). `choices` is a file that remembers which
+    precision and layout was fastest on this machine, so that two runs choose alike. Rows of pictures that cannot be
+    decoded are NaN and reported. Raises UserError when every picture fails, when the network gives NaN, infinity or
+    (to be normalised) a zero vector, and when a forced device is not there.
+    """
+    assert batch >= 1 and shard_size >= 1
+    progress = progress or Silent()
+    n, began = len(pictures), time.monotonic()
+    if n == 0:
+        raise UserError("there are no pictures to encode")
+    unit_norm = encoder.unit_norm_default if unit_norm is None else unit_norm
+    shards.mkdir(parents=True, exist_ok=True)
+    question = dict(n=n, encoder=encoder.name, weights_sha256=encoder.weights_sha256, dim=encoder.dim,
+                    shard_size=shard_size, unit_norm=unit_norm)  # fmt: skip
+    threads = workers or os.cpu_count() or 1
+    todo: list[int] = []
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        plan = _kept_plan(shards, question, device, precision)
+        if plan is None:
+            _discard(shards)
+            sample = _sample(pictures, encoder, min(batch, n, 16), pool)
+            plan = make_plan(encoder, sample, device, precision, batch, choices, progress)
+            _publish(shards / "plan.json", json.dumps({**question, **asdict(plan)}, indent=1).encode())
+        ranges = [range(at, min(at + shard_size, n)) for at in range(0, n, shard_size)]
+        todo = [k for k, rows in enumerate(ranges) if not _finished(shards, k, (len(rows), encoder.dim))]
+        left = sum(len(ranges[k]) for k in todo)
+        if left < n:
+            progress.say(f"{n - left:,} of {n:,} pictures are encoded already; going on with the other {left:,}")
+        if todo:
+            with Runner(encoder.module, plan) as run, progress.task("encoding", left, "pictures") as task:
+                stream = _prepared(pictures, encoder, [ranges[k] for k in todo], plan, pool)
+                for k, rows in zip(todo, _embedded(stream, run, len(todo), encoder, task), strict=True):
+                    _publish_shard(shards, k, *_checked(rows, unit_norm, plan, ranges[k]))
+    seconds = time.monotonic() - began
+    x_nd, failed = _merge(shards, ranges, encoder.dim)
+    if len(failed) == n:
+        reasons = "; ".join(f"picture {i}: {why}" for i, why in failed[:3])
+        raise UserError(f"none of the {n:,} pictures could be decoded ({reasons})", do="check the cohort's pictures")
+    rate = left / seconds if todo else 0.0
+    report = EmbedReport(plan.device, plan.precision, plan.cosine_to_fp32, plan.channels_last, rate, seconds, failed)
+    return x_nd, report
+
+
+# --- decoding ahead ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Batch:
+    shard: int
+    """Position among the shards to do."""
+    last: bool
+    """Whether the shard ends with it."""
+    inputs: torch.Tensor
+    """float32 [b, c, s, s]; zeros where decoding failed."""
+    failed: list[tuple[int, str]]
+    count: int
+
+
+def _prepare(pictures: Pictures, encoder: Encoder, index: int, into: np.ndarray) -> str | None:
+    """Decode and prepare one picture into its place of the batch; the reason where it cannot be used."""
+    try:
+        into[...] = encoder.prepare(pictures[index])
+    except (OSError, ValueError, UserError) as error:
+        into[...] = 0
+        return str(error) or type(error).__name__
+    return None
+
+
+def _sample(pictures: Pictures, encoder: Encoder, size: int, pool: ThreadPoolExecutor) -> torch.Tensor:
+    """The first `size` pictures as one batch (float32 [size, c, s, s]), to try the network on."""
+    shape = encoder.prepare(np.zeros((encoder.size, encoder.size), np.uint8)).shape
+    inputs = torch.empty((size, *shape))
+    places = inputs.numpy()
+    list(pool.map(lambda i: _prepare(pictures, encoder, i, places[i]), range(size)))
+    return inputs
+
+
+def _prepared(
+    pictures: Pictures, encoder: Encoder, ranges: list[range], plan: Plan, pool: ThreadPoolExecutor
+) -> Iterator[_Batch]:
+    """Batches in order, at most AHEAD of them decoding or waiting; each worker writes into the batch itself."""
+    shape = encoder.prepare(np.zeros((encoder.size, encoder.size), np.uint8)).shape
+    starts = ((k, at) for k, rows in enumerate(ranges) for at in range(rows.start, rows.stop, plan.batch))
+    waiting: deque[tuple[int, range, torch.Tensor, list[Future[str | None]]]] = deque()
+
+    def submit() -> None:
+        for k, at in starts:
+            rows = range(at, min(at + plan.batch, ranges[k].stop))
+            inputs = torch.empty((len(rows), *shape), pin_memory=plan.device == "cuda")
+            places = inputs.numpy()
+            jobs = [pool.submit(_prepare, pictures, encoder, i, places[i - at]) for i in rows]
+            waiting.append((k, rows, inputs, jobs))
+            return
+
+    try:
+        for _ in range(AHEAD):
+            submit()
+        while waiting:
+            k, rows, inputs, jobs = waiting.popleft()
+            reasons = [(i, job.result()) for i, job in zip(rows, jobs, strict=True)]
+            submit()
+            failed = [(i, why) for i, why in reasons if why is not None]
+            yield _Batch(k, rows.stop == ranges[k].stop, inputs, failed, len(rows))
+    finally:
+        for *_, jobs in waiting:
+            for job in jobs:
+                job.cancel()
+
+
+@dataclass
+class _Rows:
+    x: np.ndarray
+    failed: list[tuple[int, str]]
+
+
+def _embedded(stream: Iterator[_Batch], run: Runner, shards: int, encoder: Encoder, task) -> Iterator[_Rows]:
+    """The rows of one shard after the other. The result of a batch is fetched after the next one has been started, so
+    that a GPU works while the host waits for pictures."""
+    parts: list[np.ndarray] = []
+    failed: list[tuple[int, str]] = []
+    started: deque[tuple[_Batch, torch.Tensor]] = deque()
+
+    def fetch() -> bool:
+        batch, output = started.popleft()
+        parts.append(output.float().cpu().numpy())
+        failed.extend(batch.failed)
+        task.advance(batch.count)
+        return batch.last
+
+    with closing(stream):  # pyright: ignore[reportArgumentType]
+        done = 0
+        while done < shards:
+            batch = next(stream, None)
+            if batch is not None:
+                started.append((batch, run(batch.inputs)))
+            if (batch is None or len(started) > run.in_flight) and fetch():
+                yield _Rows(np.concatenate(parts), list(failed))
+                parts.clear()
+                failed.clear()
+                done += 1
+
+
+def _checked(rows: _Rows, unit_norm: bool, plan: Plan, at: range) -> tuple[np.ndarray, list[tuple[int, str]]]:
+    """Rows normalised where wanted and NaN where decoding failed; raises UserError for what the network got wrong."""
+    x = rows.x
+    good = np.ones(len(x), bool)
+    good[[i - at.start for i, _ in rows.failed]] = False
+    norm = np.linalg.norm(x, axis=1)
+    bad = good & (~np.isfinite(norm) | ((norm == 0) & unit_norm))
+    if bad.any():
+        first = at.start + int(np.flatnonzero(bad)[0])
+        how = f"{plan.device}, {plan.precision}"
+        raise UserError(
+            f"the network gave NaN, infinity or zero for {int(bad.sum())} of {len(x)} pictures ({how})",
+            f"first for picture {first}",
+            "try --precision fp32" if plan.precision == "bf16" else "check that the weights fit the encoder",
+        )
+    if unit_norm:
+        x = x / np.where(good, norm, 1)[:, None]
+    x[~good] = np.nan
+    return np.ascontiguousarray(x, np.float32), rows.failed
+
+
+# --- shards on disk ---------------------------------------------------------------------------------------------------
+
+
+def _kept_plan(shards: Path, question: dict, device: str, precision: str) -> Plan | None:
+    """The plan of an earlier start, where it answers the same question and fits what is asked for now."""
+    try:
+        saved = json.loads((shards / "plan.json").read_text())
+        plan = Plan(**{k: saved.pop(k) for k in Plan.__dataclass_fields__})
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    fits = device in ("auto", plan.device) and precision in ("auto", plan.precision)
+    return plan if saved == question and fits and plan.torch == torch.__version__ else None
+
+
+def _discard(shards: Path) -> None:
+    for path in [*shards.glob("[0-9]*.npy"), *shards.glob("[0-9]*.json"), shards / "plan.json", shards / "x.npy"]:
+        path.unlink(missing_ok=True)
+
+
+def _finished(shards: Path, k: int, shape: tuple[int, int]) -> bool:
+    """Whether shard `k` is there, whole and of this shape (by its sha256: a damaged one is computed anew)."""
+    try:
+        note = json.loads((shards / f"{k:05}.json").read_text())
+        data = (shards / f"{k:05}.npy").read_bytes()
+        x = np.load(shards / f"{k:05}.npy", mmap_mode="r", allow_pickle=False)
+    except (FileNotFoundError, ValueError, EOFError):
+        return False
+    return note["sha256"] == hashlib.sha256(data).hexdigest() and x.shape == shape and x.dtype == np.float32
+
+
+def _publish_shard(shards: Path, k: int, x: np.ndarray, failed: list[tuple[int, str]]) -> None:
+    temporary = shards / f".{k:05}.npy.{os.getpid()}"
+    try:
+        with temporary.open("wb") as file:
+            np.save(file, x, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+        os.replace(temporary, shards / f"{k:05}.npy")
+    except OSError as error:
+        raise _cannot_write(shards, error) from error
+    _publish(shards / f"{k:05}.json", json.dumps({"sha256": digest, "failed": failed}).encode())
+
+
+def _publish(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise _cannot_write(path.parent, error) from error
+
+
+def _cannot_write(where: Path, error: OSError) -> UserError:
+    return UserError(
+        f"the embeddings cannot be written: {error.strerror}", where,
+        "free some space or choose another --data; the same command goes on where this one stopped",
+    )  # fmt: skip
+
+
+def _merge(shards: Path, ranges: list[range], dim: int) -> tuple[np.ndarray, list[tuple[int, str]]]:
+    """All shards as one array on disk, and every failure."""
+    failed: list[tuple[int, str]] = []
+    temporary = shards / f".x.npy.{os.getpid()}"
+    try:
+        x_nd = np.lib.format.open_memmap(temporary, "w+", np.float32, (ranges[-1].stop, dim))
+        for k, rows in enumerate(ranges):
+            x_nd[rows.start : rows.stop] = np.load(shards / f"{k:05}.npy", allow_pickle=False)
+            failed += [(int(i), str(why)) for i, why in json.loads((shards / f"{k:05}.json").read_text())["failed"]]
+        x_nd.flush()
+        os.replace(temporary, shards / "x.npy")
+    except OSError as error:
+        raise _cannot_write(shards, error) from error
+    return np.load(shards / "x.npy", mmap_mode="r", allow_pickle=False), failed

@@ -1,0 +1,159 @@
+"""How to compute: the device, and the precision and memory layout that are measured to be faster there.
+
+Three ways are timed on a sample of the pictures: fp32; fp32 with channels last; bf16 with channels last. A way is taken
+only when it is at least GAIN times as fast as the best before it, and bf16 only when no embedding of the sample turns
+by more than LEAST_COSINE allows (a forced bf16 is only recorded).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from medsae.encoders import Encoder
+from medsae.progress import Progress, UserError
+
+GAIN = 1.1
+LEAST_COSINE = 0.999
+REPEATS = 3
+CHOSEN = ("precision", "channels_last", "cosine_to_fp32")
+"""The fields of a plan that are measured."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides the bits of an embedding besides picture and weights."""
+
+    device: str
+    precision: Literal["fp32", "bf16"]
+    channels_last: bool
+    cosine_to_fp32: float | None
+    batch: int
+    threads: int
+    """Threads of the network on a CPU."""
+    torch: str
+
+
+class Runner:
+    """A copy of the network on the plan's device and precision; a context, since it sets torch's number of threads."""
+
+    def __init__(self, module: nn.Module, plan: Plan):
+        self.plan = plan
+        self.dtype = torch.bfloat16 if plan.precision == "bf16" else torch.float32
+        self.format = torch.channels_last if plan.channels_last else torch.contiguous_format
+        self.module = copy.deepcopy(module).eval().to(plan.device, self.dtype)
+        self.module = self.module.to(memory_format=self.format)  # pyright: ignore[reportCallIssue]
+        self.in_flight = 0 if plan.device == "cpu" else 1
+        """Batches that may be started before the result of the first is fetched."""
+
+    def __enter__(self) -> Runner:
+        self.before = torch.get_num_threads()
+        torch.set_num_threads(self.plan.threads)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        torch.set_num_threads(self.before)
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """float32 [b, c, s, s] on the host -> [b, d] on the device; may return before the device is done."""
+        with torch.inference_mode():
+            inputs = inputs.to(self.plan.device, self.dtype, non_blocking=True)
+            return self.module(inputs.contiguous(memory_format=self.format))
+
+
+def pick_device(device: str) -> str:
+    """The device to use; raises UserError for a forced one that is not there."""
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return next(name for name, there in here.items() if there)
+    if not here[device]:
+        raise UserError(f"--device {device} is not available here", do="leave --device out, or use --device cpu")
+    return device
+
+
+def make_plan(
+    encoder: Encoder,
+    sample: torch.Tensor,
+    device: str,
+    precision: str,
+    batch: int,
+    choices: Path | None,
+    progress: Progress,
+) -> Plan:
+    """The plan for this machine, from the file `choices` where it has been measured before, else measured on `sample`
+    (float32 [b, c, s, s])."""
+    device = pick_device(device)
+    plain = Plan(device, "fp32", False, None, batch, torch.get_num_threads(), torch.__version__)
+    network = (encoder.name, encoder.weights_sha256[:16])
+    key = "|".join([*network, _hardware(device), str(plain.threads), plain.torch, precision])
+    known = _read(choices)
+    if key in known:
+        made = replace(plain, **known[key])
+    else:
+        made = _fastest(encoder.module, sample, plain, precision, progress)
+        _write(choices, known | {key: {name: getattr(made, name) for name in CHOSEN}})
+    close = "" if made.cosine_to_fp32 is None else f", smallest cosine to fp32 {made.cosine_to_fp32:.5f}"
+    progress.say(f"computing on {device} in {made.precision}{', channels last' if made.channels_last else ''}{close}")
+    return made
+
+
+def _fastest(module: nn.Module, sample: torch.Tensor, plain: Plan, precision: str, progress: Progress) -> Plan:
+    ways = [plain, replace(plain, channels_last=True)] if precision != "bf16" else []
+    if precision != "fp32":
+        ways.append(replace(plain, precision="bf16", channels_last=True))
+    exact = _time(module, sample, plain, repeats=0)[1]
+    best, best_seconds = ways[0], float("inf")
+    with progress.task("choosing precision and layout", len(ways), "ways") as task:
+        for way in ways:
+            seconds, output = _time(module, sample, way, REPEATS)
+            if way.precision == "bf16":
+                way = replace(way, cosine_to_fp32=float(torch.cosine_similarity(output, exact).min()))
+            allowed = way.cosine_to_fp32 is None or way.cosine_to_fp32 >= LEAST_COSINE or precision == "bf16"
+            if allowed and seconds * GAIN < best_seconds:
+                best, best_seconds = way, seconds
+            task.advance()
+    return best
+
+
+def _time(module: nn.Module, sample: torch.Tensor, plan: Plan, repeats: int) -> tuple[float, torch.Tensor]:
+    """Least seconds of `repeats` forward passes after one to warm up (the least is the one disturbed least), and the
+    float32 output on the host."""
+    with Runner(module, plan) as run:
+        output, seconds = run(sample).float().cpu(), float("inf")
+        for _ in range(repeats):
+            began = time.perf_counter()
+            run(sample).cpu()
+            seconds = min(seconds, time.perf_counter() - began)
+    return seconds, output
+
+
+def _hardware(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{device} {platform.machine()} {torch.backends.cpu.get_cpu_capability()} {os.cpu_count()}"
+
+
+def _read(choices: Path | None) -> dict:
+    try:
+        known = json.loads(choices.read_text()) if choices else {}
+    except (FileNotFoundError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _write(choices: Path | None, known: dict) -> None:
+    if choices is None:
+        return
+    choices.parent.mkdir(parents=True, exist_ok=True)
+    temporary = choices.with_name(f".{choices.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(known, indent=1))
+    os.replace(temporary, choices)
