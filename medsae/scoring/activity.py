@@ -111,21 +111,34 @@ class Held:
         self.source, self.n, self.m, self.most = source, n, source.m, most
         self.held: list[tuple[slice, sparse.csc_array]] | None = [] if source.sparse else None
         self.center_m = np.zeros(self.m, np.float32)
-        self.nonzeros = 0
+        self.low_m, self.high_m = np.full(self.m, np.inf), np.full(self.m, -np.inf)
+        self.active_m = np.zeros(self.m, np.int64)
 
     def first_pass(self) -> Iterator[tuple[slice, Block]]:
-        """The one pass that every score needs; keeps non-zeros while they fit."""
+        """The one pass that every score needs: range and number of non-zeros of each neuron; keeps them if they fit."""
         for rows, z_bm in gathered(self.source, self.n):
+            np.minimum(self.low_m, z_bm.min(0), out=self.low_m)
+            np.maximum(self.high_m, z_bm.max(0), out=self.high_m)
             if self.held is None:
+                self.active_m += np.count_nonzero(z_bm, axis=0)
                 yield rows, z_bm
                 continue
             block = nonzeros(z_bm)
-            self.nonzeros += block.nnz
-            if self.nonzeros > self.most:
+            self.active_m += np.diff(block.indptr)
+            self.held.append((rows, block))
+            if self.active_m.sum() > self.most:
                 self.held = None
-            else:
-                self.held.append((rows, block))
             yield rows, block if block.nnz < DENSE_SHARE * z_bm.size else z_bm
+
+    def center(self, mean_m: NDArray[np.float64]) -> None:
+        """What later passes over dense blocks subtract; held non-zeros stay as they are."""
+        if self.held is None:
+            self.center_m = mean_m.astype(np.float32)
+
+    def columns(self) -> sparse.csc_array:
+        """Every non-zero, neuron by neuron [n, m]; only while they are held."""
+        assert self.held is not None, "too many non-zeros to hold"
+        return sparse.csc_array(sparse.vstack([block for _, block in self.held], format="csc"))
 
     def parts(self) -> Iterator[tuple[slice, Block]]:
         """Another pass: centred dense blocks, or sparse blocks as they are."""
