@@ -1,0 +1,293 @@
+"""What pages ask about scores: every function takes a Reader and artifacts and returns a data frame (or one row).
+
+Entropies are in bits. A neuron is named by its number. All SQL about neurons lives here, all SQL about pictures in
+`query_images`; a page only formats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import pandas as pd
+
+from medsae.store.artifacts import Artifact
+from medsae.store.reader import Reader
+
+Show: TypeAlias = Literal["all", "defined", "selective", "named", "starred", "dead"]
+Sort: TypeAlias = Literal["entropy", "-entropy", "-rho", "-density", "density", "neuron", "q"]
+SORTS: dict[str, str] = {
+    "entropy": "entropy ASC NULLS LAST, neuron",
+    "-entropy": "entropy DESC NULLS LAST, neuron",
+    "-rho": "max_abs_rho DESC NULLS LAST, neuron",
+    "-density": "density DESC NULLS LAST, neuron",
+    "density": "density ASC NULLS LAST, neuron",
+    "neuron": "neuron",
+    "q": "q ASC NULLS LAST, max_abs_rho DESC, neuron",
+}
+BIN_BITS = 0.05
+"""Width of an entropy bin."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which neurons, in which order. Bounds are inclusive; None is no bound. `ids` restricts to these neurons."""
+
+    show: Show = "all"
+    label: str | None = None
+    low: float | None = None
+    high: float | None = None
+    density_low: float | None = None
+    density_high: float | None = None
+    rho: float | None = None
+    search: str = ""
+    sort: Sort = "entropy"
+    ids: tuple[int, ...] | None = None
+
+    def among(self, ids: set[int] | None) -> Filter:
+        """The same filter restricted further to `ids` (None: not restricted)."""
+        if ids is None:
+            return self
+        return replace(self, ids=tuple(sorted(ids if self.ids is None else ids & set(self.ids))))
+
+    def where(self) -> tuple[str, list[Any]]:
+        """SQL condition over `neuron` and its parameters."""
+        parts: list[str] = []
+        values: list[Any] = []
+        shown = {"defined": "entropy IS NOT NULL", "selective": "selective", "dead": "entropy IS NULL"}
+        if self.show in shown:
+            parts.append(shown[self.show])
+        for test, value in (
+            ("top_label = ?", self.label), ("entropy >= ?", self.low), ("entropy <= ?", self.high),
+            ("density >= ?", self.density_low), ("density <= ?", self.density_high), ("max_abs_rho >= ?", self.rho),
+        ):  # fmt: skip
+            if value is not None:
+                parts.append(test)
+                values.append(value)
+        if self.ids is not None:
+            parts.append("neuron IN (SELECT unnest(?::INTEGER[]))")
+            values.append(list(self.ids))
+        return " AND ".join(parts) or "TRUE", values
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One row of `summary`; low and high are a 95 % interval or None."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    note: str = ""
+
+
+def summary(reader: Reader, scores: Artifact) -> dict[str, Measure]:
+    """Measure name -> Measure; what was not computed is absent."""
+    frame = reader.query("SELECT measure, value, low, high, n, note FROM {s}.summary", s=scores)
+    return {row["measure"]: Measure(*[_none(row[c]) for c in ("value", "low", "high", "n")], note=row["note"] or "")
+            for row in frame.to_dict("records")}  # fmt: skip
+
+
+def difference(reader: Reader, first: Artifact, second: Artifact, strong: bool = False) -> Measure:
+    """Mean entropy of `first` minus `second` (bits), its interval from bootstrap draws of the same patients.
+
+    The value is NULL when either mean is; low and high are None when the draws do not pair (other seeds or images).
+    """
+    column = "mean_entropy_strong" if strong else "mean_entropy"
+    same = all(first.config.get(k) == second.config.get(k) for k in ("images", "seed", "bootstraps"))
+    row = reader.query(
+        f"""WITH paired AS (
+               SELECT a.{column} - b.{column} AS d FROM {{a}}.draw a JOIN {{b}}.draw b USING (kind, draw)
+               WHERE kind = 'bootstrap' AND a.{column} IS NOT NULL AND b.{column} IS NOT NULL)
+            SELECT (SELECT value FROM {{a}}.summary WHERE measure = '{column}')
+                 - (SELECT value FROM {{b}}.summary WHERE measure = '{column}') AS value,
+                   quantile_cont(d, 0.025) AS low, quantile_cont(d, 0.975) AS high, count(d) AS n FROM paired""",
+        a=first, b=second,
+    ).iloc[0]  # fmt: skip
+    if not same or not row["n"]:
+        return Measure(_none(row["value"]), note="no paired draws: other images, seed or number of draws")
+    return Measure(_none(row["value"]), _none(row["low"]), _none(row["high"]), int(row["n"]), "bootstrap draws")
+
+
+def entropy_histogram(reader: Reader, scores: Artifact, filter: Filter, label: str | None = None) -> pd.DataFrame:
+    """low (bits), count, share (of the neurons counted), cumulative share; bins of BIN_BITS."""
+    where, values = replace(filter, label=label or filter.label).where()
+    return reader.query(
+        f"""WITH bin AS (SELECT floor(entropy / {BIN_BITS}) * {BIN_BITS} AS low, count(*) AS count
+                FROM {{s}}.neuron WHERE entropy IS NOT NULL AND {where} GROUP BY 1)
+            SELECT low, count, count / sum(count) OVER () AS share,
+                   sum(count) OVER (ORDER BY low) / sum(count) OVER () AS cumulative FROM bin ORDER BY low""",
+        values, s=scores,
+    )  # fmt: skip
+
+
+def null_histogram(reader: Reader, scores: Artifact) -> pd.DataFrame:
+    """low, high (bits), mean, low_share, high_share as shares of a bin of BIN_BITS, cumulative share."""
+    return reader.query(
+        f"""SELECT low, high, mean * {BIN_BITS} / (high - low) AS mean, low_share * {BIN_BITS} / (high - low) AS low_share,
+                   high_share * {BIN_BITS} / (high - low) AS high_share, sum(mean) OVER (ORDER BY low) AS cumulative
+            FROM {{s}}.null_histogram ORDER BY low""",
+        s=scores,
+    )
+
+
+def entropy_by_label(reader: Reader, scores: Artifact, filter: Filter) -> pd.DataFrame:
+    """label, neurons, and quantiles q05 q25 q50 q75 q95 (bits) of the neurons that follow each label."""
+    where, values = filter.where()
+    return reader.query(
+        f"""SELECT top_label AS label, count(*) AS neurons, quantile_cont(entropy, 0.05) AS q05,
+                   quantile_cont(entropy, 0.25) AS q25, quantile_cont(entropy, 0.5) AS q50,
+                   quantile_cont(entropy, 0.75) AS q75, quantile_cont(entropy, 0.95) AS q95
+            FROM {{s}}.neuron WHERE entropy IS NOT NULL AND {where} GROUP BY 1 ORDER BY q50, label""",
+        values, s=scores,
+    )  # fmt: skip
+
+
+def count(reader: Reader, scores: Artifact, filter: Filter) -> int:
+    """Neurons that pass the filter."""
+    where, values = filter.where()
+    return int(reader.query(f"SELECT count(*) AS n FROM {{s}}.neuron WHERE {where}", values, s=scores)["n"][0])
+
+
+def neurons(reader: Reader, scores: Artifact, filter: Filter, limit: int | None = 24, offset: int = 0) -> pd.DataFrame:
+    """Rows of `neuron` that pass the filter, in its order."""
+    where, values = filter.where()
+    page = "" if limit is None else f"LIMIT {int(limit)} OFFSET {int(offset)}"
+    return reader.query(
+        f"SELECT * FROM {{s}}.neuron WHERE {where} ORDER BY {SORTS[filter.sort]} {page}", values, s=scores
+    )
+
+
+def neuron(reader: Reader, scores: Artifact, neuron: int) -> dict[str, Any] | None:
+    """One row of `neuron` with None for NULL; None when there is no such neuron."""
+    rows = reader.query("SELECT * FROM {s}.neuron WHERE neuron = ?", [neuron], s=scores).to_dict("records")
+    return {str(k): _none(v) for k, v in rows[0].items()} if rows else None
+
+
+def beside(reader: Reader, scores: Artifact, filter: Filter, neuron: int) -> dict[str, int | None]:
+    """previous and next neuron, position (from 1) and total within the filter; position None when it is outside."""
+    where, values = filter.where()
+    order = SORTS[filter.sort]
+    frame = reader.query(
+        f"""WITH o AS (SELECT neuron, lag(neuron) OVER w AS previous, lead(neuron) OVER w AS next,
+                   row_number() OVER w AS position, count(*) OVER () AS total
+                FROM {{s}}.neuron WHERE {where} WINDOW w AS (ORDER BY {order}))
+            SELECT previous, next, position, total FROM o WHERE neuron = ?
+            UNION ALL SELECT NULL, first(neuron ORDER BY position), NULL, count(*) FROM o
+            ORDER BY position NULLS LAST LIMIT 1""",
+        [*values, neuron], s=scores,
+    )  # fmt: skip
+    return {str(k): None if pd.isna(v) else int(v) for k, v in frame.iloc[0].items()}
+
+
+def correlations(reader: Reader, scores: Artifact, neuron: int) -> pd.DataFrame:
+    """label, rho, n, low, high, reason of one neuron, strongest first."""
+    return reader.query(
+        "SELECT label, rho, n, low, high, reason FROM {s}.correlation WHERE neuron = ? "
+        "ORDER BY abs(rho) DESC NULLS LAST, label",
+        [neuron], s=scores,
+    )  # fmt: skip
+
+
+def heat_map(reader: Reader, scores: Artifact, filter: Filter, top: int) -> pd.DataFrame:
+    """neuron, rank (from 0), label, rho, n, low, high, entropy of the `top` first neurons in the filter's order."""
+    where, values = filter.where()
+    return reader.query(
+        f"""WITH chosen AS (SELECT neuron, entropy, top_label,
+                   row_number() OVER (ORDER BY {SORTS[filter.sort]}) - 1 AS rank
+                FROM {{s}}.neuron WHERE entropy IS NOT NULL AND {where} ORDER BY rank LIMIT {int(top)})
+            SELECT c.neuron, rank, label, rho, n, low, high, entropy, top_label
+            FROM chosen c JOIN {{s}}.correlation USING (neuron) ORDER BY rank, label""",
+        values, s=scores,
+    )  # fmt: skip
+
+
+def best_of_labels(reader: Reader, scores: Artifact) -> pd.DataFrame:
+    """`label_summary` as it stands."""
+    return reader.query("SELECT * FROM {s}.label_summary", s=scores)
+
+
+def labels(reader: Reader, cohort: Artifact) -> list[str]:
+    """Names of the labels in the source's order."""
+    return list(reader.query("SELECT label FROM {c}.label_name ORDER BY position", c=cohort)["label"])
+
+
+def cooccurrence(reader: Reader, scores: Artifact, cohort: Artifact) -> pd.DataFrame:
+    """a, b, both, share: among scored images with label a present, the share with label b present."""
+    return reader.query(
+        """WITH present AS (SELECT image, label FROM {c}.label JOIN {s}.scored USING (image) WHERE value = 1),
+                total AS (SELECT label, count(*) AS n FROM present GROUP BY 1)
+           SELECT x.label AS a, y.label AS b, count(*) AS both, count(*) / any_value(t.n) AS share
+           FROM present x JOIN present y USING (image) JOIN total t ON t.label = x.label GROUP BY 1, 2""",
+        s=scores, c=cohort,
+    )  # fmt: skip
+
+
+def histogram(reader: Reader, scores: Artifact, neuron: int) -> pd.DataFrame:
+    """low, high, count of one neuron's activations (zeros of an SAE are not counted)."""
+    return reader.query(
+        "SELECT low, high, count FROM {s}.histogram WHERE neuron = ? ORDER BY bin", [neuron], s=scores
+    )
+
+
+def histogram_of_label(reader: Reader, scores: Artifact, cohort: Artifact, neuron: int, label: str) -> pd.DataFrame:
+    """low, high, present, absent, unknown: stored activations of one neuron in its bins, by one label."""
+    return reader.query(
+        """SELECT h.low, h.high, count(*) FILTER (l.value = 1) AS present, count(*) FILTER (l.value = 0) AS absent,
+                  count(a.image) FILTER (l.value IS NULL OR l.value = -1) AS unknown
+           FROM {s}.histogram h
+           LEFT JOIN {s}.activation a ON a.neuron = h.neuron AND a.value >= h.low
+                AND (a.value < h.high OR (a.value = h.high AND h.bin = (SELECT max(bin) FROM {s}.histogram
+                                                                        WHERE neuron = $neuron)))
+           LEFT JOIN (SELECT image, value FROM {c}.label WHERE label = $label) l ON l.image = a.image
+           WHERE h.neuron = $neuron GROUP BY h.bin, h.low, h.high ORDER BY h.bin""",
+        {"neuron": neuron, "label": label}, s=scores, c=cohort,
+    )  # fmt: skip
+
+
+def neighbours(reader: Reader, scores: Artifact, neuron: int, limit: int = 6) -> pd.DataFrame:
+    """measure, rank, neuron, value, top_label, entropy of the nearest neurons."""
+    return reader.query(
+        """SELECT measure, rank, other AS neuron, value, top_label, top_rho, entropy FROM {s}.neighbour b
+           JOIN {s}.neuron n ON n.neuron = b.other WHERE b.neuron = ? AND rank <= ? ORDER BY measure, rank""",
+        [neuron, limit], s=scores,
+    )  # fmt: skip
+
+
+def recovery(reader: Reader, scores: Artifact) -> pd.DataFrame:
+    """`recovery` as it stands: planted factors of a simulated cohort."""
+    return reader.query("SELECT * FROM {s}.recovery ORDER BY factor", s=scores)
+
+
+def history(reader: Reader, sae: Artifact) -> pd.DataFrame:
+    """Training history of an SAE."""
+    return reader.query("SELECT * FROM {s}.history ORDER BY step", s=sae)
+
+
+def matches(reader: Reader, first: Artifact, second: Artifact, images: int = 3000) -> pd.DataFrame:
+    """For each neuron of `first` the neuron of `second` whose activations are most alike: neuron, other, cosine.
+
+    Cosine over at most `images` images scored in both (the same ones each time); pairs that fire together on fewer
+    than 3 of them are left out. Meant for sparse representations, whose activations are stored whole.
+    """
+    return reader.query(
+        f"""WITH common AS (SELECT image FROM {{a}}.scored WHERE image IN (FROM {{b}}.scored)
+                 ORDER BY hash(image) LIMIT {int(images)}),
+             x AS (SELECT neuron, image, value FROM {{a}}.activation WHERE image IN (FROM common)),
+             y AS (SELECT neuron, image, value FROM {{b}}.activation WHERE image IN (FROM common)),
+             pair AS (SELECT x.neuron AS neuron, y.neuron AS other, sum(x.value * y.value) AS dot
+                      FROM x JOIN y USING (image) GROUP BY 1, 2 HAVING count(*) >= 3),
+             nx AS (SELECT neuron, sqrt(sum(value * value)) AS norm FROM x GROUP BY 1),
+             ny AS (SELECT neuron, sqrt(sum(value * value)) AS norm FROM y GROUP BY 1)
+            SELECT p.neuron, p.other, dot / nx.norm / ny.norm AS cosine, na.entropy, nb.entropy AS other_entropy,
+                   na.top_label, nb.top_label AS other_label
+            FROM pair p JOIN nx ON nx.neuron = p.neuron JOIN ny ON ny.neuron = p.other
+            JOIN {{a}}.neuron na ON na.neuron = p.neuron JOIN {{b}}.neuron nb ON nb.neuron = p.other
+            QUALIFY row_number() OVER (PARTITION BY p.neuron ORDER BY dot / ny.norm DESC, p.other) = 1
+            ORDER BY cosine DESC""",
+        a=first, b=second,
+    )
+
+
+def _none(value: Any) -> Any:
+    return None if value is None or value is pd.NA or value != value else value

@@ -1,0 +1,213 @@
+"""What pages ask about pictures: which images a neuron answers to, and everything about one image.
+
+Functions return data frames with a column `image`. Patients are returned as the cohort has them; `pictures.hashed`
+makes them showable.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import pandas as pd
+
+from medsae.store.artifacts import Artifact
+from medsae.store.reader import Reader
+
+Which: TypeAlias = Literal["top", "slices", "random", "silent", "bottom"]
+SLICES = 6
+"""Quantile slices of the images that fire."""
+
+
+def images_of(
+    reader: Reader, scores: Artifact, cohort: Artifact, neuron: int, which: Which = "top", one_a_patient: bool = True,
+    limit: int = 24,
+) -> pd.DataFrame:  # fmt: skip
+    """image, value (activation, NULL when silent), slice (from 1), patient, of one neuron.
+
+    top, bottom: largest, smallest stored activations. slices: an even number from each of SLICES quantiles of the
+    images that fire. random: firing images in an order fixed by the neuron. silent: scored images that do not fire but
+    share most of the code of the strongest twenty (nothing for a dense representation, whose zeros mean nothing).
+    one_a_patient keeps the strongest image of each patient.
+    """
+    order = {"top": "value DESC", "bottom": "value", "slices": "slice, pick", "random": "pick",
+             "silent": "nearness DESC"}[which]  # fmt: skip
+    one = "QUALIFY row_number() OVER (PARTITION BY patient ORDER BY {}, image) = 1" if one_a_patient else ""
+    if which == "silent":
+        source = """
+            WITH best AS (SELECT image, value FROM {s}.activation WHERE neuron = $neuron AND value > 0
+                          ORDER BY value DESC LIMIT 20),
+            code AS (SELECT neuron, avg(value) AS weight FROM {s}.activation
+                     WHERE image IN (SELECT image FROM best) AND neuron <> $neuron GROUP BY 1 HAVING count(*) >= 2 ORDER BY sum(value) DESC LIMIT 40),
+            near AS (SELECT image, sum(value * weight) AS nearness FROM {s}.activation JOIN code USING (neuron)
+                     WHERE image NOT IN (SELECT image FROM {s}.activation WHERE neuron = $neuron AND value > 0)
+                     GROUP BY 1 ORDER BY nearness DESC LIMIT 400)
+            SELECT image, NULL::FLOAT AS value, 0 AS slice, nearness, 0 AS pick, patient
+            FROM near JOIN {c}.image USING (image) """
+        one = one.format("nearness DESC")
+    else:
+        # The strongest first, so that the join with patients stays small; slices and random look at all that fire.
+        few = f"ORDER BY {order} LIMIT {limit * 20}" if which in ("top", "bottom") else ""
+        source = f"""
+            WITH fired AS (SELECT image, value, ntile({SLICES}) OVER (ORDER BY value DESC) AS slice,
+                               hash(image * 8191 + $neuron) AS pick
+                           FROM {{s}}.activation WHERE neuron = $neuron {few})
+            SELECT image, value, slice, 0 AS nearness, pick, patient FROM fired JOIN {{c}}.image USING (image) """
+        one = one.format({"top": "value DESC", "bottom": "value", "slices": "pick", "random": "pick"}[which])
+    rows = f"({source} {one})"
+    if which == "slices":
+        each = max(1, limit // SLICES)
+        rows = f"(SELECT * FROM {rows} QUALIFY row_number() OVER (PARTITION BY slice ORDER BY pick) <= {each})"
+    return reader.query(
+        f"SELECT image, value, slice, patient FROM {rows} ORDER BY {order}, image LIMIT {int(limit)}",
+        {"neuron": neuron}, s=scores, c=cohort,
+    )  # fmt: skip
+
+
+def top_images(reader: Reader, scores: Artifact, neurons: list[int], each: int = 3) -> pd.DataFrame:
+    """neuron, image, value: the `each` strongest images of every neuron asked for."""
+    if not neurons:
+        return pd.DataFrame({"neuron": [], "image": [], "value": []})
+    numbers = ", ".join(str(int(n)) for n in neurons)
+    return reader.query(
+        f"""SELECT neuron, image, value FROM {{s}}.activation WHERE neuron IN ({numbers})
+            QUALIFY row_number() OVER (PARTITION BY neuron ORDER BY value DESC, image) <= {int(each)}
+            ORDER BY neuron, value DESC""",
+        s=scores,
+    )
+
+
+def thumbnails(reader: Reader, cohort: Artifact, images: list[int]) -> dict[int, bytes]:
+    """image -> WebP of 160 px, of those that have one."""
+    if not images:
+        return {}
+    numbers = ", ".join(str(int(i)) for i in set(images))
+    frame = reader.query(f"SELECT image, webp FROM {{c}}.thumbnail WHERE image IN ({numbers})", c=cohort)
+    return {int(i): bytes(w) for i, w in zip(frame["image"], frame["webp"], strict=True)}
+
+
+def captions(reader: Reader, cohort: Artifact, images: list[int]) -> pd.DataFrame:
+    """image, labels (present, joined), uncertain (joined), width, height, sex, age, view, patient of each image."""
+    numbers = ", ".join(str(int(i)) for i in set(images)) or "-1"
+    return reader.query(
+        f"""SELECT i.image, coalesce(l.labels, '') AS labels, coalesce(l.uncertain, '') AS uncertain, width, height,
+                   sex, age, view, patient
+            FROM {{c}}.image i LEFT JOIN (
+                SELECT image, string_agg(label, ' · ' ORDER BY position) FILTER (value = 1) AS labels,
+                       string_agg(label, ' · ' ORDER BY position) FILTER (value = -1) AS uncertain
+                FROM {{c}}.label JOIN {{c}}.label_name USING (label) WHERE image IN ({numbers}) GROUP BY 1) l
+            USING (image) WHERE i.image IN ({numbers})""",
+        c=cohort,
+    )
+
+
+def image(reader: Reader, cohort: Artifact, image: int) -> dict[str, Any] | None:
+    """One row of `image` with None for NULL; None when the cohort has no such image."""
+    rows = reader.query("SELECT * FROM {c}.image WHERE image = ?", [image], c=cohort).to_dict("records")
+    return {str(k): None if v is pd.NA or v != v else v for k, v in rows[0].items()} if rows else None
+
+
+def labels_of(reader: Reader, cohort: Artifact, image: int) -> pd.DataFrame:
+    """label, value of one image in the source's order."""
+    return reader.query(
+        "SELECT label, value FROM {c}.label JOIN {c}.label_name USING (label) WHERE image = ? ORDER BY position",
+        [image], c=cohort,
+    )  # fmt: skip
+
+
+def attributes_of(reader: Reader, cohort: Artifact, image: int) -> pd.DataFrame:
+    """attribute, value of one image."""
+    return reader.query(
+        "SELECT attribute, value FROM {c}.attribute WHERE image = ? ORDER BY attribute", [image], c=cohort
+    )
+
+
+def full_picture(reader: Reader, cohort: Artifact, image: int) -> bytes | None:
+    """The JPEG that the cohort itself carries, or None."""
+    frame = reader.query("SELECT jpeg FROM {c}.picture WHERE image = ?", [image], c=cohort)
+    return bytes(frame["jpeg"][0]) if len(frame) else None
+
+
+def firing(reader: Reader, scores: Artifact, image: int, limit: int = 30) -> pd.DataFrame:
+    """neuron, value, share (of the neuron's maximum), entropy, top_label, top_rho, density: strongest share first.
+
+    For a dense representation these are the neurons that have the image among their stored extremes.
+    """
+    return reader.query(
+        f"""SELECT neuron, value, value / nullif(max, 0) AS share, entropy, top_label, top_rho, density
+            FROM {{s}}.activation JOIN {{s}}.neuron USING (neuron) WHERE image = ? AND value > 0
+            ORDER BY share DESC, neuron LIMIT {int(limit)}""",
+        [image], s=scores,
+    )  # fmt: skip
+
+
+def is_scored(reader: Reader, scores: Artifact, image: int) -> bool:
+    """Whether the scores were taken over this image."""
+    return bool(len(reader.query("SELECT 1 AS one FROM {s}.scored WHERE image = ?", [image], s=scores)))
+
+
+def similar(reader: Reader, scores: Artifact, cohort: Artifact, image: int, limit: int = 12) -> pd.DataFrame:
+    """image, value (cosine of neuron codes), patient: other patients' images most like this one."""
+    return reader.query(
+        f"""WITH q AS (SELECT neuron, value FROM {{s}}.activation WHERE image = $image AND value > 0),
+             near AS (SELECT a.image, sum(a.value * q.value) AS dot FROM {{s}}.activation a JOIN q USING (neuron)
+                      WHERE a.value > 0 AND a.image <> $image GROUP BY 1 ORDER BY dot DESC LIMIT 500),
+             norm AS (SELECT image, sqrt(sum(value * value)) AS norm FROM {{s}}.activation
+                      WHERE image IN (SELECT image FROM near) AND value > 0 GROUP BY 1)
+            SELECT image, dot / norm / (SELECT sqrt(sum(value * value)) FROM q) AS value, patient
+            FROM near JOIN norm USING (image) JOIN {{c}}.image USING (image)
+            WHERE patient <> (SELECT patient FROM {{c}}.image WHERE image = $image)
+            QUALIFY row_number() OVER (PARTITION BY patient ORDER BY value DESC, image) = 1
+            ORDER BY value DESC, image LIMIT {int(limit)}""",
+        {"image": image}, s=scores, c=cohort,
+    )  # fmt: skip
+
+
+def confounders(reader: Reader, scores: Artifact, cohort: Artifact, neuron: int) -> pd.DataFrame:
+    """what, group, n, fired, rate, low, high (Wilson 95 %): how often the neuron fires, by view, sex, age, devices.
+
+    `fired` counts stored activations above 0: all of an SAE's; for a dense neuron its strongest stored images.
+    """
+    return reader.query(
+        """WITH fired AS (SELECT DISTINCT image FROM {s}.activation WHERE neuron = ? AND value > 0),
+             base AS (SELECT image, view, sex, CASE WHEN age < 40 THEN 'under 40' WHEN age < 60 THEN '40 to 59'
+                        WHEN age < 75 THEN '60 to 74' WHEN age >= 75 THEN '75 and over' END AS age,
+                        f.image IS NOT NULL AS fires
+                      FROM {c}.image JOIN {s}.scored USING (image) LEFT JOIN fired f USING (image)),
+             groups AS (
+                SELECT 1 AS o, 'view' AS what, view AS "group", fires FROM base
+                UNION ALL SELECT 2, 'sex', sex, fires FROM base
+                UNION ALL SELECT 3, 'age', age, fires FROM base
+                UNION ALL SELECT 4, 'devices', CASE value WHEN 1 THEN 'with' WHEN 0 THEN 'without' END, fires
+                          FROM base JOIN {c}.label USING (image) WHERE label IN ('Support Devices', 'Device')),
+             rates AS (SELECT o, what, "group", count(*) AS n, count(*) FILTER (fires) AS fired,
+                              count(*) FILTER (fires) / count(*) AS rate
+                       FROM groups WHERE "group" IS NOT NULL GROUP BY 1, 2, 3)
+           SELECT what, "group", n, fired, rate,
+                  (rate + 1.9208 / n - 1.96 * sqrt(rate * (1 - rate) / n + 0.9604 / n / n)) / (1 + 3.8416 / n) AS low,
+                  (rate + 1.9208 / n + 1.96 * sqrt(rate * (1 - rate) / n + 0.9604 / n / n)) / (1 + 3.8416 / n) AS high
+           FROM rates ORDER BY o, CASE "group" WHEN 'under 40' THEN '0' ELSE "group" END""",
+        [neuron], s=scores, c=cohort,
+    )  # fmt: skip
+
+
+def cohort_counts(reader: Reader, cohort: Artifact) -> dict[str, int]:
+    """images, patients, refused, train, holdout, evaluation of a cohort."""
+    row = reader.query(
+        """SELECT count(*) AS images, count(DISTINCT patient) AS patients, count(*) FILTER (split = 'train') AS train,
+                  count(*) FILTER (split = 'holdout') AS holdout, count(*) FILTER (evaluation) AS evaluation,
+                  (SELECT count(*) FROM {c}.refused) AS refused FROM {c}.image""",
+        c=cohort,
+    ).iloc[0]
+    return {str(k): int(v) for k, v in row.items()}
+
+
+def notes(reader: Reader, cohort: Artifact) -> list[str]:
+    """What ingest understood, guessed and could not reach."""
+    return list(reader.query("SELECT note FROM {c}.note", c=cohort)["note"])
+
+
+def refused(reader: Reader, cohort: Artifact) -> pd.DataFrame:
+    """reason, pictures: why pictures were refused (paths are left out: they may carry patient numbers)."""
+    return reader.query(
+        "SELECT reason, count(*) AS pictures FROM {c}.refused GROUP BY 1 ORDER BY 2 DESC, 1", c=cohort
+    )

@@ -1,0 +1,385 @@
+"""Synthetic artifacts of any size, written through `Store.build` as the steps write theirs.
+
+    python tests/bench/synthetic.py DATA --images 224000 --neurons 8192
+
+Nothing here comes from a model: labels are drawn, a neuron either follows a label, or nothing, or is dead, and the
+correlations and entropies are then computed exactly from the activations that were drawn. The null, the intervals
+over patients and the neighbours are stand-ins of plausible size, for looking at pages, never for science.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from medsae.config import CHEXPERT_LABELS, Embed, IngestSimulated, Score, Train
+from medsae.store.artifacts import Build, Store
+
+POOL = 240
+"""Different pictures drawn; a larger cohort shows them again."""
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Ids of what was written."""
+
+    cohort: str
+    embeddings: str
+    sae: str
+    scores: str
+    raw: str
+
+
+def write(
+    data: Path, images: int = 240, neurons: int = 96, d: int = 24, seed: int = 0, active: float = 16, dead: float = 0.2,
+    fve: float = 0.93,
+) -> Synthetic:  # fmt: skip
+    """Write cohort, embeddings, SAE, and scores of SAE and raw; `active` neurons fire on an image on average."""
+    rng = np.random.default_rng(seed)
+    store = Store(data)
+    labels = list(CHEXPERT_LABELS)
+    patients = np.sort(rng.integers(0, max(2, int(images / 1.6)), images))
+    y_nk = _labels(rng, images, len(labels))
+    cohort = _cohort(store, rng, patients, y_nk, labels, seed)
+    config = Embed(cohort=cohort, encoder="simclip")
+    with store.build("emb-synthetic", config, {"cohort": cohort}) as build:
+        embeddings = build.id
+        if build.existing is None:
+            with build.database() as db:
+                _insert(db, "embedding_row", pd.DataFrame({"row": np.arange(images), "image": np.arange(images)}))
+            build.publish({"encoder": "simclip", "n": images, "d": d, "device": "cpu", "precision": "fp32"})
+    expansion = max(1, neurons // d)
+    m = expansion * d
+    train = Train(embeddings=embeddings, k=16, expansion=expansion, seed=seed).resolved(images)
+    dead_m = rng.random(m) < dead
+    with store.build(f"sae-topk16-x{expansion}", train, {"embeddings": embeddings}) as build:
+        sae = build.id
+        if build.existing is None:
+            _sae(build, m, d, dead_m, active, fve, expansion, train.epochs or 1)
+    z = _sparse(rng, m, y_nk, dead_m, active)
+    scores = _scores(store, rng, Score(sae=sae, images="all", seed=seed).resolved(), "sae", z, m, y_nk, labels,
+                     {"embeddings": embeddings, "cohort": cohort, "sae": sae})  # fmt: skip
+    raw = _scores(store, rng, Score(embeddings=embeddings, representation="raw", images="all", seed=seed).resolved(),
+                  "raw", _dense(rng, d, y_nk), d, y_nk, labels,
+                  {"embeddings": embeddings, "cohort": cohort})  # fmt: skip
+    return Synthetic(cohort, embeddings, sae, scores, raw)
+
+
+def _labels(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
+    """Labels [n, k] of int8: 1, 0, -1 uncertain; the first label means none of the others."""
+    share = np.linspace(0.06, 0.3, k)
+    y = (rng.random((n, k)) < share).astype(np.int8)
+    y[:, 0] = (y[:, 1:-1].sum(1) == 0).astype(np.int8)
+    y[rng.random((n, k)) < 0.03] = -1
+    return y
+
+
+def _cohort(
+    store: Store, rng: np.random.Generator, patients: np.ndarray, y_nk: np.ndarray, labels: list[str], seed: int
+) -> str:  # fmt: skip
+    n = len(patients)
+    with store.build("cohort-synthetic", IngestSimulated(images=n, size=320, seed=seed), {}) as build:
+        if build.existing is not None:
+            return build.id
+        sex = rng.choice(["Female", "Male"], n)
+        view = rng.choice(["AP", "PA"], n, p=[0.7, 0.3])
+        split = rng.choice(["train", "holdout", "evaluation"], patients.max() + 1, p=[0.7, 0.05, 0.25])[patients]
+        which = rng.integers(0, min(POOL, n), n) if n > POOL else np.arange(n)
+        full, small, sizes = _pictures(rng, y_nk, min(POOL, n))
+        image = np.arange(n)
+        with build.database() as db:
+            table = pd.DataFrame({
+                "image": image, "path": [f"patient{p:06d}/study1/view{i}_frontal.jpg" for i, p in enumerate(patients)],
+                "patient": [f"patient{p:06d}" for p in patients], "study": "study1", "source": "train", "split": split,
+                "evaluation": split == "evaluation", "view": view, "frontal": True, "sex": sex,
+                "age": rng.normal(60, 15, n).clip(18, 95).round(), "width": sizes[which, 0], "height": sizes[which, 1],
+                "sha256": [f"{i:064x}" for i in range(n)],
+            })  # fmt: skip
+            _insert(db, "image", table)
+            value = y_nk.astype(float)
+            value[rng.random(value.shape) < 0.02] = np.nan
+            _insert(db, "label", pd.DataFrame({
+                "image": np.repeat(image, len(labels)), "label": np.tile(labels, n),
+                "value": pd.array(value.ravel(), dtype="Int8"),
+            }))  # fmt: skip
+            _insert(db, "label_name", pd.DataFrame({"position": range(len(labels)), "label": labels}))
+            _insert(db, "attribute", pd.DataFrame({
+                "image": image, "attribute": "factor:device", "value": (y_nk[:, -1] == 1).astype(int).astype(str),
+            }))  # fmt: skip
+            for start in range(0, n, 20_000):
+                stop = min(n, start + 20_000)
+                _insert(db, "thumbnail", pd.DataFrame({
+                    "image": image[start:stop], "webp": [small[w] for w in which[start:stop]],
+                }))  # fmt: skip
+            kept = image[: min(n, 2000)]
+            _insert(db, "picture", pd.DataFrame({"image": kept, "jpeg": [full[w] for w in which[kept]]}))
+            _insert(db, "refused", pd.DataFrame({"path": ["broken.jpg"], "reason": ["the file is empty"]}))
+            _insert(db, "note", pd.DataFrame({"note": ["synthetic pictures and labels: for looking at pages only"]}))
+        facts = {"n": n, "patients": len(np.unique(patients)), "refused": 1, "source": "simulated", "labels": labels,
+                 "root": None}  # fmt: skip
+        return build.publish(facts).id
+
+
+def _pictures(rng: np.random.Generator, y_nk: np.ndarray, count: int) -> tuple[list[bytes], list[bytes], np.ndarray]:
+    """Grey drawings that look a little like a chest: full JPEGs, 160 px WebPs, sizes [count, 2]."""
+    full, small, sizes = [], [], np.zeros((count, 2), int)
+    for i in range(count):
+        width, height = (320, 390) if i % 3 else (390, 320)
+        x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1.1, 1.1, height))
+        tilt = rng.normal(0, 0.05)
+        x = x + tilt * y
+        grey = 0.72 * np.exp(-((x / 0.86) ** 8 + (y / 1.3) ** 10))
+        for side in (-1, 1):
+            lung = 1 / (1 + np.exp(18 * (((x - side * 0.4) / 0.3) ** 2 + ((y + 0.05) / 0.68) ** 2 - 1)))
+            grey -= 0.5 * lung * rng.uniform(0.85, 1.05)
+        wide = 0.26 + 0.14 * (y_nk[i, 2] == 1)
+        grey += 0.5 / (1 + np.exp(14 * (((x - 0.1) / wide) ** 2 + ((y - 0.28) / 0.34) ** 2 - 1)))
+        grey += 0.35 * np.exp(-((x / 0.09) ** 2)) + 0.05 * np.cos(26 * (y + 0.25 * x**2)) * np.exp(-(x**4))
+        if y_nk[i, 10] == 1:
+            side = rng.choice([-1, 1])
+            grey += 0.5 / (1 + np.exp(-16 * (y - 0.35 - 0.3 * np.abs(x - side * 0.4)))) * (np.sign(x) == side) * (
+                np.abs(x) < 0.75
+            )
+        if y_nk[i, 13] == 1:
+            grey[(np.abs(x - 0.45) < 0.08) & (np.abs(y + 0.55) < 0.07)] = 1.0
+        grey = np.clip(grey + rng.normal(0, 0.03, grey.shape), 0, 1)
+        picture = Image.fromarray((255 * grey).astype(np.uint8))
+        sizes[i] = picture.size
+        out = io.BytesIO()
+        picture.save(out, "JPEG", quality=80)
+        full.append(out.getvalue())
+        thumb = picture.copy()
+        thumb.thumbnail((160, 160))
+        out = io.BytesIO()
+        thumb.save(out, "WEBP", quality=55)
+        small.append(out.getvalue())
+    return full, small, sizes
+
+
+def _sae(
+    build: Build, m: int, d: int, dead_m: np.ndarray, active: float, fve: float, expansion: int, epochs: int
+) -> None:  # fmt: skip
+    with build.database() as db:
+        t = np.linspace(0, 1, epochs)
+        mse = d * (0.08 + 0.9 * np.exp(-6 * t))
+        _insert(db, "history", pd.DataFrame({
+            "step": (np.arange(epochs) + 1) * 40, "epoch": np.arange(epochs) + 1, "loss": mse * 1.1, "mse": mse,
+            "l1": 9.0 + 0 * t, "l0": active / m + 0.2 * np.exp(-8 * t), "fve": fve * (1 - np.exp(-7 * t)),
+            "dead": dead_m.mean() * t,
+        }))  # fmt: skip
+        _insert(db, "dead", pd.DataFrame({"neuron": np.arange(m), "dead": dead_m}))
+    build.publish({"kind": "topk", "m": m, "d": d, "k": 16, "expansion": expansion, "epochs": epochs, "seed": 0,
+                   "fve": fve, "l0": active / m, "dead_share": float(dead_m.mean()), "mse": float(mse[-1])})  # fmt: skip
+
+
+def _sparse(
+    rng: np.random.Generator, m: int, y_nk: np.ndarray, dead_m: np.ndarray, active: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """Non-zero activations (neuron, image, value) sorted by neuron, value descending."""
+    n, k = y_nk.shape
+    share = rng.lognormal(0, 1, m) * ~dead_m
+    counts = np.maximum(1, np.minimum(0.6 * n, share / share.sum() * active * n)).astype(int) * ~dead_m
+    follows = np.where(rng.random(m) < 0.45, rng.integers(0, k, m), -1)
+    positives = [np.flatnonzero(y_nk[:, j] == 1) for j in range(k)]
+    parts = []
+    for i in np.flatnonzero(counts):
+        c = counts[i]
+        if follows[i] >= 0 and len(positives[follows[i]]):
+            some = rng.choice(positives[follows[i]], int(c * rng.uniform(0.4, 0.95)))
+            image = np.unique(np.concatenate([some, rng.integers(0, n, c - len(some))]))
+            value = rng.gamma(2, 0.4, len(image)) + 1.2 * (y_nk[image, follows[i]] == 1)
+        else:
+            image = np.unique(rng.integers(0, n, c))
+            value = rng.gamma(2, 0.6, len(image))
+        order = np.argsort(-value)
+        parts.append((np.full(len(image), i, np.int32), image[order].astype(np.int32), value[order] + 1e-3))
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))  # type: ignore[return-value]
+
+
+def _dense(rng: np.random.Generator, d: int, y_nk: np.ndarray) -> list[np.ndarray]:
+    """Columns of a dense representation that follow some labels a little."""
+    centred = y_nk - y_nk.mean(0)
+    return [(centred @ rng.normal(0, 0.25, y_nk.shape[1]) + rng.normal(0, 1, len(y_nk))).astype("f4") for _ in range(d)]
+
+
+def _scores(
+    store: Store, rng: np.random.Generator, config: Score, what: str, z: object, m: int, y_nk: np.ndarray,
+    labels: list[str], parents: dict[str, str],
+) -> str:  # fmt: skip
+    n, k = y_nk.shape
+    with store.build(f"scores-{what}", config, parents) as build:
+        if build.existing is not None:
+            return build.id
+        yn = np.where(y_nk < 0, 0, y_nk).astype(float)
+        if isinstance(z, list):
+            sums, squares = np.array([c.sum() for c in z], float), np.array([(c**2).sum() for c in z], float)
+            cross = np.stack([c @ yn for c in z])
+            low, high, density = (np.array([f(c) for c in z]) for f in (np.min, np.max, lambda c: (c > 0).mean()))
+            keep = min(500, n // 2)
+            neuron, image, value, edges = [], [], [], []
+            for i, c in enumerate(z):
+                order = np.argsort(-c)
+                ends = order if 2 * keep >= n else np.concatenate([order[:keep], order[-keep:]])
+                neuron.append(np.full(len(ends), i, np.int32))
+                image.append(ends.astype(np.int32))
+                value.append(c[ends])
+                edges.append(np.histogram(c, 30))
+            neuron, image, value = map(np.concatenate, (neuron, image, value))
+        else:
+            neuron, image, value = z  # type: ignore[misc]
+            sums = np.bincount(neuron, value, m)
+            squares = np.bincount(neuron, value**2, m)
+            cross = np.stack([np.bincount(neuron, value * yn[image, j], m) for j in range(k)], 1)
+            fired = np.bincount(neuron, minlength=m)
+            starts = np.concatenate([[0], np.cumsum(fired)])
+            high = np.array([value[starts[i]] if fired[i] else 0.0 for i in range(m)])
+            low, density = np.zeros(m), fired / n
+            edges = [np.histogram(value[starts[i] : starts[i + 1]], 30) if fired[i] else None for i in range(m)]
+        mean, std = sums / n, np.sqrt(np.maximum(0, squares / n - (sums / n) ** 2))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rho = (cross / n - mean[:, None] * yn.mean(0)) / (std[:, None] * yn.std(0))
+        rho[std < 1e-9] = np.nan
+        defined = np.isfinite(rho).all(1)
+        share = np.abs(rho) / np.abs(rho).sum(1, keepdims=True)
+        entropy = -(share * np.log2(np.where(share > 0, share, 1))).sum(1)
+        strongest = np.where(defined[:, None], np.abs(rho), 0).argmax(1)
+        top = rho[np.arange(m), strongest]
+        profile = np.abs(rng.standard_normal((4000, k)))
+        profile /= profile.sum(1, keepdims=True)
+        null = -(profile * np.log2(profile)).sum(1)
+        p = np.where(defined, 1 - (1 - 2 * stats.norm.sf(np.abs(top) * np.sqrt(n))) ** k, np.nan)
+        q = np.full(m, np.nan)
+        q[defined] = stats.false_discovery_control(p[defined])
+        half = 1.96 / np.sqrt(max(4, n - 3))
+        with build.database() as db:
+            _insert(db, "neuron", pd.DataFrame({
+                "neuron": np.arange(m), "density": density, "mean": mean, "std": std, "min": low, "max": high,
+                "entropy": entropy, "entropy_null_mean": np.where(defined, null.mean(), np.nan),
+                "entropy_null_sd": np.where(defined, null.std(), np.nan), "max_abs_rho": np.abs(top),
+                "top_label": np.where(defined, np.array(labels, object)[strongest], None), "top_rho": top, "p": p,
+                "q": q, "selective": np.where(defined, q <= config.fdr, None),
+                "reason": np.where(defined, None, "dead: fires on no scored image"),
+            }))  # fmt: skip
+            flat = rho.ravel()
+            _insert(db, "correlation", pd.DataFrame({
+                "neuron": np.repeat(np.arange(m), k), "label": np.tile(labels, m), "rho": flat, "n": n,
+                "low": np.tanh(np.arctanh(np.clip(flat, -0.999, 0.999)) - half),
+                "high": np.tanh(np.arctanh(np.clip(flat, -0.999, 0.999)) + half),
+                "reason": np.where(np.isfinite(flat), None, "dead: fires on no scored image"),
+            }))  # fmt: skip
+            _insert(db, "activation", pd.DataFrame({"neuron": neuron, "image": image, "value": value.astype("f4")}))
+            rows = [(i, b, e[1][b], e[1][b + 1], e[0][b]) for i, e in enumerate(edges) if e for b in range(30)]
+            _insert(db, "histogram", pd.DataFrame(rows, columns=["neuron", "bin", "low", "high", "count"]))
+            _insert(db, "scored", pd.DataFrame({"image": np.arange(n)}))
+            draws = config.draws
+            strong = defined & (np.abs(top) > 0.2)
+            means = [entropy[defined].mean(), entropy[strong].mean() if strong.any() else np.nan]
+            frames = [
+                pd.DataFrame({"kind": kind, "draw": np.arange(draws), "mean_entropy": a + rng.normal(0, 0.012, draws),
+                              "mean_entropy_strong": b + rng.normal(0, 0.02, draws)})
+                for kind, a, b in (("bootstrap", *means), ("permutation", null.mean(), null.mean() - 0.4))
+            ]  # fmt: skip
+            _insert(db, "draw", pd.concat(frames))
+            _insert(db, "null_histogram", _null_histogram(null, k))
+            _insert(db, "summary", _summary(means, null, defined, strong, q, config, top, density, frames))
+            _insert(db, "label_summary", _label_summary(y_nk, labels, rho, neuron, image, value))
+            if what == "sae":
+                _insert(db, "neighbour", _neighbours(rng, m))
+                _insert(db, "recovery", pd.DataFrame({
+                    "factor": ["side:right", "side:left", "device"], "positives": [90, 85, 60], "neuron": [3, 8, 11],
+                    "activation": [0.78, 0.75, 0.91], "preactivation": [0.84, 0.82, 0.95], "raw": [0.74, 0.73, 0.88],
+                    "random": [0.72, 0.73, 0.81],
+                }))  # fmt: skip
+        facts = {"representation": what, "m": m, "n": n, "labels": labels, "protocol": config.protocol}
+        return build.publish(facts).id
+
+
+def _null_histogram(null: np.ndarray, k: int) -> pd.DataFrame:
+    counts, edges = np.histogram(null, np.linspace(0, np.log2(k), 77))
+    share = counts / counts.sum()
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "mean": share, "low_share": 0.8 * share,
+                         "high_share": 1.2 * share})  # fmt: skip
+
+
+def _summary(
+    means: list[float], null: np.ndarray, defined: np.ndarray, strong: np.ndarray, q: np.ndarray, config: Score,
+    top: np.ndarray, density: np.ndarray, frames: list[pd.DataFrame],
+) -> pd.DataFrame:  # fmt: skip
+    def interval(frame: pd.DataFrame, column: str) -> list[float]:
+        return list(np.quantile(frame[column], [0.025, 0.975]))
+
+    m, n_defined, n_strong = len(defined), int(defined.sum()), int(strong.sum())
+    selective = int((q[defined] <= config.fdr).sum())
+    rows = [
+        ("mean_entropy", means[0], *interval(frames[0], "mean_entropy"), n_defined, "bits, over defined neurons"),
+        ("mean_entropy_strong", means[1], *interval(frames[0], "mean_entropy_strong"), n_strong, "max |rho| > 0.2"),
+        ("null_mean_entropy", null.mean(), *interval(frames[1], "mean_entropy"), n_defined, "labels shuffled"),
+        ("null_mean_entropy_strong", null.mean() - 0.4, *interval(frames[1], "mean_entropy_strong"), n_strong, ""),
+        ("selective", selective / n_defined, None, None, n_defined, "share of defined neurons, FDR 5 %"),
+        ("dead", float((density == 0).mean()), None, None, m, "share of neurons"),
+        ("median_max_abs_rho", float(np.nanmedian(np.abs(top))), None, None, n_defined, "over defined neurons"),
+        ("l0", float(density.mean()), None, None, m, "share of active neurons an image"),
+    ]
+    return pd.DataFrame(rows, columns=["measure", "value", "low", "high", "n", "note"])
+
+
+def _label_summary(
+    y_nk: np.ndarray, labels: list[str], rho: np.ndarray, neuron: np.ndarray, image: np.ndarray, value: np.ndarray
+) -> pd.DataFrame:
+    rows = []
+    n = len(y_nk)
+    for j, label in enumerate(labels):
+        best = int(np.nanargmax(np.abs(rho[:, j])))
+        z = np.zeros(n)
+        mine = neuron == best
+        z[image[mine]] = value[mine]
+        positive = y_nk[:, j] == 1
+        rank = stats.rankdata(z)
+        auroc = (rank[positive].sum() - positive.sum() * (positive.sum() + 1) / 2) / (
+            positive.sum() * (~positive).sum()
+        )
+        auroc = max(auroc, 1 - auroc)
+        rows.append((label, int(positive.sum()), int((y_nk[:, j] == 0).sum()), int((y_nk[:, j] == -1).sum()), 0, n,
+                     best, rho[best, j], best, auroc, auroc - 0.02, min(1, auroc + 0.02), auroc - 0.01, None))  # fmt: skip
+    return pd.DataFrame(rows, columns=["label", "positives", "negatives", "uncertain", "unstated", "used",
+                                       "best_neuron_rho", "rho", "best_neuron_auroc", "auroc", "low", "high",
+                                       "auroc_other_half", "reason"])  # fmt: skip
+
+
+def _neighbours(rng: np.random.Generator, m: int) -> pd.DataFrame:
+    count = min(10, m - 1)
+    frames = []
+    for measure in ("decoder", "coactivation"):
+        other = (np.arange(m)[:, None] + 1 + rng.integers(0, m - 1, (m, count))) % m
+        value = -np.sort(-rng.beta(2, 4, (m, count)), 1)
+        frames.append(pd.DataFrame({"neuron": np.repeat(np.arange(m), count), "rank": np.tile(np.arange(1, count + 1), m),
+                                    "other": other.ravel(), "measure": measure, "value": value.ravel()}))  # fmt: skip
+    return pd.concat(frames).sort_values(["neuron", "measure", "rank"])
+
+
+def _insert(db: object, table: str, frame: pd.DataFrame) -> None:
+    db.register("frame", frame)  # type: ignore[attr-defined]
+    names = ", ".join(f'"{c}"' for c in frame.columns)
+    db.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM frame")  # type: ignore[attr-defined]
+    db.unregister("frame")  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--images", type=int, default=2400)
+    parser.add_argument("--neurons", type=int, default=512)
+    parser.add_argument("--d", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    print(write(given.data, given.images, given.neurons, given.d, given.seed))
