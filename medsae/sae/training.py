@@ -140,12 +140,11 @@ class Trainer:
         """One batch of normalised embeddings [n, d]: gradients, Adam, decoder norms."""
         with torch.no_grad():
             done = self._gradients(x_nd)
+            w_dec, g_dec = self.trained["W_dec"], done.gradients["W_dec"]
+            if self.kind.unit_decoder:
+                g_dec.addcmul_(w_dec, torch.linalg.vecdot(g_dec, w_dec)[:, None], value=-1)
             for name, tensor in self.trained.items():
                 tensor.grad = done.gradients[name]
-            w_dec = self.trained["W_dec"]
-            if self.kind.unit_decoder:
-                along_m = torch.linalg.vecdot(w_dec.grad, w_dec)
-                w_dec.grad.addcmul_(w_dec, along_m[:, None], value=-1)
             self.adam.step()
             if self.kind.unit_decoder:
                 w_dec.div_(torch.linalg.vector_norm(w_dec, dim=1, keepdim=True).clamp_(min=1e-12))

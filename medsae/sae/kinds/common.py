@@ -48,8 +48,10 @@ class Step:
 class Kind(Protocol):
     """One kind of SAE: formulas and nothing else. `w` holds the trained weights and `memory` by name."""
 
-    unit_decoder: bool
-    """Keep the rows of W_dec at norm 1."""
+    @property
+    def unit_decoder(self) -> bool:
+        """Keep the rows of W_dec at norm 1."""
+        ...
 
     def start(self, start: Start) -> Weights:
         """Weights beside W_enc, b_enc, W_dec, b_pre that are trained."""
