@@ -54,6 +54,7 @@ class EmbedReport:
     pictures_per_second: float
     """Of the pictures encoded by this call (those of finished shards not counted); 0 where there were none."""
     seconds: float
+    """Of this call, with the choice of precision and layout."""
     failed: list[tuple[int, str]]
     """Pictures that could not be decoded, with the reason; their rows are NaN."""
 
@@ -90,12 +91,11 @@ def embed(
     question = dict(n=n, encoder=encoder.name, weights_sha256=encoder.weights_sha256, dim=encoder.dim,
                     shard_size=shard_size, unit_norm=unit_norm)  # fmt: skip
     threads = workers or os.cpu_count() or 1
-    todo: list[int] = []
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         plan = _kept_plan(shards, question, device, precision)
         if plan is None:
             _discard(shards)
-            sample = _sample(pictures, encoder, min(batch, n, 16), pool)
+            sample = _sample(pictures, encoder, min(batch, n), pool)
             plan = make_plan(encoder, sample, device, precision, batch, choices, progress)
             _publish(shards / "plan.json", json.dumps({**question, **asdict(plan)}, indent=1).encode())
         ranges = [range(at, min(at + shard_size, n)) for at in range(0, n, shard_size)]
@@ -103,17 +103,19 @@ def embed(
         left = sum(len(ranges[k]) for k in todo)
         if left < n:
             progress.say(f"{n - left:,} of {n:,} pictures are encoded already; going on with the other {left:,}")
+        encoding = time.monotonic()
         if todo:
             with Runner(encoder.module, plan) as run, progress.task("encoding", left, "pictures") as task:
                 stream = _prepared(pictures, encoder, [ranges[k] for k in todo], plan, pool)
                 for k, rows in zip(todo, _embedded(stream, run, len(todo), encoder, task), strict=True):
                     _publish_shard(shards, k, *_checked(rows, unit_norm, plan, ranges[k]))
-    seconds = time.monotonic() - began
+        encoding = time.monotonic() - encoding
     x_nd, failed = _merge(shards, ranges, encoder.dim)
     if len(failed) == n:
         reasons = "; ".join(f"picture {i}: {why}" for i, why in failed[:3])
         raise UserError(f"none of the {n:,} pictures could be decoded ({reasons})", do="check the cohort's pictures")
-    rate = left / seconds if todo else 0.0
+    rate = left / encoding if todo else 0.0
+    seconds = time.monotonic() - began
     report = EmbedReport(plan.device, plan.precision, plan.cosine_to_fp32, plan.channels_last, rate, seconds, failed)
     return x_nd, report
 
