@@ -93,11 +93,12 @@ RANDOM_CONCEPTS = (
 )
 """Descriptions that have nothing to do with the neuron: what a judge scores on them is luck."""
 
-_STOP = frozenset("a an and at by for from in into is of on or possible likely significant the to with without".split())
+_FILLER = "a an and at by for from in into is of on or possible likely significant the to with"
+_STOP = frozenset(_FILLER.split())
 
 
 def quote(text: str, limit: int = 600) -> str:
-    """Untrusted text as one line that cannot carry a control token or end a field: no line breaks, no angle brackets."""
+    """Untrusted text as one line that cannot carry a control token or end a field: no line break, no angle bracket."""
     flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return flat.replace("<", "(").replace(">", ")")[:limit]
 

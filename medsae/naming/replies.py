@@ -33,11 +33,10 @@ _REFUSAL = re.compile(
     r"|as an ai\b|cannot (assist|help|provide|identify|determine|comply)|not able to (assist|help|provide))",
     re.IGNORECASE,
 )
-_ENGLISH = frozenset("the of with and in is are on at by to from this that which an a or no not without".split())
-_OTHER = frozenset(
-    "le les des une est avec dans pour sur gauche droit el los las del con una en por para der die das und mit ist im "
-    "il lo gli della nel sono con um uma com dos das não na no-se och med av het een van met links rechts".split()
-)
+_ENGLISH_WORDS = "the of with and in is are on at by to from this that which an a or no not without"
+_OTHER_WORDS = """le les des une est avec dans pour sur gauche droit el los las del con una en por para der die das und
+ mit ist im il lo gli della nel sono um uma com dos não na och med av het een van met links rechts"""
+_ENGLISH, _OTHER = frozenset(_ENGLISH_WORDS.split()), frozenset(_OTHER_WORDS.split())
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def parse_explanation(text: str) -> Explanation:
 
 
 def parse_verdict(text: str) -> Verdict:
-    """Yes or no from the beginning of a reply or from {"answer": ...}; anything that says both, or neither, is no verdict.
+    """Yes or no from the beginning of a reply or from {"answer": ...}; what says both, or neither, is no verdict.
 
     The probability stays None: a word is not a probability.
     """

@@ -1,0 +1,165 @@
+"""One JSON request to a server, with a deadline, a cap on the reply's size, and retries where they may help.
+
+http.client, not a comfortable library: no proxy of the environment is asked (pictures must not leave the machine by
+accident), no redirect is followed, and a reply that trickles in for ever meets the deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from medsae.naming.replies import Status
+from medsae.progress import UserError
+
+REPLY_LIMIT = 4 * 2**20
+"""Bytes of a reply beyond which it is given up."""
+_CHUNK = 65_536
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A server's reply: `body` is None unless status is "ok"; `code` is the HTTP status, 0 when none arrived."""
+
+    status: Status
+    body: Any = None
+    code: int = 0
+    text: str = ""
+    attempts: int = 1
+    sent: bool = True
+    """False when no connection came about."""
+
+
+class Client:
+    """POST and GET of JSON below one base address; safe to use from threads (each has its own connection)."""
+
+    def __init__(
+        self, base: str, timeout_seconds: float, key: str | None, attempts: int = 4,
+        sleep: Callable[[float], None] = time.sleep, rng: random.Random | None = None,
+    ):  # fmt: skip
+        parts = urlsplit(base)
+        try:
+            self.port = parts.port
+        except ValueError:
+            parts = urlsplit("")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UserError(f"{base!r} is no address of a server", None, "give one like http://127.0.0.1:8000/v1")
+        self.scheme, self.host, self.path = parts.scheme, parts.hostname, parts.path.rstrip("/")
+        self.timeout, self.attempts, self.sleep, self.rng = timeout_seconds, attempts, sleep, rng or random.Random()
+        self.headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if key:
+            self.headers["Authorization"] = f"Bearer {key}"
+        self.local = threading.local()
+        self.retries = 0
+
+    def get(self, path: str) -> Answer:
+        return self._tries("GET", path, None)
+
+    def post(self, path: str, body: bytes) -> Answer:
+        return self._tries("POST", path, body)
+
+    def _tries(self, method: str, path: str, body: bytes | None) -> Answer:
+        """Retries, with growing jittered pauses, after 429, 5xx and timeouts only."""
+        for attempt in range(1, self.attempts + 1):
+            answer, pause = self._once(method, path, body)
+            again = answer.status == "timeout" or answer.code == 429 or answer.code >= 500
+            if not again or attempt == self.attempts:
+                return Answer(answer.status, answer.body, answer.code, answer.text, attempt, answer.sent)
+            self.retries += 1
+            self.sleep(min(30.0, pause if pause is not None else 0.5 * 2**attempt) * (0.5 + self.rng.random() / 2))
+        raise AssertionError("attempts is at least 1")
+
+    def _once(self, method: str, path: str, body: bytes | None) -> tuple[Answer, float | None]:
+        """One try; a kept connection that the server closed meanwhile is opened anew, once."""
+        deadline = time.monotonic() + self.timeout
+        kept = getattr(self.local, "connection", None) is not None
+        try:
+            return self._exchange(method, path, body, deadline)
+        except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
+            self._close()
+            if kept:
+                with contextlib.suppress(OSError, http.client.HTTPException, TimeoutError):
+                    return self._exchange(method, path, body, deadline)
+                self._close()
+            return Answer("broken reply", text=f"the server hung up: {error}"), None
+        except TimeoutError:
+            self._close()
+            return Answer("timeout", text=f"no reply within {self.timeout:g} s"), None
+        except (ConnectionError, socket.gaierror) as error:
+            self._close()
+            return Answer("unreachable", text=str(error), sent=False), None
+        except (OSError, http.client.HTTPException) as error:
+            self._close()
+            return Answer("broken reply", text=f"{type(error).__name__}: {error}"), None
+
+    def _exchange(self, method: str, path: str, body: bytes | None, deadline: float) -> tuple[Answer, float | None]:
+        connection = self._connection(deadline)
+        connection.request(method, self.path + path, body, self.headers)
+        response = connection.getresponse()
+        chunks, size = [], 0
+        while chunk := self._read(connection, response, deadline):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > REPLY_LIMIT:
+                self._close()
+                return Answer("too long", code=response.status, text=_text(chunks)), None
+        if response.length:
+            self._close()
+            return Answer("broken reply", code=0, text=_text(chunks)), None
+        if response.will_close:
+            self._close()
+        text, code = _text(chunks), response.status
+        if code >= 500 or code == 429:
+            return Answer("server error", code=code, text=text), _seconds(response.getheader("Retry-After"))
+        if code != 200:
+            return Answer("rejected", code=code, text=text), None
+        try:
+            return Answer("ok", json.loads(text), code, text), None
+        except (ValueError, RecursionError):
+            return Answer("broken reply", code=code, text=text), None
+
+    def _read(
+        self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse, deadline: float
+    ) -> bytes:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        if connection.sock is not None:
+            connection.sock.settimeout(left)
+        return response.read1(_CHUNK)
+
+    def _connection(self, deadline: float) -> http.client.HTTPConnection:
+        connection = getattr(self.local, "connection", None)
+        left = max(0.01, deadline - time.monotonic())
+        if connection is None:
+            kind = http.client.HTTPSConnection if self.scheme == "https" else http.client.HTTPConnection
+            connection = kind(self.host, self.port, timeout=left)
+            connection.connect()
+            # Header and body leave in two writes; without this the second waits for an acknowledgement.
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.local.connection = connection
+        connection.sock.settimeout(left)
+        return connection
+
+    def _close(self) -> None:
+        connection = getattr(self.local, "connection", None)
+        if connection is not None:
+            connection.close()
+            self.local.connection = None
+
+
+def _text(chunks: list[bytes]) -> str:
+    return b"".join(chunks)[:REPLY_LIMIT].decode(errors="replace")
+
+
+def _seconds(header: str | None) -> float | None:
+    return float(header) if header and header.strip().isdigit() else None
