@@ -68,7 +68,7 @@ class Terminal:
         self.console = Console(stderr=True, highlight=False)
 
     def say(self, message: str) -> None:
-        self.console.print(message, markup=False)
+        self.console.print(message, markup=False, soft_wrap=True)
 
     @contextmanager
     def task(self, what: str, total: int | None = None, unit: str = "") -> Iterator[Task]:

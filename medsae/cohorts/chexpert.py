@@ -63,13 +63,13 @@ def read_chexpert(config: IngestChexpert) -> CohortTable:
     kept = {"frontal": frontal, "lateral": ~frontal, "all": np.ones(len(frontal), bool)}[config.views]
     if not kept.any():
         raise UserError(f"no row is a {config.views} picture", files["train"], "choose another --views")
-    images = images[kept].reset_index(drop=True)
+    images = images.loc[kept].reset_index(drop=True)
     images.insert(0, "image", np.arange(len(images), dtype=np.int32))
     rows = ", ".join(f"{files[name].name} {len(t):,}" for name, t in tables.items())
     understood = [
         f"CheXpert in {config.root}: rows {rows}",
         where,
-        f"views {config.views}: {len(images):,} of {len(kept):,} pictures of {images['patient'].nunique():,} patients",
+        f"views {config.views}: {len(images):,} of {len(kept):,} pictures of {len(set(images['patient'])):,} patients",
         *([f"{odd_ages} ages beyond 0 to 120 years taken as unknown"] if odd_ages else []),
         *tabular.counts_lines(values_nk[kept], CHEXPERT_LABELS),
     ]
@@ -98,17 +98,17 @@ def _refuse_missing_columns(table: pd.DataFrame, path: Path) -> None:
             path,
             "give CheXpert's own table, or use: ingest table --table FILE --path-column NAME",
         )
-    blank = table["Path"].isna()
-    if blank.any():
-        raise UserError("the path is blank", line_of(path, int(np.flatnonzero(blank)[0])), "remove the row")
+    blank = np.flatnonzero(pd.Series(table["Path"]).isna())
+    if len(blank):
+        raise UserError("the path is blank", line_of(path, int(blank[0])), "remove the row")
 
 
 def _label_matrix(table: pd.DataFrame, path: Path) -> np.ndarray:
-    return np.stack([tabular.label_values(table[name], path) for name in CHEXPERT_LABELS], axis=1)
+    return np.stack([tabular.label_values(pd.Series(table[name]), path) for name in CHEXPERT_LABELS], axis=1)
 
 
 def _views(table: pd.DataFrame, written: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Whether frontal, bool [n], and the projection [n]: AP, PA, LATERAL, another code as written, or "" (not stated)."""
+    """Whether frontal, bool [n], and the projection [n]: AP, PA, LATERAL, another code as written, or ""."""
     if "Frontal/Lateral" in table:
         frontal = table["Frontal/Lateral"].astype("str").str.strip().str.lower() == "frontal"
     else:
@@ -120,21 +120,10 @@ def _views(table: pd.DataFrame, written: pd.Series) -> tuple[np.ndarray, np.ndar
 
 def _locate(config: IngestChexpert, written: pd.Series, table: Path) -> tuple[Path, pd.Series, str]:
     """Root and paths under which the pictures lie, and the line that says so."""
-    root = config.root
-    ways = [
-        locate.Way("paths as written, below the folder", root, locate.as_written),
-        locate.Way("paths without their first folder, below the folder", root, locate.without_first),
-        locate.Way("paths as written, below the parent folder", root.absolute().parent, locate.as_written),
-    ]
     if not config.pictures:
-        return root, written, "pictures are not looked for (--no-pictures); paths as written"
-    chosen = locate.choose(ways, [written] * len(ways), table, _LAYOUT)
-    if chosen is None:
-        tried = "\n    ".join(str(way.root / way.paths(written.iloc[:1]).iloc[0]) for way in ways)
-        raise UserError(
-            f"not one of the {len(written):,} pictures was found; tried for the first row:\n    {tried}",
-            table,
-            f"{_LAYOUT}, or --no-pictures to read the labels alone",
-        )
-    way, paths = chosen
-    return way.root, paths, f"{way.what} (first: {way.root / paths.iloc[0]})"
+        return config.root, written, "pictures are not looked for (--no-pictures); paths as written"
+    ways = locate.usual_ways(config.root, written)
+    way = locate.choose(ways)
+    if way is None:
+        raise locate.nothing_found(ways, table, f"{_LAYOUT}, or --no-pictures to read the labels alone")
+    return way.root, way.paths, f"{way.what} (first: {way.root / way.paths.iloc[0]})"

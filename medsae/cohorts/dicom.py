@@ -1,7 +1,8 @@
 """One DICOM radiograph as grey levels: modality rescale, window, photometric interpretation (PS3.3 C.7.6.3, C.11).
 
 Not covered: deflated files (their size is unknown before they are unpacked), several frames, pixels deeper than 16
-bits, presentation LUTs, and compressed transfer syntaxes for which no decoder is installed: all are refused with a reason.
+bits, and compressed transfer syntaxes for which no decoder is installed: refused with a reason. Presentation LUTs and
+overlays are ignored.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def decode(data: bytes) -> np.ndarray:
 
 def _decode(data: bytes) -> np.ndarray:
     from pydicom import dcmread
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import ImplicitVRLittleEndian
 
     if _DEFLATED in data[:1024]:
@@ -74,7 +75,7 @@ def _grey(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
 
     The transforms are functions of one stored value: they are worked out once for each value, then looked up.
     """
-    from pydicom.pixels import apply_modality_lut, apply_voi
+    from pydicom.pixels.processing import apply_modality_lut, apply_voi
 
     first = int(stored.min())
     index = stored.astype(np.int32) - first

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,49 +17,43 @@ _SUFFIXES = ("", ".jpg", ".png", ".jpeg", ".dicom", ".dcm")
 
 @dataclass(frozen=True)
 class Way:
-    """One way to read a path column: the pictures are `root / path` for each of `paths(column)`."""
+    """One way to read a path column: the pictures are `root / path` for each of `paths`."""
 
     what: str
     root: Path
-    paths: Callable[[pd.Series], pd.Series]
+    paths: pd.Series
 
 
-def as_written(column: pd.Series) -> pd.Series:
-    return column
+def usual_ways(root: Path, written: pd.Series) -> list[Way]:
+    """As written, without the first folder, and from the parent folder: CheXpert is found unpacked all three ways."""
+    return [
+        Way("paths as written, below the folder", root, written),
+        Way(
+            "paths without their first folder, below the folder", root, written.str.replace(r"^[^/]+/", "", regex=True)
+        ),
+        Way("paths as written, below the parent folder", root.absolute().parent, written),
+    ]
 
 
-def without_first(column: pd.Series) -> pd.Series:
-    """The paths without their first folder; a path of one part stays."""
-    return column.str.replace(r"^[^/]+/", "", regex=True)
+def choose(ways: Sequence[Way]) -> Way | None:
+    """The way under which most of a sample of the rows exist as files; None when not one row exists under any way.
 
-
-def choose(ways: list[Way], columns: list[pd.Series], table: Path, do: str) -> tuple[Way, pd.Series] | None:
-    """The first way under which most of a sample of rows exist; None when no row exists under any way.
-
-    `columns[i]` are the raw paths that `ways[i]` starts from. Rows spread over the table are tried first, then all.
+    Rows spread over the table are tried first; all of them only where none of those exists.
     """
-    n = len(columns[0])
-    if n == 0:
-        raise UserError("the table has no rows", table, do)
+    n = len(ways[0].paths)
     sample = np.unique(np.concatenate([np.arange(min(n, 20)), np.linspace(0, n - 1, min(n, 180)).astype(int)]))
     for rows in (sample, np.arange(n)):
-        found = [_existing(way, column.iloc[rows]) for way, column in zip(ways, columns, strict=True)]
+        found = [sum(os.path.exists(os.path.join(way.root, p)) for p in way.paths.iloc[rows]) for way in ways]
         if max(found) > 0:
-            best = int(np.argmax(found))
-            return ways[best], ways[best].paths(columns[best])
+            return ways[int(np.argmax(found))]
     return None
 
 
-def _existing(way: Way, column: pd.Series) -> int:
-    root = str(way.root)
-    return sum(os.path.exists(os.path.join(root, path)) for path in way.paths(column))
+def by_name(root: Path, names: pd.Series, table: Path) -> Way | None:
+    """The pictures looked up by file name (with or without its suffix) in the whole tree below `root`.
 
-
-def by_name(root: Path, names: pd.Series, table: Path) -> tuple[pd.Series, int] | None:
-    """Paths relative to `root` of pictures known by file name only, looked up in the whole tree below `root`.
-
-    Names may lack their suffix. Returns the paths (the name itself where nothing was found) and how many were found;
-    None when nothing was. Raises UserError for a needed name that lies in two folders.
+    A name that is not found stays as written. None when nothing is found. Raises UserError for a needed name that lies
+    in two folders.
     """
     places: dict[str, str] = {}
     twice: dict[str, str] = {}
@@ -68,18 +62,28 @@ def by_name(root: Path, names: pd.Series, table: Path) -> tuple[pd.Series, int] 
             place = os.path.relpath(os.path.join(folder, file), root)
             if places.setdefault(file, place) != place:
                 twice[file] = place
-    wanted = names.str.rsplit("/", n=1).str[-1]
-    paths = pd.Series(pd.NA, index=names.index, dtype="str")
-    for suffix in _SUFFIXES:
-        found = (wanted + suffix).map(places)
-        doubtful = paths.isna() & (wanted + suffix).isin(list(twice))
-        if doubtful.any():
-            name = (wanted + suffix)[doubtful].iloc[0]
+    paths: list[str] = []
+    n_found = 0
+    for written in names:
+        name = written.rsplit("/", 1)[-1]
+        name = next((name + suffix for suffix in _SUFFIXES if name + suffix in places), name)
+        if name in twice:
             raise UserError(
                 f"two pictures are called {name}: {places[name]} and {twice[name]}",
                 table,
-                "give paths relative to --root in the path column",
+                "write paths relative to --root into the path column",
             )
-        paths = paths.fillna(found)
-    n_found = int(paths.notna().sum())
-    return (paths.fillna(names), n_found) if n_found else None
+        n_found += name in places
+        paths.append(str(places.get(name, written)))
+    if not n_found:
+        return None
+    what = f"pictures looked up by name in the tree below the folder ({n_found:,} of {len(names):,} found)"
+    return Way(what, root, pd.Series(paths, index=names.index, dtype="str"))
+
+
+def nothing_found(ways: Sequence[Way], table: Path, do: str) -> UserError:
+    """The error for a table of which not one picture exists: what was tried for its first row."""
+    tried = "\n    ".join(str(way.root / way.paths.iloc[0]) for way in ways)
+    return UserError(
+        f"not one of the {len(ways[0].paths):,} pictures was found; tried for the first row:\n    {tried}", table, do
+    )

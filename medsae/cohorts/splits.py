@@ -11,7 +11,7 @@ import hashlib
 import numpy as np
 import pandas as pd
 
-from medsae.cohorts.tabular import MISSING, label_matrix
+from medsae.cohorts.tabular import label_matrix
 from medsae.config import Splitting
 
 _NAMED = 8
@@ -27,21 +27,23 @@ def assign_splits(
     value in `images["image"]`. Notes are plain lines: sizes, shortfalls by class, what the protocol implies. A class
     without positives is reported, not an error; so is a split that stays empty.
     """
-    names = tuple(labels["label"].cat.categories if labels["label"].dtype == "category" else labels["label"].unique())
+    names = tuple(map(str, pd.Categorical(labels["label"]).categories))
     order = pd.Series(np.arange(len(images)), index=images["image"].to_numpy())
-    own = labels[labels["image"].isin(order.index)]
+    own = labels[labels["image"].isin(images["image"])]
     values_nk = label_matrix(own.assign(image=order.loc[own["image"]].to_numpy()), names, len(images))
     rule = _strict if config.protocol == "strict" else _paper
     split, evaluation, notes = rule(images, values_nk, config)
-    sizes = ", ".join(
-        f"{name} {int((split == name).sum()):,} pictures of {images['patient'][split == name].nunique():,} patients"
+    patients = images["patient"].to_numpy(object)
+    sizes = [
+        f"{name} {int((split == name).sum()):,} pictures of {len(set(patients[split == name])):,} patients"
         for name in ("train", "holdout", "evaluation")
-    )
-    return (
-        split,
-        evaluation,
-        [f"split ({config.protocol}): {sizes}", *notes, *_shortfalls(values_nk, names, evaluation, config)],
-    )
+    ]
+    told = [
+        f"split ({config.protocol}): {', '.join(sizes)}",
+        *notes,
+        *_shortfalls(values_nk, names, evaluation, config),
+    ]
+    return split, evaluation, told
 
 
 # --- strict -----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ Everything is vectorised over columns: CheXpert's 223,414 rows with 14 labels ta
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from medsae.progress import UserError
 
 MISSING = np.int8(-128)
 """Marks a label that is not stated inside int8 matrices; NULL outside this room."""
+_PARQUET = (".parquet", ".pq")
 
 
 @dataclass(frozen=True)
@@ -40,34 +41,51 @@ class CohortTable:
     """Name of each table read -> sha256 of its bytes."""
 
 
-def read_file(path: Path, **columns: type) -> pd.DataFrame:
-    """A CSV (comma, semicolon or tab; also .gz) or Parquet file; `columns` forces types. Raises UserError."""
+def column_names(path: Path) -> list[str]:
+    """The columns of a table, stripped of blanks; raises UserError for a missing, empty or unreadable table."""
+    return list(read_file(path, rows=1).columns)
+
+
+def read_file(path: Path, texts: Collection[str] = (), rows: int | None = None) -> pd.DataFrame:
+    """A CSV (comma, semicolon or tab; also .gz) or Parquet file, its first `rows` rows or all; raises UserError.
+
+    Columns in `texts` are read as text even where they look like numbers ("00017" stays "00017").
+    """
     if not path.is_file():
         raise UserError("the table does not exist", path, "check the path")
     try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            table = pd.read_parquet(path)
-        else:
-            table = pd.read_csv(path, encoding="utf-8-sig", sep=_separator(path), low_memory=False, dtype=columns)  # type: ignore[call-overload]
+        table = _read_parquet(path, texts) if path.suffix.lower() in _PARQUET else _read_csv(path, texts, rows)
     except pd.errors.EmptyDataError:
         raise UserError("the table is empty", path, "give a table with a header and rows") from None
     except (pd.errors.ParserError, UnicodeDecodeError, OSError, ValueError) as error:
         raise UserError(f"the table cannot be read: {error}", path, "give a UTF-8 CSV or a Parquet file") from error
     if table.empty:
         raise UserError("the table has a header but no rows", path, "give a table with rows")
-    table.columns = [str(name).strip() for name in table.columns]
-    twice = table.columns[table.columns.duplicated()]
-    if len(twice):
-        raise UserError(f"two columns are called {twice[0]!r}", path, "rename one of them")
+    names = pd.Index([str(name).strip() for name in table.columns])
+    if names.has_duplicates:
+        raise UserError(f"two columns are called {names[names.duplicated()][0]!r}", path, "rename one of them")
+    return table.set_axis(names, axis=1)
+
+
+def _read_csv(path: Path, texts: Collection[str], rows: int | None) -> pd.DataFrame:
+    separator = ","
+    if path.suffix.lower() not in (".gz", ".zip", ".bz2", ".xz"):
+        with path.open("rb") as file:
+            header = file.readline(65_536)
+        separator = max(",;\t", key=lambda c: header.count(c.encode()))
+    names = pd.read_csv(path, encoding="utf-8-sig", sep=separator, nrows=0).columns
+    types = {name: "str" for name in names if str(name).strip() in texts}
+    return pd.read_csv(path, encoding="utf-8-sig", sep=separator, nrows=rows, dtype=types, low_memory=False)  # type: ignore[arg-type]
+
+
+def _read_parquet(path: Path, texts: Collection[str]) -> pd.DataFrame:
+    table = pd.read_parquet(path)
+    for name in table.columns:
+        column = pd.Series(table[name])
+        if str(name).strip() in texts and column.dtype.kind in "fiu":
+            # A column of whole numbers with blanks is stored as floats: 17.0 is the patient 17.
+            table[name] = column.astype("Int64" if (column.dropna() % 1 == 0).all() else "float64").astype("str")
     return table
-
-
-def _separator(path: Path) -> str:
-    if path.suffix.lower() in (".gz", ".zip", ".bz2", ".xz"):
-        return ","
-    with path.open("rb") as file:
-        header = file.readline(65_536)
-    return max(",;\t", key=lambda c: header.count(c.encode()))
 
 
 def sha256_of(path: Path) -> str:
@@ -78,7 +96,7 @@ def sha256_of(path: Path) -> str:
 
 def line_of(path: Path, row: int) -> str:
     """Where row `row` (from 0) of a table stands, as a person would look it up."""
-    return f"{path}, row {row + 1}" if path.suffix.lower() in (".parquet", ".pq") else f"{path}, line {row + 2}"
+    return f"{path}, row {row + 1}" if path.suffix.lower() in _PARQUET else f"{path}, line {row + 2}"
 
 
 def label_values(column: pd.Series, path: Path) -> np.ndarray:
@@ -89,7 +107,7 @@ def label_values(column: pd.Series, path: Path) -> np.ndarray:
     values = column
     if values.dtype.kind not in "fiub" or isinstance(values.dtype, pd.api.extensions.ExtensionDtype):
         text = values.astype("object").map(_word, na_action="ignore")
-        values = pd.to_numeric(text, errors="coerce")
+        values = pd.Series(pd.to_numeric(text, errors="coerce"))
         bad = values.isna() & text.notna()
         if bad.any():
             raise _not_a_label(column, int(np.flatnonzero(bad)[0]), path, "is not a number")
@@ -134,12 +152,11 @@ def long_labels(values_nk: np.ndarray, names: tuple[str, ...]) -> pd.DataFrame:
 
 
 def label_matrix(labels: pd.DataFrame, names: tuple[str, ...], n: int) -> np.ndarray:
-    """int8 [n, k] of long labels in any row order (MISSING where NULL or where there is no row); inverse of `long_labels`."""
+    """int8 [n, k] of long labels in any row order, MISSING where NULL or without a row; undoes `long_labels`."""
     values_nk = np.full((n, len(names)), MISSING, dtype=np.int8)
-    column = pd.Index(names).get_indexer(labels["label"].astype("object")) if labels["label"].dtype != "category" else (
-        pd.Index(names).get_indexer(labels["label"].cat.categories)[labels["label"].cat.codes.to_numpy()]
-    )  # fmt: skip
-    value = labels["value"].astype("Int8").to_numpy(np.int8, na_value=MISSING)
+    label = pd.Categorical(labels["label"])
+    column = pd.Index(names).get_indexer(pd.Index(label.categories))[label.codes]
+    value = pd.Series(labels["value"]).astype("Int8").to_numpy(np.int8, na_value=MISSING)
     known = column >= 0
     values_nk[labels["image"].to_numpy()[known], column[known]] = value[known]
     return values_nk
@@ -186,13 +203,13 @@ def ages(column: pd.Series | None, n: int) -> tuple[np.ndarray, int]:
     """
     if column is None:
         return np.full(n, np.nan), 0
-    years = pd.to_numeric(column, errors="coerce")
-    text = column[years.isna() & column.notna()].astype("str")
+    years = pd.Series(pd.to_numeric(column, errors="coerce"))
+    text = pd.Series(column[years.isna() & column.notna()]).astype("str")
     if len(text):
         parts = text.str.extract(r"^\s*(\d+)\s*([YMWDymwd])\s*$")
         unit = parts[1].str.upper().map({"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25})
         years = years.astype("float64")
-        years.loc[text.index] = pd.to_numeric(parts[0]) * unit
+        years.loc[text.index] = pd.Series(pd.to_numeric(parts[0])) * unit
     values = years.to_numpy(np.float64, na_value=np.nan).copy()
     odd = (values < 0) | (values > 120)
     values[odd] = np.nan

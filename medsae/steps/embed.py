@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pandas as pd
 
 from medsae import config as c
 from medsae import encoders
-from medsae.cohorts.pictures import decode
+from medsae.cohorts.pictures import PictureError, decode
+from medsae.encoders import elsewhere
 from medsae.progress import Progress, UserError
 from medsae.steps import found
 from medsae.store.artifacts import Artifact, Build, Store, sha256_file
@@ -31,19 +33,27 @@ def _encode(config: c.Embed, cohort: Artifact, store: Store, progress: Progress)
         if build.existing:
             found("embeddings", build.id, progress)
             return build.existing.manifest
+        # Imported here: finding that the embeddings are there already needs no torch.
+        from medsae.encoders import pipeline
+
         encoder = encoders.load_encoder(config.encoder, config.weights, store.cache, progress)
         source = Pictures(cohort)
-        x_nd, report = encoders.embed(
+        x_nd, report = pipeline.embed(
             source, encoder, shards=build.shards, precision=config.precision, device=config.device, batch=config.batch,
             unit_norm=config.unit_norm, workers=config.workers, progress=progress,
         )  # fmt: skip
-        facts = {"encoder": config.encoder, "weights": encoder.weights_sha256, **report.facts()}
-        return _publish(build, x_nd, np.arange(len(source)), facts, cohort)
+        for image, reason in report.failed[:10]:
+            progress.say(f"image {image} cannot be decoded any more and is left out: {reason}")
+        usable = np.setdiff1d(np.arange(len(source)), [image for image, _ in report.failed])
+        facts = {"encoder": config.encoder, **{k: v for k, v in asdict(report).items() if k != "failed"}}
+        facts |= {"failed": len(report.failed), "weights_sha256": encoder.weights_sha256}
+        # The pipeline has divided by the norm already where that was asked for.
+        return _publish(build, x_nd[usable], usable, facts, cohort)
 
 
 def _take(config: c.Embed, cohort: Artifact, store: Store, progress: Progress) -> dict[str, Any]:
     assert config.from_ is not None and config.rows is not None
-    x_nd, paths = encoders.from_file(config.from_, config.rows)
+    x_nd, paths = elsewhere.from_file(config.from_, config.rows)
     inputs = {"embeddings": sha256_file(config.from_), "rows": sha256_file(config.rows)}
     name = config.name or config.from_.stem
     with store.build(
@@ -54,29 +64,42 @@ def _take(config: c.Embed, cohort: Artifact, store: Store, progress: Progress) -
             return build.existing.manifest
         with cohort.connect() as connection:
             known = [row[0] for row in connection.execute("SELECT path FROM image ORDER BY image").fetchall()]
-        matched = encoders.match_rows(paths, known)
-        for line in matched.said:
-            progress.say(line)
-        facts = {
-            "encoder": name,
-            "weights": None,
-            "device": None,
-            "precision": str(x_nd.dtype),
-            "unit_norm": config.unit_norm,
-        }
-        return _publish(build, x_nd[matched.rows], matched.images, facts, cohort)
+        matched = elsewhere.match_rows(paths, known)
+        if matched.missing:
+            progress.say(
+                f"{len(matched.missing):,} of {len(known):,} pictures of the cohort have no row and are left out"
+            )
+        if matched.unused:
+            progress.say(f"{len(matched.unused):,} rows belong to no picture of the cohort and are left out")
+        images = np.flatnonzero(matched.row_n >= 0)
+        facts = {"encoder": name, "missing": len(matched.missing), "unused": len(matched.unused)}
+        return _publish(build, x_nd[matched.row_n[images]], images, facts, cohort, config.unit_norm)
 
 
 def _identified(config: c.Embed, cohort: Artifact) -> c.Embed:
-    return c.replace(config, cohort=cohort.id)
+    return replace(config, cohort=cohort.id)
 
 
 def _publish(
-    build: Build, x_nd: np.ndarray, images: np.ndarray, facts: dict[str, Any], cohort: Artifact
+    build: Build,
+    x_nd: np.ndarray,
+    images: np.ndarray,
+    facts: dict[str, Any],
+    cohort: Artifact,
+    unit_norm: bool | None = None,
 ) -> dict[str, Any]:
     x_nd = np.ascontiguousarray(x_nd, dtype=np.float32)
     if len(x_nd) == 0:
         raise UserError("no picture of the cohort has an embedding", cohort.id, "check the Path column of --rows")
+    if unit_norm:
+        norms = np.linalg.norm(x_nd, axis=1, keepdims=True)
+        if not norms.all():
+            raise UserError(
+                f"{int((norms == 0).sum())} embeddings are zero and have no direction",
+                cohort.id,
+                "leave out --unit-norm",
+            )
+        x_nd = x_nd / norms
     np.save(build.path / "x.npy", x_nd, allow_pickle=False)
     rows = pd.DataFrame({"row": np.arange(len(x_nd)), "image": images})
     with build.database() as connection:
@@ -90,7 +113,8 @@ class Pictures:
     """The cohort's pictures by image number, decoded on demand: uint8 grey [h, w]. Safe to use from threads."""
 
     def __init__(self, cohort: Artifact):
-        self._cohort, self._lock, self._block, self._start = cohort, threading.Lock(), [], -1
+        self._cohort, self._lock, self._start = cohort, threading.Lock(), -1
+        self._block: list[bytes] = []
         with cohort.connect() as connection:
             self._paths = [r[0] for r in connection.execute("SELECT path FROM image ORDER BY image").fetchall()]
             stored = connection.execute("SELECT count(*) FROM picture").fetchone()
@@ -102,7 +126,10 @@ class Pictures:
         return len(self._paths)
 
     def __getitem__(self, image: int) -> np.ndarray:
-        return decode(self._stored_bytes(image) if self._stored else self._root / self._paths[image])
+        try:
+            return decode(self._stored_bytes(image) if self._stored else self._root / self._paths[image])
+        except PictureError as error:
+            raise ValueError(str(error)) from error
 
     def _stored_bytes(self, image: int) -> bytes:
         """Blobs are read 256 at a time: a query each would cost more than the decoding."""

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medsae import config as c
-from medsae.cohorts import pictures, splits
+from medsae.cohorts import splits
+from medsae.cohorts.checking import check_pictures
 from medsae.cohorts.chexpert import read_chexpert
-from medsae.cohorts.table import read_table
 from medsae.progress import Progress, UserError
 from medsae.steps import found
 from medsae.store.artifacts import Build, Store
@@ -32,10 +32,12 @@ _SHARD_SCHEMA = pa.schema(
 def ingest(config: c.IngestChexpert | c.IngestTable, store: Store, progress: Progress) -> dict[str, Any]:
     """Read the label tables, check every picture once, split by patient, publish the cohort."""
     if isinstance(config, c.IngestChexpert):
-        config = replace(config, root=config.root.expanduser().absolute())
+        config = replace(config, root=config.root.expanduser().resolve())
         table, slug = read_chexpert(config), f"chexpert-{config.root.name}"
     else:
-        config = replace(config, table=config.table.expanduser().absolute())
+        config = replace(config, table=config.table.expanduser().resolve())
+        from medsae.cohorts.table import read_table
+
         table, slug = read_table(config), f"table-{config.table.stem}"
     for line in table.understood:
         progress.say(line)
@@ -94,11 +96,15 @@ def write_cohort(
     notes: list[str],
 ) -> None:
     """Append the frames to the cohort's tables."""
-    columns = "image, path, patient, study, source, split, evaluation, view, frontal, sex, age, width, height, sha256"
+    # Unknown is NULL, never an empty string or NaN.
+    columns = (
+        "image, path, patient, nullif(study, ''), nullif(source, ''), split, evaluation, nullif(view, ''), frontal,"
+        " nullif(sex, ''), CASE WHEN isnan(age) THEN NULL ELSE age END, width, height, sha256"
+    )
     label_name = pd.DataFrame({"position": range(len(names)), "label": names})
     note = pd.DataFrame({"note": notes}, dtype=str)
     for frame, statement in (
-        (images, f"INSERT INTO image SELECT {columns} FROM frame"),
+        (images, f"INSERT INTO image SELECT {columns} FROM frame ORDER BY image"),
         (labels, "INSERT INTO label SELECT image, label::TEXT, value FROM frame"),
         (label_name, "INSERT INTO label_name SELECT position, label FROM frame"),
         (refused, "INSERT INTO refused SELECT path, reason FROM frame"),
@@ -117,7 +123,7 @@ def _checked_shards(build: Build, paths: list[Path], workers: int | None, progre
             shard = build.shards / f"pictures-{start:09}.parquet"
             if not shard.is_file():
                 rows: list[dict[str, Any]] = [{} for _ in part]
-                for index, seen in pictures.check_pictures(part, workers, _Counting(task)):
+                for index, seen in check_pictures(part, workers, _Counting(task)):
                     rows[index] = dict(image=start + index, width=seen.width, height=seen.height, sha256=seen.sha256,
                                        webp=seen.webp, refused=seen.refused)  # fmt: skip
                 temporary = shard.with_suffix(".new")

@@ -16,15 +16,15 @@ def run_preset(config: c.RunDemo | c.RunPaper, store: Store, progress: Progress)
     """ingest, embed, train, score raw and SAE; returns the manifest of the SAE's scores."""
     if isinstance(config, c.RunDemo):
         ingest: Any = c.IngestSimulated(images=config.images or DEMO_IMAGES, seed=config.seed)
-        encoder, weights = "simclip", None
-        preset, protocol = "demo", "strict"
+        cohort = run(ingest, store, progress)
+        embeddings = run(c.Embed(cohort=cohort["id"], encoder="simclip"), store, progress)
+        sae = run(c.Train(embeddings=embeddings["id"], preset="demo", seed=config.seed), store, progress)
+        protocol: c.Protocol = "strict"
     else:
-        ingest = c.IngestChexpert(root=config.root, protocol="paper")
-        encoder, weights = config.encoder, config.weights
-        preset, protocol = "paper", "paper"
-    cohort = run(ingest, store, progress)
-    embeddings = run(c.Embed(cohort=cohort["id"], encoder=encoder, weights=weights), store, progress)
-    sae = run(c.Train(embeddings=embeddings["id"], preset=preset, seed=config.seed), store, progress)
-    raw = c.Score(embeddings=embeddings["id"], representation="raw", protocol=protocol)
-    run(raw, store, progress)
+        cohort = run(c.IngestChexpert(root=config.root, protocol="paper"), store, progress)
+        embed = c.Embed(cohort=cohort["id"], encoder=config.encoder, weights=config.weights)
+        embeddings = run(embed, store, progress)
+        sae = run(c.Train(embeddings=embeddings["id"], preset="paper"), store, progress)
+        protocol = "paper"
+    run(c.Score(embeddings=embeddings["id"], representation="raw", protocol=protocol), store, progress)
     return run(c.Score(sae=sae["id"], protocol=protocol), store, progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,6 @@ import pandas as pd
 
 from medsae import config as c
 from medsae.progress import Progress, UserError
-from medsae.sae import training
 from medsae.steps import found
 from medsae.store.artifacts import Artifact, Store
 
@@ -25,7 +24,7 @@ def train(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
     holdout_rows = np.array([], dtype=int) if config.images == "all" else rows["holdout"]
     if not len(train_rows):
         raise UserError("no embedded image is in the train split", embeddings.id, "--images all trains on every image")
-    config = c.replace(config, embeddings=embeddings.id).resolved(len(train_rows))
+    config = replace(config, embeddings=embeddings.id).resolved(len(train_rows))
     slug = f"{config.kind}-x{config.expansion}-{embeddings.facts['encoder']}"
     with store.build(slug, config, {"embeddings": embeddings.id}) as build:
         if build.existing:
@@ -33,12 +32,17 @@ def train(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
             return build.existing.manifest
         if not len(holdout_rows):
             progress.say("no hold-out images: history is measured on the training images")
+        # Imported here: finding that the SAE is there already needs no torch.
+        from medsae.sae import training
+
         holdout = np.asarray(x_nd[holdout_rows]) if len(holdout_rows) else None
         result = training.train(np.asarray(x_nd[train_rows]), holdout, config,
                                 checkpoint_dir=build.shards, progress=progress, device=config.device)  # fmt: skip
         result.sae.save(build.path / "sae.safetensors")
-        history = pd.DataFrame([asdict(row) for row in result.history])
-        dead = pd.DataFrame({"neuron": np.arange(len(result.dead)), "dead": result.dead})
+        history = pd.DataFrame([asdict(row) for row in result.history]).assign(
+            dead=lambda h: h["dead"] / len(result.dead_m)
+        )
+        dead = pd.DataFrame({"neuron": np.arange(len(result.dead_m)), "dead": result.dead_m})
         with build.database() as connection:
             connection.register("history_frame", history)
             connection.execute(
@@ -48,12 +52,12 @@ def train(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
             connection.execute("INSERT INTO dead SELECT neuron, dead FROM dead_frame")
         last = result.history[-1]
         return build.publish({
-            "kind": config.kind, "m": len(result.dead), "d": int(x_nd.shape[1]), "expansion": config.expansion,
+            "kind": config.kind, "m": len(result.dead_m), "d": int(x_nd.shape[1]), "expansion": config.expansion,
             "l1": config.l1, "k": config.k, "lr": config.lr, "epochs": config.epochs, "batch": config.batch,
             "seed": config.seed, "preset": config.preset, "n_train": len(train_rows), "n_holdout": len(holdout_rows),
             "loss": last.loss, "mse": last.mse, "l0": last.l0, "fve": last.fve,
-            "dead_share": float(np.mean(result.dead)),
-            "device": result.device, "training_seconds": round(result.seconds, 2),
+            "dead_share": float(np.mean(result.dead_m)),
+            "device": result.device, "history_on": result.history_on, "training_seconds": round(result.seconds, 2),
             "cohort": cohort.id, "embeddings": embeddings.id,
         }).manifest  # fmt: skip
 

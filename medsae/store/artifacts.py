@@ -134,7 +134,7 @@ class Store:
                 self.artifacts,
                 "give more of the id",
             )
-        there = f"there is: {', '.join(sorted(names)[:8])}" if names else f"there is no {what} yet"
+        there = f"there is: {', '.join(sorted(names)[:8])}" if names else "there are none yet"
         raise UserError(
             f"no {what} with the id {ref!r}; {there}", self.artifacts, "python -m medsae list shows the ids"
         )

@@ -207,6 +207,11 @@ def best_of_labels(reader: Reader, scores: Artifact) -> pd.DataFrame:
     return reader.query("SELECT * FROM {s}.label_summary", s=scores)
 
 
+def defined_labels(reader: Reader, scores: Artifact) -> int:
+    """Labels with a correlation to at least one neuron: the k of H / log2 k."""
+    return int(reader.query("SELECT count(DISTINCT label) AS k FROM {s}.correlation WHERE rho IS NOT NULL", s=scores)["k"][0])
+
+
 def labels(reader: Reader, cohort: Artifact) -> list[str]:
     """Names of the labels in the source's order."""
     return list(reader.query("SELECT label FROM {c}.label_name ORDER BY position", c=cohort)["label"])

@@ -12,7 +12,7 @@ CREATE TABLE image (
     evaluation BOOLEAN NOT NULL, -- part of the balanced evaluation set
     view TEXT,                   -- PA, AP, LATERAL ... or NULL
     frontal BOOLEAN,             -- frontal projection
-    sex TEXT,                    -- Male, Female or NULL
+    sex TEXT,                    -- F, M or NULL
     age DOUBLE,                  -- years
     width INTEGER,               -- px of the stored picture; NULL when pictures were not read
     height INTEGER,              -- px
