@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from medsae import config
-from medsae.progress import Progress, UserError
+from medsae.progress import Progress, Task, UserError
 from medsae.sae import checkpoint, kinds
 from medsae.sae.gradients import Dense, Screen
 from medsae.sae.gradients.screen import low_precision_is_faster
@@ -81,20 +81,48 @@ def train(
     There it keeps `checkpoint.safetensors` and `history.jsonl` (one `HistoryRow` a line, for those who watch).
     Killed and started again on a CPU it ends with the same bits as if it had never stopped.
     UserError for what cannot be trained (see `check`), and for a loss that is no longer a number."""
-    check(x_train_nd, x_holdout_nd, options)
+    return train_together(x_train_nd, x_holdout_nd, [options], checkpoint_dirs=[checkpoint_dir], progress=progress,
+                          device=device, checkpoint_seconds=checkpoint_seconds)[0]  # fmt: skip
+
+
+def train_together(
+    x_train_nd: np.ndarray,
+    x_holdout_nd: np.ndarray | None,
+    options: list[config.Train],
+    *,
+    checkpoint_dirs: list[Path],
+    progress: Progress,
+    device: str = "auto",
+    checkpoint_seconds: float = 60.0,
+) -> list[TrainResult]:
+    """`train` for several configs of one batch size, number of epochs and seed: each batch is fetched once, and every
+    one of them takes its step on it. Each ends with the same bits as if it were trained alone."""
+    for option in options:
+        check(x_train_nd, x_holdout_nd, option)
+    assert len({(o.batch, o.epochs, o.seed) for o in options}) == 1, "these do not see the same batches"
     where = choose_device(device)
     normalisation = Normalisation.fit(x_train_nd)
     x_nd = normalised(normalisation, x_train_nd).to(where)
     if x_holdout_nd is not None and len(x_holdout_nd):
-        x_seen, seen = normalised(normalisation, x_holdout_nd).to(where), "held-out images"
+        x_seen_nd, seen = normalised(normalisation, x_holdout_nd).to(where), "held-out images"
     else:
         every = max(1, len(x_nd) // HISTORY_IMAGES)
-        x_seen, seen = x_nd[::every][:HISTORY_IMAGES].clone(), "training images (nothing is held out)"
-    run = Run(x_nd, x_seen, options, normalisation, checkpoint_dir, progress)
-    run.go(checkpoint_seconds)
-    dead_m = dead_neurons(options.sae, run.trainer.weights, x_nd).cpu().numpy()
-    sae = Sae(options.sae, {k: v.detach().cpu() for k, v in run.trainer.weights.items()}, normalisation)
-    return TrainResult(sae, run.history, dead_m, run.seconds, device_name(where), seen)
+        x_seen_nd, seen = x_nd[::every][:HISTORY_IMAGES].clone(), "training images (nothing is held out)"
+    spaces: dict[int, Workspace] = {}
+    members = []
+    for option, folder in zip(options, checkpoint_dirs, strict=True):
+        assert option.batch and option.expansion
+        m = option.expansion * x_nd.shape[1]
+        space = spaces.setdefault(m, Workspace(option.batch, x_nd.shape[1], m, where))
+        members.append(Member(option, x_nd, normalisation, space, folder, progress))
+    run_epochs(members, x_nd, x_seen_nd, progress, checkpoint_seconds)
+    results = []
+    for member in members:
+        kind, weights = member.options.sae, member.trainer.weights
+        dead_m = dead_neurons(kind, weights, x_nd).cpu().numpy()
+        sae = Sae(kind, {k: v.detach().cpu() for k, v in weights.items()}, normalisation)
+        results.append(TrainResult(sae, member.history, dead_m, member.seconds, device_name(where), seen))
+    return results
 
 
 def check(x_train_nd: np.ndarray, x_holdout_nd: np.ndarray | None, options: config.Train) -> None:
@@ -117,24 +145,43 @@ def check(x_train_nd: np.ndarray, x_holdout_nd: np.ndarray | None, options: conf
                      do="embed those pictures again, or leave them out")  # fmt: skip
 
 
+class Workspace:
+    """Memory of one batch of activations, made once and used by every training of this shape in turn."""
+
+    def __init__(self, n: int, d: int, m: int, device: torch.device):
+        self.pre_nm = torch.empty(n, m, device=device)
+        self._d, self._screen, self._spare_nm = d, None, None
+
+    @property
+    def spare_nm(self) -> Tensor:
+        """A second [n, m], for the path through all cells."""
+        self._spare_nm = torch.empty_like(self.pre_nm) if self._spare_nm is None else self._spare_nm
+        return self._spare_nm
+
+    @property
+    def screen(self) -> Screen:
+        """For the path through the active cells."""
+        if self._screen is None:
+            self._spare_nm = None
+            self._screen = Screen(self.pre_nm, self._d, low_precision_is_faster(self._d, self.pre_nm.shape[1]))
+        return self._screen
+
+
 class Trainer:
     """Weights, Adam and one step. Knows no epochs, no files and no clock."""
 
-    def __init__(self, options: config.Train, d: int, images: int, device: torch.device):
-        assert options.expansion and options.batch and options.lr
-        self.kind, self.device = kinds.of(options.sae), device
+    def __init__(self, options: config.Train, images: int, space: Workspace, d: int):
+        assert options.expansion and options.lr
+        device = space.pre_nm.device
+        self.kind, self.space = kinds.of(options.sae), space
         start = kinds.Start(d, options.expansion * d, images)
         trained = initial_weights(self.kind, start, torch.Generator().manual_seed(options.seed))
         self.trained = {k: v.to(device) for k, v in trained.items()}
         memory = {k: v.to(device) for k, v in self.kind.memory(start).items()}
         self.weights = {**self.trained, **memory}
         self.adam = torch.optim.Adam(list(self.trained.values()), lr=options.lr, fused=device.type != "mps")
-        for tensor in self.trained.values():
-            tensor.grad = torch.zeros_like(tensor)
         self.share = 1.0
-        """Share of cells that had a part in the last step: decides how the next one is done."""
-        self.batch, self.screen = options.batch, None
-        self.spare_nm: Tensor | None = None
+        """Share of cells that had a part in the last step: decides how the next one is done (on a CPU)."""
 
     def step(self, x_nd: Tensor) -> kinds.Step:
         """One batch of normalised embeddings [n, d]: gradients, Adam, decoder norms."""
@@ -146,29 +193,25 @@ class Trainer:
             for name, tensor in self.trained.items():
                 tensor.grad = done.gradients[name]
             self.adam.step()
+            self.adam.zero_grad()
             if self.kind.unit_decoder:
                 w_dec.div_(torch.linalg.vector_norm(w_dec, dim=1, keepdim=True).clamp_(min=1e-12))
             return done
 
     def _gradients(self, x_nd: Tensor) -> kinds.Step:
-        w, bias_m = self.weights, kinds.pre_activation_bias(self.weights)
-        m, d = w["W_enc"].shape
-        if self.device.type == "cpu" and self.share < SPARSE_BELOW:
-            self.spare_nm = None
-            self.screen = self.screen or Screen(self.batch, d, m, low_precision_is_faster(d, m))
-            cells = self.screen.cells(x_nd, w["W_enc"], bias_m, self.kind.floor(w))
-            share = len(cells.values) / (cells.n * m)
+        w, n, on_cpu = self.weights, len(x_nd), x_nd.device.type == "cpu"
+        m, bias_m = len(w["b_enc"]), kinds.pre_activation_bias(w)
+        if on_cpu and self.share < SPARSE_BELOW:
+            cells = self.space.screen.cells(x_nd, w["W_enc"], bias_m, self.kind.floor(w))
             step = self.kind.gradients(cells, x_nd, w)
             if step is not None:
-                self.share = share
+                self.share = len(cells.values) / (n * m)
                 return step
-        self.screen = None
-        self.spare_nm = x_nd.new_empty(self.batch, m) if self.spare_nm is None else self.spare_nm
-        pre_nm = torch.addmm(bias_m, x_nd, w["W_enc"].T)
-        step = self.kind.gradients(Dense(pre_nm, self.spare_nm[: len(x_nd)]), x_nd, w)
+        pre_nm = torch.addmm(bias_m, x_nd, w["W_enc"].T, out=self.space.pre_nm[:n])
+        step = self.kind.gradients(Dense(pre_nm, self.space.spare_nm[:n]), x_nd, w)
         assert step is not None, "only a list can be too short"
-        if self.device.type == "cpu":
-            self.share = float(step.active) / (len(x_nd) * m)
+        if on_cpu:
+            self.share = float(step.active) / (n * m)
         return step
 
     def state(self) -> dict[str, Tensor]:
@@ -179,12 +222,13 @@ class Trainer:
         return tensors
 
     def restore(self, tensors: dict[str, Tensor], share: float) -> None:
+        """Take over what `state` gave."""
         self.share = share
         for name, tensor in self.weights.items():
             tensor.copy_(tensors[f"weights.{name}"])
         for name, tensor in self.trained.items():
             saved = {k: tensors[f"adam.{name}.{k}"] for k in ("step", "exp_avg", "exp_avg_sq")}
-            self.adam.state[tensor] = {k: v.to(self.device) for k, v in saved.items()}
+            self.adam.state[tensor] = {k: v.to(tensor.device, copy=True) for k, v in saved.items()}
 
 
 def initial_weights(kind: kinds.Kind, start: kinds.Start, generator: torch.Generator) -> dict[str, Tensor]:
@@ -200,66 +244,32 @@ def initial_weights(kind: kinds.Kind, start: kinds.Start, generator: torch.Gener
     }
 
 
-class Run:
-    """Epochs, order, history and checkpoints around a `Trainer`."""
+class Member:
+    """One training among those that see the same batches: its trainer, history and checkpoint."""
 
     def __init__(
         self,
-        x_nd: Tensor,
-        x_seen_nd: Tensor,
         options: config.Train,
+        x_nd: Tensor,
         normalisation: Normalisation,
+        space: Workspace,
         folder: Path,
         progress: Progress,
     ):
-        self.x_nd, self.x_seen_nd, self.options, self.progress = x_nd, x_seen_nd, options, progress
-        self.folder, self.question = folder, question(options, x_nd, normalisation)
-        self.trainer = Trainer(options, x_nd.shape[1], len(x_nd), x_nd.device)
+        self.options, self.folder, self.images = options, folder, len(x_nd)
+        self.question = question(options, x_nd, normalisation)
+        self.trainer = Trainer(options, len(x_nd), space, x_nd.shape[1])
         self.history: list[HistoryRow] = []
-        self.epoch = self.batch_of_epoch = self.steps = 0
+        self.steps = 0
         self.seconds = 0.0
-        m = self.trainer.weights["b_enc"]
         self.penalty = torch.zeros((), dtype=torch.float64, device=x_nd.device)
-        self.fired_m = torch.zeros_like(m, dtype=torch.bool)
+        self.fired_m = torch.zeros_like(self.trainer.weights["b_enc"], dtype=torch.bool)
         self.bad_step = torch.full((), -1, dtype=torch.int64, device=x_nd.device)
         folder.mkdir(parents=True, exist_ok=True)
-        self._resume()
+        self._resume(progress)
 
-    def go(self, checkpoint_seconds: float) -> None:
-        """Train to the end."""
-        epochs, batch, n = self.options.epochs, self.options.batch, len(self.x_nd)
-        assert epochs and batch
-        batches = -(-n // batch)
-        began = saved = time.monotonic()
-        before = self.seconds
-        with self.progress.task("train", total=epochs * batches, unit="steps") as task:
-            if self.steps:
-                task.advance(self.steps)
-            while self.epoch < epochs:
-                order = self._order()
-                while self.batch_of_epoch < batches:
-                    first = self.batch_of_epoch * batch
-                    self._step(self.x_nd[order[first : first + batch]])
-                    self.batch_of_epoch += 1
-                    task.advance(1)
-                    if time.monotonic() - saved > checkpoint_seconds:
-                        self.seconds = before + time.monotonic() - began
-                        self._save()
-                        saved = time.monotonic()
-                self._end_epoch()
-                row = self.history[-1]
-                task.advance(0, epoch=row.epoch, loss=row.loss, fve=row.fve, l0=row.l0, dead=row.dead)
-                if time.monotonic() - saved > checkpoint_seconds or self.epoch == epochs:
-                    self.seconds = before + time.monotonic() - began
-                    self._save()
-                    saved = time.monotonic()
-
-    def _order(self) -> Tensor:
-        """The order of the images in this epoch -> int64 [n]."""
-        generator = torch.Generator(self.x_nd.device).manual_seed(self.options.seed * 1_000_003 + self.epoch + 1)
-        return torch.randperm(len(self.x_nd), generator=generator, device=self.x_nd.device)
-
-    def _step(self, x_nd: Tensor) -> None:
+    def step(self, x_nd: Tensor) -> None:
+        began = time.monotonic()
         done = self.trainer.step(x_nd)
         self.steps += 1
         self.penalty += done.penalty * len(x_nd)
@@ -267,55 +277,100 @@ class Run:
         # Looked at when the device is read anyway, so that no step waits for it.
         bad = ~torch.isfinite(done.error + done.penalty) & (self.bad_step < 0)
         self.bad_step.masked_fill_(bad, self.steps)
+        self.seconds += time.monotonic() - began
 
-    def _stop_if_bad(self) -> None:
-        step = int(self.bad_step)
-        if step >= 0:
-            raise UserError(
-                f"the loss is no longer a number at step {step} (epoch {self.epoch + 1}, batch "
-                f"{(step - 1) % -(-len(self.x_nd) // (self.options.batch or 1)) + 1}) of {self.question}",
-                f"{self.folder} (the last good checkpoint is kept)",
-                "train with a smaller --lr",
-            )
-
-    def _end_epoch(self) -> None:
+    def end_epoch(self, x_seen_nd: Tensor) -> HistoryRow:
+        """Measure, append to the history, and start to count anew."""
         self._stop_if_bad()
-        found = quality(self.options.sae, self.trainer.weights, self.x_seen_nd)
-        penalty = float(self.penalty) / len(self.x_nd)
+        found = quality(self.options.sae, self.trainer.weights, x_seen_nd)
+        loss = found.mse + float(self.penalty) / self.images
         dead = int((~self.fired_m).sum())
-        self.epoch, self.batch_of_epoch = self.epoch + 1, 0
-        row = HistoryRow(self.steps, self.epoch, found.mse + penalty, found.mse, found.l1, found.l0, found.fve, dead)
+        row = HistoryRow(self.steps, len(self.history) + 1, loss, found.mse, found.l1, found.l0, found.fve, dead)
         self.history.append(row)
         self.penalty.zero_()
         self.fired_m.zero_()
         with open(self.folder / "history.jsonl", "a") as file:
             file.write(json.dumps(dataclasses.asdict(row)) + "\n")
+        return row
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write the checkpoint, unless the loss went bad since the last one."""
         self._stop_if_bad()
         own = {"penalty": self.penalty, "fired": self.fired_m}
         facts: dict[str, Any] = dict(
-            question=self.question, epoch=self.epoch, batch_of_epoch=self.batch_of_epoch, steps=self.steps,
-            share=self.trainer.share, seconds=self.seconds, history=[dataclasses.asdict(row) for row in self.history],
+            question=self.question, steps=self.steps, share=self.trainer.share, seconds=self.seconds,
+            history=[dataclasses.asdict(row) for row in self.history],
         )  # fmt: skip
         checkpoint.save(self.folder, self.trainer.state() | own, facts)
 
-    def _resume(self) -> None:
+    def _stop_if_bad(self) -> None:
+        step = int(self.bad_step)
+        if step >= 0:
+            epoch, batch = divmod(step - 1, -(-self.images // (self.options.batch or 1)))
+            raise UserError(
+                f"the loss is no longer a number at step {step} (epoch {epoch + 1}, batch {batch + 1}) of "
+                f"{self.question}",
+                f"{self.folder} (the last good checkpoint is kept)",
+                "train with a smaller --lr",
+            )
+
+    def _resume(self, progress: Progress) -> None:
         found = checkpoint.load(self.folder)
         if found is not None and found[1]["question"] != self.question:
-            self.progress.say(f"the checkpoint in {self.folder} is of another training: starting anew")
+            progress.say(f"the checkpoint in {self.folder} is of another training: starting anew")
             found = None
         if found is not None:
             tensors, facts = found
             self.trainer.restore(tensors, facts["share"])
-            self.epoch, self.batch_of_epoch, self.steps = facts["epoch"], facts["batch_of_epoch"], facts["steps"]
+            self.steps, self.seconds = facts["steps"], facts["seconds"]
             self.history = [HistoryRow(**row) for row in facts["history"]]
-            self.seconds = facts["seconds"]
             self.penalty.copy_(tensors["penalty"])
             self.fired_m.copy_(tensors["fired"])
-            self.progress.say(f"going on at epoch {self.epoch + 1}, step {self.steps + 1}")
+            progress.say(f"going on after step {self.steps}")
         lines = [json.dumps(dataclasses.asdict(row)) + "\n" for row in self.history]
         (self.folder / "history.jsonl").write_text("".join(lines))
+
+
+def run_epochs(members: list[Member], x_nd: Tensor, x_seen_nd: Tensor, progress: Progress, every: float) -> None:
+    """Take every member to its last epoch, with checkpoints every so many seconds. After a kill between two of their
+    checkpoints members stand at different steps: those ahead wait."""
+    options = members[0].options
+    assert options.epochs and options.batch
+    batches = -(-len(x_nd) // options.batch)
+    steps, total = min(member.steps for member in members), options.epochs * batches
+    saved = time.monotonic()
+    what = "train" if len(members) == 1 else f"train {len(members)} together"
+    with progress.task(what, total=total, unit="steps") as task:
+        task.advance(steps)
+        order_nd = epoch_order(x_nd, options.seed, steps // batches)
+        while steps < total:
+            first = steps % batches * options.batch
+            x_batch_nd = x_nd[order_nd[first : first + options.batch]]
+            due = [member for member in members if member.steps == steps]
+            for member in due:
+                member.step(x_batch_nd)
+            steps += 1
+            if steps % batches == 0:
+                show(task, [member.end_epoch(x_seen_nd) for member in due])
+                order_nd = epoch_order(x_nd, options.seed, steps // batches)
+            else:
+                task.advance(1)
+            if time.monotonic() - saved > every or steps == total:
+                for member in due:
+                    member.save()
+                saved = time.monotonic()
+
+
+def show(task: Task, rows: list[HistoryRow]) -> None:
+    """Report the end of an epoch (of the first member, where there are several)."""
+    row = rows[0]
+    task.advance(1, epoch=row.epoch, loss=row.loss, fve=row.fve, l0=row.l0, dead=row.dead)
+
+
+def epoch_order(x_nd: Tensor, seed: int, epoch: int) -> Tensor:
+    """The order of the images in an epoch (from 0) -> int64 [n], drawn on the device of x."""
+    generator = torch.Generator(x_nd.device).manual_seed(seed * 1_000_003 + epoch + 1)
+    return torch.randperm(len(x_nd), generator=generator, device=x_nd.device)
 
 
 def question(options: config.Train, x_nd: Tensor, normalisation: Normalisation) -> dict[str, Any]:
