@@ -35,6 +35,8 @@ class Rule:
     kinds: dict[str, float] | None = None
     """Shares of its kinds."""
     lasting: bool = False
+    follows: tuple[str, ...] = ()
+    """Where one of these is present, the side is its (first) side."""
 
 
 ILL = {"ill": 14.0}
@@ -65,7 +67,8 @@ TABLE: tuple[Rule, ...] = (
     Rule("Endotracheal tube", 0.002, {"ill": 6.0, "AP view": 12.0, "Edema": 2.0, "Consolidation": 1.5}),
     Rule("Central line", 0.004, {"ill": 6.0, "AP view": 8.0, "Endotracheal tube": 3.0},
          {"right": 0.70, "left": 0.30}, {"jugular": 0.55, "subclavian": 0.45}),
-    Rule("Chest tube", 0.002, {"ill": 3.0, "AP view": 3.0, "Pneumothorax": 16.0, "Pleural Effusion": 3.0}, SIDE),
+    Rule("Chest tube", 0.002, {"ill": 3.0, "AP view": 3.0, "Pneumothorax": 16.0, "Pleural Effusion": 3.0}, SIDE,
+         follows=("Pneumothorax", "Pleural Effusion")),
     Rule("ECG leads", 0.010, {"AP view": 40.0, "Endotracheal tube": 2.0}),
     Rule("Marker L", 0.55, {}),
     Rule("Marker R", 0.45, {"Marker L": 0.12}),
@@ -142,6 +145,8 @@ def _draw(rng: np.random.Generator, facts: dict[str, bool], known: dict[str, Pla
                     odds *= factor
             if luck < odds / (1 + odds):
                 places = tuple(p for p in pick(rule.where, where).split("+") if p)
+                leader = next((present[name] for name in rule.follows if name in present), None)
+                places = leader.sides()[:1] if leader else places
                 present[rule.name] = Planted(rule.name, places, pick(rule.kinds, kind), float(severity))
     return present
 
