@@ -124,14 +124,18 @@ def _grey(data: bytes, suffix: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data)) as image:
             check_size(*image.size)
+            image_format = image.format
             # The second picture of an MPO is a preview of the first; any other sequence is not one radiograph.
-            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+            if image_format != "MPO" and getattr(image, "n_frames", 1) > 1:
                 raise PictureError(f"holds {getattr(image, 'n_frames', 1)} pictures, not one")
             image.load()
             # Orientation sits in EXIF; a look at `info` is cheaper than parsing it for every picture.
-            if ("exif" in image.info or image.format == "TIFF") and image.getexif().get(_ORIENTATION, 1) != 1:
+            if ("exif" in image.info or image_format == "TIFF") and image.getexif().get(_ORIENTATION, 1) != 1:
                 image = ImageOps.exif_transpose(image)
-            return _grey_of_mode(image)
+            grey = _grey_of_mode(image)
+            if image_format in ("JPEG", "MPO"):
+                _refuse_half_a_jpeg(grey)
+            return grey
     except PictureError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -140,6 +144,16 @@ def _grey(data: bytes, suffix: str) -> Image.Image:
         raise PictureError(_what_it_is(data)) from None
     except Exception as error:  # a damaged file makes decoders raise nearly anything: OSError, ValueError, struct.error
         raise PictureError(f"damaged ({str(error) or type(error).__name__})") from error
+
+
+def _refuse_half_a_jpeg(grey: Image.Image) -> None:
+    """Where the data of a JPEG end early, libjpeg fills the rest with grey 128 and Pillow passes on no warning."""
+    levels = np.asarray(grey)
+    if (levels[-1] != 128).any():
+        return
+    rows = int(np.argmax((levels != 128).any(axis=1)[::-1])) or len(levels)
+    if rows >= 8:  # a block of a JPEG is 8 rows
+        raise PictureError(f"damaged (the data end early: the last {rows} of {len(levels)} rows are empty)")
 
 
 def check_size(width: int, height: int) -> None:

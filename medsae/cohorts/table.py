@@ -86,7 +86,7 @@ def read_table(config: IngestTable) -> CohortTable:
 
 
 def views(column: pd.Series | None, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Projection str [n] (AP, PA, LATERAL, another code in capitals, or "") and whether known to be frontal, bool [n]."""
+    """Projection str [n] (AP, PA, LATERAL, another code in capitals, or ""); whether known to be frontal, bool [n]."""
     if column is None:
         return np.full(n, "", dtype=object), np.zeros(n, dtype=bool)
     code = column.astype("object").map(lambda v: str(v).strip().upper(), na_action="ignore").fillna("").to_numpy(object)

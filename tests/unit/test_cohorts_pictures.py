@@ -1,0 +1,323 @@
+"""The one decoder: what comes in, what is refused and why."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGLosslessSV1, generate_uid
+
+from medsae.cohorts.pictures import PictureError, check_picture, decode, grey_of_levels, thumbnail
+
+
+def ramp(h: int = 48, w: int = 64) -> np.ndarray:
+    """A grey picture that is different in every corner."""
+    return (np.arange(h)[:, None] * 2 + np.arange(w)[None, :]).astype(np.uint8)
+
+
+def as_bytes(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def dicom_bytes(pixels: np.ndarray, syntax: str = ExplicitVRLittleEndian, **fields: object) -> bytes:
+    """A small DICOM file; `fields` are set on top of what the pixels need."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = syntax
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    file = FileDataset("x.dcm", {}, file_meta=meta, preamble=b"\0" * 128)
+    file.Rows, file.Columns = pixels.shape[:2]
+    file.SamplesPerPixel = 3 if pixels.ndim == 3 else 1
+    file.PhotometricInterpretation = "RGB" if pixels.ndim == 3 else "MONOCHROME2"
+    if pixels.ndim == 3:
+        file.PlanarConfiguration = 0
+    file.BitsAllocated = file.BitsStored = pixels.dtype.itemsize * 8
+    file.HighBit = file.BitsStored - 1
+    file.PixelRepresentation = int(pixels.dtype.kind == "i")
+    file.PixelData = pixels.tobytes()
+    for name, value in fields.items():
+        setattr(file, name, value)
+    file["PixelData"].VR = "OW" if pixels.dtype.itemsize > 1 else "OB"
+    file["PixelData"].is_undefined_length = syntax != ExplicitVRLittleEndian
+    buffer = io.BytesIO()
+    file.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+# --- what is decoded --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_lossless_grey_is_unchanged(kind: str) -> None:
+    data = as_bytes(Image.fromarray(ramp()), kind, **({"lossless": True} if kind == "WEBP" else {}))
+    assert decode(data).dtype == np.uint8
+    assert np.abs(decode(data).astype(int) - ramp()).max() <= (1 if kind == "WEBP" else 0)
+
+
+def test_the_name_does_not_decide_the_format(tmp_path: Path) -> None:
+    path = tmp_path / "gif.jpg"
+    path.write_bytes(as_bytes(Image.fromarray(ramp()), "GIF"))
+    assert (decode(path) == ramp()).all()
+    assert check_picture(path).refused is None
+
+
+def test_rgb_that_is_grey_becomes_grey() -> None:
+    assert (decode(as_bytes(Image.fromarray(ramp()).convert("RGB"), "PNG")) == ramp()).all()
+
+
+def test_palette_and_transparency() -> None:
+    picture = Image.fromarray(ramp())
+    assert (decode(as_bytes(picture.convert("RGB").quantize(256), "PNG")).shape) == ramp().shape
+    half = picture.convert("LA")
+    half.putalpha(Image.fromarray(np.where(np.arange(64) < 32, 255, 0).astype(np.uint8)[None].repeat(48, 0)))
+    grey = decode(as_bytes(half, "PNG"))
+    assert (grey[:, :32] == ramp()[:, :32]).all() and (grey[:, 32:] == 0).all()
+
+
+def test_colour_is_refused_and_a_small_mark_is_not() -> None:
+    colour = np.zeros((64, 64, 3), np.uint8)
+    colour[..., 0], colour[..., 2] = ramp(64), 200
+    with pytest.raises(PictureError, match="colour picture"):
+        decode(as_bytes(Image.fromarray(colour), "PNG"))
+    marked = np.repeat(ramp(64)[..., None], 3, axis=2)
+    marked[:10, :10] = (255, 0, 0)  # 2.4 % of the picture
+    assert decode(as_bytes(Image.fromarray(marked), "PNG")).shape == (64, 64)
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees clockwise
+    path = tmp_path / "turned.jpg"
+    path.write_bytes(as_bytes(Image.fromarray(ramp(48, 64)), "JPEG", exif=exif, quality=95))
+    assert decode(path).shape == (64, 48)
+    checked = check_picture(path)
+    assert (checked.width, checked.height) == (48, 64)
+    assert np.abs(decode(path).astype(int) - np.rot90(ramp(48, 64), -1)).mean() < 2
+
+
+def test_16_bit_png_uses_its_own_range() -> None:
+    levels = np.linspace(1000, 5000, 64 * 64).reshape(64, 64).round().astype(np.uint16)
+    grey = decode(as_bytes(Image.fromarray(levels), "PNG"))
+    assert grey.min() == 0 and grey.max() == 255
+    assert (np.diff(grey.reshape(-1).astype(int)) >= 0).all()
+    assert abs(int(grey[32, 0]) - 128) <= 2
+
+
+def test_noise_of_a_blank_exposure_is_not_stretched(tmp_path: Path) -> None:
+    levels = 20_000 + np.random.default_rng(0).integers(0, 4, (64, 64))
+    path = tmp_path / "blank.png"
+    path.write_bytes(as_bytes(Image.fromarray(levels.astype(np.uint16)), "PNG"))
+    assert decode(path).max() <= 4
+    assert "nearly constant" in str(check_picture(path).refused)
+
+
+def test_levels_by_hand() -> None:
+    # 1,001 levels 0..1000: the 0.1 percentile is level 1, the 99.9 percentile level 999.
+    levels = np.arange(1001).reshape(1, -1).astype(np.int32)
+    grey = grey_of_levels(levels)[0]
+    assert grey[0] == grey[1] == 0 and grey[999] == grey[1000] == 255
+    assert grey[250] == round(249 * 255 / 998)
+
+
+@settings(max_examples=50, deadline=None)
+@given(hnp.arrays(np.uint16, (8, 8)), st.integers(0, 300))
+def test_levels_are_monotone_and_shift_does_not_matter(levels: np.ndarray, shift: int) -> None:
+    grey = grey_of_levels(levels.astype(np.int64)).reshape(-1).astype(int)
+    order = np.argsort(levels.reshape(-1), kind="stable")
+    assert (np.diff(grey[order]) >= 0).all()
+    assert (grey_of_levels(levels.astype(np.int64) + shift).reshape(-1) == grey).all()
+
+
+def test_float_levels() -> None:
+    levels = np.linspace(0, 1, 4096, dtype=np.float32).reshape(64, 64)
+    grey = decode(as_bytes(Image.fromarray(levels), "TIFF"))
+    assert grey[0, 0] == 0 and grey[-1, -1] == 255
+    with pytest.raises(PictureError, match="not finite"):
+        grey_of_levels(np.array([[0.0, np.nan]]))
+
+
+# --- DICOM ------------------------------------------------------------------------------------------------------------
+
+
+def test_dicom_monochrome_1_and_2_are_each_others_negative() -> None:
+    pixels = (ramp(64, 64).astype(np.uint16)) * 16
+    positive = decode(dicom_bytes(pixels, BitsStored=12, HighBit=11))
+    negative = decode(dicom_bytes(pixels, BitsStored=12, HighBit=11, PhotometricInterpretation="MONOCHROME1"))
+    assert positive[0, 0] == 0 and positive[-1, -1] == 255
+    assert (positive.astype(int) + negative == 255).all()
+
+
+def test_dicom_window_by_hand() -> None:
+    # PS3.3 C.11.2.1.2.1: centre 100, width 51: black up to 74.5, white above 124.5, between them a line.
+    pixels = np.zeros((64, 64), np.uint16)
+    pixels[0, :5] = (60, 75, 100, 124, 200)
+    grey = decode(dicom_bytes(pixels, WindowCenter="100", WindowWidth="51"))
+    expected = [0, round(((75 - 99.5) / 50 + 0.5) * 255), round(((100 - 99.5) / 50 + 0.5) * 255)]
+    assert grey[0, :5].tolist() == [*expected, round(((124 - 99.5) / 50 + 0.5) * 255), 255]
+
+
+def test_dicom_rescale_comes_before_the_window() -> None:
+    pixels = ramp(64, 64).astype(np.uint16)
+    plain = decode(dicom_bytes(pixels, WindowCenter="100", WindowWidth="101"))
+    rescaled = decode(
+        dicom_bytes(pixels, WindowCenter="-800", WindowWidth="201", RescaleSlope="2", RescaleIntercept="-1000")
+    )
+    assert np.abs(plain.astype(int) - rescaled).max() <= 2
+    falling = decode(dicom_bytes(pixels, RescaleSlope="-1", RescaleIntercept="1000"))
+    assert (falling == 255 - decode(dicom_bytes(pixels))).all()
+
+
+def test_dicom_signed_exact_and_sigmoid() -> None:
+    pixels = ramp(64, 64).astype(np.int16) - 100
+    exact = decode(dicom_bytes(pixels, WindowCenter="0", WindowWidth="100", VOILUTFunction="LINEAR_EXACT"))
+    assert exact[pixels == 0][0] == 128 and exact[pixels == -50][0] == 0 and exact[pixels == 50][0] == 255
+    sigmoid = decode(dicom_bytes(pixels, WindowCenter="0", WindowWidth="100", VOILUTFunction="SIGMOID"))
+    assert sigmoid[pixels == 0][0] == 128
+    assert sigmoid[pixels == 25][0] == round(255 / (1 + np.exp(-1)))
+
+
+def test_dicom_padding_does_not_set_the_range() -> None:
+    pixels = (1000 + ramp(64, 64).astype(np.uint16) * 8).astype(np.uint16)
+    pixels[:, :20] = 0
+    grey = decode(dicom_bytes(pixels, PixelPaddingValue=0))
+    assert (grey[:, :20] == 0).all() and grey[:, 20:].min() <= 5
+    assert decode(dicom_bytes(pixels))[:, 20:].min() > 60
+
+
+def test_dicom_without_preamble_and_in_colour(tmp_path: Path) -> None:
+    path = tmp_path / "bare.dcm"
+    path.write_bytes(dicom_bytes(ramp(64, 64))[132:])
+    assert check_picture(path).refused is None
+    assert (decode(dicom_bytes(np.repeat(ramp(64, 64)[..., None], 3, axis=2))) == ramp(64, 64)).all()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (dicom_bytes(ramp(), NumberOfFrames="3"), "3 frames"),
+        (dicom_bytes(ramp(), Rows=65_500, Columns=65_500), "65500 x 65500"),
+        (dicom_bytes(ramp().astype(np.uint32)), "32 bits"),
+        (dicom_bytes(ramp())[:-1000], "damaged DICOM"),
+        (dicom_bytes(ramp())[:200], "DICOM"),
+        (dicom_bytes(ramp(), PhotometricInterpretation="PALETTE COLOR"), "palette"),
+    ],
+    ids=["frames", "huge", "deep", "truncated", "header only", "palette"],
+)
+def test_dicom_refused(data: bytes, reason: str) -> None:
+    with pytest.raises(PictureError, match=reason):
+        decode(data)
+
+
+def test_dicom_with_an_unknown_compression_names_it() -> None:
+    data = dicom_bytes(ramp(), JPEGLosslessSV1, PixelData=encapsulate([b"\xff\xd8\xff\xd9"]))
+    with pytest.raises(PictureError, match="compressed as JPEG Lossless"):
+        decode(data)
+
+
+def test_dicom_with_jpeg_inside() -> None:
+    jpeg = as_bytes(Image.fromarray(ramp(64, 64)), "JPEG", quality=95)
+    grey = decode(dicom_bytes(ramp(64, 64), JPEGBaseline8Bit, PixelData=encapsulate([jpeg])))
+    assert np.abs(grey.astype(int) - decode(dicom_bytes(ramp(64, 64)))).mean() < 3
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG whose header claims a size that its data lack."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
+
+
+JPEG = as_bytes(Image.fromarray(ramp(200, 200)), "JPEG", quality=95)
+FAULTS = {
+    "truncated": (JPEG[: len(JPEG) // 2], "damaged"),
+    "ends early": (JPEG[: len(JPEG) // 2] + b"\xff\xd9", "the data end early"),
+    "html": (b"<!DOCTYPE html><html>Sign in</html>", "web page"),
+    "git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS"),
+    "empty": (b"", "empty file"),
+    "zeros": (b"\0" * 4096, "zeros only"),
+    "text": (b"hello world, I am no picture", "not a picture"),
+    "1x1": (as_bytes(Image.new("L", (1, 1), 9), "PNG"), "too small (1 x 1"),
+    "narrow": (as_bytes(Image.fromarray(ramp(31, 64)), "PNG"), "too small (64 x 31"),
+    "black": (as_bytes(Image.new("L", (300, 300)), "PNG"), "nearly constant"),
+    "two tones": (as_bytes(Image.fromarray(ramp(64) // 40 + 100), "PNG"), "nearly constant"),
+    "65,500 px": (png_header(65_500, 65_500), "million pixels"),
+    "64 million and one": (png_header(8001, 8000), "million pixels"),
+    "no data": (png_header(100, 100), "damaged"),
+    "animation": (
+        as_bytes(Image.fromarray(ramp()), "GIF", save_all=True, append_images=[Image.fromarray(255 - ramp())]),
+        "holds 2 pictures",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faulty_file_is_refused_with_its_reason(fault: str, tmp_path: Path) -> None:
+    data, reason = FAULTS[fault]
+    path = tmp_path / "bad.jpg"
+    path.write_bytes(data)
+    checked = check_picture(path)
+    assert checked.refused is not None and reason in checked.refused
+    assert (checked.width, checked.height, checked.sha256, checked.webp) == (0, 0, "", b"")
+
+
+def test_missing_file_folder_and_impossible_name(tmp_path: Path) -> None:
+    assert check_picture(tmp_path / "none.png").refused == "file not found"
+    assert "cannot be read" in str(check_picture(tmp_path).refused)
+    assert "cannot be read" in str(check_picture(Path("a\0b.png")).refused)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(JPEG) - 1), st.integers(0, 255)), min_size=1, max_size=60), st.booleans())
+def test_damage_never_raises(flips: list[tuple[int, int]], as_dicom: bool) -> None:
+    data = bytearray(dicom_bytes(ramp(64, 64)) if as_dicom else JPEG)
+    for at, value in flips:
+        data[at % len(data)] = value
+    try:
+        grey = decode(bytes(data))
+    except PictureError as error:
+        assert str(error)
+    else:
+        assert grey.dtype == np.uint8 and grey.ndim == 2
+
+
+# --- thumbnails -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((640, 480), (160, 120)), ((100, 400), (40, 160)), ((50, 60), (50, 60))]
+)
+def test_thumbnail_keeps_the_aspect_ratio(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    picture = Image.fromarray(ramp(size[1], size[0]))
+    small = Image.open(io.BytesIO(thumbnail(picture)))
+    assert small.format == "WEBP" and small.size == expected
+
+
+def test_thumbnail_shows_the_picture_and_the_hash_is_of_the_file(tmp_path: Path) -> None:
+    smooth = (127 + 100 * np.sin(np.linspace(0, 6, 320))[:, None] * np.cos(np.linspace(0, 5, 320))).astype(np.uint8)
+    path = tmp_path / "a.png"
+    path.write_bytes(as_bytes(Image.fromarray(smooth), "PNG"))
+    checked = check_picture(path)
+    assert checked.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    shown = np.asarray(Image.open(io.BytesIO(checked.webp)).convert("L")).astype(float)
+    assert np.abs(shown - smooth.reshape(160, 2, 160, 2).mean(axis=(1, 3))).mean() < 4
