@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import shutil
 import zipfile
 from dataclasses import dataclass
@@ -156,7 +155,9 @@ def _convert(checkpoint: Checkpoint, to: Path) -> None:
     where = checkpoint.path
     try:
         state = torch.load(where, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle can raise anything
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         with where.open("rb") as file:
             head = file.read(60)
