@@ -13,9 +13,9 @@ import ipaddress
 import json
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -64,10 +64,9 @@ class Endpoint:
 
     def __init__(
         self, address: str, model: str | None, load: Load, *, concurrency: int, timeout_seconds: float, seed: int,
-        key: str | None = None, attempts: int = 4, sleep: Callable[[float], None] | None = None,
+        key: str | None = None, attempts: int = 4, sleep: Callable[[float], None] = time.sleep,
     ):  # fmt: skip
-        options = {} if sleep is None else {"sleep": sleep}
-        self.client = Client(address, timeout_seconds, key, attempts, **options)
+        self.client = Client(address, timeout_seconds, key, attempts, sleep)
         self.address, self.model, self.load = address, model or "", load
         self.concurrency, self.seed = concurrency, seed
         self.lock = threading.Lock()
@@ -122,7 +121,7 @@ class Endpoint:
         return facts
 
     def _ask(self, question: Question) -> Reply:
-        began = monotonic()
+        began = time.monotonic()
         try:
             uris = [self._uri(picture.image) for picture in question.pictures]
         except PictureGone as gone:
@@ -132,17 +131,17 @@ class Endpoint:
         answer = self._send(messages, question.schema, question.max_tokens, judging)
         self._count_lost(answer)
         if answer.status != "ok":
-            return Reply(answer.status, answer.text, seconds=monotonic() - began, attempts=answer.attempts)
+            return Reply(answer.status, answer.text, seconds=time.monotonic() - began, attempts=answer.attempts)
         text, logprobs = _content(answer.body)
         if text is None:
-            return Reply("broken reply", answer.text, seconds=monotonic() - began, attempts=answer.attempts)
+            return Reply("broken reply", answer.text, seconds=time.monotonic() - began, attempts=answer.attempts)
         p_yes, mass = yes_no(logprobs) if judging else (None, None)
         if judging:
             with self.lock:
                 self.judged += 1
                 self.without_logprobs += p_yes is None
         tokens_in, tokens_out = _usage(answer.body)
-        return Reply("ok", text, p_yes, mass, monotonic() - began, tokens_in, tokens_out, answer.attempts)
+        return Reply("ok", text, p_yes, mass, time.monotonic() - began, tokens_in, tokens_out, answer.attempts)
 
     def _send(self, messages: list[Any], schema: Any, max_tokens: int, judging: bool) -> Answer:
         body = {"model": self.model, "messages": messages, "max_tokens": max_tokens, "temperature": 0,
@@ -186,9 +185,9 @@ def yes_no(logprobs: Any) -> tuple[float | None, float | None]:
         for entry in top if isinstance(top, list) and top else [position]:
             word = _word(entry.get("token")) if isinstance(entry, dict) else None
             if word is not None:
-                value = entry.get("logprob")
-                good = isinstance(value, (int, float)) and not math.isnan(value) and value <= 1e-3
-                mass[word] += math.exp(min(value, 0.0)) if good else math.nan
+                value: Any = entry.get("logprob")
+                known = isinstance(value, (int, float)) and value <= 1e-3
+                mass[word] += math.exp(min(value, 0.0)) if known else math.nan
         total = mass["yes"] + mass["no"]
         return (mass["yes"] / total if total else math.nan), total
     return None, None
