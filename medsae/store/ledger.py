@@ -1,0 +1,201 @@
+"""The ledger of names: one JSON line a result, appended and fsynced, one file a job (docs/protocol.md).
+
+Files are `data/artifacts/names/<scores id>/<job>.jsonl`. Nothing is overwritten; a newer result for the same question
+supersedes an older one when it is read. A damaged line costs that line. Any number of jobs write at once, each into a
+file of its own, and readers need no lock.
+
+Kinds of lines: `run` (what was asked of whom), `explanation`, `control` (another neuron's or a random description),
+`verdict` (one picture), `name` (the result for a neuron).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from medsae.progress import UserError
+from medsae.store.artifacts import Store
+
+COLUMNS = {
+    # every line
+    "kind": "VARCHAR", "run": "VARCHAR", "job": "VARCHAR", "time": "DOUBLE", "neuron": "INTEGER", "take": "INTEGER",
+    # run
+    "scores": "VARCHAR", "protocol": "VARCHAR", "backend": "VARCHAR", "model": "VARCHAR", "prompts": "VARCHAR",
+    "pictures": "INTEGER", "hard": "DOUBLE", "controls": "BOOLEAN", "seed": "INTEGER", "overlap": "VARCHAR",
+    # explanation, control, name
+    "concept": "VARCHAR", "description": "VARCHAR", "status": "VARCHAR", "note": "VARCHAR", "raw": "VARCHAR",
+    "naming": "INTEGER[]", "top": "INTEGER", "other": "INTEGER", "group_key": "VARCHAR", "firing": "INTEGER",
+    # verdict (about: name, shuffled or random)
+    "about": "VARCHAR", "image": "INTEGER", "fires": "BOOLEAN", "value": "DOUBLE", "quantile": "INTEGER",
+    "hard_one": "BOOLEAN", "yes": "BOOLEAN", "mass": "DOUBLE", "key": "VARCHAR",
+    # verdict: probability of yes; name: p-value of the detection
+    "p": "DOUBLE",
+    # name
+    "asked": "INTEGER", "judged": "INTEGER", "correct": "INTEGER", "accuracy": "DOUBLE", "low": "DOUBLE",
+    "high": "DOUBLE", "sensitivity": "DOUBLE", "specificity": "DOUBLE", "auroc": "DOUBLE", "retry": "INTEGER",
+    "shuffled_accuracy": "DOUBLE", "shuffled_low": "DOUBLE", "shuffled_high": "DOUBLE", "shuffled_auroc": "DOUBLE",
+    "shuffled_judged": "INTEGER", "shuffled_concept": "VARCHAR", "shuffled_other": "INTEGER",
+    "random_accuracy": "DOUBLE", "random_low": "DOUBLE", "random_high": "DOUBLE", "random_auroc": "DOUBLE",
+    "random_judged": "INTEGER", "random_concept": "VARCHAR", "seconds": "DOUBLE", "calls": "INTEGER",
+}  # fmt: skip
+"""Column -> DuckDB type; a line holds those that belong to its kind."""
+
+RUN = ("scores", "protocol", "backend", "model", "prompts", "pictures", "hard", "controls", "seed", "overlap")
+_TYPES = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
+
+NAMES = """
+WITH line AS (
+    SELECT * FROM {lines} WHERE kind = 'name' AND neuron IS NOT NULL AND status IS NOT NULL
+), newest AS (
+    SELECT * FROM line QUALIFY row_number() OVER (PARTITION BY run, neuron ORDER BY time DESC, take DESC) = 1
+), ranked AS (
+    SELECT *,
+        count(p) OVER (PARTITION BY run) AS tests,
+        row_number() OVER (PARTITION BY run ORDER BY p NULLS LAST) AS rank
+    FROM newest
+), about_run AS (
+    SELECT run, any_value(overlap ORDER BY time DESC) AS run_overlap, {run}
+    FROM {lines} WHERE kind = 'run' GROUP BY run
+)
+SELECT ranked.* EXCLUDE (rank, kind, raw, {skip}), about_run.* EXCLUDE (run),
+    CASE WHEN p IS NOT NULL THEN least(1.0, min(p * tests / rank) OVER (
+        PARTITION BY ranked.run ORDER BY p DESC NULLS FIRST, rank DESC ROWS UNBOUNDED PRECEDING
+    )) END AS q
+FROM ranked LEFT JOIN about_run USING (run)
+ORDER BY accuracy DESC NULLS LAST, neuron
+"""
+
+
+class Ledger:
+    """The names of one scores artifact."""
+
+    def __init__(self, store: Store, scores: str):
+        self.folder = store.artifacts / "names" / scores
+
+    def files(self) -> list[Path]:
+        """The files of all jobs, oldest first."""
+        return sorted(self.folder.glob("*.jsonl")) if self.folder.is_dir() else []
+
+    def stamp(self) -> tuple[int, int]:
+        """Changes whenever a line was added: (files, bytes); cheap enough to ask every second."""
+        sizes = [path.stat().st_size for path in self.files()]
+        return len(sizes), sum(sizes)
+
+    def writer(self) -> Writer:
+        """A new file for this job."""
+        return Writer(self.folder)
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
+        """The result of `sql`, in which {lines} stands for all lines as a table of COLUMNS (damaged ones left out)."""
+        with duckdb.connect(":memory:") as connection:
+            return connection.execute(sql.replace("{lines}", f"({self._lines()})"), parameters or None).df()
+
+    def names(self) -> pd.DataFrame:
+        """The newest result of every neuron in every run, best accuracy first, with what the run asked.
+
+        Beside the name's columns: `q`, Benjamini-Hochberg over the tested neurons of the run, and `tests`, their
+        number. Neurons that could not be named are rows too, with status and note.
+        """
+        run = ", ".join(f"any_value({name} ORDER BY time DESC) AS {name}" for name in RUN)
+        sql = NAMES.replace("{run}", run).replace("{skip}", ", ".join(RUN))
+        return self.query(sql)
+
+    def verdicts(self, run: str, neuron: int) -> pd.DataFrame:
+        """Every picture judged for a neuron in a run: about, image, fires, value, quantile, hard_one, yes, p, mass,
+        status, raw. Of two verdicts on one question the newest."""
+        return self.query(
+            "SELECT about, image, fires, value, quantile, hard_one, yes, p, mass, status, raw, take FROM {lines} "
+            "WHERE kind = 'verdict' AND run = ? AND neuron = ? AND image IS NOT NULL QUALIFY "
+            "row_number() OVER (PARTITION BY about, image ORDER BY time DESC) = 1 "
+            "ORDER BY about, fires DESC, value DESC, image",
+            [run, neuron],
+        )
+
+    def explanation(self, run: str, neuron: int) -> dict[str, Any] | None:
+        """The newest explanation of a neuron: concept, description, status, note, raw, naming (images), top."""
+        found = self.query(
+            "SELECT concept, description, status, note, raw, naming, top FROM {lines} "
+            "WHERE kind = 'explanation' AND run = ? AND neuron = ? ORDER BY time DESC LIMIT 1",
+            [run, neuron],
+        )
+        return found.to_dict("records")[0] if len(found) else None  # pyright: ignore[reportReturnType]
+
+    def _lines(self) -> str:
+        files = self.files()
+        if not files:
+            return "SELECT " + ", ".join(f"NULL::{kind} AS {name}" for name, kind in COLUMNS.items()) + " WHERE false"
+        listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
+        return (
+            f"SELECT * FROM read_json([{listed}], format='newline_delimited', ignore_errors=true, columns={{{_TYPES}}})"
+            " WHERE kind IS NOT NULL"
+        )
+
+
+class Writer:
+    """Appends lines to one file of its own; what `append` returned from survives a kill and a power cut."""
+
+    def __init__(self, folder: Path):
+        self.job = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        self.path = folder / f"{self.job}.jsonl"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise UserError(
+                f"the ledger cannot be written: {error.strerror}", folder, "choose another --data DIR"
+            ) from error
+
+    def append(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Write rows as lines, in one go and fsynced; job and time are added, what is None is left out."""
+        now = round(time.time(), 3)
+        lines = []
+        for row in rows:
+            assert row.keys() <= COLUMNS.keys(), row.keys() - COLUMNS.keys()
+            full = {k: _plain(v) for k, v in row.items() if v is not None}
+            lines.append(json.dumps(full | {"time": now, "job": self.job}, separators=(",", ":"), allow_nan=False))
+        if not lines:
+            return
+        data = ("\n".join(lines) + "\n").encode("utf-8", "replace")
+        try:
+            while data:
+                data = data[os.write(self.handle, data) :]
+            os.fsync(self.handle)
+        except OSError as error:
+            what = f"the ledger cannot be written: {error.strerror}"
+            raise UserError(what, self.path, "free disk space, then run the same command: answers are kept") from error
+
+    def close(self) -> None:
+        """Close the file; an empty one is removed."""
+        os.close(self.handle)
+        if self.path.exists() and self.path.stat().st_size == 0:
+            self.path.unlink()
+
+
+def count_lines(path: Path) -> tuple[int, int]:
+    """(readable lines, damaged lines) of a ledger file."""
+    good = bad = 0
+    for line in re.split(rb"\n", path.read_bytes()):
+        if not line:
+            continue
+        try:
+            json.loads(line)
+            good += 1
+        except ValueError:
+            bad += 1
+    return good, bad
+
+
+def _plain(value: Any) -> Any:
+    """A float as it is stored: six significant digits, and NaN or infinite not at all."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if abs(value) < float("inf") else None
+    return value

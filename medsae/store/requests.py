@@ -1,0 +1,134 @@
+"""Requests from the app to a `name --watch` that has its model loaded: files that appear by one rename.
+
+A service is a folder `data/jobs/watch/<service>/`; its id follows from the config alone, so the app finds it again
+after a restart. In it: `lock` (held while the service lives), `state.json` (what it is doing), and one file a request,
+`<neuron>.ask` -> `<neuron>.taken` -> gone, or `<neuron>.cancel`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from medsae import config as configs
+from medsae.progress import UserError
+from medsae.store.artifacts import Store
+
+
+class Requests:
+    """The requests of one service."""
+
+    def __init__(self, store: Store, config: configs.Name):
+        """`config.scores` is a full id; which neurons the config names does not matter."""
+        plain = replace(config, neurons=None, top=None, all=False, watch=True, again=False)
+        text = json.dumps(configs.record(plain) | {"endpoint": plain.endpoint}, sort_keys=True)
+        self.id = hashlib.sha256(text.encode()).hexdigest()[:12]
+        self.folder = store.data / "jobs" / "watch" / self.id
+
+    # --- the app's side
+
+    def alive(self) -> bool:
+        """A service holds the lock."""
+        try:
+            handle = os.open(self.folder / "lock", os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+        except OSError:
+            return True
+        finally:
+            os.close(handle)
+
+    def ask(self, neuron: int, again: bool = False) -> None:
+        """Ask for a neuron; a request that waits already is left as it is."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / f"{neuron}.cancel").unlink(missing_ok=True)
+        _write(self.folder / f"{neuron}.ask", {"neuron": neuron, "again": again, "time": time.time()})
+
+    def cancel(self, neuron: int) -> None:
+        """Withdraw a request; what it has asked so far stays in the ledger."""
+        (self.folder / f"{neuron}.ask").unlink(missing_ok=True)
+        if (self.folder / f"{neuron}.taken").exists():
+            _write(self.folder / f"{neuron}.cancel", {"neuron": neuron})
+
+    def waiting(self, neuron: int) -> bool:
+        """Asked for and not answered yet."""
+        return any((self.folder / f"{neuron}.{state}").exists() for state in ("ask", "taken"))
+
+    def state(self) -> dict[str, Any]:
+        """What the service says of itself: phase (loading, ready, working, stopped), neuron, done, total, error."""
+        try:
+            return json.loads((self.folder / "state.json").read_text())
+        except (OSError, ValueError):
+            return {}
+
+    # --- the service's side
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[None]:
+        """Hold the lock; UserError when another service has it. Requests taken by an earlier service wait again."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            self._lock(lock)
+            for path in self.folder.glob("*.taken"):
+                os.replace(path, path.with_suffix(".ask"))
+            for path in self.folder.glob("*.cancel"):
+                path.unlink(missing_ok=True)
+            yield
+        finally:
+            os.close(lock)
+
+    def _lock(self, handle: int) -> None:
+        for attempt in range(10):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError as error:
+                # `alive` of an app holds the lock for an instant; a service holds it for good.
+                if attempt == 9:
+                    do = "use it, or cancel its job first"
+                    raise UserError("this service runs already", self.folder, do) from error
+            time.sleep(0.02)
+
+    def take(self) -> tuple[int, bool] | None:
+        """The oldest request as (neuron, again), or None."""
+        found = []
+        for path in self.folder.glob("*.ask"):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                request = json.loads(path.read_text())
+                found.append((float(request["time"]), int(request["neuron"]), bool(request["again"]), path))
+        for _, neuron, again, path in sorted(found):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(path, self.folder / f"{neuron}.taken")
+                return neuron, again
+        return None
+
+    def cancelled(self, neuron: int) -> bool:
+        """The app has withdrawn the request that is being answered."""
+        return (self.folder / f"{neuron}.cancel").exists()
+
+    def done(self, neuron: int) -> None:
+        """The request is answered, one way or another."""
+        for state in ("taken", "cancel"):
+            (self.folder / f"{neuron}.{state}").unlink(missing_ok=True)
+
+    def tell(self, **state: Any) -> None:
+        """Write state.json."""
+        _write(self.folder / "state.json", {**state, "time": time.time()})
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    temporary.write_text(json.dumps(value))
+    os.replace(temporary, path)
