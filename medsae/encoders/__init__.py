@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from medsae.encoders import sources
 from medsae.progress import Progress, Silent, UserError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ _ROOMS = {
     "efficientnet-lite0": "medsae.encoders.efficientnet",
     "simclip": "medsae.encoders.simclip",
 }
-"""Each room offers load(name, weights, cache, progress) -> Encoder, and identity of the same arguments -> sha256."""
+"""Each room offers load(name, weights, cache, progress) -> Encoder."""
 
 ENCODERS: dict[str, Constructor] = {name: _room(module, name) for name, module in _ROOMS.items()}
 
@@ -67,8 +68,8 @@ def load_encoder(name: str, weights: Path | None, cache: Path, progress: Progres
 
 
 def weights_identity(name: str, weights: Path | None, cache: Path, progress: Progress | None = None) -> str:
-    """sha256 of the file the weights come from, without loading a network; fetches the file where it is missing."""
-    return import_module(_ROOMS[_known(name)]).identity(name, weights, cache, progress or Silent())
+    """sha256 of the file the weights come from, without torch; fetches the file where it is missing."""
+    return sources.find(_known(name), weights, cache, progress or Silent()).sha256
 
 
 def _known(name: str) -> str:

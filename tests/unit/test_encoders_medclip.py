@@ -17,9 +17,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from medsae.encoders import load_encoder, weights_identity
-from medsae.encoders.checkpoint import sha256_of
 from medsae.encoders.grey import square
 from medsae.encoders.medclip import MedClip, ResNetTower, ViTTower
+from medsae.encoders.sources import sha256_of
 from medsae.encoders.swin import relative_position_index
 from medsae.progress import UserError
 

@@ -6,9 +6,12 @@ import http.server
 import io
 import json
 import pickle
+import subprocess
+import sys
 import threading
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +19,9 @@ import torch
 from safetensors.torch import save_file
 
 from medsae.encoders import ENCODERS, load_encoder, weights_identity
-from medsae.encoders.checkpoint import cached, given, sha256_of, tensors
+from medsae.encoders.checkpoint import tensors
 from medsae.encoders.download import fetch
+from medsae.encoders.sources import URLS, cached, given, sha256_of
 from medsae.progress import Silent, UserError
 
 
@@ -39,7 +43,7 @@ class Server:
 
         self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_port}/medclip-pretrained.zip"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
 
     def reply(self, to):
         wanted = to.headers.get("Range")
@@ -223,7 +227,7 @@ def test_what_a_person_put_into_the_cache_is_used(server, tmp_path, name):
 
 def test_offline_says_where_to_get_it_and_where_to_put_it(tmp_path, monkeypatch):
     url = "http://127.0.0.1:9/medclip-pretrained.zip"  # nothing listens on the discard port
-    monkeypatch.setitem(__import__("medsae.encoders.medclip").encoders.medclip.URLS, "medclip-resnet", url)
+    monkeypatch.setitem(URLS, "medclip-resnet", url)
     with pytest.raises(UserError) as raised:
         load_encoder("medclip-resnet", None, tmp_path)
     assert raised.value.where == url and "Connection refused" in raised.value.what
@@ -341,3 +345,14 @@ def test_sha256_by_hand(tmp_path):
     path = write(tmp_path / "abc", b"abc")
     assert sha256_of(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert weights_identity("medclip-vit", path, tmp_path) == sha256_of(path), "without reading it as weights"
+
+
+def test_the_identity_needs_no_torch(tmp_path):
+    path = write(tmp_path / "w.bin", b"abc")
+    program = (
+        "import sys; from pathlib import Path; from medsae.encoders import weights_identity; "
+        f"print(weights_identity('medclip-resnet', Path({str(path)!r}), Path('.'))); assert 'torch' not in sys.modules"
+    )
+    root = Path(__file__).parents[2]
+    ran = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True)
+    assert ran.returncode == 0 and ran.stdout.strip() == sha256_of(path), ran.stderr
