@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medsae.progress import Progress, Silent
 from medsae.scoring.activity import Held
 from medsae.scoring.draws import Resamples, correlations_of_draws
 from medsae.scoring.entropy import entropy_bits
@@ -16,7 +17,7 @@ from medsae.scoring.null import STRONG, largest
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """One value a draw. Draw t resamples the same patients for every representation scored with the same images and seed."""
+    """One value a draw; draw t resamples the same patients for every representation of the same images and seed."""
 
     mean_t: NDArray[np.float64]
     """Mean entropy over all neurons where it is defined in that draw, bits."""
@@ -25,16 +26,22 @@ class Bootstrap:
 
 
 def bootstrap_mean_entropy(
-    held: Held, y_nk: NDArray[np.float32], mask_nk: NDArray[np.bool_], resamples: Resamples
+    held: Held,
+    y_nk: NDArray[np.float32],
+    mask_nk: NDArray[np.bool_],
+    resamples: Resamples,
+    progress: Progress | None = None,
 ) -> Bootstrap:
     """Mean entropies of resampled patients (images of one patient stay together, counted as often as it is drawn)."""
     mean_t, strong_t = np.full(resamples.draws, np.nan), np.full(resamples.draws, np.nan)
-    for t, (rho_mk, _) in enumerate(correlations_of_draws(held, y_nk, mask_nk, resamples)):
-        bits = entropy_bits(rho_mk)
-        good = np.isfinite(bits)
-        strong = good & (largest(np.abs(rho_mk))[0] > STRONG)
-        mean_t[t] = bits[good].mean() if good.any() else np.nan
-        strong_t[t] = bits[strong].mean() if strong.any() else np.nan
+    with (progress or Silent()).task("bootstrap by patient", resamples.draws, "draws") as task:
+        for t, (rho_mk, _) in enumerate(correlations_of_draws(held, y_nk, mask_nk, resamples)):
+            bits = entropy_bits(rho_mk)
+            good = np.isfinite(bits)
+            strong = good & (largest(np.abs(rho_mk))[0] > STRONG)
+            mean_t[t] = bits[good].mean() if good.any() else np.nan
+            strong_t[t] = bits[strong].mean() if strong.any() else np.nan
+            task.advance()
     return Bootstrap(mean_t, strong_t)
 
 
@@ -58,8 +65,8 @@ def paired_difference(
 ) -> Difference:  # fmt: skip
     """a - b, for two representations scored on the same images with the same seed: draw t of both is the same draw.
 
-    `draws_*` are bootstrap draws, `null_*` permutation draws of the same mean. Pairing takes out what both share, so the
-    interval is much narrower than two intervals side by side suggest.
+    `draws_*` are bootstrap draws, `null_*` permutation draws of the same mean. Pairing takes out what both share, so
+    the interval is narrower than two intervals side by side suggest.
     """
     assert len(draws_a) == len(draws_b) and len(null_a) == len(null_b), "paired draws have one length"
     value, null = value_a - value_b, null_a - null_b

@@ -47,8 +47,8 @@ class Patients:
 class Draws(Protocol):
     """`rows_gn` says whose labels image i carries in each draw (None: its own), `weights_gn` how often it counts."""
 
-    draws: int
-
+    @property
+    def draws(self) -> int: ...
     def group(self, begin: int, end: int) -> tuple[NDArray[np.int32] | None, NDArray[np.float32] | None]: ...
 
 

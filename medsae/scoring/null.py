@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medsae.progress import Progress, Silent
 from medsae.scoring.activity import Held
 from medsae.scoring.draws import Permutations, correlations_of_draws
 from medsae.scoring.entropy import entropy_bits
@@ -27,7 +28,7 @@ BINS = 60
 
 @dataclass(frozen=True)
 class EntropyHistogram:
-    """Neurons an entropy bin: observed, and the mean, 2.5 % and 97.5 % quantile over draws. Edges in bits [bins + 1]."""
+    """Neurons a bin: observed, and mean, 2.5 % and 97.5 % quantile over draws. Edges in bits [bins + 1]."""
 
     edges: NDArray[np.float64]
     observed: NDArray[np.int64]
@@ -67,6 +68,7 @@ def permutation_null(
     spread_m: NDArray[np.float64],
     permutations: Permutations,
     fdr: float = 0.05,
+    progress: Progress | None = None,
 ) -> Null:
     """Null of the entropies and of the strongest correlation.
 
@@ -84,23 +86,25 @@ def permutation_null(
     total_m, square_m, defined_m = np.zeros(m), np.zeros(m), np.zeros(m)
     strength_tmk = np.full((draws, m, k), np.nan, np.float32)
     design_m, design_count_m = np.zeros(m), np.zeros(m)
-    for t, (rho_mk, n_k) in enumerate(correlations_of_draws(held, y_nk, mask_nk, permutations)):
-        bits = entropy_bits(rho_mk)
-        good = np.isfinite(bits)
-        total_m[good] += bits[good]
-        square_m[good] += bits[good] ** 2
-        defined_m += good
-        counts_tb[t] = np.histogram(bits[good], edges)[0]
-        top, _ = largest(np.abs(rho_mk))
-        strong = good & (top > STRONG)
-        strong_count_t[t] = strong.sum()
-        mean_t[t] = bits[good].mean() if good.any() else np.nan
-        strong_mean_t[t] = bits[strong].mean() if strong.any() else np.nan
-        median_t[t] = np.median(top[np.isfinite(top)]) if np.isfinite(top).any() else np.nan
-        scaled_mk = rho_mk * np.sqrt(np.maximum(n_k - 1, 0))
-        strength_tmk[t] = np.abs(scaled_mk)
-        design_m += np.nansum(scaled_mk**2, axis=1)
-        design_count_m += np.isfinite(scaled_mk).sum(1)
+    with (progress or Silent()).task("permutation null", draws, "draws") as task:
+        for t, (rho_mk, n_k) in enumerate(correlations_of_draws(held, y_nk, mask_nk, permutations)):
+            bits = entropy_bits(rho_mk)
+            good = np.isfinite(bits)
+            total_m[good] += bits[good]
+            square_m[good] += bits[good] ** 2
+            defined_m += good
+            counts_tb[t] = np.histogram(bits[good], edges)[0]
+            top, _ = largest(np.abs(rho_mk))
+            strong = good & (top > STRONG)
+            strong_count_t[t] = strong.sum()
+            mean_t[t] = bits[good].mean() if good.any() else np.nan
+            strong_mean_t[t] = bits[strong].mean() if strong.any() else np.nan
+            median_t[t] = np.median(top[np.isfinite(top)]) if np.isfinite(top).any() else np.nan
+            scaled_mk = rho_mk * np.sqrt(np.maximum(n_k - 1, 0))
+            strength_tmk[t] = np.abs(scaled_mk)
+            design_m += np.nansum(scaled_mk**2, axis=1)
+            design_count_m += np.isfinite(scaled_mk).sum(1)
+            task.advance()
     seen = defined_m > 0
     entropy_mean = np.divide(total_m, defined_m, out=np.full(m, np.nan), where=seen)
     variance = np.divide(square_m, defined_m, out=np.full(m, np.nan), where=seen) - entropy_mean**2

@@ -34,8 +34,8 @@ class Profile:
     low_m: NDArray[np.float64]
     high_m: NDArray[np.float64]
     spread_m: NDArray[np.float64]
-    """1 / kurtosis = (mean of c^2)^2 / mean of c^4 for c = z - mean: 1 for a coin, near 1 / n for a neuron that fires on
-    one image. It orders neurons by the shape of their permutation null. 0 for a constant neuron."""
+    """1 / kurtosis = (mean of c^2)^2 / mean of c^4 for c = z - mean: 1 for a coin, near 1 / n for a neuron that fires
+    on one image. It orders neurons by the shape of their permutation null. 0 for a constant neuron."""
     edges_mb: NDArray[np.float32]
     """Histogram edges [m, bins + 1]: 0 (or the lowest) to the highest value of a sparse neuron, its range if dense."""
     counts_mb: NDArray[np.int64]
@@ -64,7 +64,7 @@ def _edges(held: Held, low_m: NDArray[np.float64]) -> tuple[NDArray[np.float32],
 def _from_nonzeros(held: Held, mean_m: NDArray[np.float64]) -> Profile:
     columns = held.columns()
     neuron = np.repeat(np.arange(held.m, dtype=np.int32), np.diff(columns.indptr))
-    value = columns.data
+    value: NDArray[np.float32] = np.asarray(columns.data, np.float32)
     order = np.lexsort((columns.indices, -value, neuron))
     image = columns.indices[order].astype(np.int32)
     value = value[order]

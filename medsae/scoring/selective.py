@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 LEAST_POOL = 256
 """Neurons whose draws are pooled, at least."""
 TIE = np.float32(1 - 1e-5)
-"""Values this close are equal: a neuron that fires once has few possible correlations, and rounding must not rank them."""
+"""Values this close are equal: a neuron that fires once has few correlations, and rounding must not rank them."""
 
 
 def pooled_p(
@@ -16,8 +16,8 @@ def pooled_p(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """p-value of each neuron's closest label, and that label; (NaN, -1) where no strength is defined.
 
-    `strength_mk`, `null_tmk`: size of the correlations in units of their null spread, as observed and in each draw (NaN =
-    undefined). `spread_m` puts neurons with nulls of like shape beside each other (1 / kurtosis of the activations).
+    `strength_mk`, `null_tmk`: size of the correlations in units of their null spread, as observed and in each draw (NaN
+    = undefined). `spread_m` puts neurons with nulls of like shape beside each other (1 / kurtosis of the activations).
 
     In each pool of neighbouring neurons: (1) every strength becomes a p-value against all draws of the pool for that
     label, so that a rare label, whose null has long tails, does not drown the others; (2) a neuron's smallest p over

@@ -1,0 +1,199 @@
+"""The measures as tables. Undefined numbers are NaN, undefined texts and neurons are None or NA: all NULL on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from medsae.scoring.best import Best
+from medsae.scoring.entropy import Entropy
+from medsae.scoring.intervals import rho_interval
+from medsae.scoring.labels import BLANK
+from medsae.scoring.null import EntropyHistogram, Null
+from medsae.scoring.profile import BINS, Profile
+from medsae.scoring.sufficient import REASONS, Correlations
+
+DEAD = "never fires on the images scored"
+CONSTANT = "the same on every image scored"
+
+
+def _texts(names: Sequence[str], index: NDArray[np.integer]) -> NDArray[np.object_]:
+    """names[index] with None for -1."""
+    return np.array([*names, None], object)[index]
+
+
+def neurons(
+    correlations: Correlations,
+    entropies: Entropy,
+    max_rho_m: NDArray[np.float64],
+    top_m: NDArray[np.int64],
+    profile: Profile,
+    null: Null,
+    labels: Sequence[str],
+    images: int,
+    fdr: float,
+) -> pd.DataFrame:
+    """One row a neuron. `selective` is NA where there was nothing to test; `reason` says why `entropy` is NULL."""
+    m = len(max_rho_m)
+    top_rho = np.where(top_m >= 0, correlations.rho_mk[np.arange(m), np.maximum(top_m, 0)], np.nan)
+    defined = np.isfinite(entropies.bits_m)
+    flat = np.where(profile.active_m == 0, DEAD, np.where(profile.high_m == profile.low_m, CONSTANT, ""))
+    reason = np.where(defined, None, np.where(flat != "", flat.astype(object), entropies.reason_m))
+    tested = np.isfinite(null.q_m)
+    selective = pd.arrays.BooleanArray(np.where(tested, null.q_m <= fdr, False), ~tested)
+    return pd.DataFrame(
+        dict(
+            neuron=np.arange(m, dtype=np.int32),
+            active=profile.active_m,
+            density=profile.active_m / images,
+            mean=correlations.mean_m,
+            std=correlations.std_m,
+            min=profile.low_m,
+            max=profile.high_m,
+            entropy=entropies.bits_m,
+            entropy_normalised=entropies.normalised_m,
+            labels_defined=entropies.labels_m,
+            entropy_null_mean=null.entropy_mean_m,
+            entropy_null_sd=null.entropy_sd_m,
+            max_abs_rho=max_rho_m,
+            top_label=_texts(labels, top_m),
+            top_rho=top_rho,
+            p=null.p_m,
+            q=null.q_m,
+            selective=selective,
+            selective_label=_texts(labels, null.label_m),
+            reason=reason,
+        )
+    )
+
+
+def correlations(found: Correlations, labels: Sequence[str]) -> pd.DataFrame:
+    """One row a neuron and label, neuron by neuron; `low`, `high`: Fisher's 95 % interval."""
+    m, k = found.rho_mk.shape
+    rho, n = found.rho_mk.ravel(), np.tile(found.n_k, m)
+    low, high = rho_interval(rho, n)
+    reasons = np.array([None, *REASONS[1:]], object)
+    return pd.DataFrame(
+        dict(
+            neuron=np.repeat(np.arange(m, dtype=np.int32), k),
+            label=pd.Categorical.from_codes(np.tile(np.arange(k), m), categories=list(labels)),
+            rho=rho,
+            n=n,
+            low=low,
+            high=high,
+            reason=reasons[found.reason_mk.ravel()],
+        )
+    )
+
+
+def attribute_correlations(found: Mapping[str, tuple[list[str], Correlations]]) -> pd.DataFrame:
+    """One row a neuron, attribute and value: a confounder that a neuron may follow instead of a finding."""
+    parts = [pd.DataFrame(dict(neuron=[], attribute=[], value=[], rho=[], n=[], low=[], high=[], reason=[]))]
+    for name, (values, result) in found.items():
+        table = correlations(result, values).rename(columns={"label": "value"})
+        table["value"] = table["value"].astype(object)
+        table.insert(1, "attribute", name)
+        parts.append(table)
+    return pd.concat(parts[1:], ignore_index=True) if found else parts[0]
+
+
+def histograms(profile: Profile) -> pd.DataFrame:
+    """All bins of every neuron that varies; of a sparse neuron the zeros are not in them."""
+    shown = np.flatnonzero(profile.counts_mb.any(1))
+    return pd.DataFrame(
+        dict(
+            neuron=np.repeat(shown.astype(np.int32), BINS),
+            bin=np.tile(np.arange(BINS, dtype=np.int16), len(shown)),
+            low=profile.edges_mb[shown, :-1].ravel(),
+            high=profile.edges_mb[shown, 1:].ravel(),
+            count=profile.counts_mb[shown].ravel(),
+        )
+    )
+
+
+def null_histogram(histogram: EntropyHistogram) -> pd.DataFrame:
+    """Neurons an entropy bin (bits): observed, and mean and 95 % band over the draws of the null."""
+    return pd.DataFrame(
+        dict(
+            bin=np.arange(len(histogram.observed), dtype=np.int16),
+            low=histogram.edges[:-1],
+            high=histogram.edges[1:],
+            observed=histogram.observed,
+            null_mean=histogram.mean,
+            null_low=histogram.low,
+            null_high=histogram.high,
+        )
+    )
+
+
+def label_summary(
+    values_nk: NDArray[np.generic],
+    mask_nk: NDArray[np.bool_],
+    labels: Sequence[str],
+    best: Sequence[Best],
+    found: Correlations,
+) -> pd.DataFrame:
+    """One row a label: what is stated, its best neurons. Believe `auroc_other_half`: `auroc` chose and judged at once."""
+    values = np.asarray(values_nk, float)
+    blank = np.isnan(values) | (values == BLANK)
+    rows = []
+    for j, (label, one) in enumerate(zip(labels, best, strict=True)):
+        rho_m = found.rho_mk[:, j]
+        strongest = int(np.nanargmax(np.abs(rho_m))) if np.isfinite(rho_m).any() else None
+        rho = float(rho_m[strongest]) if strongest is not None else np.nan
+        rho_low, rho_high = rho_interval(rho, found.n_k[j])
+        rows.append(
+            dict(
+                label=label,
+                positives=int((values[:, j] == 1).sum()),
+                negatives=int((values[:, j] == 0).sum()),
+                uncertain=int((values[:, j] == -1).sum()),
+                unstated=int(blank[:, j].sum()),
+                used=int(mask_nk[:, j].sum()),
+                best_neuron_auroc=one.whole_neuron,
+                auroc=one.whole.value,
+                low=one.whole.low,
+                high=one.whole.high,
+                direction=one.whole_direction,
+                half_neuron=one.neuron,
+                half_direction=one.direction,
+                auroc_choosing_half=one.chosen,
+                auroc_other_half=one.other.value,
+                other_half_low=one.other.low,
+                other_half_high=one.other.high,
+                best_neuron_rho=strongest,
+                rho=rho,
+                rho_low=float(rho_low),
+                rho_high=float(rho_high),
+                reason=one.reason or None,
+            )
+        )
+    table = pd.DataFrame(rows)
+    return table.astype({c: "Int32" for c in ("best_neuron_auroc", "half_neuron", "best_neuron_rho")})
+
+
+def recovery(best: Mapping[str, Sequence[Best]], factors: Sequence[str]) -> pd.DataFrame:
+    """One row a planted factor and representation; `auroc` with its interval is of the patients that did not choose."""
+    rows = [
+        dict(
+            factor=factor,
+            representation=representation,
+            neuron=one.neuron,
+            direction=one.direction,
+            auroc_choosing_half=one.chosen,
+            auroc=one.other.value,
+            low=one.other.low,
+            high=one.other.high,
+            positives=one.other.positives,
+            negatives=one.other.negatives,
+            reason=one.reason or None,
+        )
+        for representation, row in best.items()
+        for factor, one in zip(factors, row, strict=True)
+    ]
+    names = ["factor", "representation", "neuron", "direction", "auroc_choosing_half", "auroc", "low", "high",
+             "positives", "negatives", "reason"]  # fmt: skip
+    return pd.DataFrame(rows, columns=pd.Index(names)).astype({"neuron": "Int32"})

@@ -1,0 +1,159 @@
+"""Everything that one representation is scored by, in one call: activations and labels in, tables out.
+
+Passes over the activations: one for a sparse representation whose non-zeros fit in memory (60 million). Otherwise one,
+one for histograms and extremes, one for each group of draws that fits in 400 MiB (null and bootstrap), one for each 768
+MiB of columns for AUROC, and one for the chosen columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from medsae.progress import Progress, Silent
+from medsae.scoring import frames
+from medsae.scoring.activity import Held, Source
+from medsae.scoring.best import best_neurons
+from medsae.scoring.bootstrap import Bootstrap, bootstrap_mean_entropy
+from medsae.scoring.draws import Patients, Permutations, Resamples
+from medsae.scoring.entropy import entropy
+from medsae.scoring.labels import Uncertain, Unstated, label_matrix, one_hot
+from medsae.scoring.null import Null, largest, permutation_null
+from medsae.scoring.profile import Activations, profile
+from medsae.scoring.recovery import truth_recovery
+from medsae.scoring.sufficient import Correlations, Sufficient
+from medsae.scoring.summary import summary
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Planted factors of a simulated cohort and the rivals that a neuron must beat at finding them."""
+
+    names: Sequence[str]
+    factors_nf: NDArray[np.bool_]
+    mask_nf: NDArray[np.bool_] | None = None
+    """Where a factor is defined at all; None: everywhere."""
+    rivals: Mapping[str, Source] = field(default_factory=dict)
+    """Other representations of the same images: `pre-activation`, `raw`, `random`; the scored one is `activation`."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Tables ready to be written (columns in docs/statistics.md), and draws that pair with another representation."""
+
+    neuron: pd.DataFrame
+    correlation: pd.DataFrame
+    activation: Activations
+    histogram: pd.DataFrame
+    summary: pd.DataFrame
+    null_histogram: pd.DataFrame
+    label_summary: pd.DataFrame
+    draw: pd.DataFrame
+    """draw, kind (`permutation`, `bootstrap`), mean_entropy, mean_entropy_strong."""
+    attribute_correlation: pd.DataFrame
+    """Correlations with one-hot attributes (confounders); empty without attributes."""
+    recovery: pd.DataFrame
+    """Truth recovery; empty without planted factors."""
+
+
+def score_arrays(
+    source: Source,
+    values_nk: ArrayLike,
+    labels: Sequence[str],
+    patients: ArrayLike,
+    *,
+    uncertain: Uncertain = "missing",
+    unstated: Unstated = "missing",
+    draws: int = 200,
+    bootstraps: int = 200,
+    fdr: float = 0.05,
+    top: int = 500,
+    seed: int = 0,
+    attributes: Mapping[str, ArrayLike] | None = None,
+    truth: Truth | None = None,
+    progress: Progress | None = None,
+) -> Scores:
+    """Score every neuron of `source` (n images, m neurons) against `values_nk` (1, 0, -1, blank; k names in `labels`).
+
+    `patients`: one id an image. `attributes`: name -> value an image (None = unknown), correlated as confounders. Draws
+    depend on seed and patients only, so that scores of two representations of the same images pair draw by draw.
+    Raises UserError for label values that are none of the four and for activations that are not finite.
+    """
+    report = progress or Silent()
+    y_nk, mask_nk = label_matrix(values_nk, uncertain, unstated)
+    n, k = y_nk.shape
+    assert k == len(labels) and len(np.asarray(patients)) == n, "a name a label and a patient an image"
+    grouped = Patients.of(patients)
+    held = Held(source, n)
+    correlations, confounders = _first_pass(held, y_nk, mask_nk, attributes or {}, report)
+    held.center(correlations.mean_m)
+    entropies = entropy(correlations.rho_mk)
+    max_rho_m, top_m = largest(np.abs(correlations.rho_mk))
+    with report.task("profiles of neurons", held.m, "neurons") as task:
+        profiles = profile(held, correlations.mean_m, top)
+        task.advance(held.m)
+    null = permutation_null(
+        held, y_nk, mask_nk, correlations, profiles.spread_m, Permutations(grouped, draws, seed), fdr, report
+    )
+    bootstrap = bootstrap_mean_entropy(held, y_nk, mask_nk, Resamples(grouped, bootstraps, seed), report)
+    with report.task("best neuron of each label", k, "labels") as task:
+        best = best_neurons(held, y_nk, mask_nk, grouped, seed)
+        task.advance(k)
+    measures = summary(correlations, entropies, max_rho_m, profiles, null, bootstrap, n, fdr)
+    return Scores(
+        neuron=frames.neurons(correlations, entropies, max_rho_m, top_m, profiles, null, labels, n, fdr),
+        correlation=frames.correlations(correlations, labels),
+        activation=profiles.activations,
+        histogram=frames.histograms(profiles),
+        summary=pd.DataFrame(measures),
+        null_histogram=frames.null_histogram(null.histogram),
+        label_summary=frames.label_summary(np.asarray(values_nk), mask_nk, labels, best, correlations),
+        draw=_draws(null, bootstrap),
+        attribute_correlation=frames.attribute_correlations(confounders),
+        recovery=_recovery(truth, held, patients, seed, report),
+    )
+
+
+def _first_pass(
+    held: Held,
+    y_nk: NDArray[np.float32],
+    mask_nk: NDArray[np.bool_],
+    attributes: Mapping[str, ArrayLike],
+    report: Progress,
+) -> tuple[Correlations, dict[str, tuple[list[str], Correlations]]]:
+    """Correlations with the labels and, in the same pass, with each attribute."""
+    columns = {name: one_hot(values) for name, values in attributes.items()}
+    columns = {name: hot for name, hot in columns.items() if hot[2]}
+    sums = Sufficient(y_nk, mask_nk)
+    others = {name: Sufficient(y, mask) for name, (y, mask, _) in columns.items()}
+    with report.task("activations and correlations", len(y_nk), "images") as task:
+        for rows, block in held.first_pass():
+            sums.update(block, rows)
+            for other in others.values():
+                other.update(block, rows)
+            task.advance(rows.stop - rows.start)
+    return sums.result(), {name: (columns[name][2], other.result()) for name, other in others.items()}
+
+
+def _draws(null: Null, bootstrap: Bootstrap) -> pd.DataFrame:
+    parts = (("permutation", null.mean_t, null.strong_mean_t), ("bootstrap", bootstrap.mean_t, bootstrap.strong_mean_t))
+    return pd.concat(
+        [
+            pd.DataFrame(dict(draw=np.arange(len(a)), kind=kind, mean_entropy=a, mean_entropy_strong=b))
+            for kind, a, b in parts
+        ],
+        ignore_index=True,
+    )
+
+
+def _recovery(truth: Truth | None, held: Held, patients: ArrayLike, seed: int, report: Progress) -> pd.DataFrame:
+    if truth is None:
+        return frames.recovery({}, [])
+    with report.task("truth recovery", len(truth.names), "factors") as task:
+        found = truth_recovery({"activation": held, **truth.rivals}, truth.factors_nf, patients, seed, truth.mask_nf)
+        task.advance(len(truth.names))
+    return frames.recovery(found.best, truth.names)
