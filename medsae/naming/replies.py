@@ -153,3 +153,15 @@ def _english(text: str) -> bool:
     words = re.findall(r"[^\W\d_]+", text.lower())
     other = sum(w in _OTHER for w in words)
     return other < 2 or other <= sum(w in _ENGLISH for w in words)
+
+
+def judged(text: str, p_yes: float | None, mass: float | None) -> Verdict:
+    """The verdict of one picture from a reply's text and probability.
+
+    With a probability and no text (logits) the probability decides. A text must say yes or no for itself, so that a
+    refusal whose second most likely word is "no" is no verdict; then the probability decides, where there is one.
+    """
+    if p_yes is not None and not text.strip():
+        return with_probability(p_yes, mass)
+    said = parse_verdict(text)
+    return said if said.status != "ok" or p_yes is None else with_probability(p_yes, mass)

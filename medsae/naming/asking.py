@@ -1,0 +1,104 @@
+"""Keeps a backend busy: the configured number of requests is always in flight, and replies come back as they arrive."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from medsae.naming.backends import Backend, Question, Reply
+from medsae.progress import UserError
+
+Tag = TypeVar("Tag")
+_AHEAD = 2  # batches waiting for each worker, so that none ever waits for us
+
+
+class Asker(Generic[Tag]):
+    """Puts questions to a backend from `backend.concurrency` threads. Use as a context manager.
+
+    The threads are daemons: Ctrl-C ends the program at once, without waiting for a server that hangs.
+    """
+
+    def __init__(self, backend: Backend):
+        self.backend = backend
+        self.todo: queue.SimpleQueue[list[tuple[Tag, Question]] | None] = queue.SimpleQueue()
+        self.done: queue.SimpleQueue[list[tuple[Tag, Reply]] | BaseException] = queue.SimpleQueue()
+
+    def __enter__(self) -> Asker[Tag]:
+        for _ in range(self.backend.concurrency):
+            threading.Thread(target=self._work, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        while not self.todo.empty():
+            try:
+                self.todo.get_nowait()
+            except queue.Empty:
+                break
+        for _ in range(self.backend.concurrency):
+            self.todo.put(None)
+
+    def run(
+        self,
+        questions: deque[tuple[Tag, Question]],
+        on_replies: Callable[[list[tuple[Tag, Reply]]], None],
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Ask until `questions` is empty and every reply has come; `on_replies` may append further questions.
+
+        on_replies runs in this thread, with every reply that has arrived meanwhile. What has arrived is handed over
+        before a UserError of the backend is raised. `stop` true: what is not yet asked is dropped.
+        """
+        flying = 0
+        failed: BaseException | None = None
+        while flying or (questions and failed is None):
+            while questions and failed is None and flying < _AHEAD * self.backend.concurrency:
+                batch = [questions.popleft() for _ in range(min(self.backend.batch, len(questions)))]
+                self.todo.put(batch)
+                flying += 1
+            arrived, results = [], [self._next()]
+            while not self.done.empty():
+                results.append(self.done.get())
+            for result in results:
+                flying -= 1
+                if isinstance(result, BaseException):
+                    failed = failed or result
+                else:
+                    arrived += result
+            if arrived:
+                on_replies(arrived)
+            if failed is not None or stop():
+                questions.clear()
+                flying -= self._drop()
+        if failed is not None:
+            raise failed
+
+    def _drop(self) -> int:
+        """Take back the batches that no worker has begun; returns how many."""
+        taken = 0
+        while True:
+            try:
+                self.todo.get_nowait()
+                taken += 1
+            except queue.Empty:
+                return taken
+
+    def _next(self) -> list[tuple[Tag, Reply]] | BaseException:
+        while True:
+            try:
+                return self.done.get(timeout=0.5)  # a wait without end would not let Ctrl-C in on every system
+            except queue.Empty:
+                continue
+
+    def _work(self) -> None:
+        while (batch := self.todo.get()) is not None:
+            try:
+                replies = self.backend.ask([question for _, question in batch])
+                self.done.put([(tag, reply) for (tag, _), reply in zip(batch, replies, strict=True)])
+            except UserError as error:
+                self.done.put(error)
+            except BaseException as error:
+                self.done.put(error)
+                raise

@@ -1,0 +1,421 @@
+"""Naming neurons: explain, then judge the name and its controls on the same pictures, and write down everything.
+
+Neurons are taken in portions: all of a portion are explained first, so that another neuron's name is at hand as a
+control, then all their pictures are judged, several neurons in flight at once. Every reply is written when it arrives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from medsae.naming import prompts
+from medsae.naming.asking import Asker
+from medsae.naming.backends import Backend, Picture, Question, Reply
+from medsae.naming.detection import Detection, detect
+from medsae.naming.replies import (
+    FINAL,
+    RAW_LIMIT,
+    Explanation,
+    Status,
+    Verdict,
+    judged,
+    parse_explanation,
+    parse_verdicts,
+)
+from medsae.naming.selection import Plan
+from medsae.progress import Task
+
+PORTION = 64
+"""Neurons explained before their names are judged."""
+PAPER_PICTURES = 5
+"""paper: pictures a prompt."""
+_EXPLAIN_TOKENS, _JUDGE_TOKENS, _LIST_TOKENS, _REPAIR_TOKENS = 300, 8, 40, 24
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is asked: together with the scores and the backend this is the `run` that results are grouped by."""
+
+    run: str
+    protocol: str
+    controls: bool
+    seed: int
+    pictures: int = 30
+    """Firing and silent pictures each."""
+    take: int = 0
+    """0; a run that asks anew has the next number, which keeps its answers apart from the earlier ones."""
+
+
+class Known(NamedTuple):
+    """An answer of the ledger: small, since millions of them may be held."""
+
+    status: str
+    yes: bool | None
+    p: float | None
+    mass: float | None
+    raw: str | None
+
+
+@dataclass
+class Memory:
+    """What the ledger knows already."""
+
+    verdicts: dict[tuple[str, int], Known] = field(default_factory=dict)
+    """(key of the question, image) -> the answer."""
+    explanations: dict[str, Row] = field(default_factory=dict)
+    """Key of the question -> concept, description, status, note, raw."""
+    written: set[tuple[int, str, int, str]] = field(default_factory=set)
+    """(neuron, about, image, key) of the verdicts that this run has in the ledger."""
+    explained: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Neuron -> concept and description of this run, for shuffled controls."""
+    controls: dict[tuple[int, str], Row] = field(default_factory=dict)
+    """(neuron, about) -> concept, description, other."""
+    done: set[int] = field(default_factory=set)
+    """Neurons with a result in this run that asking again would not change."""
+
+
+@dataclass
+class _Neuron:
+    plan: Plan
+    explanation: Explanation
+    raw: str = ""
+    concepts: dict[str, tuple[str, str, int | None]] = field(default_factory=dict)
+    """about -> concept, description, the neuron whose name it is."""
+    verdicts: dict[str, dict[int, tuple[Verdict, float | None]]] = field(default_factory=dict)
+    """about -> image -> verdict and P(yes) + P(no)."""
+    open: int = 0
+    calls: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """What a question in flight is about."""
+
+    neuron: int
+    about: str
+    pictures: tuple[Picture, ...]
+    key: str
+    repair: bool = False
+    first: str = ""
+    """The raw first reply, when this is the repair."""
+
+
+class Namer:
+    """Names neurons and puts the names to the test.
+
+    plan: neuron -> Plan; picture: image -> Picture; write: rows to the ledger, durable when it returns; other_name:
+    neuron -> concept and description for the shuffled control when no other neuron of the run is named yet, or None.
+    """
+
+    def __init__(
+        self, setup: Setup, backend: Backend, memory: Memory, *, plan: Callable[[int], Plan],
+        picture: Callable[[int], Picture], write: Callable[[list[Row]], None],
+        other_name: Callable[[int], tuple[str, str] | None] = lambda neuron: None,
+    ):  # fmt: skip
+        self.setup, self.backend, self.memory = setup, backend, memory
+        self.plan, self.picture, self.write, self.other_name = plan, picture, write, other_name
+        self.status: dict[int, str] = {}
+        self.asked = self.reused = 0
+
+    def name(self, neurons: Sequence[int], task: Task, stop: Callable[[], bool] = lambda: False) -> None:
+        """Name every neuron that is not done; `task` advances by one a neuron's share of calls."""
+        todo = [n for n in neurons if n not in self.memory.done]
+        task.advance((len(neurons) - len(todo)) * self.calls_a_neuron())
+        with Asker(self.backend) as asker:
+            for start in range(0, len(todo), PORTION):
+                if stop():
+                    return
+                self._portion(todo[start : start + PORTION], asker, task, stop)
+
+    def calls_a_neuron(self) -> int:
+        """Questions for one neuron without repairs: one to name it, the rest to test it."""
+        tested = 2 * self.setup.pictures
+        prompts_a_name = tested if self.setup.protocol == "strict" else -(-tested // PAPER_PICTURES)
+        return 1 + prompts_a_name * (1 + self._controls())
+
+    def _controls(self) -> int:
+        return (1 if self.backend.name == "labels" else 2) if self.setup.controls else 0
+
+    def _portion(self, neurons: list[int], asker: Asker[_Ask], task: Task, stop: Callable[[], bool]) -> None:
+        states: dict[int, _Neuron] = {}
+        self._explain(neurons, states, asker, task, stop)
+        if stop():
+            return
+        questions: deque[tuple[_Ask, Question]] = deque()
+        for state in states.values():
+            self._choose_controls(state)
+        for state in states.values():
+            questions.extend(self._judgements(state, task))
+            if state.open == 0:
+                self._finish(state)
+
+        def on_replies(replies: list[tuple[_Ask, Reply]]) -> None:
+            rows: list[Row] = []
+            finished = []
+            for ask, reply in replies:
+                state = states[ask.neuron]
+                self._count(state, reply)
+                again = self._take_judgement(state, ask, reply, rows)
+                if again is not None:
+                    questions.appendleft(again)
+                    continue
+                task.advance()
+                state.open -= 1
+                if state.open == 0:
+                    finished.append(state)
+            self.write(rows)
+            for state in finished:
+                self._finish(state)
+
+        asker.run(questions, on_replies, stop)
+
+    # --- explaining
+
+    def _explain(
+        self, neurons: list[int], states: dict[int, _Neuron], asker: Asker[_Ask], task: Task, stop: Callable[[], bool]
+    ) -> None:
+        questions: deque[tuple[_Ask, Question]] = deque()
+        rows: list[Row] = []
+        for neuron in neurons:
+            plan = self.plan(neuron)
+            if plan.status != "ok":
+                rows.append(self._row("name", neuron, status=plan.status, note=plan.note, firing=plan.firing))
+                self._settle(neuron, plan.status)
+                task.advance(self.calls_a_neuron())
+                continue
+            pictures = tuple(self.picture(i) for i in plan.naming)
+            text = prompts.explain(self.setup.protocol, len(pictures), plan.top)
+            states[neuron] = _Neuron(plan, Explanation("unparsable"))
+            ask = _Ask(neuron, "explanation", pictures, self._key(text, pictures))
+            known = self.memory.explanations.get(self._explanation_key(ask))
+            if known is not None:
+                self.reused += 1
+                explanation = Explanation(known["status"], known["concept"], known["description"], known["note"])
+                self._explained(states, ask, explanation, known["raw"], rows)
+                task.advance()
+            else:
+                questions.append((ask, self._explain_question(ask, text)))
+        self.write(rows)
+
+        def on_replies(replies: list[tuple[_Ask, Reply]]) -> None:
+            rows: list[Row] = []
+            for ask, reply in replies:
+                self._count(states[ask.neuron], reply)
+                explanation = parse_explanation(reply.text) if reply.status == "ok" else Explanation(reply.status)
+                if explanation.status not in ("ok", "unreadable picture") and reply.status == "ok" and not ask.repair:
+                    text = prompts.explain(self.setup.protocol, len(ask.pictures), states[ask.neuron].plan.top)
+                    text = prompts.REPAIR_EXPLAIN.format(prompt=text, reason=explanation.reason)
+                    again = _Ask(ask.neuron, ask.about, ask.pictures, ask.key, True, reply.text)
+                    questions.appendleft((again, self._explain_question(again, text)))
+                    continue
+                raw = f"{ask.first[: RAW_LIMIT // 2]}\n--- second try ---\n{reply.text}" if ask.repair else reply.text
+                self._explained(states, ask, explanation, raw, rows)
+                task.advance()
+            self.write(rows)
+
+        asker.run(questions, on_replies, stop)
+
+    def _explain_question(self, ask: _Ask, text: str) -> Question:
+        return Question("explain", ask.pictures, prompts.SYSTEM, text, prompts.EXPLAIN_SCHEMA, _EXPLAIN_TOKENS,
+                        ask.neuron)  # fmt: skip
+
+    def _explained(
+        self, states: dict[int, _Neuron], ask: _Ask, explanation: Explanation, raw: str | None, rows: list[Row]
+    ) -> None:
+        state, neuron = states[ask.neuron], ask.neuron
+        state.explanation, state.raw = explanation, (raw or "")[:RAW_LIMIT]
+        rows.append(self._row(
+            "explanation", neuron, key=self._explanation_key(ask), concept=explanation.concept,
+            description=explanation.description, status=explanation.status, note=explanation.reason, raw=state.raw,
+            naming=list(state.plan.naming), top=state.plan.top,
+        ))  # fmt: skip
+        if explanation.status in FINAL:
+            self.memory.explanations[self._explanation_key(ask)] = rows[-1]
+        if explanation.status == "ok":
+            self.memory.explained[neuron] = (explanation.concept, explanation.description)
+            return
+        retry = int(explanation.status not in FINAL)
+        rows.append(self._row("name", neuron, status=explanation.status, note=explanation.reason, raw=state.raw,
+                              firing=state.plan.firing, naming=list(state.plan.naming), retry=retry))  # fmt: skip
+        self._settle(neuron, explanation.status, retry)
+        del states[neuron]
+
+    # --- judging
+
+    def _choose_controls(self, state: _Neuron) -> None:
+        neuron, own = state.plan.neuron, state.explanation
+        state.concepts["name"] = (own.concept, own.description, None)
+        rows: list[Row] = []
+        for about in ("shuffled", "random")[: self._controls()]:
+            chosen = self.memory.controls.get((neuron, about))
+            if chosen is None:
+                found = self._shuffled(neuron, own) if about == "shuffled" else self._random(neuron, own)
+                if found is None:
+                    continue
+                concept, description, other = found
+                chosen = self._row(
+                    "control", neuron, about=about, concept=concept, description=description, other=other
+                )
+                self.memory.controls[neuron, about] = chosen
+                rows.append(chosen)
+            state.concepts[about] = (chosen["concept"], chosen["description"], chosen.get("other"))
+        self.write(rows)
+
+    def _shuffled(self, neuron: int, own: Explanation) -> tuple[str, str, int | None] | None:
+        """Another neuron's name that says something else; a label's name while no other neuron is named."""
+        key = prompts.group_key(own.concept)
+        others = sorted(n for n in self.memory.explained if n != neuron)
+        for i in np.random.default_rng([self.setup.seed, neuron, 1]).permutation(len(others)):
+            concept, description = self.memory.explained[others[i]]
+            if prompts.group_key(concept) != key:
+                return concept, description, others[i]
+        other = self.other_name(neuron)
+        if other is None or prompts.group_key(other[0]) == key:
+            return None
+        return other[0], other[1], None
+
+    def _random(self, neuron: int, own: Explanation) -> tuple[str, str, int | None]:
+        choices = [c for c in prompts.RANDOM_CONCEPTS if prompts.group_key(c[0]) != prompts.group_key(own.concept)]
+        concept, description = choices[np.random.default_rng([self.setup.seed, neuron, 2]).integers(len(choices))]
+        return concept, description, None
+
+    def _judgements(self, state: _Neuron, task: Task) -> Iterable[tuple[_Ask, Question]]:
+        """The questions about a neuron that the ledger does not answer; known answers are taken over on the way."""
+        plan, questions, rows = state.plan, [], []
+        size = 1 if self.setup.protocol == "strict" else PAPER_PICTURES
+        for about, (concept, description, _) in state.concepts.items():
+            state.verdicts[about] = {}
+            for start in range(0, len(plan.tested), size):
+                pictures = tuple(self.picture(t.image) for t in plan.tested[start : start + size])
+                text = prompts.judge(self.setup.protocol, concept, description, len(pictures))
+                ask = _Ask(plan.neuron, about, pictures, self._key(text, pictures))
+                known = [self.memory.verdicts.get((ask.key, p.image)) for p in pictures]
+                if None not in known:
+                    self.reused += 1
+                    task.advance()
+                    self._take_known(state, ask, [k for k in known if k is not None], rows)
+                    continue
+                state.open += 1
+                questions.append((ask, self._judge_question(ask, text, concept)))
+        self.write(rows)
+        return questions
+
+    def _judge_question(self, ask: _Ask, text: str, concept: str) -> Question:
+        n = len(ask.pictures)
+        if self.setup.protocol == "strict":
+            schema = prompts.ANSWER_SCHEMA if ask.repair else None
+            tokens = _REPAIR_TOKENS if ask.repair else _JUDGE_TOKENS
+            return Question("judge", ask.pictures, prompts.SYSTEM, text, schema, tokens, ask.neuron, concept)
+        schema = {"type": "array", "items": {"type": "integer", "enum": [0, 1]}, "minItems": n, "maxItems": n}
+        return Question("judge many", ask.pictures, prompts.SYSTEM, text, schema, _LIST_TOKENS, ask.neuron, concept)
+
+    def _take_judgement(self, state: _Neuron, ask: _Ask, reply: Reply, rows: list[Row]) -> tuple[_Ask, Question] | None:
+        """Write down the verdicts of a reply, or return the repair question when it deserves one."""
+        n = len(ask.pictures)
+        if reply.status != "ok":
+            verdicts = [Verdict(reply.status)] * n
+        elif self.setup.protocol == "strict":
+            verdicts = [judged(reply.text, reply.p_yes, reply.mass)]
+        else:
+            verdicts = parse_verdicts(reply.text, n)
+        repairable = ("empty", "unparsable", "wrong shape")
+        if reply.status == "ok" and verdicts[0].status in repairable and not ask.repair:
+            concept, description, _ = state.concepts[ask.about]
+            text = prompts.judge(self.setup.protocol, concept, description, n)
+            form = prompts.REPAIR_JUDGE if self.setup.protocol == "strict" else prompts.REPAIR_JUDGE_PAPER
+            again = _Ask(ask.neuron, ask.about, ask.pictures, ask.key, True, reply.text)
+            return again, self._judge_question(again, form.format(prompt=text, pictures=n), concept)
+        raw = reply.text[:RAW_LIMIT] or None
+        for picture, verdict in zip(ask.pictures, verdicts, strict=True):
+            rows.append(self._verdict_row(state, ask, picture, verdict, reply.mass, raw))
+            if verdict.status in FINAL:
+                known = Known(verdict.status, verdict.yes, verdict.p, reply.mass, raw)
+                self.memory.verdicts[ask.key, picture.image] = known
+        return None
+
+    def _take_known(self, state: _Neuron, ask: _Ask, known: list[Known], rows: list[Row]) -> None:
+        for picture, old in zip(ask.pictures, known, strict=True):
+            verdict = Verdict(cast(Status, old.status), old.yes, old.p)
+            new = self._verdict_row(state, ask, picture, verdict, old.mass, old.raw)
+            if (ask.neuron, ask.about, picture.image, ask.key) not in self.memory.written:
+                rows.append(new)
+
+    def _verdict_row(
+        self, state: _Neuron, ask: _Ask, picture: Picture, verdict: Verdict, mass: float | None, raw: str | None
+    ) -> Row:
+        tested = next(t for t in state.plan.tested if t.image == picture.image)
+        state.verdicts[ask.about][picture.image] = (verdict, mass)
+        return self._row(
+            "verdict", ask.neuron, about=ask.about, image=picture.image, fires=tested.fires, value=tested.value,
+            quantile=tested.quantile, hard_one=tested.hard or None, yes=verdict.yes, p=verdict.p, mass=mass,
+            status=verdict.status, raw=raw, key=ask.key,
+        )  # fmt: skip
+
+    # --- the result of a neuron
+
+    def _finish(self, state: _Neuron) -> None:
+        plan, own = state.plan, state.explanation
+        results = {about: self._detection(state, about) for about in state.concepts}
+        masses = [m for _, m in state.verdicts["name"].values() if m is not None]
+        every = [v for found in state.verdicts.values() for v, _ in found.values()]
+        retry = sum(v.status not in FINAL for v in every)
+        row = self._row(
+            "name", plan.neuron, status="ok", concept=own.concept, description=own.description,
+            group_key=prompts.group_key(own.concept), naming=list(plan.naming), top=plan.top, firing=plan.firing,
+            mass=float(np.mean(masses)) if masses else None, retry=retry, calls=state.calls, seconds=state.seconds,
+            note=_note(results["name"]), **asdict(results["name"]),
+        )  # fmt: skip
+        for about in ("shuffled", "random"):
+            if about in results:
+                r = results[about]
+                row |= {f"{about}_{k}": getattr(r, k) for k in ("accuracy", "low", "high", "auroc", "judged")}
+                row[f"{about}_concept"] = state.concepts[about][0]
+        row["shuffled_other"] = state.concepts["shuffled"][2] if "shuffled" in state.concepts else None
+        self.write([row])
+        self._settle(plan.neuron, "ok", retry)
+
+    def _detection(self, state: _Neuron, about: str) -> Detection:
+        found = [state.verdicts[about].get(t.image, (Verdict("unreachable"), None))[0] for t in state.plan.tested]
+        yes_n = np.array([np.nan if v.yes is None else float(v.yes) for v in found])
+        p_n = np.array([np.nan if v.p is None else v.p for v in found])
+        fires_n = np.array([t.fires for t in state.plan.tested])
+        return detect(fires_n, yes_n, p_n, balanced=self.setup.protocol == "strict")
+
+    # --- small things
+
+    def _row(self, kind: str, neuron: int, **values: Any) -> Row:
+        return {"kind": kind, "run": self.setup.run, "neuron": neuron, "take": self.setup.take, **values}
+
+    def _settle(self, neuron: int, status: str, retry: int = 0) -> None:
+        self.status[neuron] = status
+        if not retry:
+            self.memory.done.add(neuron)
+
+    def _count(self, state: _Neuron, reply: Reply) -> None:
+        self.asked += 1
+        state.calls += 1
+        state.seconds += reply.seconds
+
+    def _key(self, text: str, pictures: Sequence[Picture]) -> str:
+        """The same question has the same key: model, prompt version, pictures and text (which holds the concept)."""
+        parts = [self.backend.name, self.backend.model, prompts.VERSION, str(self.setup.take), text]
+        parts += [p.sha256 for p in pictures]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+    def _explanation_key(self, ask: _Ask) -> str:
+        # The labels look at the neuron, not at its pictures.
+        return f"{ask.key}-{ask.neuron}" if self.backend.name == "labels" else ask.key
+
+
+def _note(result: Detection) -> str | None:
+    if result.judged == result.asked:
+        return None
+    return f"{result.asked - result.judged} of {result.asked} verdicts failed and are left out"
