@@ -19,7 +19,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from medsae.cohorts.pictures import Checked, check_picture
-from medsae.progress import Progress
+from medsae.progress import Progress, UserError
 
 CHUNK = 16
 """Pictures a process gets at a time."""
@@ -71,10 +71,9 @@ def _checked(paths: Sequence[Path], workers: int) -> Iterator[tuple[int, Checked
             except BrokenProcessPool:
                 # One picture of those in flight killed its process: find it, and go on with a new pool.
                 pool.shutdown(wait=True, cancel_futures=True)
-                for start, _ in flight:
-                    chunk = paths[start : start + CHUNK]
-                    yield from ((start + i, _check_apart(path)) for i, path in enumerate(chunk))
+                positions = [i for start, _ in flight for i in range(start, min(start + CHUNK, len(paths)))]
                 flight.clear()
+                yield from zip(positions, _one_by_one([paths[i] for i in positions]), strict=True)
                 pool = _pool(workers)
                 continue
             flight.popleft()
@@ -83,13 +82,23 @@ def _checked(paths: Sequence[Path], workers: int) -> Iterator[tuple[int, Checked
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _check_apart(path: Path) -> Checked:
-    """Check one picture in a process of its own."""
-    with _pool(1) as pool:
-        try:
-            return pool.submit(check_picture, path).result()
-        except BrokenProcessPool:
-            return Checked(refused="its decoder crashed")
+def _one_by_one(paths: Sequence[Path]) -> Iterator[Checked]:
+    """Check in one process, so that the picture that kills it is known; raises UserError if none can be started."""
+    pool = _pool(1)
+    try:
+        for path in paths:
+            try:
+                yield pool.submit(check_picture, path).result()
+            except BrokenProcessPool:
+                pool.shutdown()
+                pool = _pool(1)
+                try:
+                    pool.submit(os.getpid).result()
+                except BrokenProcessPool as error:
+                    raise UserError("the processes that decode cannot be started", do="try --workers 1") from error
+                yield Checked(refused="its decoder crashed")
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

@@ -129,7 +129,7 @@ def _word(value: object) -> object:
 
 def _not_a_label(column: pd.Series, row: int, path: Path, why: str) -> UserError:
     return UserError(
-        f"label {column.name!r} has the value {column.iloc[row]!r}, which {why}",
+        f"label {column.name!r} has the value {str(column.iloc[row])!r}, which {why}",
         line_of(path, row),
         "a label is 1 (present), 0 (absent), -1 (uncertain) or blank (not stated); "
         "correct the row, or leave the column out of the labels",

@@ -1,0 +1,105 @@
+"""Many pictures at once: order, bounds, stopping, and a process that dies."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medsae.cohorts.checking import check_pictures
+from medsae.cohorts.pictures import check_picture
+from medsae.progress import Silent
+
+SHARED = Path(__file__).parents[2] / "../shared/cxr"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    paths = []
+    for i in range(150):
+        path = folder / f"{i}.png"
+        if i % 50 == 7:
+            path.write_bytes(b"no picture")
+        elif i % 50 != 9:  # 9: missing
+            Image.fromarray(rng.integers(0, 256, (40, 40 + i), dtype=np.uint8)).save(path)
+        paths.append(path)
+    return paths
+
+
+def test_processes_give_what_one_gives_in_order(pictures: list[Path]) -> None:
+    alone = list(check_pictures(pictures, 1, Silent()))
+    together = list(check_pictures(pictures, 2, Silent()))
+    assert [position for position, _ in together] == list(range(len(pictures)))
+    assert together == alone
+    assert sum(checked.refused is not None for _, checked in alone) == 6
+
+
+def test_stopping_early_ends_the_processes(pictures: list[Path]) -> None:
+    before = {child.pid for child in multiprocessing.active_children()}
+    found = check_pictures(pictures, 2, Silent())
+    for position, _ in found:
+        if position == 20:
+            break
+    found.close()  # type: ignore[attr-defined]
+    assert {child.pid for child in multiprocessing.active_children()} <= before
+
+
+class Deadly:
+    """Stands for a picture whose decoder crashes: the process that receives it ends at once."""
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return os._exit, (1,)
+
+
+def test_a_picture_that_kills_its_process_is_refused_and_the_rest_goes_on(pictures: list[Path]) -> None:
+    paths = [*pictures]
+    paths[30] = Deadly()  # type: ignore[call-overload]
+    found = list(check_pictures(paths, 2, Silent()))
+    assert [position for position, _ in found] == list(range(len(paths)))
+    assert found[30][1].refused == "its decoder crashed"
+    assert found[31][1] == check_picture(pictures[31]) and found[149][1] == check_picture(pictures[149])
+    assert sum(checked.refused is not None for _, checked in found) == 7
+
+
+def test_processes_end_with_their_parent(pictures: list[Path]) -> None:
+    code = (
+        "import sys, pathlib, time\n"
+        "from medsae.cohorts.checking import check_pictures\n"
+        "from medsae.progress import Silent\n"
+        "import multiprocessing\n"
+        "paths = [pathlib.Path(sys.argv[1])] * 5000\n"
+        "found = check_pictures(paths, 2, Silent()); next(found)\n"
+        "print(*[c.pid for c in multiprocessing.active_children()], flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(pictures[0])], cwd=root, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(pids) == 2
+        parent.kill()
+    for _ in range(200):
+        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"processes {pids} outlived their parent")
+
+
+def test_real_subset() -> None:
+    if not SHARED.is_dir():
+        pytest.skip("the folder with real radiographs is not here")
+    paths = sorted(SHARED.glob("valid/*/*/*.jpg"))[:100]
+    checked = [found for _, found in check_pictures(paths, 2, Silent())]
+    assert all(found.refused is None and found.width == 320 for found in checked)
+    assert 1000 < np.mean([len(found.webp) for found in checked]) < 4000
