@@ -63,10 +63,18 @@ class Sparse:
         return torch.zeros(self.m, dtype=v.dtype, device=v.device).index_add_(0, self.column, v)
 
     def top_of_each(self, k: int) -> Tensor:
-        by_value = torch.argsort(self.values, descending=True, stable=True)
-        order = by_value[torch.argsort(self.image[by_value], stable=True)]
-        rank = torch.arange(len(order), device=order.device) - self.image_starts[self.image]
-        return torch.zeros_like(self.image, dtype=torch.bool).scatter_(0, order, rank < k)
+        begin, count = self.image_starts[:-1], self.image_starts.diff()
+        widest = int(count.max()) if self.n else 0
+        if widest <= k:
+            return torch.ones_like(self.image, dtype=torch.bool)
+        place = torch.arange(len(self.image), device=self.image.device) - begin[self.image]
+        padded = self.values.new_full((self.n, widest), -torch.inf)
+        padded[self.image, place] = self.values
+        top = padded.topk(k, dim=1, sorted=False).indices
+        there = top < count[:, None]
+        on = torch.zeros_like(self.image, dtype=torch.bool)
+        on[(top + begin[:, None])[there]] = True
+        return on
 
     def top_of_all(self, count: int) -> Tensor:
         top = self.values.topk(min(count, len(self.values)), sorted=False).indices
@@ -74,6 +82,15 @@ class Sparse:
 
     def only(self, on: Tensor) -> Sparse:
         return Sparse(self.image[on], self.column[on], self.values[on], self.n, self.m)
+
+    def replace_images(self, images: Tensor, other: Sparse) -> Sparse:
+        """The cells of `other` (whose image i is images[i] here) in place of this list's cells of those images."""
+        replaced = torch.zeros(self.n, dtype=torch.bool, device=images.device).index_fill_(0, images, True)
+        rest = self.only(~replaced[self.image])
+        image = torch.cat([rest.image, images[other.image]])
+        order = torch.argsort(image, stable=True)
+        column, values = torch.cat([rest.column, other.column]), torch.cat([rest.values, other.values])
+        return Sparse(image[order], column[order], values[order], self.n, self.m)
 
     def columns(self, first: int, last: int) -> Sparse:
         part = self.only((self.column >= first) & (self.column < last))

@@ -6,21 +6,26 @@ import torch
 from torch import Tensor
 
 from medsae import config
-from medsae.sae.gradients import Cells, Dense
+from medsae.sae.gradients import Cells, Dense, Sparse
 from medsae.sae.kinds.common import (
     Start,
     Step,
     Weights,
     autoencoder_gradients,
     listed_cells,
+    pre_activation_bias,
     report,
     residual,
     revive,
     silent_memory,
 )
 
-GUESS = 0.9
-"""The next batch is searched above this share of the smallest activation kept in this one."""
+GUESS = 0.98
+"""The next batch is searched above this share of what nearly all images of this one needed ..."""
+SHORT = 1 / 256
+"""... that is all but this share of them."""
+BATCH_GUESS = 0.95
+"""Batch top-k is searched above this share of the smallest activation that the last batch kept."""
 THRESHOLD_MEMORY = 0.9
 """Share of the old threshold that stays in the running mean of batch top-k."""
 
@@ -31,8 +36,8 @@ class TopK:
     sparse autoencoders, 2024, sections 2.3 and A.2); W_enc starts as W_dec^T, rows of W_dec kept at norm 1, dead
     neurons are revived by AuxK (`revive`).
 
-    `guess` is a floor for the search of the next batch: where an image has fewer than k cells above it, the batch is
-    searched again in full, so that the guess is never seen in the result."""
+    `guess` is a floor for the search of the next batch; an image with fewer than k cells above it is searched again
+    in full, so that the guess is never seen in the result."""
 
     options: config.TopK
     unit_decoder = True
@@ -50,12 +55,26 @@ class TopK:
         return cells.values.masked_fill_(~(cells.top_of_each(self.options.k) & (cells.values > 0)), 0)
 
     def gradients(self, cells: Cells, x_nd: Tensor, w: Weights) -> Step | None:
-        if not isinstance(cells, Dense) and w["guess"] > 0:
-            here = cells.per_image(torch.ones_like(cells.values, dtype=torch.bool))
-            if here.min() < self.options.k:
-                return None
-        cells = kept(cells, cells.top_of_each(self.options.k) & (cells.values > 0), w)
-        return plain_step(cells, x_nd, w)
+        k = self.options.k
+        whole = self.complete(cells, x_nd, w) if isinstance(cells, Sparse) and w["guess"] > 0 else cells
+        if whole is None:
+            return None
+        chosen = listed(whole, whole.top_of_each(k) & (whole.values > 0))
+        least_n = x_nd.new_zeros(len(x_nd)).scatter_reduce_(0, chosen.image, chosen.values, "amin", include_self=False)
+        w["guess"].copy_(GUESS * least_n.kthvalue(1 + int(SHORT * len(x_nd))).values)
+        return plain_step(chosen, x_nd, w)
+
+    def complete(self, cells: Sparse, x_nd: Tensor, w: Weights) -> Sparse | None:
+        """The list with what the guess hid; None where too much is hidden."""
+        k, here_n = self.options.k, cells.image_starts.diff()
+        short = (here_n < k).nonzero().view(-1)
+        if len(short) > len(x_nd) / 8:
+            return None
+        bias_m, x_short = pre_activation_bias(w), x_nd[short]
+        rows = Dense(torch.addmm(bias_m, x_short, w["W_enc"].T))
+        found = listed_cells(rows, rows.top_of_each(k) & (rows.values > 0))
+        found.values = found.correlate(x_short, w["W_enc"]).add_(bias_m[found.column])  # the bits of any list
+        return cells.replace_images(short, found)
 
 
 @dataclass(frozen=True)
@@ -84,23 +103,24 @@ class BatchTopK:
         return None if chosen is None else plain_step(chosen, x_nd, w)
 
 
-def batch_top(cells: Cells, k: int, w: Weights) -> Cells | None:
+def batch_top(cells: Cells, k: int, w: Weights) -> Sparse | None:
     """The k * n largest positive cells of a batch; None where the list holds fewer than it should."""
-    if not isinstance(cells, Dense) and w["guess"] > 0 and len(cells.values) < k * cells.n:
+    if isinstance(cells, Sparse) and w["guess"] > 0 and len(cells.values) < k * cells.n:
         return None
-    cells = kept(cells, cells.top_of_all(k * cells.n) & (cells.values > 0), w)
-    if len(cells.values):
-        least, old = cells.values.min(), w["threshold"]
+    chosen = listed(cells, cells.top_of_all(k * cells.n) & (cells.values > 0))
+    if len(chosen.values):
+        least, old = chosen.values.min(), w["threshold"]
+        w["guess"].copy_(BATCH_GUESS * least)
         w["threshold"].copy_(torch.where(old > 0, old.lerp(least, 1 - THRESHOLD_MEMORY), least))
-    return cells
+    return chosen
 
 
-def kept(cells: Cells, on: Tensor, w: Weights) -> Cells:
-    """The cells that are on, as a list; `guess` follows the smallest of them."""
-    cells = listed_cells(cells, on) if isinstance(cells, Dense) else cells.only(on)
-    if len(cells.values):
-        w["guess"].copy_(GUESS * cells.values.min())
-    return cells
+def listed(cells: Cells, on: Tensor) -> Sparse:
+    """The cells that are on, as a list."""
+    if isinstance(cells, Dense):
+        return listed_cells(cells, on)
+    assert isinstance(cells, Sparse)
+    return cells.only(on)
 
 
 def plain_step(cells: Cells, x_nd: Tensor, w: Weights) -> Step:
