@@ -1,0 +1,331 @@
+"""Training speed and quality against libraries that people use; see docs/performance.md for how to run it.
+
+python tests/bench/bench_training.py speed | whole | sweep | kinds
+
+Everything of a table is measured in one process, in turns (one step of each, then again), and medians are shown: on a
+machine that others use too, the ratios mean more than the milliseconds. Peers that are not installed are left out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from medsae import config
+from medsae.progress import Silent
+from medsae.sae.training import Trainer, Workspace, train, train_together
+
+warnings.filterwarnings("ignore")
+D, M, N = 512, 8192, 4096
+LR, L1, K = 7e-6, 3e-4, 16
+BIAS = -2.88  # of random inputs of norm sqrt(d) about 16 of 8,192 unit directions lie above 2.88
+
+
+def data(n: int, d: int, seed: int = 0) -> torch.Tensor:
+    x = torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+    return x / x.norm(dim=1, keepdim=True) * math.sqrt(d)
+
+
+def directions() -> torch.Tensor:
+    w = torch.randn(M, D, generator=torch.Generator().manual_seed(1))
+    return w / w.norm(dim=1, keepdim=True)
+
+
+def in_turns(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each, measured one after the other, `rounds` times, after one round to warm up."""
+    took: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(rounds + 1):
+        for name, step in steps.items():
+            began = time.perf_counter()
+            step()
+            if turn:
+                took[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in took.items()}
+
+
+def table(took: dict[str, float], of: str) -> None:
+    print(f"\n| path | ms a step | times {of} |\n|---|---|---|")
+    for name, seconds in sorted(took.items(), key=lambda item: -item[1]):
+        print(f"| {name} | {seconds * 1e3:,.0f} | {seconds / took[of]:.2f} |", flush=True)
+
+
+def ours(**fields) -> Trainer:
+    options = config.Train(embeddings="bench", expansion=M // D, epochs=1, lr=LR, batch=N, **fields).resolved(N)
+    trainer = Trainer(options, N, Workspace(N, D, M, torch.device("cpu")), D)
+    trainer.weights["W_enc"].copy_(directions())
+    trainer.weights["W_dec"].copy_(directions())
+    return trainer
+
+
+def ours_relu(path: float) -> Callable[[], object]:
+    trainer, x = ours(kind="relu", l1=L1), data(N, D)
+    trainer.weights["b_enc"].fill_(BIAS)
+
+    def step() -> None:
+        trainer.share = path
+        trainer.step(x)
+
+    return step
+
+
+def ours_topk(**fields) -> Callable[[], object]:
+    """Fresh images every step, so that the guess of the last one is really tried."""
+    trainer, x, turn = ours(**fields), data(4 * N, D), iter(range(10**6))
+    return lambda: trainer.step(x[(i := next(turn) % 4) * N : (i + 1) * N])
+
+
+def folded() -> Callable[[], object]:
+    """The dense loop that a careful hand writes: five products, buffers used again, no autograd, fused Adam."""
+    w_enc, w_dec, b_enc, b_pre = directions(), directions(), torch.full((M,), BIAS), torch.zeros(D)
+    adam, x = torch.optim.Adam([w_enc, w_dec, b_enc, b_pre], lr=LR, fused=True), data(N, D)
+    z, g, e = torch.empty(N, M), torch.empty(N, M), torch.empty(N, D)
+    for p in (w_enc, w_dec, b_enc, b_pre):
+        p.grad = torch.zeros_like(p)
+
+    def step() -> None:
+        with torch.no_grad():
+            torch.addmm(b_enc - w_enc @ b_pre, x, w_enc.T, out=z).clamp_(min=0)
+            torch.addmm(b_pre, z, w_dec, out=e).sub_(x).mul_(2 / N)
+            torch.mm(e, w_dec.T, out=g).add_(L1 / N)
+            torch.ops.aten.threshold_backward.grad_input(g, z, 0, grad_input=g)
+            torch.mm(z.T, e, out=w_dec.grad)
+            torch.mm(g.T, x, out=w_enc.grad)
+            torch.sum(g, 0, out=b_enc.grad)
+            w_enc.grad.addr_(b_enc.grad, b_pre, alpha=-1)
+            torch.sub(e.sum(0), b_enc.grad @ w_enc, out=b_pre.grad)
+            adam.step()
+
+    return step
+
+
+def dictionary_learning(**_) -> Callable[[], object]:
+    module = importlib.import_module("dictionary_learning.trainers.standard")
+    trainer = module.StandardTrainer(steps=10**6, activation_dim=D, dict_size=M, layer=0, lm_name="-", lr=LR,
+                                     l1_penalty=L1, warmup_steps=0, sparsity_warmup_steps=None, device="cpu")  # fmt: skip
+    trainer.ae.encoder.weight.data = directions()
+    trainer.ae.decoder.weight.data = directions().T.contiguous()
+    trainer.ae.encoder.bias.data.fill_(BIAS)
+    x, turn = data(N, D), iter(range(10**6))
+    return lambda: trainer.update(next(turn), x)
+
+
+def sae_lens() -> Callable[[], object]:
+    saes = importlib.import_module("sae_lens.saes.standard_sae")
+    trainers = importlib.import_module("sae_lens.training.sae_trainer")
+    settings = importlib.import_module("sae_lens.config")
+    sae = saes.StandardTrainingSAE(saes.StandardTrainingSAEConfig(d_in=D, d_sae=M, l1_coefficient=L1))
+    sae.W_enc.data, sae.W_dec.data = directions().T.contiguous(), directions()
+    sae.b_enc.data.fill_(BIAS)
+    options = settings.SAETrainerConfig(total_training_samples=10**9, train_batch_size_samples=N, lr=LR, lr_end=LR)
+    trainer, x = trainers.SAETrainer(options, sae, iter(())), data(N, D)
+    return lambda: trainer.step(x)
+
+
+def sparsify() -> Callable[[], object]:
+    """Its SparseCoder in the loop of its trainer: loss, parallel gradient away, Adam, unit norm."""
+    module = importlib.import_module("sparsify")
+    settings = importlib.import_module("sparsify.config")
+    coder = module.SparseCoder(D, settings.SparseCoderConfig(num_latents=M, k=K))
+    coder.encoder.weight.data, coder.W_dec.data = directions(), directions()
+    adam, x, turn = torch.optim.Adam(coder.parameters(), lr=LR), data(4 * N, D), iter(range(10**6))
+
+    def step() -> None:
+        i = next(turn) % 4
+        coder(x[i * N : (i + 1) * N]).fvu.backward()
+        coder.remove_gradient_parallel_to_decoder_directions()
+        adam.step()
+        adam.zero_grad()
+        coder.set_decoder_norm_to_unit_norm()
+
+    return step
+
+
+def available(makers: dict[str, Callable[[], Callable[[], object]]]) -> dict[str, Callable[[], object]]:
+    steps = {}
+    for name, make in makers.items():
+        try:
+            steps[name] = make()
+        except ImportError as error:
+            print(f"left out: {name} ({error})")
+    return steps
+
+
+def speed() -> None:
+    relu = available({
+        "ours": lambda: ours_relu(0.0), "ours, all cells": lambda: ours_relu(1.0), "folded by hand": folded,
+        "dictionary-learning": dictionary_learning, "sae-lens": sae_lens,
+    })  # fmt: skip
+    print(f"\nReLU, batch {N}, d {D}, m {M}, L0 about 16")
+    table(in_turns(relu, 7), "ours")
+    del relu
+    top = available({
+        "ours, topk": lambda: ours_topk(kind="topk", k=K), "ours, batchtopk": lambda: ours_topk(kind="batchtopk", k=K),
+        "ours, matryoshka": lambda: ours_topk(kind="matryoshka", k=K), "eai-sparsify": sparsify,
+    })  # fmt: skip
+    print(f"\nTopK, k {K}, same shape")
+    table(in_turns(top, 7), "ours, topk")
+
+
+def clustered(n: int, d: int, atoms: int, active: float, seed: int) -> np.ndarray:
+    """Embeddings with structure: sparse non-negative mixtures of random atoms, and a little noise."""
+    rng = np.random.default_rng(seed)
+    basis = rng.normal(size=(atoms, d)).astype(np.float32)
+    basis /= np.linalg.norm(basis, axis=1, keepdims=True)
+    codes = (rng.random((n, atoms)) < active / atoms) * rng.gamma(2.0, 1.0, (n, atoms))
+    return (codes.astype(np.float32) @ basis + 0.02 * rng.normal(size=(n, d))).astype(np.float32)
+
+
+def whole() -> None:
+    """A run from the usual start (half of the neurons fire) to sparse, with our path and with all cells always."""
+    import medsae.sae.training as training
+
+    x = clustered(16_384, 256, 1024, 8, seed=0)
+    options = config.Train(embeddings="bench", kind="relu", l1=1.0, expansion=16, epochs=25, lr=1e-3, batch=2048)
+    results, limit = {}, training.SPARSE_BELOW
+    for name, below in (("lists where they pay", limit), ("all cells always", 0.0)):
+        training.SPARSE_BELOW = below
+        with tempfile.TemporaryDirectory() as folder:
+            results[name] = train(x[:-1024], x[-1024:], options.resolved(len(x)), checkpoint_dir=Path(folder),
+                                  progress=Silent(), checkpoint_seconds=1e9)  # fmt: skip
+    training.SPARSE_BELOW = limit
+    a, b = results.values()
+    print("\nWhole run, d 256, m 4,096, batch 2,048, 25 epochs of 15,360 images")
+    print("| path | s | FVE | L0 share | dead |\n|---|---|---|---|---|")
+    for name, result in results.items():
+        last = result.history[-1]
+        print(f"| {name} | {result.seconds:.1f} | {last.fve:.4f} | {last.l0:.5f} | {last.dead} |")
+    apart = max(abs(p.loss - q.loss) / q.loss for p, q in zip(a.history, b.history, strict=True))
+    print(f"largest relative difference of the loss curves {apart:.1e}; times faster {b.seconds / a.seconds:.2f}")
+    print("L0 share by epoch:", " ".join(f"{row.l0:.4f}" for row in a.history))
+
+
+def sweep() -> None:
+    """Eight lambdas together against one alone."""
+    for d, expansion, n, batch, epochs in ((512, 16, 16_384, 4096, 3), (128, 8, 4096, 256, 8)):
+        x = data(n, d).numpy()
+        options = [
+            config.Train(embeddings="bench", kind="relu", l1=l1, expansion=expansion, epochs=epochs, lr=1e-3,
+                         batch=batch).resolved(n)
+            for l1 in np.geomspace(0.3, 3, 8).tolist()
+        ]  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            folders = [Path(folder) / str(i) for i in range(8)]
+            quiet = dict(progress=Silent(), checkpoint_seconds=1e9)
+            began = time.perf_counter()
+            alone = train(x, None, options[4], checkpoint_dir=Path(folder) / "alone", **quiet)
+            one = time.perf_counter() - began
+            began = time.perf_counter()
+            together = train_together(x, None, options, checkpoint_dirs=folders, **quiet)
+            eight = time.perf_counter() - began
+        same = all(torch.equal(alone.sae.weights[k], v) for k, v in together[4].sae.weights.items())
+        print(f"d {d}, m {d * expansion}, batch {batch}: one {one:.1f} s, eight together {eight:.1f} s, "
+              f"ratio {eight / one:.2f}, same bits as alone: {same}", flush=True)  # fmt: skip
+
+
+def peer_trainer(name: str, d: int, m: int, steps: int, lr: float, seed: int, **own):
+    at, cls = {
+        "relu": ("standard", "StandardTrainer"), "topk": ("top_k", "TopKTrainer"),
+        "batchtopk": ("batch_top_k", "BatchTopKTrainer"), "jumprelu": ("jumprelu", "JumpReluTrainer"),
+        "gated": ("gdm", "GatedSAETrainer"),
+        "matryoshka": ("matryoshka_batch_top_k", "MatryoshkaBatchTopKTrainer"),
+    }[name]  # fmt: skip
+    module = importlib.import_module(f"dictionary_learning.trainers.{at}")
+    plain = dict(steps=steps, activation_dim=d, dict_size=m, layer=0, lm_name="-", lr=lr, seed=seed, device="cpu",
+                 warmup_steps=0)  # fmt: skip
+    if name in ("relu", "gated", "jumprelu"):
+        plain["sparsity_warmup_steps"] = None
+    if name in ("batchtopk", "matryoshka", "topk"):
+        plain["threshold_start_step"] = 0
+    return getattr(module, cls)(**plain | own)
+
+
+def recovery(w_md: torch.Tensor, atoms: np.ndarray) -> float:
+    """Mean over the atoms of the largest cosine with a decoder row."""
+    w = torch.nn.functional.normalize(w_md.detach(), dim=1)
+    return float((torch.from_numpy(atoms) @ w.T).max(1).values.mean())
+
+
+def kinds() -> None:
+    """Each kind against dictionary-learning's of it: same images, order, batch, steps, learning rate and seeds."""
+    from tests.unit.test_sae_planted import RECIPES, planted
+
+    x, atoms = planted(20_000)
+    held, n, batch, epochs, seeds = 2000, 18_000, 256, 12, (0, 1, 2)
+    peers = {
+        "relu": [dict(l1_penalty=v) for v in (0.3, 0.6, 1.0)], "topk": [dict(k=6)], "batchtopk": [dict(k=6)],
+        "matryoshka": [dict(k=6, group_fractions=[1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2])],
+        "gated": [dict(l1_penalty=v) for v in (0.3, 0.6, 1.0)],
+        "jumprelu": [dict(sparsity_penalty=1.0, target_l0=6.0, bandwidth=0.001)],
+    }  # fmt: skip
+    grid = {
+        "relu": [dict(l1=v) for v in (0.3, 0.6, 1.0)], "topk": [dict(k=6)], "batchtopk": [dict(k=6)],
+        "matryoshka": [dict(k=6)], "gated": [dict(l1=v) for v in (0.3, 0.6, 1.0)],
+        "jumprelu": [dict(l0=v) for v in (0.1, 0.3, 1.0)],
+    }  # fmt: skip
+    print(
+        "\n| kind | options | library | L0 | FVE (mean +- sd of 3 seeds) | mean max cosine |\n|---|---|---|---|---|---|"
+    )
+    for kind in grid:
+        lr = RECIPES[kind]["lr"]
+        for own in grid[kind]:
+            found = []
+            for seed in seeds:
+                options = config.Train(embeddings="b", kind=kind, expansion=4, epochs=epochs, lr=lr, batch=batch,
+                                       seed=seed, **own).resolved(n)  # fmt: skip
+                with tempfile.TemporaryDirectory() as folder:
+                    result = train(x[:n], x[-held:], options, checkpoint_dir=Path(folder), progress=Silent(),
+                                   checkpoint_seconds=1e9)  # fmt: skip
+                last, m = result.history[-1], result.sae.m
+                found.append((last.l0 * m, last.fve, recovery(result.sae.weights["W_dec"], atoms)))
+                normal = result.sae.normalisation
+            line(kind, own, "ours", found)
+        for own in peers[kind]:
+            found = []
+            for seed in seeds:
+                data_nd = torch.from_numpy(normal.apply(x[:n]))
+                seen = torch.from_numpy(normal.apply(x[-held:]))
+                steps = epochs * (n // batch)
+                try:
+                    trainer = peer_trainer(kind, 64, 256, steps, lr, seed, **own)
+                except ImportError as error:
+                    return print(f"left out: dictionary-learning ({error})")
+                step = 0
+                for epoch in range(epochs):
+                    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch + 1))
+                    for first in range(0, n - batch + 1, batch):
+                        trainer.update(step, data_nd[order[first : first + batch]])
+                        step += 1
+                ae = trainer.ae
+                with torch.no_grad():
+                    threshold = {"use_threshold": True} if kind in ("batchtopk", "matryoshka") else {}
+                    f = ae.encode(seen, **threshold)
+                    f = f[0] if isinstance(f, tuple) else f
+                    back = ae.decode(f)
+                    fve = 1 - float((seen - back).square().sum() / (seen - seen.mean(0)).square().sum())
+                w = ae.W_dec if hasattr(ae, "W_dec") else ae.decoder.weight.T
+                found.append((float((f > 0).float().sum(1).mean()), fve, recovery(w, atoms)))
+            line(kind, own, "dictionary-learning", found)
+
+
+def line(kind: str, own: dict, library: str, found: list[tuple[float, float, float]]) -> None:
+    l0, fve, cosine = (np.array(values) for values in zip(*found, strict=True))
+    text = " ".join(f"{k}={v}" for k, v in own.items() if k != "group_fractions")
+    print(f"| {kind} | {text} | {library} | {l0.mean():.2f} | {fve.mean():.4f} +- {fve.std():.4f} | {cosine.mean():.3f} |",
+          flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    for part in sys.argv[1:] or ["speed", "whole", "sweep", "kinds"]:
+        globals()[part]()
