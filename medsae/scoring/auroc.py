@@ -87,7 +87,7 @@ def auroc_interval(
 
 
 def auroc_all(held: Held, y_nk: NDArray[np.floating], masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.float64]]:
-    """AUROC [m, k] of every neuron for every label, once for each mask [n, k] (all images, one half of the patients ...).
+    """AUROC [m, k] of every neuron for every label, once for each mask [n, k] (all images, half of them ...).
 
     Held non-zeros: one sort of them. Dense: every neuron is sorted once, in as many passes as `GROUP_BYTES` asks for.
     NaN where a label has no positives or no negatives.

@@ -41,7 +41,8 @@ def neurons(
     top_rho = np.where(top_m >= 0, correlations.rho_mk[np.arange(m), np.maximum(top_m, 0)], np.nan)
     defined = np.isfinite(entropies.bits_m)
     flat = np.where(profile.active_m == 0, DEAD, np.where(profile.high_m == profile.low_m, CONSTANT, ""))
-    reason = np.where(defined, None, np.where(flat != "", flat.astype(object), entropies.reason_m))
+    reason = np.where(flat != "", flat.astype(object), entropies.reason_m)
+    reason[defined] = None
     tested = np.isfinite(null.q_m)
     selective = pd.arrays.BooleanArray(np.where(tested, null.q_m <= fdr, False), ~tested)
     return pd.DataFrame(
@@ -136,7 +137,7 @@ def label_summary(
     best: Sequence[Best],
     found: Correlations,
 ) -> pd.DataFrame:
-    """One row a label: what is stated, its best neurons. Believe `auroc_other_half`: `auroc` chose and judged at once."""
+    """One row a label: what is stated, its best neurons. Believe `auroc_other_half`; `auroc` is its own judge."""
     values = np.asarray(values_nk, float)
     blank = np.isnan(values) | (values == BLANK)
     rows = []

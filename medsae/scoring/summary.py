@@ -58,9 +58,8 @@ def summary(
         low, high = centred_interval(value, resampled_t)
         add(f"mean_entropy{suffix}", value, low, high, chosen.sum(), f"bits; {over}; {patients}")
         finite = null_t[np.isfinite(null_t)]
-        quantiles = np.quantile(finite, [0.025, 0.975]) if len(finite) else (np.nan, np.nan)
         mean = finite.mean() if len(finite) else np.nan
-        add(f"null_mean_entropy{suffix}", mean, *quantiles, len(finite), f"bits; {luck}")
+        add(f"null_mean_entropy{suffix}", mean, *_band(finite), len(finite), f"bits; {luck}")
         sd = finite.std(ddof=1) if len(finite) > 1 else np.nan
         add(f"null_mean_entropy_sd{suffix}", sd, np.nan, np.nan, len(finite), "bits; spread of the null draws")
         p = (1 + (finite <= value).sum()) / (1 + len(finite)) if len(finite) and np.isfinite(value) else np.nan
@@ -77,8 +76,8 @@ def summary(
     add(
         "selective_share",
         share,
-        low,
-        high,
+        float(low),
+        float(high),
         tested.sum(),
         f"neurons that follow a label more closely than shuffled labels allow, false-discovery rate {fdr:g}; Wilson",
     )
@@ -88,8 +87,7 @@ def summary(
     add("median_max_rho", np.median(defined) if len(defined) else np.nan, np.nan, np.nan, len(defined),
         "median over neurons of max |rho|")  # fmt: skip
     finite = null.median_max_rho_t[np.isfinite(null.median_max_rho_t)]
-    quantiles = np.quantile(finite, [0.025, 0.975]) if len(finite) else (np.nan, np.nan)
-    add("null_median_max_rho", finite.mean() if len(finite) else np.nan, *quantiles, len(finite), luck)
+    add("null_median_max_rho", finite.mean() if len(finite) else np.nan, *_band(finite), len(finite), luck)
 
     dead = int((profile.active_m == 0).sum())
     add("dead_count", dead, np.nan, np.nan, m, "neurons that never fire on the images scored")
@@ -99,3 +97,11 @@ def summary(
     used = int((correlations.reason_mk == 0).any(0).sum())
     add("labels_defined", used, np.nan, np.nan, correlations.rho_mk.shape[1], "labels with any correlation")
     return rows
+
+
+def _band(draws: NDArray[np.float64]) -> tuple[float, float]:
+    """2.5 % and 97.5 % quantile of the draws; NaN without any."""
+    if not len(draws):
+        return float("nan"), float("nan")
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(low), float(high)
