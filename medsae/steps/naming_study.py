@@ -1,0 +1,182 @@
+"""What naming reads of a study: activities, patients, labels, pictures. Thread-safe where backends call it."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import OrderedDict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+from PIL import Image
+
+from medsae.cohorts.pictures import PictureError, decode
+from medsae.naming.backends import Picture, PictureGone
+from medsae.naming.selection import Activity, Patients, Plan, choose_paper, choose_strict, difference_hash
+from medsae.progress import UserError
+from medsae.store.artifacts import Artifact, Store
+
+SIDE_PX = 896
+"""Longest side of a picture as a model gets it: MedGemma's own input size."""
+_KEPT_PICTURES = 2048
+SILENT = 1e-7
+"""An SAE neuron fires above this activation (the published threshold); a dense one above its mean."""
+
+
+class StudyOfScores:
+    """One scores artifact with its cohort."""
+
+    def __init__(self, store: Store, scores: Artifact, seed: int):
+        self.scores, self.seed = scores, seed
+        self.cohort = _cohort(store, scores)
+        self.dense = "sae" not in scores.parents
+        self.lock = threading.Lock()
+        self.tables = scores.connect()
+        self.pictures = self.cohort.connect()
+        self.m = int(self._one("SELECT count(*) FROM neuron")[0])
+        self.scored = np.array(self._column("SELECT image FROM scored ORDER BY image"), dtype=np.int64)
+        images = self.pictures.execute("SELECT image, patient, path, sha256 FROM image ORDER BY image").fetchall()
+        size = max((row[0] for row in images), default=-1) + 1
+        patient_n, self.paths, self.shas = [""] * size, [""] * size, [""] * size
+        for image, patient, path, sha in images:
+            patient_n[image], self.paths[image] = patient, path
+            self.shas[image] = sha or f"{self.cohort.id}:{image}"
+        self.patients = Patients.of(patient_n, seed)
+        self.top_label = dict(self._rows("SELECT neuron, top_label FROM neuron"))
+        self.top_rho = dict(self._rows("SELECT neuron, top_rho FROM neuron"))
+        self.mean = dict(self._rows("SELECT neuron, mean FROM neuron"))
+        self._jpegs: OrderedDict[int, bytes] = OrderedDict()
+        self.hash_of = lru_cache(65_536)(self._hash_of)
+        self.labels_of = lru_cache(65_536)(self._labels_of)
+
+    def ordered(self, order: str) -> list[int]:
+        """Neurons with a defined value, best first."""
+        column = order.split()[0]
+        return self._column(f"SELECT neuron FROM neuron WHERE {column} IS NOT NULL ORDER BY {order}, neuron")
+
+    def activity(self, neuron: int) -> Activity:
+        """Where a neuron fires and where it is silent.
+
+        SAE: above SILENT it fires, everywhere else among the scored pictures it is silent. Dense (raw): above its mean
+        it fires, at or below it is silent, and only the pictures kept at both ends are known (docs/decisions/063).
+        """
+        rows = self._rows(
+            f"SELECT image, value FROM activation WHERE neuron = {int(neuron)} ORDER BY value DESC, image"
+        )
+        images = np.array([r[0] for r in rows], dtype=np.int64)
+        values = np.array([r[1] for r in rows], dtype=float)
+        threshold = (self.mean.get(neuron) or 0.0) if self.dense else SILENT
+        fires = values > threshold
+        if self.dense:
+            return Activity(images[fires], values[fires], np.sort(images[~fires]))
+        return Activity(images[fires], values[fires], np.setdiff1d(self.scored, images[fires], assume_unique=True))
+
+    def plan(self, neuron: int, protocol: str, pictures: int, hard: float) -> Plan:
+        """The pictures for one neuron under a protocol."""
+        activity = self.activity(neuron)
+        if protocol == "paper":
+            return choose_paper(neuron, activity, pictures=pictures, seed=self.seed)
+        own = self._own_label(neuron) if hard else np.zeros(len(self.paths), dtype=bool)
+        return choose_strict(neuron, activity, self.patients, self.hash_of, own, pictures=pictures, hard=hard,
+                             seed=self.seed)  # fmt: skip
+
+    def picture(self, image: int) -> Picture:
+        return Picture(image, self.shas[image])
+
+    def jpeg(self, image: int) -> bytes:
+        """The picture as grey JPEG, longest side at most 896 px; raises PictureGone."""
+        with self.lock:
+            if image in self._jpegs:
+                self._jpegs.move_to_end(image)
+                return self._jpegs[image]
+            stored = self.pictures.execute("SELECT jpeg FROM picture WHERE image = ?", [image]).fetchone()
+        root = self.cohort.facts.get("root")
+        if stored is None and not root:
+            raise PictureGone("the cohort keeps no full picture and knows no folder")
+        try:
+            grey = decode(stored[0] if stored else Path(str(root)) / self.paths[image])
+        except PictureError as error:
+            raise PictureGone(str(error)) from error
+        picture = Image.fromarray(grey)
+        if max(picture.size) > SIDE_PX:
+            picture.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=90)
+        with self.lock:
+            self._jpegs[image] = buffer.getvalue()
+            while len(self._jpegs) > _KEPT_PICTURES:
+                self._jpegs.popitem(last=False)
+        return buffer.getvalue()
+
+    def rho(self, neuron: int) -> dict[str, float]:
+        """label -> correlation, where it is defined."""
+        query = f"SELECT label, rho FROM correlation WHERE neuron = {int(neuron)} AND rho IS NOT NULL ORDER BY label"
+        return dict(self._rows(query))
+
+    def other_label(self, neuron: int) -> tuple[str, float] | None:
+        """Label and correlation that another neuron follows most: a control while no other neuron has a name."""
+        own = self.top_label.get(neuron)
+        others = [n for n, label in sorted(self.top_label.items()) if label is not None and label != own]
+        if not others:
+            return None
+        other = others[int(np.random.default_rng([self.seed, neuron, 3]).integers(len(others)))]
+        return str(self.top_label[other]), float(self.top_rho[other] or 1.0)
+
+    def overlap(self, protocol: str, backend: str) -> str:
+        """What the detection pictures share with the naming pictures and with the SAE's training, in words."""
+        train = self._train_patients()
+        said = ["naming and detection use the same pictures" if protocol == "paper" else
+                "naming and detection patients are disjoint"]  # fmt: skip
+        if backend == "labels":
+            said = ["the labels' correlations are taken over all scored pictures, the tested ones among them"]
+        if not self.dense:
+            n = int(np.isin(self.scored, train).sum())
+            said.append(f"{n:,} of {len(self.scored):,} scored pictures are of patients that the SAE was trained on")
+        return "; ".join(said)
+
+    def _train_patients(self) -> np.ndarray:
+        query = "SELECT image FROM image WHERE patient IN (SELECT patient FROM image WHERE split = 'train')"
+        return np.array([r[0] for r in self.pictures.execute(query).fetchall()], dtype=np.int64)
+
+    def _own_label(self, neuron: int) -> np.ndarray:
+        """bool by image number: carries the label the neuron follows most (or lacks it, for a negative correlation)."""
+        own = np.zeros(len(self.paths), dtype=bool)
+        label, rho = self.top_label.get(neuron), self.top_rho.get(neuron)
+        if label is not None and rho:
+            query = "SELECT image FROM label WHERE label = ? AND value = ?"
+            with self.lock:
+                own[[r[0] for r in self.pictures.execute(query, [label, int(rho > 0)]).fetchall()]] = True
+        return own
+
+    def _labels_of(self, image: int) -> dict[str, int | None]:
+        with self.lock:
+            return dict(self.pictures.execute("SELECT label, value FROM label WHERE image = ?", [image]).fetchall())
+
+    def _hash_of(self, image: int) -> int | None:
+        with self.lock:
+            row = self.pictures.execute("SELECT webp FROM thumbnail WHERE image = ?", [image]).fetchone()
+        return None if row is None else difference_hash(row[0])
+
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
+        try:
+            with self.lock:
+                return self.tables.execute(query).fetchall()
+        except duckdb.Error as error:
+            what = f"artifact {self.scores.id} is damaged: {str(error).splitlines()[0]}"
+            raise UserError(what, self.scores.path, "delete the folder and repeat the step") from error
+
+    def _column(self, query: str) -> list[Any]:
+        return [row[0] for row in self._rows(query)]
+
+    def _one(self, query: str) -> tuple[Any, ...]:
+        return self._rows(query)[0]
+
+
+def _cohort(store: Store, scores: Artifact) -> Artifact:
+    """The cohort that scores stand on, by way of the embeddings where the scores do not name it."""
+    if "cohort" in scores.parents:
+        return store.get(scores.parents["cohort"], "cohort")
+    return store.get(store.get(scores.parents["embeddings"], "embeddings").parents["cohort"], "cohort")
