@@ -209,7 +209,9 @@ def best_of_labels(reader: Reader, scores: Artifact) -> pd.DataFrame:
 
 def defined_labels(reader: Reader, scores: Artifact) -> int:
     """Labels with a correlation to at least one neuron: the k of H / log2 k."""
-    return int(reader.query("SELECT count(DISTINCT label) AS k FROM {s}.correlation WHERE rho IS NOT NULL", s=scores)["k"][0])
+    return int(
+        reader.query("SELECT count(DISTINCT label) AS k FROM {s}.correlation WHERE rho IS NOT NULL", s=scores)["k"][0]
+    )
 
 
 def labels(reader: Reader, cohort: Artifact) -> list[str]:
@@ -230,9 +232,7 @@ def cooccurrence(reader: Reader, scores: Artifact, cohort: Artifact) -> pd.DataF
 
 def histogram(reader: Reader, scores: Artifact, neuron: int) -> pd.DataFrame:
     """low, high, count of one neuron's activations (zeros of an SAE are not counted)."""
-    return reader.query(
-        "SELECT low, high, count FROM {s}.histogram WHERE neuron = ? ORDER BY bin", [neuron], s=scores
-    )
+    return reader.query("SELECT low, high, count FROM {s}.histogram WHERE neuron = ? ORDER BY bin", [neuron], s=scores)
 
 
 def histogram_of_label(reader: Reader, scores: Artifact, cohort: Artifact, neuron: int, label: str) -> pd.DataFrame:
@@ -290,7 +290,8 @@ def matches(reader: Reader, first: Artifact, second: Artifact, images: int = 300
             JOIN {{a}}.neuron na ON na.neuron = p.neuron JOIN {{b}}.neuron nb ON nb.neuron = p.other
             QUALIFY row_number() OVER (PARTITION BY p.neuron ORDER BY dot / ny.norm DESC, p.other) = 1
             ORDER BY cosine DESC""",
-        a=first, b=second,
+        a=first,
+        b=second,
     )
 
 

@@ -208,6 +208,4 @@ def notes(reader: Reader, cohort: Artifact) -> list[str]:
 
 def refused(reader: Reader, cohort: Artifact) -> pd.DataFrame:
     """reason, pictures: why pictures were refused (paths are left out: they may carry patient numbers)."""
-    return reader.query(
-        "SELECT reason, count(*) AS pictures FROM {c}.refused GROUP BY 1 ORDER BY 2 DESC, 1", c=cohort
-    )
+    return reader.query("SELECT reason, count(*) AS pictures FROM {c}.refused GROUP BY 1 ORDER BY 2 DESC, 1", c=cohort)

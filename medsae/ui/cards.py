@@ -1,0 +1,139 @@
+"""Pictures: the grid of radiographs and the cards of neurons, each drawn as one block of HTML with inline pictures.
+
+Everything that is text is escaped; pictures come from artifacts as data URIs. A page of pictures stays below 1.5 MB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from medsae.store import query_images
+from medsae.store.artifacts import Artifact
+from medsae.store.pictures import data_uri
+from medsae.store.reader import Reader
+from medsae.ui import format, links
+from medsae.ui.study import Study
+
+MOST = 48
+"""Pictures in one grid."""
+
+
+def img(thumbnail: bytes | None, alt: str) -> str:
+    """An <img> with its alternative text, or words where there is no picture."""
+    if thumbnail is None:
+        return f'<span role="img" aria-label="{escape(alt)}">no picture</span>'
+    return f'<img src="{data_uri(thumbnail)}" alt="{escape(alt)}" loading="lazy">'
+
+
+def alt_text(image: int, caption: dict[str, Any] | None) -> str:
+    """What a screen reader says of a radiograph."""
+    if caption is None:
+        return f"Radiograph {image}"
+    parts = [
+        f"{caption['view']} view" if not format.missing(caption.get("view")) else "",
+        caption.get("labels") or "no label present",
+    ]
+    return f"Radiograph {image}: " + ", ".join(p for p in parts if p)
+
+
+def grid(
+    study: Study,
+    cohort: Artifact,
+    rows: pd.DataFrame,
+    href: Callable[[int], str],
+    cell_px: int = 132,
+    digits: int = 2,
+) -> str:
+    """HTML of a grid of radiographs: `rows` has image and value (NULL: silent) and, optionally, slice."""
+    images = [int(i) for i in rows["image"]][:MOST]
+    thumbs = query_images.thumbnails(study.reader, cohort, images)
+    captions = {int(c["image"]): c for c in query_images.captions(study.reader, cohort, images).to_dict("records")}
+    cells = []
+    for image, value in zip(images, rows["value"], strict=False):
+        caption = captions.get(image)
+        alt = alt_text(image, caption)
+        labels = escape(str(caption["labels"])) if caption else ""
+        shown = format.number(value, digits) if not format.missing(value) else "silent"
+        title = escape(_title(study, image, caption))
+        cells.append(
+            f'<a class="ms-pic" data-go href="{escape(href(image))}" title="{title}"><span class="ms-box">{img(thumbs.get(image), alt)}</span>'
+            f'<span class="ms-cap"><i>{labels}</i><em>{shown}</em></span></a>'
+        )
+    return f'<div class="ms-grid" style="--cell:{cell_px}px">{"".join(cells)}</div>'
+
+
+def _title(study: Study, image: int, caption: dict[str, Any] | None) -> str:
+    if caption is None:
+        return f"image {image}"
+    sex = {"Female": "F", "Male": "M"}.get(str(caption["sex"]), "")
+    age = "" if format.missing(caption["age"]) else f"{caption['age']:.0f}"
+    uncertain = f"uncertain: {caption['uncertain']}" if caption["uncertain"] else ""
+    who = f"patient {study.patient(str(caption['patient']))}"
+    view = "" if format.missing(caption["view"]) else str(caption["view"])
+    parts = [f"image {image}", who, f"{sex}{age}", view, str(caption["labels"]), uncertain]
+    return " · ".join(p for p in parts if p)
+
+
+def neuron_cards(study: Study, scores: Artifact, cohort: Artifact, rows: pd.DataFrame) -> str:
+    """HTML of one card a neuron: its three strongest radiographs, number, entropy, name or strongest label, density."""
+    numbers = [int(n) for n in rows["neuron"]]
+    top = query_images.top_images(study.reader, scores, numbers)
+    thumbs = query_images.thumbnails(study.reader, cohort, [int(i) for i in top["image"]])
+    of: dict[int, list[int]] = {}
+    for neuron, image in zip(top["neuron"], top["image"], strict=True):
+        of.setdefault(int(neuron), []).append(int(image))
+    cards = []
+    for row in rows.to_dict("records"):
+        neuron = int(row["neuron"])
+        mine = of.get(neuron, [])
+        strip = "".join(
+            f"<span>{img(thumbs.get(i), f'Radiograph {i}, among the strongest of neuron {neuron}')}</span>"
+            for i in mine
+        ) + "<span></span>" * (3 - len(mine))
+        cards.append(
+            f'<a class="ms-card" data-go href="{escape(links.neuron_url(neuron))}">'
+            f'<div class="ms-strip">{strip}</div>'
+            f'<div class="ms-row"><b>{neuron}</b><span class="ms-soft">{entropy_text(study, row)}</span></div>'
+            f'<div class="ms-text">{name_or_label(study, row)}</div>'
+            f'<div class="ms-row ms-soft"><span>{escape(density_text(row))}</span></div></a>'
+        )
+    return f'<div class="ms-cards">{"".join(cards)}</div>'
+
+
+def entropy_text(study: Study, row: dict[str, Any]) -> str:
+    """`1.42 bits`, or why there is none."""
+    if format.missing(row["entropy"]):
+        return escape(str(row.get("reason") or "undefined").split(":")[0])
+    return f"{format.number(row['entropy'] * study.scale)} {escape(study.unit_name)}"
+
+
+def name_or_label(study: Study, row: dict[str, Any]) -> str:
+    """The neuron's name, else the label it follows most with rho; escaped."""
+    name = study.names.get(int(row["neuron"]))
+    if name:
+        return escape(name)
+    if format.missing(row.get("top_label")):
+        return '<span class="ms-soft">no correlation</span>'
+    return f'<span class="ms-soft">{escape(str(row["top_label"]))} ρ {format.signed(row["top_rho"])}</span>'
+
+
+def density_text(row: dict[str, Any]) -> str:
+    """How often it fires."""
+    if format.missing(row.get("density")):
+        return ""
+    return "never fires" if row["density"] == 0 else f"fires on {format.percent(row['density'])}"
+
+
+def show(html: str) -> None:
+    """Draw a block of HTML that may be empty."""
+    st.html(html or "<span></span>")
+
+
+def thumbnails(reader: Reader, cohort: Artifact, images: list[int]) -> dict[int, bytes]:
+    """The thumbnails of some images."""
+    return query_images.thumbnails(reader, cohort, images)

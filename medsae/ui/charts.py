@@ -1,0 +1,365 @@
+"""Plotly figures from data frames. Colours of meaning come from `look`; text follows the theme by itself."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from medsae.ui import look
+
+Frame = pd.DataFrame
+LIGHT = [[0.0, "#a8540b"], [0.25, "#dfa566"], [0.5, "#f7f7f5"], [0.75, "#6da3d3"], [1.0, "#14558f"]]
+DARK = [[0.0, "#f0a657"], [0.25, "#8f5a20"], [0.5, "#12171e"], [0.75, "#25639b"], [1.0, "#7cc1f5"]]
+"""Orange (against) to blue (with) through the background at 0: told apart by every common colour blindness."""
+
+
+def diverging() -> list[list[Any]]:
+    """The diverging scale of the theme that the browser shows."""
+    return LIGHT if st.context.theme.type == "light" else DARK
+
+
+def show(figure: go.Figure, key: str, alt: str, **more: Any) -> Any:
+    """Draw a figure with the toolbar that saves SVG (PNG: right beside it in the export menu) and no logo."""
+    config = {
+        "displaylogo": False,
+        "displayModeBar": "hover",
+        "modeBarButtonsToRemove": ["lasso2d", "autoScale2d"],
+        "toImageButtonOptions": {"format": "svg", "filename": key},
+        "scrollZoom": False,
+    }
+    return st.plotly_chart(figure, key=key, alt=alt, config=config, width="stretch", **more)
+
+
+def blank(height: int, **layout: Any) -> go.Figure:
+    """An empty figure with the margins that every chart has."""
+    figure = go.Figure()
+    figure.update_layout(
+        height=height,
+        margin=dict(l=8, r=8, t=8, b=8),
+        bargap=0.04,
+        hovermode="closest",
+        showlegend=True,
+        legend=dict(orientation="h", yanchor="bottom", y=1.0, x=0),
+        dragmode="select",
+        selectdirection="h",
+    )
+    figure.update_layout(**layout)
+    figure.update_xaxes(zeroline=False, automargin=True)
+    figure.update_yaxes(zeroline=False, automargin=True)
+    return figure
+
+
+def entropies(
+    first: Frame,
+    second: Frame | None,
+    null: Frame,
+    scale: float,
+    unit: str,
+    names: tuple[str, str],
+    colours: tuple[str, str],
+    view: str,
+    chosen: tuple[float, float] | None,
+    maximum: float,
+    width: float,
+) -> go.Figure:
+    """Histograms of entropy over each other, with the permutation null as a band; x in display units.
+
+    view: share, count or cumulative. chosen: the brushed range in display units. maximum: log2 k in display units.
+    """
+    column = {"share": "share", "count": "count", "cumulative": "cumulative"}[view]
+    figure = blank(360, barmode="overlay")
+    at = (null["low"] + null["high"]) / 2 * scale
+    if view == "cumulative":
+        figure.add_scatter(
+            x=null["high"] * scale,
+            y=null["cumulative"],
+            mode="lines",
+            name="labels shuffled",
+            line=dict(color=look.NULL, dash="dot"),
+            hovertemplate="%{x:.2f}: %{y:.1%}<extra>null</extra>",
+        )
+    elif view == "share" and len(null):
+        figure.add_scatter(
+            x=at, y=null["high_share"], mode="lines", line=dict(width=0), showlegend=False, hoverinfo="skip"
+        )
+        figure.add_scatter(
+            x=at,
+            y=null["low_share"],
+            mode="lines",
+            line=dict(width=0),
+            fill="tonexty",
+            fillcolor="rgba(139,148,161,0.45)",
+            name="labels shuffled (95 %)",
+            hoverinfo="skip",
+        )
+    for frame, name, colour in ((second, names[1], colours[1]), (first, names[0], colours[0])):
+        if frame is None or frame.empty:
+            continue
+        y = frame[column]
+        form = ":,.0f" if view == "count" else ":.1%"
+        if view == "cumulative":
+            figure.add_scatter(
+                x=(frame["low"] + width) * scale,
+                y=y,
+                mode="lines",
+                name=name,
+                line=dict(color=colour, shape="hv", width=2),
+                hovertemplate=f"at most %{{x:.2f}} {unit}: %{{y{form}}}<extra>{name}</extra>",
+            )
+        else:
+            figure.add_bar(
+                x=(frame["low"] + width / 2) * scale,
+                y=y,
+                width=width * scale * 0.94,
+                name=name,
+                marker=dict(color=colour, opacity=0.68),
+                hovertemplate=f"%{{x:.2f}} {unit}: %{{y{form}}}<extra>{name}</extra>",
+            )
+    if chosen:
+        figure.add_vrect(*chosen, fillcolor=colours[0], opacity=0.16, line_width=0)
+    figure.update_xaxes(
+        title=f"entropy over labels ({unit}); {maximum:.2f} is all labels alike", range=[0, maximum * 1.01]
+    )
+    figure.update_yaxes(title=None, tickformat=",.0f" if view == "count" else ".0%", rangemode="tozero")
+    return figure
+
+
+def by_label(
+    first: Frame, second: Frame | None, scale: float, unit: str, names: tuple[str, str], colours: tuple[str, str]
+) -> go.Figure:
+    """Entropy of the neurons that follow each label: 5-95 % line, 25-75 % bar, median."""
+    order = list(first["label"])
+    figure = blank(60 + 30 * max(1, len(order)), dragmode=False)
+    for offset, frame, name, colour in ((0.16, first, names[0], colours[0]), (-0.16, second, names[1], colours[1])):
+        if frame is None or frame.empty:
+            continue
+        mine = frame[frame["label"].isin(order)]
+        y = [order.index(label) + offset for label in mine["label"]]
+        lines_x, lines_y, boxes_x, boxes_y = [], [], [], []
+        for yy, row in zip(y, mine.to_dict("records"), strict=True):
+            lines_x += [row["q05"] * scale, row["q95"] * scale, None]
+            boxes_x += [row["q25"] * scale, row["q75"] * scale, None]
+            lines_y += [yy, yy, None]
+            boxes_y += [yy, yy, None]
+        figure.add_scatter(
+            x=lines_x, y=lines_y, mode="lines", line=dict(color=colour, width=1.5), showlegend=False, hoverinfo="skip"
+        )
+        figure.add_scatter(
+            x=boxes_x,
+            y=boxes_y,
+            mode="lines",
+            line=dict(color=colour, width=8),
+            opacity=0.55,
+            showlegend=False,
+            hoverinfo="skip",
+        )
+        figure.add_scatter(
+            x=mine["q50"] * scale,
+            y=y,
+            mode="markers",
+            name=name,
+            marker=dict(color=colour, size=9),
+            customdata=mine[["label", "neurons"]].to_numpy(),
+            hovertemplate="%{customdata[0]}: median %{x:.2f} " + unit + ", %{customdata[1]} neurons<extra></extra>",
+        )
+    figure.update_yaxes(tickvals=list(range(len(order))), ticktext=order, showgrid=False)
+    figure.update_xaxes(title=f"entropy ({unit})")
+    return figure
+
+
+def heat_map(frame: Frame, labels: list[str], neurons: list[int], limit: float, texts: dict[int, str]) -> go.Figure:
+    """Neurons (rows) x labels of rho; a transparent marker on each cell makes it clickable (customdata: neuron)."""
+    grid = frame.pivot(index="neuron", columns="label", values="rho").reindex(index=neurons, columns=labels)
+    figure = blank(max(240, 60 + 17 * len(neurons)), dragmode=False, showlegend=False)
+    rows = [texts.get(n, str(n)) for n in neurons]
+    position = {n: i for i, n in enumerate(neurons)}
+    column = {label: i for i, label in enumerate(labels)}
+    figure.add_heatmap(
+        z=grid.to_numpy(),
+        zmin=-limit,
+        zmax=limit,
+        colorscale=diverging(),
+        xgap=1,
+        ygap=1,
+        hoverinfo="skip",
+        colorbar=dict(title="ρ", thickness=10, len=min(1.0, 240 / (60 + 17 * len(neurons)) + 0.2)),
+    )
+    known = frame[frame["label"].isin(labels)]
+    figure.add_scatter(
+        x=[column[label] for label in known["label"]],
+        y=[position[n] for n in known["neuron"]],
+        mode="markers",
+        marker=dict(size=15, symbol="square", color="rgba(0,0,0,0)"),
+        selected=dict(marker=dict(opacity=1)),
+        unselected=dict(marker=dict(opacity=1)),
+        customdata=known[["neuron", "label", "rho", "low", "high", "n"]].to_numpy(),
+        hovertemplate="neuron %{customdata[0]} · %{customdata[1]}<br>ρ %{customdata[2]:+.3f} [%{customdata[3]:+.3f}, "
+        "%{customdata[4]:+.3f}] · n = %{customdata[5]:,}<extra></extra>",
+    )
+    figure.update_xaxes(
+        tickvals=list(range(len(labels))),
+        ticktext=labels,
+        side="top",
+        tickangle=-40,
+        showgrid=False,
+        range=[-0.5, len(labels) - 0.5],
+    )
+    figure.update_yaxes(
+        tickvals=list(range(len(neurons))), ticktext=rows, range=[len(neurons) - 0.5, -0.5], showgrid=False
+    )
+    return figure
+
+
+def square(frame: Frame, labels: list[str]) -> go.Figure:
+    """Label x label co-occurrence: share of images with the row's label that also carry the column's."""
+    grid = frame.pivot(index="a", columns="b", values="share").reindex(index=labels, columns=labels)
+    figure = blank(110 + 22 * len(labels), dragmode=False, showlegend=False)
+    figure.add_heatmap(
+        z=grid.to_numpy(),
+        x=labels,
+        y=labels,
+        zmin=0,
+        zmax=1,
+        colorscale="Cividis",
+        xgap=1,
+        ygap=1,
+        colorbar=dict(thickness=10, tickformat=".0%"),
+        hovertemplate="of images with %{y}, %{z:.0%} also have %{x}<extra></extra>",
+    )
+    figure.update_xaxes(side="top", tickangle=-40, showgrid=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    return figure
+
+
+def correlations(frame: Frame, colour: str) -> go.Figure:
+    """Bars of rho with 95 % intervals, strongest on top."""
+    known = frame[frame["rho"].notna()].iloc[::-1]
+    figure = blank(40 + 23 * max(1, len(known)), dragmode=False, showlegend=False)
+    figure.add_bar(
+        x=known["rho"],
+        y=known["label"],
+        orientation="h",
+        marker=dict(color=colour),
+        error_x=dict(
+            type="data",
+            symmetric=False,
+            array=known["high"] - known["rho"],
+            arrayminus=known["rho"] - known["low"],
+            color=look.NULL,
+            thickness=1.4,
+            width=3,
+        ),
+        text=[f"{v:+.2f}".replace("-", "−") for v in known["rho"]],
+        textposition="none",
+        customdata=known[["low", "high", "n"]].to_numpy(),
+        hovertemplate="%{y}: ρ %{x:+.3f} [%{customdata[0]:+.3f}, %{customdata[1]:+.3f}], n = %{customdata[2]:,}"
+        "<extra></extra>",
+    )
+    most = max(0.1, float(known[["low", "high"]].abs().to_numpy().max()) if len(known) else 0.1)
+    figure.update_xaxes(range=[-most * 1.05, most * 1.05], zeroline=True, zerolinecolor=look.NULL, tickformat="+.1f")
+    figure.update_yaxes(showgrid=False)
+    figure.update_layout(margin=dict(r=46))
+    for row in known.to_dict("records"):
+        figure.add_annotation(
+            x=1.0,
+            xref="paper",
+            y=row["label"],
+            text=f"{row['rho']:+.2f}".replace("-", "−"),
+            showarrow=False,
+            xanchor="left",
+            xshift=4,
+            font=dict(size=11),
+        )
+    return figure
+
+
+def activations(frame: Frame, label: str | None, colour: str) -> go.Figure:
+    """Histogram of one neuron's activations; with a label, images with it over images without it."""
+    figure = blank(210, barmode="overlay", dragmode=False)
+    at, width = (frame["low"] + frame["high"]) / 2, frame["high"] - frame["low"]
+    if label is None:
+        figure.add_bar(x=at, y=frame["count"], width=width, name="images", marker=dict(color=colour, opacity=0.75))
+        figure.update_layout(showlegend=False)
+    else:
+        figure.add_bar(
+            x=at, y=frame["absent"], width=width, name=f"without {label}", marker=dict(color=look.NULL, opacity=0.6)
+        )
+        figure.add_bar(
+            x=at, y=frame["present"], width=width, name=f"with {label}", marker=dict(color=colour, opacity=0.7)
+        )
+    figure.update_traces(hovertemplate="%{x:.2f}: %{y:,} images<extra></extra>")
+    figure.update_xaxes(title="activation")
+    return figure
+
+
+def lines(frame: Frame, x: str, columns: dict[str, str], height: int = 220) -> go.Figure:
+    """Curves of several columns over x, each on its own scale from its first to its last value (hover for values)."""
+    figure = blank(height, dragmode="zoom")
+    for column, colour in columns.items():
+        if column in frame and frame[column].notna().any():
+            figure.add_scatter(x=frame[x], y=frame[column], mode="lines", name=column, line=dict(color=colour, width=2))
+    figure.update_xaxes(title=x)
+    return figure
+
+
+def scatter(
+    frame: Frame, x: str, y: str, text: str, colour: str, titles: tuple[str, str], height: int = 380
+) -> go.Figure:
+    """Points with hover text; customdata holds the column `neuron` where there is one."""
+    figure = blank(height, showlegend=False, dragmode=False)
+    custom = frame[["neuron"]].to_numpy() if "neuron" in frame else None
+    trace = figure.add_scattergl if len(frame) > 400 else figure.add_scatter
+    trace(
+        x=frame[x],
+        y=frame[y],
+        mode="markers",
+        text=frame[text],
+        customdata=custom,
+        marker=dict(color=colour, size=7, opacity=0.65),
+        hovertemplate="%{text}<extra></extra>",
+    )
+    figure.update_xaxes(title=titles[0])
+    figure.update_yaxes(title=titles[1])
+    return figure
+
+
+def clicked(event: Any) -> list[Any] | None:
+    """customdata of the point that was clicked in a chart drawn with on_select, or None."""
+    points = event.get("selection", {}).get("points", []) if event else []
+    data = points[0].get("customdata") if points else None
+    return list(data.values()) if isinstance(data, dict) else data if data is None or isinstance(data, list) else [data]
+
+
+def brushed(event: Any) -> tuple[float, float] | None:
+    """The x range of the box that was drawn in a chart, or None."""
+    boxes = event.get("selection", {}).get("box", []) if event else []
+    if not boxes or not boxes[0].get("x"):
+        return None
+    low, high = sorted(float(v) for v in boxes[0]["x"][:2])
+    return (low, high) if math.isfinite(low) and high > low else None
+
+
+def row_order(frame: Frame, labels: list[str], order: str) -> list[int]:
+    """Rows of a heat map: as they come (`rho`, `entropy`), grouped by strongest label, or alike profiles together."""
+    ranked = frame.sort_values("rank").drop_duplicates("neuron")
+    if order == "label":
+        place = {label: i for i, label in enumerate(labels)}
+        keyed = ranked.assign(place=ranked["top_label"].map(place).fillna(len(labels)))
+        return [int(n) for n in keyed.sort_values(["place", "rank"])["neuron"]]
+    if order == "like" and len(ranked) > 2:
+        from scipy.cluster import hierarchy
+
+        grid = frame.pivot(index="neuron", columns="label", values="rho").reindex(ranked["neuron"]).fillna(0.0)
+        leaves = hierarchy.leaves_list(
+            hierarchy.linkage(grid.to_numpy(), "average", "correlation" if _varied(grid) else "euclidean")
+        )
+        return [int(grid.index[i]) for i in leaves]
+    return [int(n) for n in ranked["neuron"]]
+
+
+def _varied(grid: Frame) -> bool:
+    return bool((grid.std(axis=1) > 1e-9).all())

@@ -1,0 +1,72 @@
+"""Numbers as text: units, signs, intervals. NULL is an en dash, never 0."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from typing import Literal, TypeAlias
+
+from medsae.store.queries import Measure
+
+Unit: TypeAlias = Literal["bits", "nats", "normalised"]
+UNITS: tuple[Unit, ...] = ("bits", "nats", "normalised")
+UNIT_NAMES = {"bits": "bits", "nats": "nats", "normalised": "H / log₂ k"}
+NOTHING = "–"
+
+__all__ = ["NOTHING", "UNITS", "UNIT_NAMES", "Unit", "escape", "factor", "interval", "number", "percent", "signed"]
+
+
+def factor(unit: Unit, k: int) -> float:
+    """What bits are multiplied by to give the unit; k is the number of labels."""
+    return {"bits": 1.0, "nats": math.log(2), "normalised": 1 / math.log2(max(k, 2))}[unit]
+
+
+def missing(value: object) -> bool:
+    """None, NaN or pandas' NA."""
+    return value is None or bool(value != value) or str(value) == "<NA>"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with a fixed count of decimals and a true minus sign."""
+    return NOTHING if missing(value) else f"{value:,.{digits}f}".replace("-", "−")
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """A number with its sign."""
+    return NOTHING if missing(value) else f"{value:+,.{digits}f}".replace("-", "−")
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share as per cent."""
+    return NOTHING if missing(value) else f"{100 * float(value or 0):.{digits}f} %"
+
+
+def interval(low: float | None, high: float | None, digits: int = 2, scale: float = 1.0) -> str:
+    """[low, high], or nothing when either is missing."""
+    if missing(low) or missing(high) or low is None or high is None:
+        return ""
+    return f"[{number(low * scale, digits)}, {number(high * scale, digits)}]"
+
+
+def scaled(measure: Measure | None, scale: float, digits: int = 2) -> str:
+    """The value of a measure in another unit."""
+    return NOTHING if measure is None or measure.value is None else number(measure.value * scale, digits)
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands."""
+    return NOTHING if missing(value) else f"{int(value or 0):,}"
+
+
+def plural(n: int, word: str) -> str:
+    """`1 neuron`, `2 neurons`."""
+    return f"{n:,} {word}" if n == 1 else f"{n:,} {word}s"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person says them."""
+    if missing(seconds) or seconds is None:
+        return NOTHING
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

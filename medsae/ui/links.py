@@ -1,0 +1,174 @@
+"""Links: every choice that changes what is seen stands in the URL, and the URL is the only place it stands.
+
+A widget made with `choose` shows what the URL says and writes the URL when it is used; the browser's back button and
+a copied link therefore give the same view. Links between pages are plain anchors (a middle click opens a tab); the
+`router` component turns a plain click into a change of page without reloading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from medsae.store.queries import SORTS, Filter
+
+STUDY = ("scores", "versus", "unit", "patients")
+"""Parameters of the sidebar: every link carries them."""
+FILTER = ("show", "label", "lo", "hi", "dlo", "dhi", "rho", "q", "sort")
+"""Parameters of a filter of neurons: links to a neuron carry them, so that previous and next stay within it."""
+
+_router = st.components.v2.component(
+    "medsae_router", js=Path(__file__).with_name("router.js").read_text(), isolate_styles=False
+)
+
+
+def router() -> None:
+    """Mount the component that makes anchors with `data-go` (and keys with `data-key`) work; once a run, in app.py."""
+    gone = st.session_state.pop("_go", None)
+    if gone is not None:
+        st.session_state["_go_count"] = st.session_state.get("_go_count", 0) + 1
+    nonce = st.session_state.get("_go_count", 0)
+    _router(key="router", data={"go": gone, "nonce": nonce}, height="content")
+
+
+def go(href: str) -> None:
+    """Let the browser go to `href` as if a link had been clicked (used where a chart was clicked); ends this run."""
+    st.session_state["_go"] = href
+    st.rerun()
+
+
+def parameters(*names: str) -> dict[str, str]:
+    """The parameters of the current URL among `names`."""
+    return {n: st.query_params[n] for n in names if n in st.query_params}
+
+
+def url(page: str, keep: Sequence[str] = STUDY, **values: Any) -> str:
+    """A link to a page that keeps some parameters of this one; a value of None removes its parameter."""
+    given = {**parameters(*keep), **{k: v for k, v in values.items()}}
+    query = urlencode({k: v for k, v in given.items() if v is not None and v != ""})
+    return f"{page}?{query}" if query else page
+
+
+def neuron_url(neuron: int, **values: Any) -> str:
+    """A link to a neuron that keeps the study and the filter."""
+    return url("neuron", (*STUDY, *FILTER, "which", "one"), neuron=neuron, **values)
+
+
+def put(**values: Any) -> None:
+    """Write parameters into the URL; None removes."""
+    for name, value in values.items():
+        if value is None or value == "":
+            st.query_params.pop(name, None)
+        else:
+            st.query_params[name] = str(value)
+
+
+def choose(
+    widget: Callable[..., Any],
+    label: str,
+    parameter: str,
+    options: Sequence[str] | Mapping[str, str],
+    default: str,
+    resets: Sequence[str] = (),
+    **more: Any,
+) -> str:
+    """A selectbox, segmented control, pills or radio whose value lives in the URL as the option's short name.
+
+    options: names, or name -> what is shown. An unknown name in the URL is named on the page and replaced by the
+    default. `resets`: parameters that a change removes (a page number, say).
+    """
+    shown = options if isinstance(options, Mapping) else {o: o for o in options}
+    value = st.query_params.get(parameter, default)
+    if value not in shown:
+        st.warning(f"The link asks for {parameter} = {value!r}, which there is not; showing {shown[default]}.")
+        value = default
+    key = f"_{parameter}"
+    st.session_state[key] = value
+
+    def changed() -> None:
+        chosen = st.session_state[key]
+        put(**{parameter: None if chosen == default else chosen}, **dict.fromkeys(resets))
+
+    if widget not in (st.selectbox, st.select_slider):
+        more = {"required": True, **more}
+    return widget(label, list(shown), key=key, on_change=changed, format_func=lambda o: shown.get(o, str(o)), **more)
+
+
+def switch(label: str, parameter: str, default: bool, **more: Any) -> bool:
+    """A toggle whose value lives in the URL as 1 or 0."""
+    key = f"_{parameter}"
+    st.session_state[key] = st.query_params.get(parameter, str(int(default))) == "1"
+
+    def changed() -> None:
+        chosen = st.session_state[key]
+        put(**{parameter: None if chosen == default else int(chosen)})
+
+    return st.toggle(label, key=key, on_change=changed, **more)
+
+
+def whole(parameter: str, default: int | None = None, low: int = 0, high: int | None = None) -> int | None:
+    """A whole number of the URL; what is not one (or out of range) is named on the page and the default taken."""
+    text = st.query_params.get(parameter)
+    if text is None:
+        return default
+    if text.isascii() and text.isdigit() and int(text) >= low and (high is None or int(text) <= high):
+        return int(text)
+    st.warning(
+        f"The link asks for {parameter} = {text!r}; it must be a whole number from {low}"
+        + (f" to {high:,}." if high is not None else ".")
+    )
+    return default
+
+
+def real(parameter: str) -> float | None:
+    """A number of the URL, or None."""
+    text = st.query_params.get(parameter)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        st.warning(f"The link asks for {parameter} = {text!r}, which is not a number.")
+        return None
+    return value if value == value and abs(value) < 1e12 else None
+
+
+def filter_of_url() -> Filter:
+    """The filter of neurons that the URL describes; unknown words are named and left out."""
+    show = st.query_params.get("show", "all")
+    sort = st.query_params.get("sort", "entropy")
+    if show not in ("all", "defined", "selective", "named", "starred", "dead"):
+        st.warning(f"The link asks for show = {show!r}, which there is not.")
+        show = "all"
+    if sort not in SORTS:
+        st.warning(f"The link asks for sort = {sort!r}, which there is not.")
+        sort = "entropy"
+    return Filter(
+        show=show,
+        label=st.query_params.get("label"),
+        low=real("lo"),
+        high=real("hi"),
+        density_low=real("dlo"),
+        density_high=real("dhi"),
+        rho=real("rho"),
+        search=st.query_params.get("q", ""),
+        sort=sort,
+    )
+
+
+def pager(pages: int) -> None:
+    """Page numbers whose value lives in the URL; nothing where there is one page."""
+    if pages <= 1:
+        return
+    current = min(pages, whole("page", 1, 1) or 1)
+    key = f"_page{current}"
+
+    def changed() -> None:
+        chosen = st.session_state[key]
+        put(page=None if chosen == 1 else chosen)
+
+    st.pagination(pages, default=current, key=key, on_change=changed)

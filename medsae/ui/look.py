@@ -1,0 +1,96 @@
+"""The look of every page: heading, rows of figures, empty states, footer, colours of meaning.
+
+Text that comes from artifacts, models or people is escaped here; a caller hands over plain text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import streamlit as st
+
+from medsae.progress import UserError
+
+SAE, RAW, NULL = "#3d93d4", "#d4862f", "#8b94a1"
+"""Chart colours of meaning; at least 3:1 on both backgrounds."""
+Tone: TypeAlias = Literal["sae", "raw", "null", "good", "bad", ""]
+RESEARCH = "Research use only, not for diagnosis"
+ICON = Path(__file__).with_name("icon.svg")
+_CSS = Path(__file__).with_name("style.css")
+
+
+def stylesheet() -> None:
+    """The one stylesheet; once a run."""
+    st.html(_CSS)
+
+
+def heading(title: str, subtitle: str = "", name: str = "", tools: Sequence[str] = ()) -> None:
+    """Title, a name beside it, a soft line, and tools (ready HTML of chips) at the right."""
+    st.html(
+        f'<div class="ms-head"><h1>{escape(title)}</h1>'
+        + (f'<span class="ms-name">{escape(name)}</span>' if name else "")
+        + (f'<span class="ms-soft">{escape(subtitle)}</span>' if subtitle else "")
+        + f'<span class="ms-tools">{"".join(tools)}</span></div>'
+    )
+
+
+def chip(text: str, href: str | None, key: str = "", title: str = "") -> str:
+    """HTML of a small link; greyed where there is nowhere to go. `key`: the key that follows it."""
+    if href is None:
+        return f'<span class="ms-chip ms-off">{escape(text)}</span>'
+    shortcut = f' data-key="{escape(key)}"' if key else ""
+    return (
+        f'<a class="ms-chip" data-go{shortcut} href="{escape(href)}" title="{escape(title or text)}">{escape(text)}</a>'
+    )
+
+
+def copy_link(href: str) -> str:
+    """HTML of a chip that copies a link."""
+    return f'<a class="ms-chip" data-go="copy" href="{escape(href)}">copy link</a>'
+
+
+def figures(items: Sequence[tuple[str, str, Tone]]) -> None:
+    """A row of (value, what it is, tone)."""
+    cells = "".join(
+        f'<div><b class="{"ms-" + tone if tone else ""}">{escape(value)}</b><span>{escape(what)}</span></div>'
+        for value, what, tone in items
+    )
+    st.html(f'<div class="ms-figures">{cells}</div>')
+
+
+def section(title: str, soft: str = "") -> None:
+    """Heading of a panel."""
+    more = f' <span class="ms-soft" style="font-weight:400">{escape(soft)}</span>' if soft else ""
+    st.html(f'<div style="font-weight:620">{escape(title)}{more}</div>')
+
+
+def empty(title: str, text: str, command: str | None = None) -> None:
+    """An empty state: what is missing and what to do."""
+    code = f'<p style="margin:.6rem 0 0"><span class="ms-code">{escape(command)}</span></p>' if command else ""
+    st.html(f'<div class="ms-empty"><h2>{escape(title)}</h2><div class="ms-soft">{escape(text)}</div>{code}</div>')
+
+
+def problem(error: UserError) -> None:
+    """What a user can mend, on the page."""
+    st.warning(f"{error.what}" + (f" — {error.do}" if error.do else ""))
+
+
+def footer(*ids: str) -> None:
+    """Research use and what the page was made from."""
+    shown = " · ".join(f"<b>{escape(i)}</b>" for i in ids if i)
+    st.html(f'<div class="ms-foot">{RESEARCH}{" · " + shown if shown else ""}</div>')
+
+
+def table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -> str:
+    """HTML of a small table; columns are (heading, is a number); cells are ready HTML."""
+    head = "".join(f"<th{' class=n' if n else ''}>{escape(c)}</th>" for c, n in columns)
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td{' class=n' if n else ''}>{cell}</td>" for cell, (_, n) in zip(row, columns, strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    return f'<table class="ms-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'

@@ -1,0 +1,26 @@
+export default function (component) {
+  const go = (href) => { history.pushState({}, "", href); dispatchEvent(new PopStateEvent("popstate")); };
+  if (component.data && component.data.go && window.__medsaeGone !== component.data.nonce) {
+    window.__medsaeGone = component.data.nonce;
+    go(component.data.go);
+  }
+  const onClick = (event) => {
+    const anchor = event.composedPath().find((e) => e.tagName === "A" && e.hasAttribute && e.hasAttribute("data-go"));
+    if (!anchor || event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    if (anchor.dataset.go === "copy") {
+      navigator.clipboard?.writeText(new URL(anchor.getAttribute("href"), location.href).href);
+      const text = anchor.textContent; anchor.textContent = "copied"; setTimeout(() => { anchor.textContent = text; }, 1200);
+    } else go(anchor.getAttribute("href"));
+  };
+  const onKey = (event) => {
+    if (event.metaKey || event.ctrlKey || event.altKey) return;
+    const at = event.composedPath()[0];
+    if (at.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName) || at.closest?.("[role=slider],[role=radiogroup],[role=tablist],[role=listbox],canvas")) return;
+    const target = document.querySelector('a[data-key="' + CSS.escape(event.key) + '"]');
+    if (target && !document.querySelector("[data-medsae-viewer][open]")) { event.preventDefault(); target.click(); }
+  };
+  document.addEventListener("click", onClick);
+  document.addEventListener("keydown", onKey);
+  return () => { document.removeEventListener("click", onClick); document.removeEventListener("keydown", onKey); };
+}

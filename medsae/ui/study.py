@@ -1,0 +1,333 @@
+"""The study that the sidebar chose: which scores are looked at, what they are compared with, in which unit.
+
+`choose` runs once in app.py and draws the sidebar; a page takes `current()`. The four states of a page are told here:
+no data, working (steps are missing or running), partial (no second scores to compare with), ready.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, NoReturn, cast
+
+import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
+
+from medsae.jobs import Job, Jobs
+from medsae.progress import UserError
+from medsae.store import pictures, queries
+from medsae.store.artifacts import KINDS, Artifact, Store
+from medsae.store.reader import Reader
+from medsae.ui import format, links, look
+
+State = Literal["no data", "working", "partial", "ready"]
+_NEXT = {"cohort": "ingest", "embeddings": "embed", "sae": "train", "scores": "score"}
+
+
+_run = threading.local()
+"""The study of the run that is under way in this thread: one script run is one thread from its first line to its last."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a page needs to know; `scores` is None in the states `no data` and `working`."""
+
+    store: Store
+    reader: Reader
+    artifacts: tuple[Artifact, ...]
+    problems: tuple[UserError, ...]
+    cohort: Artifact | None
+    scores: Artifact | None
+    versus: Artifact | None
+    unit: format.Unit
+    patients: bool
+
+    @property
+    def state(self) -> State:
+        if not self.artifacts:
+            return "no data"
+        if self.scores is None:
+            return "working"
+        return "ready" if self.versus is not None else "partial"
+
+    def get(self, id: str | None) -> Artifact | None:
+        """The artifact of an id, if it is there and whole."""
+        return next((a for a in self.artifacts if a.id == id), None)
+
+    def parent(self, artifact: Artifact | None, kind: str) -> Artifact | None:
+        """The parent of a kind."""
+        return self.get(artifact.parents.get(kind)) if artifact else None
+
+    @cached_property
+    def k(self) -> int:
+        """Labels with a defined correlation: what entropy is normalised by."""
+        assert self.scores is not None
+        return _defined_labels(str(self.store.data), self.scores.id, self.scores.manifest["created"])
+
+    @property
+    def scale(self) -> float:
+        """What bits are multiplied by on this page."""
+        return format.factor(self.unit, self.k)
+
+    @property
+    def unit_name(self) -> str:
+        return format.UNIT_NAMES[self.unit]
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """neuron -> its current name, from the ledger; empty while nothing is named."""
+        return _names(str(self.store.data), self.scores.id) if self.scores else {}
+
+    def patient(self, patient: str) -> str:
+        """A patient as this page may show it."""
+        return patient if self.patients else pictures.hashed(patient, _salt(str(self.store.data)))
+
+    def tone(self, scores: Artifact | None) -> Literal["sae", "raw"]:
+        """The colour of meaning of scores."""
+        return "raw" if scores is not None and is_raw(scores) else "sae"
+
+
+def is_raw(scores: Artifact) -> bool:
+    """Whether these are scores of the raw embedding."""
+    return "sae" not in scores.parents
+
+
+@st.cache_resource(show_spinner=False)
+def _reader() -> Reader:
+    return Reader()
+
+
+@st.cache_resource(show_spinner=False)
+def _salt(data: str) -> bytes:
+    return pictures.salt(Store(Path(data)))
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _defined_labels(data: str, id: str, created: float) -> int:
+    return queries.defined_labels(_reader(), Store(Path(data)).get(id, "scores"))
+
+
+def _names(data: str, scores: str) -> dict[int, str]:
+    return {}
+
+
+def jobs() -> Jobs:
+    """The jobs of this data folder."""
+    return Jobs(Store().data)
+
+
+def title(study_artifacts: tuple[Artifact, ...], scores: Artifact) -> str:
+    """How scores are called in choosers: `SAE topk 16 × 4`, `raw simclip`."""
+    by_id = {a.id: a for a in study_artifacts}
+    embeddings = by_id.get(scores.parents.get("embeddings", ""))
+    encoder = (embeddings.facts.get("encoder") if embeddings else None) or "embedding"
+    if is_raw(scores):
+        text = f"raw {encoder}"
+    else:
+        sae = by_id.get(scores.parents["sae"])
+        facts = sae.facts if sae else {}
+        size = facts.get("k") if facts.get("k") is not None else facts.get("l1", facts.get("l0"))
+        text = f"SAE {facts.get('kind', '')} {'' if size is None else f'{size:g}'} × {facts.get('expansion', '?')}"
+    images, protocol = scores.config.get("images"), scores.config.get("protocol")
+    notes = [
+        f"{images} images" if images != "evaluation" else "",
+        f"{protocol} protocol" if protocol != "strict" else "",
+    ]
+    return " · ".join([" ".join(text.split()), *filter(None, notes)])
+
+
+def _titles(artifacts: tuple[Artifact, ...], scores: list[Artifact]) -> dict[str, str]:
+    texts = {s.id: title(artifacts, s) for s in scores}
+    twice = {t for t in texts.values() if list(texts.values()).count(t) > 1}
+    return {i: f"{t} · {i[-4:]}" if t in twice else t for i, t in texts.items()}
+
+
+def cohort_title(cohort: Artifact) -> str:
+    """How a cohort is called: its source and size."""
+    return f"{cohort.facts.get('source', cohort.id)} · {format.count(cohort.facts.get('n'))} pictures"
+
+
+def _default_versus(scores: Artifact, others: list[Artifact]) -> Artifact | None:
+    """The raw scores of the same embeddings and label policy, else of the same embeddings, else any other."""
+
+    def closeness(other: Artifact) -> tuple[bool, bool, bool]:
+        same = all(other.config.get(k) == scores.config.get(k) for k in ("images", "uncertain", "unstated", "seed"))
+        return (
+            is_raw(other) != is_raw(scores),
+            other.parents.get("embeddings") == scores.parents.get("embeddings"),
+            same,
+        )
+
+    return max(others, key=closeness, default=None)
+
+
+def scan() -> tuple[Store, tuple[Artifact, ...], tuple[UserError, ...]]:
+    """Every artifact that can be read, and what is wrong with the others."""
+    store = Store()
+    stamps = tuple(_stamp(store.artifacts / kind) for kind in KINDS)
+    artifacts, problems = _scan(str(store.data), stamps)
+    return store, artifacts, problems
+
+
+def _stamp(folder: Path) -> int:
+    return folder.stat().st_mtime_ns if folder.is_dir() else 0
+
+
+@st.cache_resource(show_spinner=False, max_entries=4, ttl=20)
+def _scan(data: str, stamps: tuple[int, ...]) -> tuple[tuple[Artifact, ...], tuple[UserError, ...]]:
+    found, problems = Store(Path(data)).scan()
+    return tuple(found), tuple(problems)
+
+
+def choose() -> Study:
+    """Draw the sidebar's choosers and remember the study for the page."""
+    store, artifacts, problems = scan()
+    scored = [a for a in artifacts if a.kind == "scores"]
+    cohorts = [a for a in artifacts if a.kind == "cohort"]
+    bar = st.sidebar
+    wanted = st.query_params.get("scores")
+    if wanted is not None and wanted not in [s.id for s in scored]:
+        st.warning(f"The link asks for scores {wanted!r}, which are not in this data folder (or are damaged).")
+        links.put(scores=None)
+        wanted = None
+    newest = next((s for s in scored if not is_raw(s)), scored[0] if scored else None)
+    scores = next((s for s in scored if s.id == wanted), newest)
+    cohort = next((c for c in cohorts if scores and c.id == scores.parents.get("cohort")), None)
+    versus = None
+    unit: format.Unit = "bits"
+    with bar:
+        with_scores = {s.parents.get("cohort") for s in scored}
+        shown = [c for c in cohorts if c.id in with_scores]
+        if cohort and shown:
+            _choose_cohort(shown, cohort, scored)
+        if scores:
+            mine = [s for s in scored if s.parents.get("cohort") == scores.parents.get("cohort")]
+            st.session_state["_scores"] = scores.id
+            named = _titles(artifacts, mine)
+            st.selectbox(
+                "Representation",
+                list(named),
+                key="_scores",
+                format_func=lambda i: named.get(i, i),
+                on_change=lambda: links.put(scores=st.session_state["_scores"], versus=None, neuron=None),
+            )
+            others = [s for s in mine if s.id != scores.id]
+            if others:
+                default = cast(Artifact, _default_versus(scores, others))
+                ids = {s.id: named[s.id] for s in others} | {"none": "nothing"}
+                versus = next(
+                    (
+                        s
+                        for s in others
+                        if s.id == links.choose(st.selectbox, "Compared with", "versus", ids, default.id)
+                    ),
+                    None,
+                )
+            policy = f"uncertain as {scores.config.get('uncertain')}, blank as {scores.config.get('unstated')}"
+            st.caption(f"{scores.config.get('protocol')} protocol · {scores.config.get('images')} images · {policy}")
+            unit = cast(
+                format.Unit, links.choose(st.segmented_control, "Entropy in", "unit", format.UNIT_NAMES, "bits")
+            )
+        patients = (
+            links.switch(
+                "Show patient numbers", "patients", False, help="Off: a patient is shown as a short salted hash."
+            )
+            if cohort
+            else False
+        )
+    study = Study(store, _reader(), artifacts, problems, cohort, scores, versus, unit, patients)
+    _run.study = study
+    return study
+
+
+def _choose_cohort(shown: list[Artifact], cohort: Artifact, scored: list[Artifact]) -> None:
+    texts = {c.id: cohort_title(c) for c in shown}
+    texts = {i: f"{t} · {i[-4:]}" if list(texts.values()).count(t) > 1 else t for i, t in texts.items()}
+    st.session_state["_cohort"] = cohort.id
+
+    def changed() -> None:
+        mine = [s for s in scored if s.parents.get("cohort") == st.session_state["_cohort"]]
+        first = next((s for s in mine if not is_raw(s)), mine[0])
+        links.put(scores=first.id, versus=None, neuron=None, image=None)
+
+    st.selectbox("Study", list(texts), key="_cohort", format_func=lambda i: texts.get(i, i), on_change=changed)
+
+
+def current() -> Study:
+    """The study of this run."""
+    if not hasattr(_run, "study"):
+        # The first request of a fresh server was a link to a page. Until st.navigation was called once, Streamlit takes
+        # pages/ for its old automatic discovery and runs the page without app.py: switch that off and run again.
+        PagesManager.uses_pages_directory = False
+        st.rerun()
+    return _run.study
+
+
+def ready() -> tuple[Study, Artifact, Artifact]:
+    """(study, scores, cohort) for a page about scores; in the states without any it says what to do and stops."""
+    study = current()
+    if study.scores is None or study.cohort is None:
+        waiting(study)
+    return study, study.scores, study.cohort
+
+
+def waiting(study: Study) -> NoReturn:
+    """The states `no data` and `working`: what is there, what runs, the next command; ends the page."""
+    running = [j for j in jobs().list() if j.state == "running"]
+    if study.state == "no data" and not running:
+        look.empty(
+            "No study yet",
+            "Make one from simulated radiographs: a small cohort, its encoder, a sparse "
+            "autoencoder, scores. It takes some minutes and needs no network.",
+            "python -m medsae run demo",
+        )
+    else:
+        look.empty("The study is not finished", " ".join(missing(study)), next_command(study))
+    for job in running:
+        show_job(job)
+    look.footer()
+    st.stop()
+
+
+def missing(study: Study) -> list[str]:
+    """Which steps are there and which are not, in words."""
+    have = [k for k in KINDS if any(a.kind == k for a in study.artifacts)]
+    lack = [k for k in KINDS if k not in have]
+    unfinished = [id for k in KINDS for id, _ in study.store.unfinished(k)]
+    return [
+        f"There is {', '.join(have) or 'nothing yet'}; still missing: {', '.join(lack) or 'nothing'}.",
+        *([f"Being made, or interrupted: {', '.join(unfinished)}."] if unfinished else []),
+    ]
+
+
+def next_command(study: Study) -> str:
+    """The command of the first missing step."""
+    newest = {k: next((a.id for a in study.artifacts if a.kind == k), None) for k in KINDS}
+    if not newest["cohort"]:
+        return "python -m medsae run demo"
+    if not newest["embeddings"]:
+        return f"python -m medsae embed --cohort {newest['cohort']} --encoder simclip"
+    if not newest["sae"]:
+        return f"python -m medsae train --embeddings {newest['embeddings']}"
+    return f"python -m medsae score --sae {newest['sae']}"
+
+
+def show_job(job: Job) -> None:
+    """One running job as a bar with what it does and the time left."""
+    state = job.progress
+    done, total = state.get("done"), state.get("total")
+    text = f"{job.step}: {state.get('what', 'starting')}"
+    if total:
+        text += f" · {done:,} of {total:,} {state.get('unit', '')}"
+    if state.get("seconds_left") is not None:
+        text += f" · {format.duration(state['seconds_left'])} left"
+    st.progress(min(1.0, done / total) if total and done else 0.0, text=text)
+
+
+def foot(*more: str) -> None:
+    """The footer of a page: research use, and the artifacts it was made from."""
+    study = current()
+    about = "simulated radiographs" if study.cohort and study.cohort.facts.get("source") == "simulated" else ""
+    look.footer(*[a.id for a in (study.scores, study.versus) if a], *more, about)

@@ -1,0 +1,71 @@
+"""What the viewer shows of one radiograph: the picture, its labels and facts, the neurons that fire on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from medsae.store import pictures, query_images
+from medsae.store.artifacts import Artifact
+from medsae.ui import cards, format, links
+from medsae.ui.study import Study
+
+
+def data(
+    study: Study,
+    scores: Artifact | None,
+    cohort: Artifact,
+    image: int,
+    close: str | None = None,
+    among: list[int] | None = None,
+    link: str | None = None,
+) -> dict[str, Any] | None:
+    """The viewer's data; None when the cohort has no such image. `among`: images to step through, by parameter view."""
+    row = query_images.image(study.reader, cohort, image)
+    if row is None:
+        return None
+    picture, what = pictures.full_size(study.reader, cohort, image)
+    caption = query_images.captions(study.reader, cohort, [image]).to_dict("records")[0]
+    fires = query_images.firing(study.reader, scores, image, 12) if scores else pd.DataFrame()
+    at = among.index(image) if among and image in among else None
+    keep = (*links.STUDY, *links.FILTER, "neuron", "which", "one")
+    step = {i: links.url("neuron", keep, view=among[i]) for i in range(len(among))} if among else {}
+    return {
+        "image": image,
+        "src": pictures.data_uri(picture) if picture else None,
+        "alt": cards.alt_text(image, caption),
+        "title": f"Image {image}",
+        "what": what,
+        "facts": facts(study, cohort, row, caption),
+        "neurons": [
+            {
+                "href": links.url("neuron", neuron=int(n["neuron"])),
+                "value": format.percent(n["share"], 0),
+                "text": f"{int(n['neuron'])} {study.names.get(int(n['neuron'])) or n['top_label'] or ''}",
+            }
+            for n in fires.to_dict("records")
+        ],
+        "page": link,
+        "previous": step.get(at - 1) if at is not None else None,
+        "next": step.get(at + 1) if at is not None else None,
+        "close": close,
+    }
+
+
+def facts(study: Study, cohort: Artifact, row: dict[str, Any], caption: dict[str, Any]) -> list[list[str]]:
+    """Name and value of what is known of an image; the patient as a hash unless switched on."""
+    age = format.NOTHING if format.missing(row["age"]) else f"{row['age']:.0f}"
+    known = [
+        ["present", str(caption["labels"] or format.NOTHING)],
+        ["uncertain", str(caption["uncertain"] or format.NOTHING)],
+        ["patient", study.patient(str(row["patient"]))],
+        ["sex, age", f"{row['sex'] or format.NOTHING}, {age}"],
+        ["view", str(row["view"] or format.NOTHING)],
+        ["split", str(row["split"]) + (", in the evaluation set" if row["evaluation"] else "")],
+    ]
+    if row["width"] is not None:
+        known.append(["size", f"{int(row['width'])} × {int(row['height'])} px"])
+    if study.patients:
+        known.append(["path", str(row["path"])])
+    return known

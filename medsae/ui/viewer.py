@@ -1,0 +1,30 @@
+"""The picture viewer: one radiograph large, with window, level and invert; keyboard and mouse.
+
+`dialog` opens over the page (the URL says which picture, closing is a link back), `inline` stands in a page. The
+window is a linear map of grey values done by the browser's own filter, so it costs nothing on the server.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+_HTML = '<div class="root"></div>'
+_HERE = Path(__file__)
+_viewer = st.components.v2.component(
+    "medsae_viewer",
+    html=_HTML,
+    css=_HERE.with_suffix(".css").read_text(),
+    js=_HERE.with_suffix(".js").read_text(),
+)
+
+
+def draw(key: str, data: dict[str, Any] | None) -> None:
+    """Mount the viewer. Keys of `data`: image, src (data URI), alt, title, what, facts [(name, value)], neurons
+    [{href, text, value}], page, previous, next, close (links or None; with `close` it is a dialog). None: closed.
+
+    Everything is put into the page as text, never as HTML.
+    """
+    _viewer(key=key, data=data or {"image": None}, height="content")

@@ -1,0 +1,74 @@
+"""Neurons x labels: which neuron goes with which finding."""
+
+from dataclasses import replace
+
+import streamlit as st
+
+from medsae.store import queries
+from medsae.ui import charts, format, links, look
+from medsae.ui import study as studies
+
+study, scores, cohort = studies.ready()
+look.heading(
+    "Which neuron goes with which finding?",
+    "Pearson correlation over images; click a cell to open its neuron",
+    tools=[
+        look.copy_link(links.url("correlations", (*links.STUDY, "label", "rows", "top", "beside"), scores=scores.id))
+    ],
+)
+labels = [x for x in queries.labels(study.reader, cohort)]
+ROWS = {"label": "grouped by label", "rho": "strongest first", "entropy": "lowest entropy", "like": "alike together"}
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    order = links.choose(st.segmented_control, "Rows", "rows", ROWS, "label")
+    top = int(links.choose(st.select_slider, "Neurons", "top", [str(n) for n in (20, 40, 60, 100)], "40", width=200))
+    label = links.choose(st.selectbox, "Following", "label", {"": "any label", **{x: x for x in labels}}, "", width=210)
+    both = links.switch("Both representations", "beside", False) if study.versus else False
+
+filter = queries.Filter(show="defined", label=label or None, sort="entropy" if order == "entropy" else "-rho")
+shown = [scores, study.versus] if both and study.versus else [scores]
+for place, each in zip(st.columns(len(shown), gap="medium"), shown, strict=True):
+    frame = queries.heat_map(study.reader, each, filter, top)
+    with place, st.container(border=True):
+        look.section(
+            studies.title(study.artifacts, each),
+            f"{frame['neuron'].nunique()} of {format.count(queries.count(study.reader, each, replace(filter)))} neurons",
+        )
+        if frame.empty:
+            look.empty(
+                "No correlation is defined", "Every neuron is dead, or every label is constant over these images."
+            )
+            continue
+        kept = [x for x in labels if x in set(frame["label"][frame["rho"].notna()])]
+        neurons = charts.row_order(frame, kept, order)
+        limit = max(0.2, float(frame["rho"].abs().max()))
+        names = study.names if each is scores else {}
+        texts = {n: f"{n} {names[n][:28]}" if n in names else str(n) for n in neurons}
+        event = charts.show(
+            charts.heat_map(frame, kept, neurons, limit, texts),
+            f"heat-{each.id}-{order}-{top}-{label}",
+            f"Heat map of {len(neurons)} neurons by {len(kept)} labels",
+            on_select="rerun",
+            selection_mode=["points"],
+        )
+        cell = charts.clicked(event)
+        if cell:
+            links.go(
+                links.url(
+                    "neuron",
+                    neuron=int(cell[0]),
+                    scores=each.id,
+                    versus=None if each is scores else scores.id,
+                    by=cell[1],
+                )
+            )
+
+with st.expander("How labels go together"):
+    st.caption(
+        "Share of the images with the row's label that also carry the column's: a neuron of one label follows its companions too."
+    )
+    charts.show(
+        charts.square(queries.cooccurrence(study.reader, scores, cohort), labels),
+        "cooccurrence",
+        "Label by label co-occurrence",
+    )
+studies.foot()

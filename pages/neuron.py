@@ -1,0 +1,62 @@
+"""One neuron: the radiographs that fire it, its correlations, how it fires, what else could explain it."""
+
+from dataclasses import replace
+
+import streamlit as st
+
+from medsae.store import queries
+from medsae.ui import cards, charts, format, links, look, neuron_parts, view_image, viewer
+from medsae.ui import study as studies
+
+study, scores, cohort = studies.ready()
+chosen = links.filter_of_url()
+total = int(scores.facts.get("m") or queries.count(study.reader, scores, queries.Filter()))
+number = links.whole("neuron", None, 0, max(0, total - 1))
+if number is None:
+    number = (
+        int(queries.neurons(study.reader, scores, replace(chosen, show="defined"), 1)["neuron"].squeeze() or 0)
+        if total
+        else 0
+    )
+row = queries.neuron(study.reader, scores, number)
+if row is None:
+    look.heading(f"Neuron {number}")
+    look.empty("There is no such neuron", f"These scores have {format.plural(total, 'neuron')}, from 0.")
+    studies.foot()
+    st.stop()
+
+tone = study.tone(scores)
+colour = look.RAW if tone == "raw" else look.SAE
+neuron_parts.header(study, scores, chosen, row)
+neuron_parts.headline(study, row, tone)
+
+left, right = st.columns([13, 7], gap="medium")
+with left, st.container(border=True):
+    shown = neuron_parts.pictures(study, scores, cohort, row)
+with right:
+    with st.container(border=True):
+        look.section("Correlation with labels", "95 % interval")
+        frame = queries.correlations(study.reader, scores, number)
+        if frame["rho"].notna().any():
+            charts.show(
+                charts.correlations(frame, colour),
+                f"rho-{scores.id}-{number}",
+                f"Correlations of neuron {number} with labels",
+            )
+        else:
+            look.empty("No correlation", str(row["reason"] or "undefined"))
+    with st.container(border=True):
+        neuron_parts.activations(study, scores, cohort, row, frame, colour)
+    with st.container(border=True):
+        neuron_parts.confounders(study, scores, cohort, number)
+studies.foot(cohort.id)
+
+view = links.whole("view")
+back = links.url("neuron", (*links.STUDY, *links.FILTER, "neuron", "which", "one", "by"))
+data = (
+    None if view is None else view_image.data(study, scores, cohort, view, back, shown, links.url("image", image=view))
+)
+viewer.draw("viewer", data)
+if view is not None and data is None:
+    st.warning(f"The link asks for image {view}, which this cohort does not have.")
+cards.show("")

@@ -1,0 +1,153 @@
+"""What this study is, the headline comparison, and which step is next."""
+
+import streamlit as st
+
+from medsae.store import queries, query_images
+from medsae.ui import format, links, look
+from medsae.ui import study as studies
+
+study, scores, cohort = studies.ready()
+first = queries.summary(study.reader, scores)
+second = queries.summary(study.reader, study.versus) if study.versus else {}
+title = studies.title(study.artifacts, scores)
+other = studies.title(study.artifacts, study.versus) if study.versus else ""
+
+look.heading(
+    "What do these neurons encode?",
+    studies.cohort_title(cohort),
+    tools=[look.copy_link(links.url("", scores=scores.id))],
+)
+
+
+def mean(summary: dict[str, queries.Measure], name: str) -> str:
+    """Mean entropy's caption: interval, null, how many neurons."""
+    m, null = summary.get("mean_entropy"), summary.get("null_mean_entropy")
+    if m is None:
+        return f"{name}: not computed"
+    luck = f" · null {format.scaled(null, study.scale)}" if null else ""
+    return f"{name} mean entropy {format.interval(m.low, m.high, 2, study.scale)}{luck} · {format.count(m.n)} neurons"
+
+
+items: list[tuple[str, str, look.Tone]] = [
+    (
+        f"{format.scaled(first.get('mean_entropy'), study.scale)} {study.unit_name}",
+        mean(first, title),
+        study.tone(scores),
+    )
+]
+if study.versus:
+    difference = queries.difference(study.reader, scores, study.versus)
+    shift = None if difference.value is None else difference.value * study.scale
+    items += [
+        (
+            f"{format.scaled(second.get('mean_entropy'), study.scale)} {study.unit_name}",
+            mean(second, other),
+            study.tone(study.versus),
+        ),
+        (
+            f"{format.signed(shift)} {study.unit_name}",
+            f"difference {format.interval(difference.low, difference.high, 2, study.scale) or '(' + difference.note + ')'}",
+            "",
+        ),
+    ]
+look.figures(items)
+if study.state == "partial":
+    look.empty(
+        "Nothing to compare with yet",
+        "Score the raw embedding with the same labels, and every page shows both.",
+        f"python -m medsae score --embeddings {scores.parents.get('embeddings')} --representation raw",
+    )
+
+ROWS = (
+    ("mean_entropy_strong", "mean entropy, max |ρ| > 0.2", "unit"),
+    ("null_mean_entropy_strong", "its null", "unit"),
+    ("selective", "selective neurons (FDR 5 %)", "share"),
+    ("median_max_abs_rho", "median strongest |ρ|", "number"),
+    ("dead", "dead neurons", "share"),
+    ("l0", "active neurons an image (L0)", "share"),
+)
+
+
+def cell(summary: dict[str, queries.Measure], measure: str, kind: str) -> str:
+    """One measure with its interval, or that it was not computed."""
+    m = summary.get(measure)
+    if m is None or m.value is None:
+        return '<span class="ms-soft">not computed</span>'
+    scale = study.scale if kind == "unit" else 1.0
+    text = (
+        format.percent(m.value, 2 if measure == "l0" else 1)
+        if kind == "share"
+        else format.number(m.value * scale, 3 if kind == "number" else 2)
+    )
+    extra = format.interval(m.low, m.high, 2, scale) if kind == "unit" else ""
+    n = f"n = {format.count(m.n)}" if m.n else ""
+    return f'{text} <span class="ms-soft">{format.escape(" ".join([extra, n]).strip())}</span>'
+
+
+left, right = st.columns([3, 2], gap="medium")
+with left, st.container(border=True):
+    look.section("Measures", "each with the number of neurons it is over")
+    columns = [("", False), (title, False)] + ([(other, False)] if study.versus else [])
+    rows = [
+        [format.escape(name), cell(first, m, kind), *([cell(second, m, kind)] if study.versus else [])]
+        for m, name, kind in ROWS
+    ]
+    sae = study.parent(scores, "sae")
+    fve = format.number(sae.facts.get("fve"), 3) if sae else "–"
+    rows.append(["variance explained (FVE)", fve, *(["–"] if study.versus else [])])
+    st.html(look.table(columns, rows))
+    st.caption(
+        "Mean entropy is a blunt measure: read it beside its null (labels shuffled between patients) and the share of selective neurons."
+    )
+with right, st.container(border=True):
+    look.section("Cohort")
+    counts = query_images.cohort_counts(study.reader, cohort)
+    embeddings = study.parent(scores, "embeddings")
+    facts = [
+        ("pictures", format.count(counts["images"])),
+        ("patients", format.count(counts["patients"])),
+        ("training / hold-out / evaluation", f"{counts['train']:,} / {counts['holdout']:,} / {counts['evaluation']:,}"),
+        ("refused", format.count(counts["refused"])),
+        (
+            "encoder",
+            f"{embeddings.facts.get('encoder')} · d = {embeddings.facts.get('d')}" if embeddings else "not found",
+        ),
+        ("protocol", f"{scores.config.get('protocol')}, {scores.config.get('images')} images"),
+    ]
+    st.html(look.table([("", False), ("", True)], [[format.escape(a), format.escape(str(b))] for a, b in facts]))
+
+with st.container(border=True):
+    look.section("Best neuron of each label", "|ρ| strongest · AUROC on the patients it was not chosen on")
+    best = queries.best_of_labels(study.reader, scores)
+    body = []
+    for row in best.to_dict("records"):
+        neuron = row["best_neuron_rho"]
+        link = (
+            "–"
+            if format.missing(neuron)
+            else f'<a data-go href="{format.escape(links.neuron_url(int(neuron)))}">{int(neuron)}</a>'
+        )
+        body.append(
+            [
+                format.escape(str(row["label"])),
+                f"{int(row['positives']):,}",
+                link,
+                format.signed(row["rho"]),
+                f"{format.number(row['auroc'])} {format.interval(row['low'], row['high'])}",
+                format.number(row["auroc_other_half"]),
+            ]
+        )
+    st.html(
+        look.table(
+            [
+                ("label", False),
+                ("positives", True),
+                ("neuron", True),
+                ("ρ", True),
+                ("AUROC (chosen here)", True),
+                ("AUROC (other half)", True),
+            ],
+            body,
+        )
+    )
+studies.foot(cohort.id)
