@@ -1,0 +1,100 @@
+"""Sweeps: cut into groups that fit, every member as if alone. Stability: neurons found again under another order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from medsae import config
+from medsae.progress import Silent, UserError
+from medsae.sae import sweep as sweeping
+from medsae.sae.model import Sae
+from medsae.sae.normalise import Normalisation
+from medsae.sae.stability import match
+from medsae.sae.sweep import bytes_needed, plan, sweep
+from medsae.sae.training import train
+
+
+def option(**fields) -> config.Train:
+    plain = dict(embeddings="e", expansion=2, epochs=2, batch=32, lr=1e-2) | fields
+    return config.Train(**plain).resolved(96)
+
+
+def embeddings(n: int = 96, d: int = 8) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(n, d)).astype(np.float32)
+
+
+def test_configs_that_see_the_same_batches_go_together():
+    options = [option(l1=0.1), option(k=2, seed=1), option(k=3), option(l1=0.2, batch=16), option(k=2, seed=1, lr=1.0)]
+    assert [group.places for group in plan(options, (96, 8), 10**9)] == [(0, 2), (1, 4), (3,)]
+
+
+def test_a_sweep_larger_than_memory_is_cut():
+    options = [option(l1=0.1 * i) for i in range(5)]
+    two = int(bytes_needed(options[:2], 96, 8) / sweeping.SHARE_OF_MEMORY) + 2
+    groups = plan(options, (96, 8), two)
+    assert [group.places for group in groups] == [(0, 1), (2, 3), (4,)]
+    assert "more do not fit" in groups[0].why
+    with pytest.raises(UserError, match="needs about"):
+        plan(options, (96, 8), bytes_needed(options[:1], 96, 8))
+
+
+def test_a_cut_sweep_equals_training_alone(tmp_path, monkeypatch):
+    options = [option(l1=0.1), option(k=2), option(l1=3.0), option(k=2, seed=5)]
+    free = int(bytes_needed(options[:2], 96, 8) / sweeping.SHARE_OF_MEMORY) + 2
+    monkeypatch.setattr(sweeping, "free_bytes", lambda device: free)
+    said = []
+
+    class Listening(Silent):
+        def say(self, message: str) -> None:
+            said.append(message)
+
+    folders = [tmp_path / str(i) for i in range(4)]
+    results = sweep(embeddings(), None, options, checkpoint_dirs=folders, progress=Listening())
+    assert sum("group" in message for message in said) == 3
+    for i, one in enumerate(options):
+        alone = train(embeddings(), None, one, checkpoint_dir=tmp_path / f"alone{i}", progress=Silent())
+        assert all(torch.equal(v, results[i].sae.weights[k]) for k, v in alone.sae.weights.items())
+        assert results[i].sae.kind == one.sae
+
+
+def test_a_bad_member_stops_a_sweep_before_it_begins(tmp_path):
+    with pytest.raises(UserError, match="--k 17 does not fit"):
+        sweep(embeddings(), None, [option(l1=0.1), option(k=17)], checkpoint_dirs=[tmp_path / "a", tmp_path / "b"],
+              progress=Silent())  # fmt: skip
+    assert not (tmp_path / "a").exists()
+
+
+def an_sae(w_dec: torch.Tensor) -> Sae:
+    m, d = w_dec.shape
+    weights = dict(W_enc=w_dec.clone(), b_enc=torch.zeros(m), W_dec=w_dec, b_pre=torch.zeros(d))
+    return Sae(config.Relu(l1=0.1), weights, Normalisation(np.zeros(d, np.float32), 1.0))
+
+
+def test_matching_undoes_a_permutation():
+    w = torch.randn(12, 30, generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
+    found = match(an_sae(w), an_sae(3 * w[order]))
+    assert found.other.tolist() == torch.argsort(order).tolist()
+    assert found.stability == pytest.approx(1.0, abs=1e-6)
+
+
+def test_matching_by_hand_and_among_some():
+    """Greedy would pair 0-0 (0.8) and leave 1-1 with 0; the best sum is 0-1 (0.6) + 1-0 (1.0)."""
+    first = an_sae(torch.tensor([[0.8, 0.6], [1.0, 0.0]]))
+    second = an_sae(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    found = match(first, second)
+    assert found.other.tolist() == [1, 0]
+    assert found.cosine.tolist() == pytest.approx([0.6, 1.0])
+    some = match(first, second, among=np.array([True, False]))
+    assert (some.neuron.tolist(), some.other.tolist()) == ([0], [0])
+
+
+def test_a_row_of_zeros_has_no_cosine_and_another_d_is_refused():
+    zero = an_sae(torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
+    found = match(zero, an_sae(torch.eye(2)))
+    assert np.isnan(found.cosine[0])
+    assert found.stability == pytest.approx(1.0)
+    with pytest.raises(UserError, match="on 2 and on 3 dimensions"):
+        match(zero, an_sae(torch.eye(3)))
