@@ -18,7 +18,7 @@ from medsae.cohorts.simulated.projection import CENTRE, Canvas, Map, Pose, Prepa
 VISIBLE = 0.05
 """A finding's mask holds the pixels whose line integral it changes by more than this (5 % of the light)."""
 
-SCATTER = 0.012
+SCATTER = 0.016
 """Scattered light as a share of the unattenuated beam; it keeps dense regions from being white without end."""
 
 FIELD_CENTRE = (174.0, 212.0)
@@ -197,10 +197,10 @@ class _Scene:
             point = self.prepared.places[lobe][rng.integers(len(self.prepared.places[lobe]))]
             box, du, dv = self.patch(self.pose.project(point[None])[0], 1.7 * radius)
             angle = np.arctan2(dv, du)
-            border = 1 + sum(rng.normal(0, 0.10 / k) * np.cos(k * angle + rng.uniform(0, 6.3)) for k in (2, 3, 5))
+            border = 1 + sum(rng.normal(0, 0.17 / k**0.8) * np.cos(k * angle + rng.uniform(0, 6.3)) for k in (2, 3, 4, 6, 9))
             away = np.hypot(du, dv) / (radius * border)
-            ball = np.sqrt(np.clip(1 - away**2, 0, None)) + 0.10 * np.exp(-((away / 1.15) ** 6))
-            out[box] += (2 * radius * 0.95 * volume.WATER_PER_MM * ball * (1.25 if nodule else 1.0)).astype(np.float32)
+            ball = np.clip(1 - away**2, 0, None) ** 0.75 + 0.12 * np.exp(-((away / 1.2) ** 4))
+            out[box] += (2 * radius * 0.95 * volume.WATER_PER_MM * ball * (1.35 if nodule else 0.95)).astype(np.float32)
 
     def plates(self, out: np.ndarray, lobe: str, severity: float, rng: np.random.Generator) -> None:
         """Plate-like atelectasis: thin curved bands, nearly level, that do not leave the lung."""
@@ -317,7 +317,7 @@ def _expose(line: np.ndarray, window: tuple[float, float], study: Study, size: i
     small = Image.fromarray(np.clip(shown, -0.6, 1.4)).resize((max(2, size // 10),) * 2, Image.Resampling.BOX)
     smooth = np.asarray(small.resize((size, size), Image.Resampling.BICUBIC))
     shown = shown + np.float32(0.55) * (shown - smooth)
-    shown = 0.20 + 0.66 * shown - 0.10 * take.exposure
+    shown = 0.86 - take.contrast * 0.66 * (1 - shown) - 0.10 * take.exposure
     shown = np.clip(shown, 0, None) ** np.float32(take.gamma)
     # The shoulder of the curve: bright regions flatten instead of clipping.
     shown = np.where(shown > 0.7, 0.7 + 0.3 * np.tanh((shown - 0.7) / 0.3), shown)

@@ -146,14 +146,14 @@ def _pacemaker(pen: _Pen, marks: dict[str, np.ndarray], planted: Planted, rng: n
     lead = [header, (header + entry) / 2 + np.array([0, 0, 8.0]), entry, middle, top, _at(cava, 222.0), atrium, floor, apex]
     if rng.random() < 0.5:
         lead = [header, *loop, entry, middle, top, _at(cava, 222.0), atrium, floor, apex]
-    pen.curve(np.array(lead), 1.6, 0.55)
+    pen.curve(np.array(lead), 1.5, 0.36)
     pen.curve(np.array([apex - np.array([7, 3, -1.5]), apex]), 2.4, 0.8)
     if planted.kind == "two leads":
         tip = np.array([low[0] + 0.20 * (high[0] - low[0]), 285, 216.0])
         second = [header + np.array([2, 0, 1.0]), (header + entry) / 2 + np.array([0, 0, 12.0]), entry + np.array([1, 0, 2.5]),
                   middle + np.array([0, 0, 2.0]), top + np.array([2, 0, 0]), _at(cava, 226.0) + np.array([2.5, 0, 0]),
                   atrium + np.array([6, 8, -2.0]), tip]  # fmt: skip
-        pen.curve(np.array(second), 1.6, 0.5)
+        pen.curve(np.array(second), 1.5, 0.33)
         pen.curve(np.array([tip - np.array([2, 3, 6.0]), tip]), 2.4, 0.8)
 
 
@@ -177,11 +177,15 @@ def _endotracheal_tube(pen: _Pen, marks: dict[str, np.ndarray], rng: np.random.G
     line = marks["trachea"]
     carina = line[:, 2].min() + 12
     tip = carina + rng.uniform(20, 58)
-    points = np.array([_at(line, z) for z in np.linspace(tip, 308, 5)])
+    # The straight line through the windpipe: its slices wander more than a tube does.
+    course = line[line[:, 2] > carina]
+    fit = np.polynomial.polynomial.polyfit(course[:, 2], course[:, :2], 1)
+    heights = np.linspace(tip, 308, 3)
+    points = np.concatenate([fit[0] + heights[:, None] * fit[1], heights[:, None]], 1)
     top = points[-1]
     points = np.concatenate([points, top + np.array([[0, 2, 25.0], [rng.normal(0, 3), 6, 55.0], [rng.normal(0, 8), 14, 95.0]])])
     points[:, 0] += rng.normal(0, 1.5)
-    pen.tube(points, 9.5, 0.16, 0.055, 0.42)
+    pen.tube(points, 9.0, 0.11, 0.05, 0.32)
 
 
 def _central_line(pen: _Pen, marks: dict[str, np.ndarray], planted: Planted, rng: np.random.Generator) -> None:
@@ -197,7 +201,7 @@ def _central_line(pen: _Pen, marks: dict[str, np.ndarray], planted: Planted, rng
         outside = [np.array([174 + sign * 34, 275, 296.0]), np.array([174 + sign * 66, 280, rng.uniform(292, 299)]),
                    np.array([174 + sign * rng.uniform(96, 112), 290, rng.uniform(268, 284)]),
                    np.array([174 + sign * rng.uniform(130, 150), 292, rng.uniform(266, 300)])]  # fmt: skip
-    pen.curve(np.array([*inside, join, *outside]), 2.4, 0.27)
+    pen.curve(np.array([*inside, join, *outside]), 2.2, 0.16)
 
 
 def _chest_tube(pen: _Pen, planted: Planted, rng: np.random.Generator) -> None:
@@ -208,20 +212,22 @@ def _chest_tube(pen: _Pen, planted: Planted, rng: np.random.Generator) -> None:
     middle = np.array([174 + sign * rng.uniform(86, 100), 190, rng.uniform(225, 250)])
     tip = np.array([174 + sign * rng.uniform(36, 62), 190, rng.uniform(262, 290)])
     points = np.array([tip, middle, entry, skin])
-    pen.tube(points, 8.5, 0.15, 0.06, 0.50)
+    pen.tube(points, 8.0, 0.10, 0.065, 0.32)
     hole = smooth(points)[18:22]
     pen.strokes.append((pen.flat(hole), 1.4 * pen.scale, 0.08))
 
 
 def _ecg_leads(pen: _Pen, rng: np.random.Generator) -> None:
-    """Electrodes on the skin and their cables, which leave the picture."""
+    """Electrodes on the skin, and their cables, which gather at one side and leave the picture."""
+    side = 1 if rng.random() < 0.5 else -1
+    hub = np.array([174 + side * rng.uniform(120, 160), 310, rng.uniform(70, 130)])
     for x, z in ((-105, 285), (108, 287), (112, 130), (-108, 128), (25, 165))[: int(rng.integers(3, 6))]:
         at = np.array([174 + x + rng.normal(0, 9), 300, z + rng.normal(0, 9)])
         angle = np.linspace(0, 2 * np.pi, 24)
         ring = at + 5.0 * np.stack([np.cos(angle), 0 * angle, np.sin(angle)], 1)
-        pen.outline(ring, 0.16)
-        pen.outline(at + 0.42 * (ring - at), 0.62)
-        end = np.array([174 + (230 if rng.random() < 0.5 else -230), 310, rng.uniform(60, 330)])
-        between = at + (end - at) * np.array([0.35, 0.5, 0.35]) + np.array([0, 0, rng.normal(0, 22)])
-        further = at + (end - at) * np.array([0.7, 0.5, 0.7]) + np.array([0, 0, rng.normal(0, 22)])
-        pen.curve(np.array([at, between, further, end]), 1.7, 0.20)
+        pen.outline(ring, 0.14)
+        pen.outline(at + 0.42 * (ring - at), 0.55)
+        sag = np.array([0, 0, -abs(rng.normal(12, 10))])
+        bend = np.array([rng.normal(0, 10), 0, rng.normal(0, 8)])
+        path = [at, at + (hub - at) * 0.35 + 1.2 * sag + bend, at + (hub - at) * 0.7 + sag - 0.5 * bend, hub + rng.normal(0, 2, 3)]
+        pen.curve(np.array([*path, hub + np.array([side * 90, 0, -60.0])]), 1.6, 0.13)

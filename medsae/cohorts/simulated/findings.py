@@ -131,10 +131,10 @@ class _Planter:
         for side, sign in (("right", -1), ("left", 1)):
             for mm in BREAST_MM:
                 width, height = 44 + 0.62 * mm, 40 + 0.75 * mm
-                up = (z - (168 - 0.45 * mm)) / height
+                up = (z - (184 - 0.45 * mm)) / height
                 sag = np.where(up < 0, np.abs(up) ** 2.2, (up / 1.25) ** 2)
                 cx = 174 + sign * (84 + 0.15 * mm)
-                radius = ((x - cx) / width) ** 2 + sag + ((y - 268) / (1.25 * mm)) ** 2
+                radius = ((x - cx) / width) ** 2 + sag + ((y - 268) / (1.9 * mm)) ** 2
                 delta = np.clip((1 - radius) * 4, 0, 1) * (y > 268) * attenuation(-40.0)
                 yield crop(f"breast {side} {mm:g}", ndimage.gaussian_filter(delta, (1.2, 0.5, 0.8)))
 
@@ -148,7 +148,7 @@ class _Planter:
         for mm in EFFUSION_MM:
             top = lowest + mm + 18 * behind
             left = np.clip((top - self.mm[2]) / mm, 0, None)
-            layer = (4 + 0.42 * mm) * left**1.35 * ripple + 900 * np.clip(left - 0.80, 0, None)
+            layer = ((4 + 0.42 * mm) * left**1.35 + 2.4 * mm * np.clip(left - 0.55, 0, None)) * ripple
             yield crop(f"effusion {side} {mm:g}", self.filling(lung & (wall < layer), 12))
         # Lying patients: the fluid spreads behind the lung and veils it, densest below.
         depth = self.mm[1] - np.where(lung, self.mm[1], np.inf).min(1, keepdims=True)
@@ -275,11 +275,11 @@ class _Planter:
         part = np.where(near, self.thorax.bone, 0)
         # The broken end is displaced fully at the gap and not at all at the end of the reach, so it stays joined.
         outer = part * np.clip(sign * away[0] / 2.5, 0, 1) * np.clip(1.15 - distance / reach_mm, 0, 1)
-        shift = (1.0, 0.0, -(4.0 + 2.5 * self.rng.random()) / self.spacing[2])
+        shift = (1.0 * sign, 0.0, -(6.0 + 4.0 * self.rng.random()) / self.spacing[2])
         moved = ndimage.shift(outer, shift, order=1)
-        gap = part * np.exp(-((away[0] / 1.8) ** 2)) * (1 - np.clip(outer / (part + 1e-6), 0, 1))
+        gap = part * np.exp(-((away[0] / 2.2) ** 2)) * (1 - np.clip(outer / (part + 1e-6), 0, 1))
         swelling = 0.35 * attenuation(0.0) * np.exp(-((distance / 7) ** 2)) * (self.thorax.soft < 0.014)
-        return 1.6 * (moved - outer - 0.9 * gap) + swelling
+        return 1.2 * (moved - outer) - gap + swelling
 
     def lungs(self) -> Iterator[Component]:
         """Depth of each lung, as 0.01/mm: no finding, but where small findings lie and how wide the thorax is."""

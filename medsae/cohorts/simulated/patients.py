@@ -57,6 +57,8 @@ class Take:
     exposure: float
     """Natural logarithm of the dose relative to the usual one: more dose, less noise, darker."""
     gamma: float
+    contrast: float
+    """Steepness of the curve relative to the usual one."""
     noise: float
     collimation: tuple[float, float, float, float]
     """Shares of the picture's width that the borders leave dark: left, top, right, bottom."""
@@ -149,10 +151,11 @@ def _take(rng: np.random.Generator, present: dict[str, Planted]) -> Take:
         inspiration=float(np.clip(rng.normal(-0.35 if portable else 0.25, 0.5), -1, 1)),
         raised=(float(14 * wave[0] ** 4), float(14 * wave[1] ** 4)),
         arms=float(rng.uniform(0, 1.2) if portable else rng.uniform(0.9, 2)),
-        field_mm=float(rng.uniform(325, 395)),
-        centre_mm=(float(rng.normal(0, 7)), float(rng.normal(0, 10 if portable else 6))),
-        exposure=float(rng.normal(0, 0.30)),
-        gamma=float(np.exp(rng.normal(0, 0.14))),
+        field_mm=float(rng.uniform(283, 352)),
+        centre_mm=(float(rng.normal(0, 7)), float(rng.normal(4, 10 if portable else 7))),
+        exposure=float(rng.normal(-0.15 if portable else 0.1, 0.45)),
+        gamma=float(np.exp(rng.normal(0, 0.16))),
+        contrast=float(rng.normal(0.86 if portable else 1.0, 0.09)),
         noise=float(np.exp(rng.normal(-4.5 if portable else -4.9, 0.35))),
         collimation=tuple(borders) if "Collimation" in present else (0.0, 0.0, 0.0, 0.0),  # pyright: ignore
     )

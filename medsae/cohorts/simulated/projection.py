@@ -110,22 +110,35 @@ def project(values: np.ndarray, origin: tuple[int, int, int], grid: Grid, pose: 
 
     c0, c1 = span(x, CENTRE[0], shift_u, canvas.u(), dx)
     r0, r1 = span(z, CENTRE[2], shift_v, canvas.v(), dz)
-    u, v = canvas.u()[c0:c1], canvas.v()[r0:r1]
+    columns, column_weights = _taps(canvas.u()[c0:c1], x, CENTRE[0], m, shift_u, dx, canvas.pitch)
+    rows, row_weights = _taps(canvas.v()[r0:r1], z, CENTRE[2], m, shift_v, dz, canvas.pitch)
+    padded = np.pad(values, ((PAD, PAD), (0, 0), (PAD, PAD)))
     out = np.zeros((r1 - r0, c1 - c0), np.float32)
     for j in range(ny):
-        if not values[:, j].any():
-            continue
-        across = _hat(u, CENTRE[0] + (x - CENTRE[0]) * m[j] + shift_u[j], dx * m[j], canvas.pitch)
-        along = _hat(v, CENTRE[2] + (z - CENTRE[2]) * m[j] + shift_v[j], dz * m[j], canvas.pitch)
-        out += along @ (values[:, j].T @ across.T)
+        plane = np.ascontiguousarray(padded[:, j].T)
+        if plane.any():
+            tall = sum(row_weights[j, k][:, None] * plane[rows[j, k]] for k in range(rows.shape[1]))
+            assert isinstance(tall, np.ndarray)
+            out += sum(tall[:, columns[j, k]] * column_weights[j, k] for k in range(columns.shape[1]))
     return Map(r0, c0, out * dy)
 
 
-def _hat(to: np.ndarray, at: np.ndarray, spacing: float, pitch: float) -> np.ndarray:
-    """Linear interpolation weights [to, at]; the hat is as wide as the coarser of the two spacings."""
-    width = max(float(spacing), pitch)
-    weight = np.clip(1 - np.abs(to[:, None] - at[None, :]) / width, 0, None)
-    return (weight * (float(spacing) / width)).astype(np.float32)
+PAD = 3
+"""Voxels of nothing around a box, where interpolation reaches beyond it."""
+
+
+def _taps(to: np.ndarray, axis: np.ndarray, centre: float, m: np.ndarray, shift: np.ndarray, spacing: float,
+          pitch: float) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Padded voxel indices and linear interpolation weights [depths, taps, to] of detector positions `to`.
+
+    The hat is as wide as the coarser of the two spacings; weights add up to one, so no ripple of the two shows."""
+    at = (centre + (to[None, :] - centre - shift[:, None]) / m[:, None] - axis[0]) / spacing
+    width = np.maximum(1.0, pitch / (spacing * m))[:, None, None]
+    n = int(np.floor(2 * width.max() - 1e-9)) + 1
+    index = np.floor(at[:, None, :] - width + 1e-9).astype(np.int64) + 1 + np.arange(n)[None, :, None]
+    weight = np.clip(1 - np.abs(index - at[:, None, :]) / width, 0, None)
+    weight /= np.maximum(weight.sum(1, keepdims=True), 1e-9)
+    return np.clip(index + PAD, 0, len(axis) + 2 * PAD - 1), weight.astype(np.float32)
 
 
 @dataclass(frozen=True)

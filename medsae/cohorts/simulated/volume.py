@@ -106,7 +106,9 @@ def load(folder: Path, coarse: bool) -> Thorax:
     bones[:, :, 1:] |= bones[:, :, :-1]
     calm = np.where(bones, np.minimum(hu, 60), np.minimum(hu, 70)).astype(np.float32)
     # Contrast medium in heart and vessels would shine through: only labelled bone may be denser than muscle.
-    bone = np.where(bones, attenuation(np.clip(hu, 60, 900)) - attenuation(60.0), 0).astype(np.float32)
+    # The rim around labelled bone, and the first rib beside the injected vein, hold contrast medium too.
+    densest = np.where(label == 0, 300, np.where(label == RIB_FIRST["right"], 450, 900)).astype(np.int16)
+    bone = np.where(bones, attenuation(np.clip(hu, 60, densest)) - attenuation(60.0), 0).astype(np.float32)
     arms = np.isin(label, RAISED_ARMS)
     calm[~body], bone[~body | arms] = -1000, 0
 
