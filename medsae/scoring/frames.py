@@ -14,6 +14,7 @@ from medsae.scoring.intervals import rho_interval
 from medsae.scoring.labels import BLANK
 from medsae.scoring.null import EntropyHistogram, Null
 from medsae.scoring.profile import BINS, Profile
+from medsae.scoring.recovery import REPRESENTATIONS, Recovery
 from medsae.scoring.sufficient import REASONS, Correlations
 
 DEAD = "never fires on the images scored"
@@ -116,16 +117,16 @@ def histograms(profile: Profile) -> pd.DataFrame:
 
 
 def null_histogram(histogram: EntropyHistogram) -> pd.DataFrame:
-    """Neurons an entropy bin (bits): observed, and mean and 95 % band over the draws of the null."""
+    """Share of the defined neurons in each entropy bin (bits): observed, and mean and 95 % band of the null."""
     return pd.DataFrame(
         dict(
             bin=np.arange(len(histogram.observed), dtype=np.int16),
             low=histogram.edges[:-1],
             high=histogram.edges[1:],
             observed=histogram.observed,
-            null_mean=histogram.mean,
-            null_low=histogram.low,
-            null_high=histogram.high,
+            mean=histogram.mean,
+            low_share=histogram.low,
+            high_share=histogram.high,
         )
     )
 
@@ -176,25 +177,21 @@ def label_summary(
     return table.astype({c: "Int32" for c in ("best_neuron_auroc", "half_neuron", "best_neuron_rho")})
 
 
-def recovery(best: Mapping[str, Sequence[Best]], factors: Sequence[str]) -> pd.DataFrame:
-    """One row a planted factor and representation; `auroc` with its interval is of the patients that did not choose."""
-    rows = [
-        dict(
-            factor=factor,
-            representation=representation,
-            neuron=one.neuron,
-            direction=one.direction,
-            auroc_choosing_half=one.chosen,
-            auroc=one.other.value,
-            low=one.other.low,
-            high=one.other.high,
-            positives=one.other.positives,
-            negatives=one.other.negatives,
-            reason=one.reason or None,
-        )
-        for representation, row in best.items()
-        for factor, one in zip(factors, row, strict=True)
-    ]
-    names = ["factor", "representation", "neuron", "direction", "auroc_choosing_half", "auroc", "low", "high",
-             "positives", "negatives", "reason"]  # fmt: skip
-    return pd.DataFrame(rows, columns=pd.Index(names)).astype({"neuron": "Int32"})
+def recovery(
+    found: Recovery | None, factors: Sequence[str], factors_nf: NDArray[np.bool_], mask_nf: NDArray[np.bool_]
+) -> pd.DataFrame:
+    """One row a planted factor. For each representation r: `r`, the AUROC of its best neuron on the patients that did
+    not choose it, with `r_low`, `r_high`, `r_neuron`; NaN where r was not tried or has too few images (`reason`)."""
+    table = pd.DataFrame(dict(factor=np.array(factors, object)))
+    table["positives"] = (factors_nf & mask_nf).sum(0)
+    table["negatives"] = (~factors_nf & mask_nf).sum(0)
+    for name in REPRESENTATIONS:
+        row = found.best.get(name) if found else None
+        areas = [(b.other.value, b.other.low, b.other.high) for b in row] if row else [(np.nan,) * 3] * len(factors)
+        neuron = [b.neuron for b in row] if row else [None] * len(factors)
+        table["neuron" if name == "activation" else f"{name}_neuron"] = pd.array(neuron, dtype="Int32")
+        for column, values in zip((name, f"{name}_low", f"{name}_high"), zip(*areas, strict=True), strict=False):
+            table[column] = np.array(values, float)
+    first = next(iter(found.best.values())) if found and found.best else []
+    table["reason"] = pd.Series([one.reason or None for one in first], dtype=object)
+    return table

@@ -22,16 +22,16 @@ from medsae.scoring.sufficient import Correlations
 
 STRONG = 0.2
 """The published class-correlation script averages entropies over neurons with max |rho| above this."""
-BINS = 60
-"""Bins of an entropy histogram, from 0 to log2 k bits."""
+BIN_BITS = 0.05
+"""Width of a bin of the entropy histogram."""
 
 
 @dataclass(frozen=True)
 class EntropyHistogram:
-    """Neurons a bin: observed, and mean, 2.5 % and 97.5 % quantile over draws. Edges in bits [bins + 1]."""
+    """Share of defined neurons a bin: observed; mean, 2.5 % and 97.5 % quantile of draws. Edges in bits [bins + 1]."""
 
     edges: NDArray[np.float64]
-    observed: NDArray[np.int64]
+    observed: NDArray[np.float64]
     mean: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
@@ -78,11 +78,10 @@ def permutation_null(
     """
     m, k = observed.rho_mk.shape
     draws = permutations.draws
-    edges = np.linspace(0, max(np.log2(max(k, 2)), 1e-9), BINS + 1)
-    edges[-1] = np.nextafter(edges[-1], np.inf) + 1e-9  # log2 k itself belongs to the last bin
+    edges = np.arange(np.ceil((np.log2(max(k, 2)) + 1e-9) / BIN_BITS) + 1) * BIN_BITS
     mean_t, strong_mean_t, median_t = np.full(draws, np.nan), np.full(draws, np.nan), np.full(draws, np.nan)
     strong_count_t = np.zeros(draws, np.int64)
-    counts_tb = np.zeros((draws, BINS), np.int64)
+    counts_tb = np.zeros((draws, len(edges) - 1), np.int64)
     total_m, square_m, defined_m = np.zeros(m), np.zeros(m), np.zeros(m)
     strength_tmk = np.full((draws, m, k), np.nan, np.float32)
     design_m, design_count_m = np.zeros(m), np.zeros(m)
@@ -109,8 +108,10 @@ def permutation_null(
     entropy_mean = np.divide(total_m, defined_m, out=np.full(m, np.nan), where=seen)
     variance = np.divide(square_m, defined_m, out=np.full(m, np.nan), where=seen) - entropy_mean**2
     bits = entropy_bits(observed.rho_mk)
-    low, high = np.quantile(counts_tb, [0.025, 0.975], axis=0)
-    histogram = EntropyHistogram(edges, np.histogram(bits[np.isfinite(bits)], edges)[0], counts_tb.mean(0), low, high)
+    counts_b = np.histogram(bits[np.isfinite(bits)], edges)[0]
+    shares_tb = counts_tb / np.maximum(counts_tb.sum(1, keepdims=True), 1)
+    low, high = np.quantile(shares_tb, [0.025, 0.975], axis=0)
+    histogram = EntropyHistogram(edges, counts_b / max(counts_b.sum(), 1), shares_tb.mean(0), low, high)
     strength_mk = np.abs(observed.rho_mk) * np.sqrt(np.maximum(observed.n_k - 1, 0))
     if not permutations.patients.single:
         # Images of a patient are alike: correlations of patient-like neurons spread more. Bring all to one scale.

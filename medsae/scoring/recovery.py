@@ -17,6 +17,9 @@ from medsae.scoring.activity import Held, Source
 from medsae.scoring.best import Best, best_neurons
 from medsae.scoring.draws import Patients
 
+REPRESENTATIONS = ("activation", "preactivation", "raw", "random")
+"""What truth recovery is told of, by these names."""
+
 
 @dataclass(frozen=True)
 class Recovery:
@@ -45,10 +48,11 @@ def truth_recovery(
 ) -> Recovery:
     """Best-neuron AUROC of every planted factor [n, f] in every representation.
 
-    Representations by name, usually `activation`, `pre-activation`, `raw`, `random` (`RandomDirections(raw, m, seed)`),
-    all of the same images in the same order. The neuron is chosen on one half of the patients and judged on the other;
+    Representations by the names of `REPRESENTATIONS` (`random`: `RandomDirections(raw, m, seed)`), all of the same
+    images in the same order. The neuron is chosen on one half of the patients and judged on the other;
     the same halves for all. `mask_nf`: where a factor is defined at all (a side only among those with the finding).
     """
+    assert set(representations) <= set(REPRESENTATIONS), f"names are among {REPRESENTATIONS}"
     n = len(factors_nf)
     mask = np.ones(factors_nf.shape, bool) if mask_nf is None else mask_nf
     grouped = Patients.of(patients)

@@ -22,6 +22,7 @@ from medsae.scoring.bootstrap import Bootstrap, bootstrap_mean_entropy
 from medsae.scoring.draws import Patients, Permutations, Resamples
 from medsae.scoring.entropy import entropy
 from medsae.scoring.labels import Uncertain, Unstated, label_matrix, one_hot
+from medsae.scoring.neighbours import coactivation_neighbours, decoder_neighbours
 from medsae.scoring.null import Null, largest, permutation_null
 from medsae.scoring.profile import Activations, profile
 from medsae.scoring.recovery import truth_recovery
@@ -38,7 +39,7 @@ class Truth:
     mask_nf: NDArray[np.bool_] | None = None
     """Where a factor is defined at all; None: everywhere."""
     rivals: Mapping[str, Source] = field(default_factory=dict)
-    """Other representations of the same images: `pre-activation`, `raw`, `random`; the scored one is `activation`."""
+    """Other representations of the same images: `preactivation`, `raw`, `random`; the scored one is `activation`."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Scores:
     """Correlations with one-hot attributes (confounders); empty without attributes."""
     recovery: pd.DataFrame
     """Truth recovery; empty without planted factors."""
+    neighbour: pd.DataFrame
+    """neuron, rank, other, measure (`decoder`, `coactivation`), value."""
 
 
 def score_arrays(
@@ -75,11 +78,12 @@ def score_arrays(
     seed: int = 0,
     attributes: Mapping[str, ArrayLike] | None = None,
     truth: Truth | None = None,
+    decoder_md: NDArray[np.floating] | None = None,
     progress: Progress | None = None,
 ) -> Scores:
     """Score every neuron of `source` (n images, m neurons) against `values_nk` (1, 0, -1, blank; k names in `labels`).
 
-    `patients`: one id an image. `attributes`: name -> value an image (None = unknown), correlated as confounders. Draws
+    `patients`: one id an image. `attributes`: name -> value an image (None = unknown), correlated as confounders. `decoder_md`: an SAE's decoder rows, for neighbours. Draws
     depend on seed and patients only, so that scores of two representations of the same images pair draw by draw.
     Raises UserError for label values that are none of the four and for activations that are not finite.
     """
@@ -115,6 +119,7 @@ def score_arrays(
         draw=_draws(null, bootstrap),
         attribute_correlation=frames.attribute_correlations(confounders),
         recovery=_recovery(truth, held, patients, seed, report),
+        neighbour=_neighbours(held, decoder_md, report),
     )
 
 
@@ -139,6 +144,15 @@ def _first_pass(
     return sums.result(), {name: (columns[name][2], other.result()) for name, other in others.items()}
 
 
+def _neighbours(held: Held, decoder_md: NDArray[np.floating] | None, report: Progress) -> pd.DataFrame:
+    with report.task("neighbours", held.m, "neurons") as task:
+        parts = [coactivation_neighbours(held).assign(measure="coactivation")]
+        if decoder_md is not None:
+            parts.append(decoder_neighbours(decoder_md).assign(measure="decoder"))
+        task.advance(held.m)
+    return pd.concat(parts, ignore_index=True)
+
+
 def _draws(null: Null, bootstrap: Bootstrap) -> pd.DataFrame:
     parts = (("permutation", null.mean_t, null.strong_mean_t), ("bootstrap", bootstrap.mean_t, bootstrap.strong_mean_t))
     return pd.concat(
@@ -152,8 +166,10 @@ def _draws(null: Null, bootstrap: Bootstrap) -> pd.DataFrame:
 
 def _recovery(truth: Truth | None, held: Held, patients: ArrayLike, seed: int, report: Progress) -> pd.DataFrame:
     if truth is None:
-        return frames.recovery({}, [])
+        nothing = np.zeros((0, 0), bool)
+        return frames.recovery(None, [], nothing, nothing)
+    mask_nf = np.ones(truth.factors_nf.shape, bool) if truth.mask_nf is None else truth.mask_nf
     with report.task("truth recovery", len(truth.names), "factors") as task:
-        found = truth_recovery({"activation": held, **truth.rivals}, truth.factors_nf, patients, seed, truth.mask_nf)
+        found = truth_recovery({"activation": held, **truth.rivals}, truth.factors_nf, patients, seed, mask_nf)
         task.advance(len(truth.names))
-    return frames.recovery(found.best, truth.names)
+    return frames.recovery(found, truth.names, truth.factors_nf, mask_nf)
