@@ -46,8 +46,8 @@ class Cost:
             return f"{line}: the labels name and judge, no model is asked"
         return (
             f"{line}: about {self.questions:,} questions, {self.shown:,} pictures shown (at most "
-            f"{self.distinct:,} different), {self.tokens_in:,} tokens read and {self.tokens_out:,} written; repairs come on top, "
-            "known answers are not asked again"
+            f"{self.distinct:,} different), {self.tokens_in:,} tokens read and {self.tokens_out:,} written; "
+            "repairs come on top, known answers are not asked again"
         )
 
     def record(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ NAMING_SHARE = 1 / 3
 """strict: share of patients that may only name; the others may only test."""
 PAPER_TOP, PAPER_MIDDLE, PAPER_LEAST = 15, 15, 60
 """paper: top pictures, pictures around a middle rank, and the firing pictures that a neuron must exceed."""
-SAME_BITS = 6
+SAME_BITS = 10
 """Two thumbnails whose 256-bit difference hashes differ in so few bits are the same picture (docs/decisions/062)."""
 
 Hash = Callable[[int], int | None]

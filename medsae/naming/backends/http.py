@@ -115,6 +115,7 @@ class Client:
         if response.length:
             self._close()
             return Answer("broken reply", code=0, text=_text(chunks)), None
+        response.close()  # read1 leaves it open at the last byte, and an open reply blocks the next request
         if response.will_close:
             self._close()
         text, code = _text(chunks), response.status
