@@ -83,9 +83,10 @@ def score_arrays(
 ) -> Scores:
     """Score every neuron of `source` (n images, m neurons) against `values_nk` (1, 0, -1, blank; k names in `labels`).
 
-    `patients`: one id an image. `attributes`: name -> value an image (None = unknown), correlated as confounders. `decoder_md`: an SAE's decoder rows, for neighbours. Draws
-    depend on seed and patients only, so that scores of two representations of the same images pair draw by draw.
-    Raises UserError for label values that are none of the four and for activations that are not finite.
+    `patients`: one id an image. `attributes`: name -> value an image (None = unknown), correlated as confounders.
+    `decoder_md`: an SAE's decoder rows, for neighbours. Draws depend on seed and patients only, so that scores of two
+    representations of the same images pair draw by draw. Raises UserError for label values that are none of the four
+    and for activations that are not finite.
     """
     report = progress or Silent()
     y_nk, mask_nk = label_matrix(values_nk, uncertain, unstated)

@@ -78,12 +78,15 @@ CREATE TABLE dead (
 -- @scores
 CREATE TABLE neuron (
     neuron INTEGER NOT NULL,     -- 0 .. m-1
-    density DOUBLE,              -- share of scored images with activation > 0
+    active BIGINT,               -- scored images with an activation other than 0
+    density DOUBLE,              -- share of scored images with an activation other than 0
     mean DOUBLE,                 -- of activations over all scored images
     std DOUBLE,                  -- population standard deviation
     min DOUBLE,                  -- smallest activation
     max DOUBLE,                  -- largest activation
     entropy DOUBLE,              -- bits, Eq. 5; NULL when undefined (reason says why)
+    entropy_normalised DOUBLE,   -- entropy / log2 of the number of labels with a defined rho, 0 .. 1
+    labels_defined INTEGER,      -- labels with a defined rho
     entropy_null_mean DOUBLE,    -- bits, this neuron under shuffled labels
     entropy_null_sd DOUBLE,      -- bits
     max_abs_rho DOUBLE,          -- strongest |rho| over labels
@@ -92,6 +95,7 @@ CREATE TABLE neuron (
     p DOUBLE,                    -- of max_abs_rho against the permutation null
     q DOUBLE,                    -- Benjamini-Hochberg over the defined neurons
     selective BOOLEAN,           -- q at or below the false-discovery rate
+    selective_label TEXT,        -- the label whose rho is hardest to explain by luck
     reason TEXT                  -- why entropy is NULL: dead, constant, no defined label ...
 );
 CREATE TABLE correlation (
@@ -127,8 +131,10 @@ CREATE TABLE summary (
     note TEXT                    -- what it is over, unit, reason when NULL
 );
 CREATE TABLE null_histogram (
+    bin INTEGER NOT NULL,        -- 0 ..
     low DOUBLE NOT NULL,         -- left edge, bits
     high DOUBLE NOT NULL,        -- right edge, bits
+    observed DOUBLE NOT NULL,    -- share of the defined neurons in the bin as observed
     mean DOUBLE NOT NULL,        -- mean share of defined neurons in the bin under shuffled labels
     low_share DOUBLE NOT NULL,   -- 2.5 % over draws
     high_share DOUBLE NOT NULL   -- 97.5 % over draws
@@ -152,17 +158,48 @@ CREATE TABLE label_summary (
     auroc DOUBLE,                -- its AUROC, same images it was chosen on
     low DOUBLE,                  -- 95 % interval
     high DOUBLE,
-    auroc_other_half DOUBLE,     -- chosen on half of the patients, measured on the other half
+    direction INTEGER,           -- 1: high activation means present, -1: absent
+    half_neuron INTEGER,         -- the best neuron when only half of the patients choose
+    half_direction INTEGER,      -- its direction
+    auroc_choosing_half DOUBLE,  -- its AUROC on the half that chose it
+    auroc_other_half DOUBLE,     -- its AUROC on the other half: the number to believe
+    other_half_low DOUBLE,       -- 95 % interval of it
+    other_half_high DOUBLE,      -- 95 % interval of it
+    rho_low DOUBLE,              -- 95 % interval of rho (Fisher z)
+    rho_high DOUBLE,             -- 95 % interval of rho
     reason TEXT                  -- why NULL
 );
 CREATE TABLE recovery (
     factor TEXT NOT NULL,        -- planted factor
     positives INTEGER NOT NULL,  -- images with it
-    neuron INTEGER,              -- best neuron by activation (chosen on half of the patients)
+    negatives INTEGER NOT NULL,  -- images known to be without
+    neuron INTEGER,              -- best neuron by activation, chosen on half of the patients
     activation DOUBLE,           -- its AUROC on the other half
-    preactivation DOUBLE,        -- best by pre-activation, AUROC on the other half
-    raw DOUBLE,                  -- best raw neuron, likewise
-    random DOUBLE                -- best of as many random directions, likewise
+    activation_low DOUBLE,       -- 95 % interval
+    activation_high DOUBLE,      -- 95 % interval
+    preactivation_neuron INTEGER, -- best by pre-activation (of an SAE), chosen on half of the patients
+    preactivation DOUBLE,        -- its AUROC on the other half
+    preactivation_low DOUBLE,    -- 95 % interval
+    preactivation_high DOUBLE,   -- 95 % interval
+    raw_neuron INTEGER,          -- best raw neuron, chosen on half of the patients
+    raw DOUBLE,                  -- its AUROC on the other half
+    raw_low DOUBLE,              -- 95 % interval
+    raw_high DOUBLE,             -- 95 % interval
+    random_neuron INTEGER,       -- best of as many random directions, chosen on half of the patients
+    random DOUBLE,               -- its AUROC on the other half
+    random_low DOUBLE,           -- 95 % interval
+    random_high DOUBLE,          -- 95 % interval
+    reason TEXT                  -- why the numbers are NULL
+);
+CREATE TABLE attribute_correlation (
+    neuron INTEGER NOT NULL,     -- neuron.neuron
+    attribute TEXT NOT NULL,     -- view, sex, age: what a neuron may follow instead of a finding
+    value TEXT NOT NULL,         -- one value of it, against all others
+    rho DOUBLE,                  -- Pearson with "has this value"
+    n INTEGER NOT NULL,          -- images whose attribute is known
+    low DOUBLE,                  -- 95 % interval (Fisher z)
+    high DOUBLE,                 -- 95 % interval
+    reason TEXT                  -- why rho is NULL
 );
 CREATE TABLE neighbour (
     neuron INTEGER NOT NULL,     -- neuron.neuron

@@ -1,0 +1,193 @@
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
+# (pandas has no types of its own; what a checker infers from its source is wrong here)
+"""score: embeddings, raw or through an SAE, against the labels -> scores of every neuron."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from medsae import config as c
+from medsae.progress import Progress, UserError
+from medsae.steps import found
+from medsae.steps.train import split_rows
+from medsae.store.artifacts import Artifact, Store
+
+if TYPE_CHECKING:
+    from medsae.sae.model import Sae
+
+_CELLS = 2**24
+"""Activations encoded at a time (64 MiB)."""
+_AGE_BANDS = [0, 20, 40, 60, 80, 200]
+
+
+def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
+    """Stream the representation over the scored images and write the tables of docs/protocol.md."""
+    config = config.resolved()
+    sae = store.get(config.sae, "sae") if config.sae else None
+    embeddings = store.get(sae.parents["embeddings"] if sae else config.embeddings or "", "embeddings")
+    cohort = store.get(embeddings.parents["cohort"], "cohort")
+    parents = {"embeddings": embeddings.id, "cohort": cohort.id} | ({"sae": sae.id} if sae else {})
+    config = replace(config, sae=sae.id) if sae else replace(config, embeddings=embeddings.id)
+    slug = f"{'sae' if sae else 'raw'}-{config.images}-{config.protocol}-{embeddings.facts['encoder']}"
+    with store.build(slug, config, parents) as build:
+        if build.existing:
+            found("scores", build.id, progress)
+            return build.existing.manifest
+        # Imported here: finding that the scores are there already needs no torch and no scipy.
+        from medsae.scoring.activity import ArraySource
+        from medsae.scoring.scores import score_arrays
+
+        embeddings.verify()
+        rows = split_rows(embeddings, cohort)["balanced" if config.images == "evaluation" else config.images]
+        if not len(rows):
+            raise UserError(
+                f"no embedded image is in the scope --images {config.images}",
+                embeddings.id,
+                "--images all scores every image",
+            )
+        x_nd = np.load(embeddings.file("x.npy"), mmap_mode="r")[rows]
+        images, values_nk, labels = _labels(embeddings, cohort, rows)
+        raw = ArraySource(x_nd)
+        if sae:
+            sae.verify()
+            source, decoder, rivals = _sae_source(sae, x_nd, raw, config)
+        else:
+            source, decoder, rivals = raw, None, {"random": _random(raw, raw.m, config.seed)}
+        assert config.uncertain and config.unstated
+        scores = score_arrays(
+            source, values_nk, labels, images["patient"].to_numpy(),
+            uncertain=config.uncertain, unstated=config.unstated, draws=config.draws, bootstraps=config.bootstraps,
+            fdr=config.fdr, top=config.top, seed=config.seed, attributes=_attributes(images),
+            truth=_truth(cohort, images["image"].to_numpy(), rivals), decoder_md=decoder, progress=progress,
+        )  # fmt: skip
+        image_of_row = images["image"].to_numpy(np.int32)
+        kept = scores.activation
+        frames = {name: getattr(scores, name) for name in
+                  ("neuron", "correlation", "histogram", "summary", "null_histogram", "label_summary", "draw",
+                   "attribute_correlation", "recovery", "neighbour")}  # fmt: skip
+        frames["activation"] = pd.DataFrame(
+            {"neuron": kept.neuron, "image": image_of_row[kept.image], "value": kept.value}
+        )
+        frames["scored"] = pd.DataFrame({"image": image_of_row})
+        with build.database() as connection:
+            for name, frame in frames.items():
+                _insert(connection, name, frame)
+        measures = scores.summary.set_index("measure")["value"]
+        facts = {"representation": "sae" if sae else "raw", "m": source.m, "n": len(rows), "labels": labels,
+                 "encoder": embeddings.facts["encoder"], "protocol": config.protocol, "images": config.images,
+                 "activations_complete": bool(kept.complete)}  # fmt: skip
+        headline = ("mean_entropy", "null_mean_entropy", "selective", "l0", "dead")
+        facts |= {k: float(measures[k]) for k in headline if k in measures and np.isfinite(measures[k])}
+        return build.publish(facts | parents).manifest
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """The activations (or pre-activations) of an SAE, computed again in every pass."""
+
+    sae: Sae
+    x_nd: np.ndarray
+    before: bool = False
+
+    @property
+    def m(self) -> int:
+        return self.sae.m
+
+    @property
+    def sparse(self) -> bool:
+        return not self.before
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        size = max(1, _CELLS // self.m)
+        for start in range(0, len(self.x_nd), size):
+            part = self.x_nd[start : start + size]
+            yield start, self.sae.pre_activations(part) if self.before else self.sae.encode(part)
+
+
+def _sae_source(
+    sae: Artifact, x_nd: np.ndarray, raw: Any, config: c.Score
+) -> tuple[_Encoded, np.ndarray, dict[str, Any]]:
+    from medsae.sae.model import Sae
+    from medsae.sae.training import choose_device
+
+    model = Sae.load(sae.file("sae.safetensors")).to(choose_device(config.device))
+    if model.d != x_nd.shape[1]:
+        raise UserError(
+            f"the SAE takes d = {model.d}, the embeddings have d = {x_nd.shape[1]}", sae.id, "train on these embeddings"
+        )
+    rivals = {
+        "preactivation": _Encoded(model, x_nd, before=True),
+        "raw": raw,
+        "random": _random(raw, model.m, config.seed),
+    }
+    return _Encoded(model, x_nd), model.weights["W_dec"].cpu().numpy(), rivals
+
+
+def _random(raw: Any, m: int, seed: int) -> Any:
+    from medsae.scoring.activity import RandomDirections
+
+    return RandomDirections(raw, m, seed)
+
+
+def _labels(embeddings: Artifact, cohort: Artifact, rows: np.ndarray) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
+    """Images of the rows (in their order), label values float64 [n, k] with NaN for blank, label names."""
+    with embeddings.connect() as connection:
+        image = connection.execute('SELECT image FROM embedding_row ORDER BY "row"').df()["image"].to_numpy()[rows]
+    with cohort.connect() as connection:
+        labels = [r[0] for r in connection.execute("SELECT label FROM label_name ORDER BY position").fetchall()]
+        columns = ", ".join(f"max(value) FILTER (label = ${i + 1}) AS c{i}" for i in range(len(labels)))
+        table = connection.execute(f"SELECT image, {columns} FROM label GROUP BY image ORDER BY image", labels).df()
+        images = connection.execute("SELECT image, patient, view, sex, age FROM image ORDER BY image").df()
+    values_nk = table.set_index("image").loc[image].to_numpy(float, na_value=np.nan)
+    return images.set_index("image").loc[image].reset_index(), values_nk, labels
+
+
+def _attributes(images: pd.DataFrame) -> dict[str, np.ndarray]:
+    """What a neuron may follow instead of a finding."""
+    bands = [f"{low}-{high - 1}" for low, high in pairwise(_AGE_BANDS)]
+    age = pd.cut(images["age"], _AGE_BANDS, right=False, labels=bands)
+    columns = {"view": images["view"], "sex": images["sex"], "age": age.astype(object)}
+    return {
+        name: column.where(column.notna(), None).to_numpy(object)
+        for name, column in columns.items()
+        if column.notna().any()
+    }
+
+
+def _truth(cohort: Artifact, image: np.ndarray, rivals: dict[str, Any]) -> Any:
+    """Planted factors of the scored images; None for a cohort without them."""
+    from medsae.scoring.scores import Truth
+
+    with cohort.connect() as connection:
+        table = connection.execute(
+            "SELECT image, substr(attribute, 8) AS factor, value = '1' AS present FROM attribute"
+            " WHERE attribute LIKE 'factor:%'"
+        ).df()  # fmt: skip
+    if table.empty:
+        return None
+    wide = table.pivot(index="image", columns="factor", values="present").reindex(image)
+    known = wide.notna().to_numpy()
+    return Truth([str(name) for name in wide.columns], wide.fillna(False).to_numpy(bool), known, rivals)
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, frame: pd.DataFrame) -> None:
+    """Append by column name; NaN is NULL. A column that the schema lacks is a mistake of ours."""
+    known = [row[0] for row in connection.execute(f"SELECT name FROM pragma_table_info('{table}')").fetchall()]
+    assert set(frame.columns) <= set(known), f"{table}: the schema lacks {sorted(set(frame.columns) - set(known))}"
+    columns = ", ".join(
+        f'CASE WHEN isnan("{name}") THEN NULL ELSE "{name}" END AS "{name}"'
+        if frame[name].dtype.kind == "f"
+        else f'"{name}"'
+        for name in frame.columns
+    )
+    if len(frame):
+        connection.register("frame", frame)
+        connection.execute(f"INSERT INTO {table} BY NAME SELECT {columns} FROM frame")
+        connection.unregister("frame")
