@@ -14,7 +14,7 @@ from medsae import config
 from medsae.sae import kinds
 from medsae.sae.gradients import Dense, Screen
 from medsae.sae.gradients.screen import where
-from medsae.sae.kinds import common, jumprelu, matryoshka
+from medsae.sae.kinds import common, matryoshka
 from medsae.sae.kinds.common import listed_cells
 from medsae.sae.training import initial_weights
 
@@ -271,8 +271,3 @@ def test_where_of_any_size():
     for n, m in ((1, 1), (3, 5), (4, 16), (8, 8)):
         on = torch.rand(n, m, generator=torch.Generator().manual_seed(n)) < 0.3
         assert torch.equal(where(on), on.view(-1).nonzero().view(-1))
-
-
-def test_jumprelu_starts_where_the_paper_starts():
-    start = kinds.of(KINDS["jumprelu"]).start(kinds.Start(d=64, m=2, images=1))
-    assert start["log_threshold"].exp().tolist() == pytest.approx([jumprelu.BANDWIDTH * 8] * 2)

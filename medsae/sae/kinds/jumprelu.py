@@ -10,8 +10,11 @@ from medsae import config
 from medsae.sae.gradients import Cells
 from medsae.sae.kinds.common import Start, Step, Weights, autoencoder_gradients, report, residual
 
-BANDWIDTH = 1e-3
-"""epsilon and the first threshold for embeddings of mean squared norm 1; ours have norm sqrt(d), so times sqrt(d)."""
+FIRST_THRESHOLD = 0.1
+"""For embeddings of norm sqrt(d) (Anthropic, Circuits updates, January 2025: JumpReLU)."""
+BANDWIDTH = 0.2
+"""epsilon. The 0.001 of the first paper, 0.001 sqrt(d) in our units, holds so few cells of a small data set that the
+thresholds hardly move; 2 (Anthropic) holds nearly all cells, and nothing is sparse (docs/decisions/023)."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +25,16 @@ class JumpRelu:
     K(u) = [|u| < 1/2] and bandwidth epsilon:
         dz/dtheta = -(theta / epsilon) K((pre - theta) / epsilon)
         dH/dtheta = -(1 / epsilon) K((pre - theta) / epsilon)
-    so cells within epsilon / 2 below a threshold count too. theta and epsilon start at 0.001 for inputs of mean
-    squared norm 1 (their appendix), which is 0.001 sqrt(d) here; rows of W_dec kept at norm 1."""
+    so cells within epsilon / 2 below a threshold count too. Rows of W_dec kept at norm 1."""
 
     options: config.JumpRelu
     unit_decoder = True
 
     def start(self, start: Start) -> Weights:
-        return {"log_threshold": torch.full((start.m,), math.log(BANDWIDTH * math.sqrt(start.d)))}
+        return {"log_threshold": torch.full((start.m,), math.log(FIRST_THRESHOLD))}
 
     def memory(self, start: Start) -> Weights:
-        return {"bandwidth": torch.tensor(BANDWIDTH * math.sqrt(start.d))}
+        return {"bandwidth": torch.tensor(BANDWIDTH)}
 
     def floor(self, w: Weights) -> Tensor:
         return w["log_threshold"].exp() - w["bandwidth"] / 2
