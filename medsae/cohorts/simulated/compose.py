@@ -317,8 +317,19 @@ def _expose(line: np.ndarray, window: tuple[float, float], study: Study, size: i
     small = Image.fromarray(np.clip(shown, -0.6, 1.4)).resize((max(2, size // 10),) * 2, Image.Resampling.BOX)
     smooth = np.asarray(small.resize((size, size), Image.Resampling.BICUBIC))
     shown = shown + np.float32(0.55) * (shown - smooth)
+    curve = _curve(take)
+    index = (shown - np.float32(CURVE_LOW)) * np.float32(len(curve) / (CURVE_HIGH - CURVE_LOW))
+    return curve[np.clip(index, 0, len(curve) - 1).astype(np.int32)]
+
+
+CURVE_LOW, CURVE_HIGH = -0.8, 2.0
+
+
+def _curve(take: Take) -> np.ndarray:
+    """Grey values 0..255 (float32) for film densities between `CURVE_LOW` and `CURVE_HIGH`."""
+    shown = np.linspace(CURVE_LOW, CURVE_HIGH, 4096)
     shown = 0.86 - take.contrast * 0.66 * (1 - shown) - 0.10 * take.exposure
-    shown = np.clip(shown, 0, None) ** np.float32(take.gamma)
+    shown = np.clip(shown, 0, None) ** take.gamma
     # The shoulder of the curve: bright regions flatten instead of clipping.
     shown = np.where(shown > 0.7, 0.7 + 0.3 * np.tanh((shown - 0.7) / 0.3), shown)
     return (shown * 255).clip(0, 255).astype(np.float32)

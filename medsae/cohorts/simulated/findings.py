@@ -145,11 +145,13 @@ class _Planter:
         lowest = float(np.percentile((lung * self.mm[2])[lung], 1))
         behind = np.clip((200 - self.mm[1]) / 120, 0, 1)
         ripple = 1 + 0.08 * self.noise(30)
+        outwards = np.abs(self.mm[0] - self.spine_x)
+        outwards = np.clip(outwards / float((lung * outwards).max()), 0, 1)
         for mm in EFFUSION_MM:
-            top = lowest + mm + 18 * behind
+            top = lowest + mm * (0.86 + 0.34 * outwards**3) + 14 * behind
             left = np.clip((top - self.mm[2]) / mm, 0, None)
             layer = ((4 + 0.42 * mm) * left**1.35 + 2.4 * mm * np.clip(left - 0.55, 0, None)) * ripple
-            yield crop(f"effusion {side} {mm:g}", self.filling(lung & (wall < layer), 12))
+            yield crop(f"effusion {side} {mm:g}", self.filling(lung & (wall < layer), 12, 2.5))
         # Lying patients: the fluid spreads behind the lung and veils it, densest below.
         depth = self.mm[1] - np.where(lung, self.mm[1], np.inf).min(1, keepdims=True)
         veil = 48 * np.clip((lowest + 190 - self.mm[2]) / 190, 0, 1) ** 0.7
@@ -278,8 +280,8 @@ class _Planter:
         shift = (1.0 * sign, 0.0, -(6.0 + 4.0 * self.rng.random()) / self.spacing[2])
         moved = ndimage.shift(outer, shift, order=1)
         gap = part * np.exp(-((away[0] / 2.2) ** 2)) * (1 - np.clip(outer / (part + 1e-6), 0, 1))
-        swelling = 0.35 * attenuation(0.0) * np.exp(-((distance / 7) ** 2)) * (self.thorax.soft < 0.014)
-        return 1.2 * (moved - outer) - gap + swelling
+        swelling = 0.7 * attenuation(0.0) * np.exp(-((distance / 8) ** 2)) * (self.thorax.soft < 0.014)
+        return 1.5 * (moved - outer) - gap + swelling
 
     def lungs(self) -> Iterator[Component]:
         """Depth of each lung, as 0.01/mm: no finding, but where small findings lie and how wide the thorax is."""
@@ -292,6 +294,8 @@ def places(thorax: Thorax, n: int = 400) -> dict[str, np.ndarray]:
     out, rng = {}, np.random.default_rng(20240229)
     for name, number in volume.LOBES.items():
         deep = ndimage.distance_transform_edt(thorax.mask(number), thorax.grid.spacing()) > 9
+        # Below this height a lesion would hide behind the dome of the diaphragm.
+        deep &= thorax.grid.z > 158
         where = np.argwhere(deep)
         where = where[rng.integers(len(where), size=n)]
         out[name] = np.stack(
