@@ -41,8 +41,9 @@ def decoder_neighbours(decoder_md: NDArray[np.floating], top: int = 10) -> pd.Da
 def coactivation_neighbours(held: Held, top: int = 10, measure: Measure = "cosine") -> pd.DataFrame:
     """The `top` neurons that fire on the same images as each neuron: neuron, rank (1 ..), other, value.
 
-    Values of an SAE lie in (0, 1]. `cosine` of activations (of dense ones: of centred activations, that is their correlation; may be negative) or
-    `jaccard`: images where both fire / images where either fires. Neurons that share no image are no neighbours.
+    `cosine` of activations (of dense ones: of centred activations, that is their correlation, which may be negative) or
+    `jaccard`: images where both fire / images where either fires. Values of an SAE lie in (0, 1]; neurons that share no
+    image are no neighbours.
     """
     if held.held is not None:
         z = held.columns()

@@ -88,7 +88,9 @@ class Sufficient:
         shift = np.zeros(m, np.float32)
         if isinstance(z_bm, np.ndarray) and len(z_bm):
             # In float64 the mean of equal float32 numbers is that number: a constant neuron becomes exact zeros.
-            shift = z_bm[:64].mean(0, dtype=float).astype(np.float32)
+            # A neuron that is mostly silent stays unshifted: its zeros then cost nothing in precision.
+            first = z_bm[:64]
+            shift = np.where((first == 0).mean(0) > 0.5, 0, first.mean(0, dtype=float)).astype(np.float32)
         self.shift_m = shift
         self.z_qm, self.zz_qm, self.zy_km = np.zeros((self.q, m)), np.zeros((self.q, m)), np.zeros((self.k, m))
 
@@ -173,12 +175,12 @@ def pearson(
 ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     """Correlations and reason codes from sums of any shapes that broadcast (`n` may be a sum of weights).
 
-    A spread below 1e-5 of the root mean square of the shifted activations is rounding, not spread: constant.
+    A spread below 1e-3 of the root mean square of the shifted activations is fp32 rounding, not spread: constant.
     """
     z_var = n * zz - z * z
     y_var = n * yy - y * y
     y_flat = y_var <= 1e-9 * np.maximum(n * yy, 1)
-    z_flat = z_var <= 1e-10 * np.maximum(n * zz, np.finfo(float).tiny)
+    z_flat = z_var <= 1e-6 * np.maximum(n * zz, np.finfo(float).tiny)
     few = n < 3
     reason = np.where(few, 1, np.where(y_flat, 2, np.where(z_flat, 3, 0))).astype(np.uint8)
     with np.errstate(invalid="ignore", divide="ignore"):
