@@ -72,6 +72,17 @@ class Requests:
         except (OSError, ValueError):
             return {}
 
+    def started(self, job: str) -> None:
+        """Remember the job that runs the service."""
+        _write(self.folder / "job.json", {"job": job})
+
+    def job(self) -> str | None:
+        """The job that ran the service last; None when the app never started one (or it is gone)."""
+        try:
+            return str(json.loads((self.folder / "job.json").read_text())["job"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     # --- the service's side
 
     @contextlib.contextmanager

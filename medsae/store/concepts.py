@@ -1,0 +1,161 @@
+"""The Concepts table: names of a run by detection accuracy, near-identical ones grouped (the paper's Table 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medsae.store.artifacts import Artifact
+
+FDR = 0.05
+THRESHOLD = 0.70
+"""The paper's bar for a name."""
+
+
+@dataclass(frozen=True)
+class RunOfNames:
+    """One run of the ledger: who was asked, how, and how many names were tested."""
+
+    run: str
+    backend: str
+    model: str
+    protocol: str
+    pictures: int
+    tested: int
+    newest: float
+    overlap: str
+
+    @property
+    def title(self) -> str:
+        """How the run is called in choosers; `labels` is always marked as no model."""
+        who = "labels only (no model)" if self.backend == "labels" else f"{self.model} ({self.backend})"
+        return f"{who} · {self.protocol} · {self.pictures}+{self.pictures} pictures · {self.tested:,} tested"
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """What two runs must share to be compared."""
+        return self.backend, self.model, self.protocol, self.pictures
+
+
+@dataclass(frozen=True)
+class Headline:
+    """`above` of `tested` names reach the threshold; `survive` of those also have q <= 5 %."""
+
+    tested: int
+    above: int
+    survive: int
+    concepts: int
+    """Different concepts among `above` (near-identical ones counted once)."""
+    unnamed: dict[str, int]
+    """status -> neurons that were asked for and have no tested name."""
+
+
+def runs(names: pd.DataFrame) -> list[RunOfNames]:
+    """The runs of a ledger (`Ledger.names`), most recently used first."""
+    found = []
+    for run, part in names.groupby("run", sort=False):
+        first = part.iloc[0]
+        if pd.isna(first["backend"]):
+            continue  # the line that says who was asked is damaged
+        found.append(RunOfNames(
+            str(run), str(first["backend"]), str(first["model"]), str(first["protocol"]), int(first["pictures"]),
+            int(part["accuracy"].notna().sum()), float(part["time"].max()),
+            "" if pd.isna(first["run_overlap"]) else str(first["run_overlap"]),
+        ))  # fmt: skip
+    return sorted(found, key=lambda r: -r.newest)
+
+
+def headline(names: pd.DataFrame, run: str, threshold: float) -> Headline:
+    """The counts of one run."""
+    part = names[names["run"] == run]
+    tested = part[part["accuracy"].notna()]
+    above = tested[tested["accuracy"] >= threshold]
+    rest = part[part["accuracy"].isna()]["status"].value_counts()
+    return Headline(len(tested), len(above), int((above["q"] <= FDR).sum()), above["group_key"].nunique(),
+                    {str(k): int(v) for k, v in rest.items()})  # fmt: skip
+
+
+def table(
+    names: pd.DataFrame, run: str, top_label: pd.Series | None = None, *, text: str = "", label: str = "",
+    threshold: float = 0.0, grouped: bool = True,
+) -> pd.DataFrame:  # fmt: skip
+    """Tested names of a run, best first: neuron, accuracy, low, high, q, auroc, concept, description, label, shuffled,
+    random, judged, asked, others (further neurons with a near-identical concept, best first).
+
+    top_label: neuron -> the label it follows most. `text` is looked for in concept and description, letter case aside.
+    """
+    part = names[(names["run"] == run) & names["accuracy"].notna() & (names["accuracy"] >= threshold)].copy()
+    part["label"] = part["neuron"].map(top_label) if top_label is not None else None
+    if text:
+        both = part["concept"].fillna("") + " " + part["description"].fillna("")
+        part = part[both.str.contains(text, case=False, regex=False)]
+    if label:
+        part = part[part["label"] == label]
+    part = part.rename(columns={"shuffled_accuracy": "shuffled", "random_accuracy": "random"})
+    part = part.sort_values(["accuracy", "neuron"], ascending=[False, True])
+    columns = ["neuron", "accuracy", "low", "high", "q", "auroc", "concept", "description", "label", "shuffled",
+               "random", "judged", "asked"]  # fmt: skip
+    if not grouped:
+        return part[columns].assign(others="").reset_index(drop=True)
+    key = np.where(part["group_key"].fillna("") == "", part["neuron"].astype(str), part["group_key"])
+    part["key"] = key
+    others = part.groupby("key", sort=False)["neuron"].apply(lambda n: ", ".join(str(int(i)) for i in n.iloc[1:]))
+    first = part.drop_duplicates("key")
+    return first[columns].assign(others=first["key"].map(others)).reset_index(drop=True)
+
+
+def counterpart(mine: RunOfNames, theirs: pd.DataFrame) -> RunOfNames | None:
+    """The run of another ledger that asked the same model in the same way, newest first; None without one."""
+    return next((r for r in runs(theirs) if r.key == mine.key), None)
+
+
+def same_pictures(first: Artifact, second: Artifact) -> bool:
+    """Whether two scores were taken over the same pictures: only then may their names be compared by count."""
+    keys = ("images",)
+    return first.parents.get("cohort") == second.parents.get("cohort") and all(
+        first.config.get(k) == second.config.get(k) for k in keys
+    )
+
+
+def provenance(scores: Artifact, run: RunOfNames) -> list[str]:
+    """Lines that say where a table comes from."""
+    return [
+        "Research use only, not for diagnosis",
+        f"scores {scores.id}; names by {run.backend}, model {run.model}, run {run.run}",
+        f"protocol {run.protocol}, {run.pictures} firing and {run.pictures} silent pictures a name; {run.overlap}",
+        f"{run.tested} neurons tested; q is Benjamini-Hochberg over them; accuracy with its 95 % Wilson interval",
+    ]
+
+
+def markdown(frame: pd.DataFrame, lines: list[str]) -> bytes:
+    """The table as Markdown, as the paper prints it, with provenance below."""
+    rows = ["| Neuron | Accuracy | 95 % interval | q | Concept | Also neurons |", "|--:|--:|--|--:|--|--|"]
+    for r in frame.to_dict("records"):
+        cells = [str(int(r["neuron"])), f"{r['accuracy']:.2f}", f"{r['low']:.2f}-{r['high']:.2f}", _number(r["q"]),
+                 _cell(r["concept"]), _cell(r["others"])]  # fmt: skip
+        rows.append("| " + " | ".join(cells) + " |")
+    return ("\n".join(rows) + "\n\n" + "\n".join(f"- {line}" for line in lines) + "\n").encode()
+
+
+def csv(frame: pd.DataFrame, lines: list[str]) -> bytes:
+    """The table as CSV; the first lines are comments with provenance. A cell that a spreadsheet would take for a
+    formula gets an apostrophe: the text comes from a model."""
+    safe = frame.copy()
+    for column in ("concept", "description", "label", "others"):
+        safe[column] = safe[column].map(lambda v: f"'{v}" if isinstance(v, str) and v[:1] in "=+-@\t\r" and v else v)
+    return ("".join(f"# {line}\n" for line in lines) + safe.to_csv(index=False)).encode()
+
+
+def _cell(text: Any) -> str:
+    """Untrusted text in a Markdown table: no cell can end early, and no HTML gets through."""
+    words = " ".join(str(text or "").split())
+    for sign, code in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("[", "\\["), ("`", "'")):
+        words = words.replace(sign, code)
+    return words
+
+
+def _number(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.1e}" if value < 0.001 else f"{value:.3f}"

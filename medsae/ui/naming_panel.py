@@ -1,0 +1,294 @@
+"""Names on the pages: the naming panel of the Neuron page, and the parts of the Concepts page.
+
+Everything a model wrote is escaped. The panel asks a service that keeps its model loaded (`name --watch`), started as
+a job on the first request; results come from the ledger, so they are there after a restart of the app.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any, get_args
+
+import pandas as pd
+import streamlit as st
+
+from medsae.config import Name, Protocol
+from medsae.jobs import Jobs
+from medsae.progress import UserError
+from medsae.store import concepts, query_images
+from medsae.store.artifacts import Artifact, Store
+from medsae.store.concepts import RunOfNames
+from medsae.store.ledger import Ledger
+from medsae.store.requests import Requests
+from medsae.ui import cards, format, links, look
+from medsae.ui import study as studies
+from medsae.ui.study import Study
+
+ROWS = 50
+"""Names on one page of the Concepts table."""
+THRESHOLDS = {"0": "any", "0.6": "0.60", "0.7": "0.70 (paper)", "0.8": "0.80", "0.9": "0.90"}
+BACKENDS = {"labels": "labels (no model)", "endpoint": "server", "medgemma": "MedGemma here"}
+ABOUT = {"name": "its name", "shuffled": "another neuron's name", "random": "a random description"}
+_POLL_SECONDS = 0.5
+
+
+def names(store: Store, scores: Artifact) -> pd.DataFrame:
+    """`Ledger.names` of these scores, read again only when the ledger has grown."""
+    return _names(str(store.data), scores.id, Ledger(store, scores.id).stamp())
+
+
+@st.cache_data(show_spinner=False, max_entries=8)
+def _names(data: str, scores: str, stamp: tuple[int, int]) -> pd.DataFrame:
+    return Ledger(Store(Path(data)), scores).names()
+
+
+@st.cache_data(show_spinner=False, max_entries=32)
+def _verdicts(
+    data: str, scores: str, run: str, neuron: int, stamp: tuple[int, int]
+) -> tuple[pd.DataFrame, dict[str, Any] | None]:
+    ledger = Ledger(Store(Path(data)), scores)
+    return ledger.verdicts(run, neuron), ledger.explanation(run, neuron)
+
+
+# --- the Neuron page
+
+
+def render(scores: Artifact, neuron: int) -> None:
+    """The naming panel: ask for a name, follow the asking, read the result with the evidence for and against it."""
+    study = studies.current()
+    look.section("Name", "made by a model or by the labels, then tested on pictures it has not seen")
+    config = _chosen(scores)
+    if config is not None:
+        waiting = Requests(study.store, config).waiting(neuron)
+        # A fragment polls only while something is under way; the whole page runs once more when the answer is there.
+        st.fragment(_asking, run_every=_POLL_SECONDS if waiting else None)(study.store, config, neuron, waiting)
+    found = names(study.store, scores)
+    mine = found[found["neuron"] == neuron].sort_values("time", ascending=False)
+    known = {r.run: r for r in concepts.runs(found)}
+    mine = mine[mine["run"].isin(list(known))]
+    if mine.empty:
+        look.empty("This neuron has no name yet", "Press Name it; from a shell, for many neurons:",
+                   f"python -m medsae name --scores {scores.id} --top 50")  # fmt: skip
+        return
+    options = {str(run): known[str(run)].title for run in mine["run"]}
+    run = known[links.choose(st.selectbox, "Result of", "named", options, next(iter(options)))]
+    row = mine[mine["run"] == run.run].iloc[0].to_dict()
+    _result(study, scores, run, row)
+
+
+def _chosen(scores: Artifact) -> Name | None:
+    """The config that the panel's choosers describe; None (said on the page) while it is not complete."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        backend = links.choose(st.segmented_control, "Asked of", "backend", BACKENDS, "labels")
+        protocols = {p: p for p in get_args(Protocol)}
+        protocol = links.choose(st.segmented_control, "Protocol", "protocol", protocols, "strict")
+        pictures = links.choose(st.selectbox, "Pictures a side", "pictures", {"30": "30", "20": "20", "10": "10"}, "30")
+    fields: dict[str, Any] = {"backend": backend, "protocol": protocol, "pictures": int(pictures)}
+    if backend == "endpoint":
+        fields["endpoint"] = links.text("Address of the server on this machine", "endpoint",
+                                        "http://127.0.0.1:8000/v1") or None  # fmt: skip
+        if fields["endpoint"] is None:
+            st.caption("An OpenAI-compatible server with vision: vLLM, llama.cpp, LM Studio, Ollama.")
+            return None
+    if backend != "labels":
+        fields["model"] = links.text("Model", "model", "the only one served" if backend == "endpoint" else
+                                     "google/medgemma-4b-it, or a folder") or None  # fmt: skip
+    try:
+        return Name(scores=scores.id, watch=True, **fields)
+    except UserError as error:
+        look.problem(error)
+        return None
+
+
+def _asking(store: Store, config: Name, neuron: int, waiting: bool) -> None:
+    requests = Requests(store, config)
+    if waiting and not requests.waiting(neuron):
+        st.rerun(scope="app")
+    alive = requests.alive()
+    job = requests.job()
+    starting = not alive and job is not None and Jobs(store.data).get(job).state == "running"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if not waiting:
+            if st.button("Name it", type="primary", key="_name-it"):
+                _ask(store, config, requests, neuron, alive or starting)
+                st.rerun(scope="app")
+            ready = "its model is loaded" if alive else "the first request starts it"
+            st.caption(f"{BACKENDS[config.backend]}, {config.protocol}: {ready}")
+            return
+        if st.button("Cancel", key="_name-cancel"):
+            requests.cancel(neuron)
+            st.rerun(scope="app")
+        state = requests.state()
+        if not alive and not starting:
+            error = state.get("error") or "it ended without an answer; its log is on the Runs page"
+            st.error(f"The naming service stopped: {error}")
+            if st.button("Try again", key="_name-again"):
+                _ask(store, config, requests, neuron, False)
+                st.rerun(scope="app")
+        elif state.get("phase") == "working" and state.get("neuron") == neuron:
+            done, total = int(state.get("done") or 0), max(1, int(state.get("total") or 1))
+            st.progress(min(1.0, done / total), text=f"{done:,} of {total:,} questions answered")
+        else:
+            st.progress(0.0, text="loading the model" if starting or state.get("phase") == "loading" else "waiting")
+
+
+def _ask(store: Store, config: Name, requests: Requests, neuron: int, running: bool) -> None:
+    requests.ask(neuron)
+    if not running:
+        requests.started(Jobs(store.data).start(config).id)
+
+
+def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]) -> None:
+    neuron = int(row["neuron"])
+    stamp = Ledger(study.store, scores.id).stamp()
+    verdicts, explanation = _verdicts(str(study.store.data), scores.id, run.run, neuron, stamp)
+    if row["status"] != "ok":
+        raw = (explanation or {}).get("raw")
+        look.empty(f"No name: {row['status']}", str(row["note"] or "the reply could not be used"))
+        if isinstance(raw, str) and raw:
+            with st.expander("What the model wrote"):
+                st.code(raw, language=None, wrap_lines=True)
+        return
+    mark = '<span class="ms-chip">labels only, no model</span>' if run.backend == "labels" else ""
+    cards.show(
+        f'<div class="ms-head"><span class="ms-name"><b>{escape(str(row["concept"]))}</b></span>{mark}</div>'
+        f'<div class="ms-soft">{escape(str(row["description"] or ""))}</div>'
+    )
+    figures(row, run)
+    if run.overlap:
+        st.caption(format.escape(run.overlap))
+    there = [a for a in ABOUT if (verdicts["about"] == a).any()]
+    if there:
+        about = links.choose(st.segmented_control, "Pictures judged for", "about", {a: ABOUT[a] for a in there}, "name")
+        if about != "name":
+            cards.show(f'<div class="ms-soft">judged: <b>{escape(str(row[f"{about}_concept"]))}</b></div>')
+        cards.show(verdict_grid(study, verdicts[verdicts["about"] == about]))
+    naming = row.get("naming")
+    if naming is not None and len(naming):
+        with st.expander(f"The {len(naming)} pictures that led to the name"):
+            rows = pd.DataFrame({"image": [int(i) for i in naming], "value": None})
+            cards.show(verdict_grid(study, rows.assign(status="", fires=True, yes=None, p=None)))
+
+
+def figures(row: dict[str, Any], run: RunOfNames) -> None:
+    """Accuracy with interval, AUROC, what luck and a wrong name score, coverage."""
+    what = "balanced accuracy" if run.protocol == "strict" else "accuracy"
+    q = f"q {small(row['q'])} over {int(row['tests'])} neurons" if not format.missing(row["q"]) else ""
+    accuracy, tone = row["accuracy"], ""
+    if not format.missing(row["q"]):
+        tone = "good" if row["q"] <= concepts.FDR and accuracy >= concepts.THRESHOLD else ""
+    items: list[tuple[str, str, Any]] = [
+        (format.number(accuracy), f"{what} {format.interval(row['low'], row['high'])} · {q}", tone),
+        (format.number(row["auroc"]), "AUROC" if not format.missing(row["auroc"]) else "AUROC (no probabilities)", ""),
+    ]
+    for about in ("shuffled", "random"):
+        if not format.missing(row[f"{about}_accuracy"]):
+            ends = format.interval(row[f"{about}_low"], row[f"{about}_high"])
+            items.append((format.number(row[f"{about}_accuracy"]), f"{ABOUT[about]} {ends}", "null"))
+    judged, asked = int(row["judged"]), int(row["asked"])
+    items.append((f"{judged} of {asked}", "verdicts usable", "" if judged == asked else "bad"))
+    if not format.missing(row["mass"]) and row["mass"] < 0.5:
+        items.append((format.number(row["mass"]), "P(yes) + P(no): the model wants to say something else", "bad"))
+    look.figures(items)
+
+
+def small(value: float) -> str:
+    """A q-value: three decimals, or below 0.001."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def verdict_grid(study: Study, rows: pd.DataFrame) -> str:
+    """HTML of one grid: every judged picture with its verdict (right, wrong, failed) in words and as a coloured edge."""
+    assert study.cohort is not None
+    images = [int(i) for i in rows["image"]]
+    thumbs = query_images.thumbnails(study.reader, study.cohort, images)
+    cells = []
+    for row in rows.to_dict("records"):
+        image, yes, fires = int(row["image"]), row["yes"], bool(row["fires"])
+        truth = f"fires {format.number(row['value'])}" if fires and not format.missing(row["value"]) else ""
+        truth = truth or ("fires" if fires else "silent")
+        if row["status"] == "":
+            tone, said = "", ""
+        elif row["status"] != "ok" or format.missing(yes):
+            tone, said = "", f"failed: {row['status']}"
+        else:
+            p = "" if format.missing(row["p"]) else f" {row['p']:.2f}"
+            tone = " ms-right" if bool(yes) == fires else " ms-wrong"
+            said = f"{'✓' if bool(yes) == fires else '✗'} {'yes' if yes else 'no'}{p}"
+        alt = f"Radiograph {image}: {truth}" + (f", judged {said}" if said else "")
+        href = links.url("image", image=image)
+        cells.append(
+            f'<a class="ms-pic{tone}" data-go href="{escape(href)}" title="{escape(alt)}">'
+            f'<span class="ms-box">{cards.img(thumbs.get(image), alt)}</span>'
+            f'<span class="ms-cap"><i>{escape(truth)}</i><em>{escape(said)}</em></span></a>'
+        )
+    return f'<div class="ms-grid" style="--cell:96px">{"".join(cells)}</div>'
+
+
+# --- the Concepts page
+
+
+def headlines(study: Study, scores: Artifact, found: pd.DataFrame, run: RunOfNames, threshold: float) -> None:
+    """ "N of M tested at >= t, of which K survive", for these scores and for those they are compared with."""
+    bar = threshold or concepts.THRESHOLD
+    items = [_headline(concepts.headline(found, run.run, bar), bar, studies.title(study.artifacts, scores),
+                       study.tone(scores))]  # fmt: skip
+    if study.versus is not None:
+        theirs = names(study.store, study.versus)
+        other = concepts.counterpart(run, theirs)
+        title = studies.title(study.artifacts, study.versus)
+        if other is None:
+            items.append(("–", f"{title}: not named in this way yet", study.tone(study.versus)))
+        else:
+            note = "" if concepts.same_pictures(scores, study.versus) else " (over other pictures)"
+            head = concepts.headline(theirs, other.run, bar)
+            items.append(_headline(head, bar, title + note, study.tone(study.versus)))
+    look.figures(items)
+
+
+def _headline(head: concepts.Headline, bar: float, title: str, tone: look.Tone) -> tuple[str, str, look.Tone]:
+    rest = ", ".join(f"{n:,} {status}" for status, n in head.unnamed.items())
+    return (
+        f"{head.above:,} of {head.tested:,}",
+        f"{title}: tested at ≥ {bar:.2f}, of which {head.survive:,} survive the false-discovery rate of 5 %; "
+        f"{format.plural(head.concepts, 'different concept')}" + (f" · without a test: {rest}" if rest else ""),
+        tone,
+    )
+
+
+def top_labels(study: Study, scores: Artifact) -> pd.Series:
+    """neuron -> the label it follows most."""
+    return _top_labels(str(study.store.data), scores.id, scores.manifest["created"])
+
+
+@st.cache_data(show_spinner=False, max_entries=8)
+def _top_labels(data: str, scores: str, created: float) -> pd.Series:
+    with Store(Path(data)).get(scores, "scores").connect() as connection:
+        frame = connection.execute("SELECT neuron, top_label FROM neuron").df()
+    return frame.set_index("neuron")["top_label"]
+
+
+def concepts_table(frame: pd.DataFrame) -> str:
+    """HTML of the Concepts table; every text escaped."""
+    columns = [("Neuron", True), ("Accuracy", True), ("95 % interval", False), ("q", True), ("AUROC", True),
+               ("Shuffled", True), ("Concept", False), ("Follows", False), ("Also neurons", False)]  # fmt: skip
+    rows = []
+    for row in frame.to_dict("records"):
+        neuron = int(row["neuron"])
+        concept = f"<b>{escape(str(row['concept']))}</b>"
+        if isinstance(row["description"], str) and row["description"]:
+            concept += f'<br><span class="ms-soft">{escape(row["description"])}</span>'
+        others = [int(n) for n in str(row["others"] or "").split(", ") if n]
+        also = ", ".join(_link(n) for n in others[:6]) + (f" and {len(others) - 6} more" if len(others) > 6 else "")
+        label = "" if format.missing(row["label"]) else escape(str(row["label"]))
+        rows.append([
+            _link(neuron), f"<b>{format.number(row['accuracy'])}</b>", format.interval(row["low"], row["high"]),
+            "–" if format.missing(row["q"]) else escape(small(row["q"])), format.number(row["auroc"]),
+            format.number(row["shuffled"]), concept, label, also,
+        ])  # fmt: skip
+    return look.table(columns, rows)
+
+
+def _link(neuron: int) -> str:
+    return f'<a data-go href="{escape(links.neuron_url(neuron))}">{neuron}</a>'
