@@ -106,8 +106,7 @@ def _asking(store: Store, config: Name, neuron: int, waiting: bool) -> None:
     if waiting and not requests.waiting(neuron):
         st.rerun(scope="app")
     alive = requests.alive()
-    job = requests.job()
-    starting = not alive and job is not None and Jobs(store.data).get(job).state == "running"
+    starting = not alive and _runs(store, requests.job())
     with st.container(horizontal=True, vertical_alignment="center"):
         if not waiting:
             if st.button("Name it", type="primary", key="_name-it"):
@@ -137,6 +136,13 @@ def _ask(store: Store, config: Name, requests: Requests, neuron: int, running: b
     requests.ask(neuron)
     if not running:
         requests.started(Jobs(store.data).start(config).id)
+
+
+def _runs(store: Store, job: str | None) -> bool:
+    try:
+        return job is not None and Jobs(store.data).get(job).state == "running"
+    except UserError:
+        return False  # its folder was removed
 
 
 def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]) -> None:
@@ -199,7 +205,7 @@ def small(value: float) -> str:
 
 
 def verdict_grid(study: Study, rows: pd.DataFrame) -> str:
-    """HTML of one grid: every judged picture with its verdict (right, wrong, failed) in words and as a coloured edge."""
+    """HTML of one grid: every judged picture with its verdict (right, wrong, failed), in words and as an edge."""
     assert study.cohort is not None
     images = [int(i) for i in rows["image"]]
     thumbs = query_images.thumbnails(study.reader, study.cohort, images)
