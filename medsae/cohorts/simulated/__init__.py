@@ -40,7 +40,7 @@ class SimulatedPicture:
     labels: dict[str, int | None]
     """The 14 labels of CheXpert as a report would give them: 1, 0, -1 (uncertain) or None (not spoken of)."""
     attributes: dict[str, str]
-    """The truth in words; `factor:<name>` = 1 or 0 for every factor, `mask:<finding>` = run lengths."""
+    """The truth in words, and `factor:<name>` = 1 or 0 for every factor."""
     factors: dict[str, bool | float]
     """Every planted fact: finding x side, device, view, sex, marker ..."""
     masks: dict[str, list[int]]
@@ -75,8 +75,7 @@ def picture_of(prepared: projection.Prepared, study: Study, size: int) -> Simula
         age=study.age,
         labels=study.labels,
         attributes=_attributes(study, drawn)
-        | {f"factor:{name}": str(int(value)) for name, value in factors.items()}
-        | {f"mask:{name}": " ".join(map(str, r)) for name, r in runs.items()},
+        | {f"factor:{name}": str(int(value)) for name, value in factors.items()},
         factors=factors,
         masks=runs,
     )
