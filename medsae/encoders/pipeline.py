@@ -2,9 +2,9 @@
 
 A shard is `shard_size` pictures. It is finished when NNNNN.npy and NNNNN.json (its sha256, the pictures that failed)
 lie in the shards folder, each fsynced and put there by a rename; a restart computes the others. How to compute (device,
-precision, layout, batch, threads) is fixed at the first start in plan.json, and a batch never reaches over the end of
-a shard, so a killed and restarted run gives the bits of an undisturbed one on a CPU. Not covered: two machines, or two
-versions of torch, may differ in the last bits, and so may two runs on a GPU.
+precision, layout, batch) is fixed at the first start in plan.json, a batch never reaches over the end of a shard, and
+on a CPU each batch is computed by one thread, so a killed and restarted run gives the bits of an undisturbed one. Not
+covered: two kinds of processor, or two versions of torch, may differ in the last bits, and so may two runs on a GPU.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -193,15 +193,15 @@ class _Rows:
 
 
 def _embedded(stream: Iterator[_Batch], run: Runner, shards: int, encoder: Encoder, task) -> Iterator[_Rows]:
-    """The rows of one shard after the other. The result of a batch is fetched after the next one has been started, so
-    that a GPU works while the host waits for pictures."""
+    """The rows of one shard after the other. The result of a batch is fetched after the next ones have been started, so
+    that the network works while the host waits for pictures."""
     parts: list[np.ndarray] = []
     failed: list[tuple[int, str]] = []
-    started: deque[tuple[_Batch, torch.Tensor]] = deque()
+    started: deque[tuple[_Batch, Callable[[], torch.Tensor]]] = deque()
 
     def fetch() -> bool:
-        batch, output = started.popleft()
-        parts.append(output.float().cpu().numpy())
+        batch, wait = started.popleft()
+        parts.append(wait().numpy())
         failed.extend(batch.failed)
         task.advance(batch.count)
         return batch.last
@@ -211,7 +211,7 @@ def _embedded(stream: Iterator[_Batch], run: Runner, shards: int, encoder: Encod
         while done < shards:
             batch = next(stream, None)
             if batch is not None:
-                started.append((batch, run(batch.inputs)))
+                started.append((batch, run.start(batch.inputs)))
             if (batch is None or len(started) > run.in_flight) and fetch():
                 yield _Rows(np.concatenate(parts), list(failed))
                 parts.clear()

@@ -87,8 +87,28 @@ def test_each_picture_is_decoded_once_after_the_sample(tmp_path):
 
 
 def test_workers_do_not_change_a_bit(tmp_path):
-    bits = {run(tmp_path / str(w), workers=w)[0].tobytes() for w in (1, 2, 7)}
+    choices = tmp_path / "choices.json"  # without, the layout is measured anew each time
+    bits = {run(tmp_path / str(w), workers=w, choices=choices)[0].tobytes() for w in (1, 2, 7)}
     assert len(bits) == 1
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_threads_of_the_network_do_not_change_a_bit(channels_last):
+    """A convolution whose result does depend on the threads that share it, computed with 1, 2 and 5 threads."""
+    from medsae.encoders.plan import Plan, Runner
+
+    generator = torch.Generator().manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 64, 7, 2), nn.Conv2d(64, 128, 3, 2), nn.Conv2d(128, 256, 3, 2), nn.Flatten())
+    for parameter in network.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    x, before, results = torch.randn((4, 1, 96, 96), generator=generator), torch.get_num_threads(), set()
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        with Runner(network, Plan("cpu", "fp32", channels_last, None, 4, torch.__version__)) as runner:
+            assert runner.in_flight == threads
+            results |= {wait().numpy().tobytes() for wait in [runner.start(x) for _ in range(6)]}
+    torch.set_num_threads(before)
+    assert len(results) == 1
 
 
 def test_a_restart_computes_only_what_is_missing(tmp_path):
@@ -247,9 +267,9 @@ def test_a_precision_far_from_fp32_is_not_chosen(tmp_path, monkeypatch):
 def test_one_channel_is_really_computed_channels_last():
     from medsae.encoders.plan import Plan, Runner
 
-    plan = Plan("cpu", "fp32", True, None, 2, 1, torch.__version__)
-    with Runner(nn.Conv2d(1, 8, 3), plan) as run_:
-        assert run_(torch.rand(2, 1, 9, 9)).is_contiguous(memory_format=torch.channels_last)
+    plan = Plan("cpu", "fp32", True, None, 2, torch.__version__)
+    with Runner(nn.Conv2d(1, 8, 3), plan) as runner:
+        assert runner.start(torch.rand(2, 1, 9, 9))().is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_forced_device_must_be_there(tmp_path):

@@ -1,0 +1,130 @@
+"""embed against its two parts in one run: decoding alone and the network alone, on the same pictures.
+
+    python tests/bench/bench_embed.py [--pictures 256] [--rounds 3] [--encoders efficientnet-lite0 medclip-resnet]
+
+Asked for: at least 0.85 x the slower part. On a CPU both parts use the same cores, so no program can be faster than
+1 / (1/decoding + 1/network) once each part alone keeps every core busy; that bound is printed beside the ratio.
+Rounds take turns so that a busy moment of the machine falls on all; medians. MedCLIP runs with random weights: the speed
+is that of the real ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from medsae.cohorts.pictures import decode
+from medsae.encoders import Encoder, load_encoder
+from medsae.encoders.medclip import ResNetTower, ViTTower
+from medsae.encoders.pipeline import embed
+from medsae.encoders.plan import Plan, Runner
+
+REAL = Path(__file__).parents[2] / "../shared/cxr"
+
+
+class Jpegs:
+    """Radiographs of the optional folder of real ones, else generated ones of CheXpert-small's size (390 x 320)."""
+
+    def __init__(self, n: int):
+        files = sorted(REAL.glob("*/*/*/*.jpg"))
+        made = [path.read_bytes() for path in files[:n]] if files else [generated(seed) for seed in range(min(n, 64))]
+        self.data = [made[i % len(made)] for i in range(n)]
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return decode(self.data[i])
+
+
+def generated(seed: int) -> bytes:
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 256, (20, 24), np.uint8)).resize((390, 320), Image.Resampling.BICUBIC)
+    grain = random.integers(-12, 13, (320, 390))
+    out = io.BytesIO()
+    Image.fromarray((np.asarray(coarse).astype(int) + grain).clip(0, 255).astype(np.uint8)).save(
+        out, "JPEG", quality=90
+    )
+    return out.getvalue()
+
+
+def encoder_of(name: str, folder: Path) -> Encoder:
+    towers = {"medclip-resnet": ResNetTower, "medclip-vit": ViTTower}
+    if name not in towers:
+        return load_encoder(name, None, folder)
+    weights = folder / f"{name}.bin"
+    torch.save({f"vision_model.{k}": v for k, v in towers[name]().state_dict().items()}, weights)
+    return load_encoder(name, weights, folder)
+
+
+def rate(work: Callable[[], object], n: int) -> float:
+    began = time.perf_counter()
+    work()
+    return n / (time.perf_counter() - began)
+
+
+def measure(name: str, pictures: Jpegs, rounds: int, batch: int, device: str, root: Path) -> str:
+    encoder, n, choices = encoder_of(name, root), len(pictures), root / "choices.json"
+    x_nd, report = embed(
+        Jpegs(batch), encoder, shards=root / f"{name}-warm", batch=batch, device=device, choices=choices
+    )
+    assert np.isfinite(x_nd).all()
+    plan = Plan(report.device, report.precision, report.channels_last, None, batch, "")
+    inputs = torch.from_numpy(np.stack([encoder.prepare(pictures[i % n]) for i in range(batch)]))
+
+    def decoding() -> None:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda i: encoder.prepare(pictures[i]), range(n)))
+
+    def network() -> None:
+        with Runner(encoder.module, plan) as run:
+            for wait in [run.start(inputs) for _ in range(0, n, batch)]:
+                wait()
+
+    def everything(round_: int) -> None:
+        embed(pictures, encoder, shards=root / f"{name}-{round_}", batch=batch, device=device, choices=choices)
+
+    rates: dict[str, list[float]] = {"decoding": [], "network": [], "embed": []}
+    for round_ in range(rounds):
+        rates["decoding"].append(rate(decoding, n))
+        rates["network"].append(rate(network, n // batch * batch))
+        rates["embed"].append(rate(lambda r=round_: everything(r), n))
+    d, w, e = (statistics.median(rates[k]) for k in ("decoding", "network", "embed"))
+    way = f"{report.device} {report.precision}{' channels last' if report.channels_last else ''}"
+    return f"| {name} | {way} | {d:.0f} | {w:.1f} | {e:.1f} | {e / min(d, w):.2f} | {e / (1 / (1 / d + 1 / w)):.2f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--encoders", nargs="+", default=["efficientnet-lite0", "medclip-resnet", "medclip-vit"])
+    options = parser.parse_args()
+    pictures = Jpegs(options.pictures // options.batch * options.batch)
+    print(f"{len(pictures)} pictures, {'real' if REAL.is_dir() else 'generated'}, {torch.get_num_threads()} threads")
+    print(
+        "| encoder | computed on | decoding/s | network/s | embed/s | embed : slower part | embed : both on one set of cores |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.encoders:
+            print(measure(name, pictures, options.rounds, options.batch, options.device, Path(folder)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
