@@ -1,21 +1,33 @@
 """MedSAE Explorer: navigation, and the sidebar's choosers. Run with `streamlit run app.py`."""
 
+from pathlib import Path
+
 import streamlit as st
 
+from medsae.progress import UserError
 from medsae.ui import links, look, study
 
 PAGES = {
     "overview": "Overview",
     "entropy": "Entropy",
     "correlations": "Correlations",
+    "neurons": "Neurons",
     "neuron": "Neuron",
+    "image": "Image",
+    "concepts": "Concepts",
+    "compare": "Compare",
+    "runs": "Runs",
+    "about": "About",
 }
+HERE = Path(__file__).parent
 
 st.set_page_config(page_title="MedSAE Explorer", page_icon=str(look.ICON), layout="wide")
 look.stylesheet()
 links.router()
 pages = [
-    st.Page(f"pages/{name}.py", title=title, url_path=name, default=name == "overview") for name, title in PAGES.items()
+    st.Page(f"pages/{name}.py", title=title, url_path=name, default=name == "overview")
+    for name, title in PAGES.items()
+    if (HERE / "pages" / f"{name}.py").is_file()
 ]
 page = st.navigation(pages, position="hidden")
 with st.sidebar:
@@ -25,4 +37,7 @@ with st.sidebar:
 chosen = study.choose()
 for problem in chosen.problems:
     look.problem(problem)
-page.run()
+try:
+    page.run()
+except UserError as damaged:
+    look.problem(damaged)

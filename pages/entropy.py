@@ -22,7 +22,7 @@ look.heading(
 titles = (studies.title(study.artifacts, scores), studies.title(study.artifacts, study.versus) if study.versus else "")
 colours = tuple(look.RAW if s is not None and studies.is_raw(s) else look.SAE for s in (scores, study.versus))
 if colours[0] == colours[1]:
-    colours = (colours[0], "#8a6fd1")
+    colours = (colours[0], look.SECOND)
 labels = queries.labels(study.reader, cohort)
 VIEWS = {"share": "share", "count": "count", "cumulative": "cumulative", "label": "per label"}
 ANY = {"": "any label"}
@@ -50,11 +50,11 @@ if study.versus:
     items.append(
         (
             f"{format.signed(None if d.value is None else d.value * scale)} {unit}",
-            f"difference {format.interval(d.low, d.high, 2, scale)}",
+            look.difference(d, scale),
             "",
         )
     )
-    a, b = first.get("selective"), second.get("selective")
+    a, b = first.get("selective_share"), second.get("selective_share")
     items.append(
         (
             f"{format.percent(a.value if a else None, 0)} / {format.percent(b.value if b else None, 0)}",

@@ -5,7 +5,7 @@ from dataclasses import replace
 import streamlit as st
 
 from medsae.store import queries
-from medsae.ui import cards, charts, format, links, look, neuron_parts, view_image, viewer
+from medsae.ui import format, links, look, neuron_parts, view_image, viewer
 from medsae.ui import study as studies
 
 study, scores, cohort = studies.ready()
@@ -31,24 +31,23 @@ neuron_parts.header(study, scores, chosen, row)
 neuron_parts.headline(study, row, tone)
 
 left, right = st.columns([13, 7], gap="medium")
-with left, st.container(border=True):
-    shown = neuron_parts.pictures(study, scores, cohort, row)
+with left:
+    with st.container(border=True):
+        shown = neuron_parts.pictures(study, scores, cohort, row)
+    neuron_parts.naming(scores, number)
+    if not studies.is_raw(scores):
+        with st.container(border=True):
+            neuron_parts.neighbours(study, scores, number)
 with right:
     with st.container(border=True):
-        look.section("Correlation with labels", "95 % interval")
-        frame = queries.correlations(study.reader, scores, number)
-        if frame["rho"].notna().any():
-            charts.show(
-                charts.correlations(frame, colour),
-                f"rho-{scores.id}-{number}",
-                f"Correlations of neuron {number} with labels",
-            )
-        else:
-            look.empty("No correlation", str(row["reason"] or "undefined"))
+        frame = neuron_parts.correlations(study, scores, row, colour)
     with st.container(border=True):
         neuron_parts.activations(study, scores, cohort, row, frame, colour)
     with st.container(border=True):
         neuron_parts.confounders(study, scores, cohort, number)
+    with st.container(border=True):
+        neuron_parts.note(study, scores, number)
+neuron_parts.exports(study, scores, cohort, row, frame)
 studies.foot(cohort.id)
 
 view = links.whole("view")
@@ -59,4 +58,3 @@ data = (
 viewer.draw("viewer", data)
 if view is not None and data is None:
     st.warning(f"The link asks for image {view}, which this cohort does not have.")
-cards.show("")

@@ -44,11 +44,7 @@ if study.versus:
             mean(second, other),
             study.tone(study.versus),
         ),
-        (
-            f"{format.signed(shift)} {study.unit_name}",
-            f"difference {format.interval(difference.low, difference.high, 2, study.scale) or '(' + difference.note + ')'}",
-            "",
-        ),
+        (f"{format.signed(shift)} {study.unit_name}", look.difference(difference, study.scale), ""),
     ]
 look.figures(items)
 if study.state == "partial":
@@ -60,11 +56,12 @@ if study.state == "partial":
 
 ROWS = (
     ("mean_entropy_strong", "mean entropy, max |ρ| > 0.2", "unit"),
-    ("null_mean_entropy_strong", "its null", "unit"),
-    ("selective", "selective neurons (FDR 5 %)", "share"),
-    ("median_max_abs_rho", "median strongest |ρ|", "number"),
-    ("dead", "dead neurons", "share"),
-    ("l0", "active neurons an image (L0)", "share"),
+    ("null_mean_entropy_strong", "its null, labels shuffled", "unit"),
+    ("selective_share", "selective neurons", "share"),
+    ("median_max_rho", "median strongest |ρ|", "number"),
+    ("null_median_max_rho", "its null, labels shuffled", "number"),
+    ("dead_share", "dead neurons", "share"),
+    ("active_neurons", "active neurons an image (L0)", "one"),
 )
 
 

@@ -88,25 +88,43 @@ def summary(reader: Reader, scores: Artifact) -> dict[str, Measure]:
             for row in frame.to_dict("records")}  # fmt: skip
 
 
-def difference(reader: Reader, first: Artifact, second: Artifact, strong: bool = False) -> Measure:
-    """Mean entropy of `first` minus `second` (bits), its interval from bootstrap draws of the same patients.
+@dataclass(frozen=True)
+class Difference:
+    """One mean entropy minus another (bits): 95 % interval over patients, and 95 % of it under shuffled labels."""
 
-    The value is NULL when either mean is; low and high are None when the draws do not pair (other seeds or images).
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    null_low: float | None = None
+    null_high: float | None = None
+    note: str = ""
+
+
+def difference(reader: Reader, first: Artifact, second: Artifact, strong: bool = False) -> Difference:
+    """Mean entropy of `first` minus `second`, with paired draws: draw t of both resampled the same patients.
+
+    The bootstrap quantiles are moved so that their mean falls on the value (docs/decisions/042). Value None when
+    either mean is undefined; no intervals when the draws do not pair (other images, seed or number of draws).
     """
     column = "mean_entropy_strong" if strong else "mean_entropy"
-    same = all(first.config.get(k) == second.config.get(k) for k in ("images", "seed", "bootstraps"))
     row = reader.query(
-        f"""WITH paired AS (
-               SELECT a.{column} - b.{column} AS d FROM {{a}}.draw a JOIN {{b}}.draw b USING (kind, draw)
-               WHERE kind = 'bootstrap' AND a.{column} IS NOT NULL AND b.{column} IS NOT NULL)
-            SELECT (SELECT value FROM {{a}}.summary WHERE measure = '{column}')
-                 - (SELECT value FROM {{b}}.summary WHERE measure = '{column}') AS value,
-                   quantile_cont(d, 0.025) AS low, quantile_cont(d, 0.975) AS high, count(d) AS n FROM paired""",
-        a=first, b=second,
-    ).iloc[0]  # fmt: skip
-    if not same or not row["n"]:
-        return Measure(_none(row["value"]), note="no paired draws: other images, seed or number of draws")
-    return Measure(_none(row["value"]), _none(row["low"]), _none(row["high"]), int(row["n"]), "bootstrap draws")
+        f"""WITH d AS (
+               SELECT a.kind, a.{column} - b.{column} AS d FROM {{a}}.draw a JOIN {{b}}.draw b USING (kind, draw)
+               WHERE isfinite(a.{column}) AND isfinite(b.{column})),
+             boot AS (SELECT count(d) AS n, quantile_cont(d, 0.025) - avg(d) AS low, quantile_cont(d, 0.975) - avg(d)
+                      AS high FROM d WHERE kind = 'bootstrap'),
+             luck AS (SELECT quantile_cont(d, 0.025) AS null_low, quantile_cont(d, 0.975) AS null_high
+                      FROM d WHERE kind = 'permutation'),
+             point AS (SELECT (SELECT value FROM {{a}}.summary WHERE measure = '{column}')
+                            - (SELECT value FROM {{b}}.summary WHERE measure = '{column}') AS value)
+            SELECT value, value + low AS low, value + high AS high, null_low, null_high, n FROM point, boot, luck""",
+        a=first,
+        b=second,
+    ).iloc[0]
+    same = all(first.config.get(k) == second.config.get(k) for k in ("images", "seed", "bootstraps", "draws"))
+    if not same or row["n"] < 2:
+        return Difference(_none(row["value"]), note="draws do not pair: other images, seed or number of draws")
+    return Difference(*[_none(row[c]) for c in ("value", "low", "high", "null_low", "null_high")])
 
 
 def entropy_histogram(reader: Reader, scores: Artifact, filter: Filter, label: str | None = None) -> pd.DataFrame:
@@ -296,4 +314,6 @@ def matches(reader: Reader, first: Artifact, second: Artifact, images: int = 300
 
 
 def _none(value: Any) -> Any:
-    return None if value is None or value is pd.NA or value != value else value
+    return (
+        None if value is None or value is pd.NA or value != value else value.item() if hasattr(value, "item") else value
+    )

@@ -19,9 +19,14 @@ SLICES = 6
 
 
 def images_of(
-    reader: Reader, scores: Artifact, cohort: Artifact, neuron: int, which: Which = "top", one_a_patient: bool = True,
+    reader: Reader,
+    scores: Artifact,
+    cohort: Artifact,
+    neuron: int,
+    which: Which = "top",
+    one_a_patient: bool = True,
     limit: int = 24,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """image, value (activation, NULL when silent), slice (from 1), patient, of one neuron.
 
     top, bottom: largest, smallest stored activations. slices: an even number from each of SLICES quantiles of the
@@ -190,6 +195,16 @@ def confounders(reader: Reader, scores: Artifact, cohort: Artifact, neuron: int)
     )  # fmt: skip
 
 
+def attributes_followed(reader: Reader, scores: Artifact, neuron: int) -> pd.DataFrame:
+    """attribute, value, rho, low, high, n: what a neuron may follow instead of a finding, strongest first."""
+    return reader.query(
+        """SELECT attribute, value, rho, low, high, n FROM {s}.attribute_correlation WHERE neuron = ? AND rho IS NOT NULL
+           ORDER BY abs(rho) DESC LIMIT 12""",
+        [neuron],
+        s=scores,
+    )
+
+
 def cohort_counts(reader: Reader, cohort: Artifact) -> dict[str, int]:
     """images, patients, refused, train, holdout, evaluation of a cohort."""
     row = reader.query(
@@ -209,3 +224,19 @@ def notes(reader: Reader, cohort: Artifact) -> list[str]:
 def refused(reader: Reader, cohort: Artifact) -> pd.DataFrame:
     """reason, pictures: why pictures were refused (paths are left out: they may carry patient numbers)."""
     return reader.query("SELECT reason, count(*) AS pictures FROM {c}.refused GROUP BY 1 ORDER BY 2 DESC, 1", c=cohort)
+
+
+def first_image(reader: Reader, scores: Artifact) -> int | None:
+    """The first scored image, or None."""
+    value = reader.query("SELECT min(image) AS image FROM {s}.scored", s=scores)["image"][0]
+    return None if pd.isna(value) else int(value)
+
+
+def beside(reader: Reader, scores: Artifact, image: int) -> tuple[int | None, int | None]:
+    """The scored images before and after an image."""
+    row = reader.query(
+        "SELECT max(image) FILTER (image < $i) AS a, min(image) FILTER (image > $i) AS b FROM {s}.scored",
+        {"i": image},
+        s=scores,
+    ).iloc[0]
+    return tuple(None if pd.isna(v) else int(v) for v in (row["a"], row["b"]))  # type: ignore[return-value]

@@ -15,10 +15,11 @@ import streamlit as st
 from medsae.store import query_images
 from medsae.store.artifacts import Artifact
 from medsae.store.pictures import data_uri
-from medsae.store.reader import Reader
 from medsae.ui import format, links
 from medsae.ui.study import Study
 
+A_PAGE = 24
+"""Neurons on one page of a gallery."""
 MOST = 48
 """Pictures in one grid."""
 
@@ -70,7 +71,7 @@ def grid(
 def _title(study: Study, image: int, caption: dict[str, Any] | None) -> str:
     if caption is None:
         return f"image {image}"
-    sex = {"Female": "F", "Male": "M"}.get(str(caption["sex"]), "")
+    sex = "" if format.missing(caption["sex"]) else str(caption["sex"])[0]
     age = "" if format.missing(caption["age"]) else f"{caption['age']:.0f}"
     uncertain = f"uncertain: {caption['uncertain']}" if caption["uncertain"] else ""
     who = f"patient {study.patient(str(caption['patient']))}"
@@ -95,10 +96,12 @@ def neuron_cards(study: Study, scores: Artifact, cohort: Artifact, rows: pd.Data
             f"<span>{img(thumbs.get(i), f'Radiograph {i}, among the strongest of neuron {neuron}')}</span>"
             for i in mine
         ) + "<span></span>" * (3 - len(mine))
+        note = study.notes.get(neuron)
+        star = ' <span class="ms-raw" title="starred">★</span>' if note and note.star else ""
         cards.append(
             f'<a class="ms-card" data-go href="{escape(links.neuron_url(neuron))}">'
             f'<div class="ms-strip">{strip}</div>'
-            f'<div class="ms-row"><b>{neuron}</b><span class="ms-soft">{entropy_text(study, row)}</span></div>'
+            f'<div class="ms-row"><b>{neuron}{star}</b><span class="ms-soft">{entropy_text(study, row)}</span></div>'
             f'<div class="ms-text">{name_or_label(study, row)}</div>'
             f'<div class="ms-row ms-soft"><span>{escape(density_text(row))}</span></div></a>'
         )
@@ -132,8 +135,3 @@ def density_text(row: dict[str, Any]) -> str:
 def show(html: str) -> None:
     """Draw a block of HTML that may be empty."""
     st.html(html or "<span></span>")
-
-
-def thumbnails(reader: Reader, cohort: Artifact, images: list[int]) -> dict[int, bytes]:
-    """The thumbnails of some images."""
-    return query_images.thumbnails(reader, cohort, images)

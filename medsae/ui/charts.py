@@ -363,3 +363,50 @@ def row_order(frame: Frame, labels: list[str], order: str) -> list[int]:
 
 def _varied(grid: Frame) -> bool:
     return bool((grid.std(axis=1) > 1e-9).all())
+
+
+def pairs(frame: Frame, columns: tuple[str, str], names: tuple[str, str], colours: tuple[str, str]) -> go.Figure:
+    """Two values of each label joined by a line, best difference on top."""
+    known = frame.assign(gap=frame[columns[0]] - frame[columns[1]]).sort_values("gap", na_position="first")
+    figure = blank(60 + 24 * max(1, len(known)), dragmode=False)
+    xs, ys = [], []
+    for row in known.to_dict("records"):
+        xs += [row[columns[0]], row[columns[1]], None]
+        ys += [row["label"], row["label"], None]
+    figure.add_scatter(
+        x=xs, y=ys, mode="lines", line=dict(color=look.NULL, width=1.5), showlegend=False, hoverinfo="skip"
+    )
+    for column, name, colour in zip(columns, names, colours, strict=True):
+        figure.add_scatter(
+            x=known[column],
+            y=known["label"],
+            mode="markers",
+            name=name,
+            marker=dict(color=colour, size=10),
+            hovertemplate="%{y}: %{x:.3f}<extra>" + name + "</extra>",
+        )
+    figure.update_yaxes(showgrid=False)
+    return figure
+
+
+def recovery(frame: Frame) -> go.Figure:
+    """AUROC of planted factors: best neuron by activation and pre-activation, raw, and as many random directions."""
+    figure = blank(60 + 26 * max(1, len(frame)), dragmode=False)
+    shown = (
+        ("activation", "SAE activation", look.SAE, "circle"),
+        ("preactivation", "SAE before the cut", look.SAE, "circle-open"),
+        ("raw", "raw", look.RAW, "diamond"),
+        ("random", "best of as many random directions", look.NULL, "x"),
+    )
+    for column, name, colour, symbol in shown:
+        figure.add_scatter(
+            x=frame[column],
+            y=frame["factor"],
+            mode="markers",
+            name=name,
+            marker=dict(color=colour, size=10, symbol=symbol),
+            hovertemplate="%{y}: %{x:.3f}<extra>" + name + "</extra>",
+        )
+    figure.update_xaxes(title="AUROC")
+    figure.update_yaxes(showgrid=False)
+    return figure

@@ -46,11 +46,11 @@ def parameters(*names: str) -> dict[str, str]:
     return {n: st.query_params[n] for n in names if n in st.query_params}
 
 
-def url(page: str, keep: Sequence[str] = STUDY, **values: Any) -> str:
+def url(to: str, keep: Sequence[str] = STUDY, /, **values: Any) -> str:
     """A link to a page that keeps some parameters of this one; a value of None removes its parameter."""
     given = {**parameters(*keep), **{k: v for k, v in values.items()}}
     query = urlencode({k: v for k, v in given.items() if v is not None and v != ""})
-    return f"{page}?{query}" if query else page
+    return f"{to}?{query}" if query else to
 
 
 def neuron_url(neuron: int, **values: Any) -> str:
@@ -172,3 +172,31 @@ def pager(pages: int) -> None:
         put(page=None if chosen == 1 else chosen)
 
     st.pagination(pages, default=current, key=key, on_change=changed)
+
+
+def text(label: str, parameter: str, placeholder: str, resets: Sequence[str] = (), **more: Any) -> str:
+    """A search field whose value lives in the URL."""
+    key = f"_{parameter}"
+    st.session_state[key] = st.query_params.get(parameter, "")
+
+    def changed() -> None:
+        put(**{parameter: st.session_state[key].strip()[:200]}, **dict.fromkeys(resets))
+
+    return st.text_input(label, key=key, placeholder=placeholder, on_change=changed, type="search", **more)
+
+
+def bounds(
+    label: str, low: str, high: str, least: float, most: float, scale: float = 1.0, resets: Sequence[str] = ()
+) -> None:
+    """A slider with two ends, in units of `scale` times what the two URL parameters hold."""
+    key = f"_{low}-{high}-{scale:.6f}"
+    given = (real(low), real(high))
+    ends = (least if given[0] is None else given[0] * scale, most if given[1] is None else given[1] * scale)
+    st.session_state[key] = tuple(sorted(round(min(most, max(least, e)), 2) for e in ends))
+
+    def changed() -> None:
+        a, b = st.session_state[key]
+        put(**{low: None if a <= least else f"{a / scale:.4f}", high: None if b >= most else f"{b / scale:.4f}"},
+            **dict.fromkeys(resets))  # fmt: skip
+
+    st.slider(label, least, most, step=0.01, key=key, on_change=changed)

@@ -13,9 +13,11 @@ from typing import Literal, TypeAlias
 import streamlit as st
 
 from medsae.progress import UserError
+from medsae.store import queries
+from medsae.ui import format
 
-SAE, RAW, NULL = "#3d93d4", "#d4862f", "#8b94a1"
-"""Chart colours of meaning; at least 3:1 on both backgrounds."""
+SAE, RAW, NULL, SECOND = "#3d93d4", "#d4862f", "#8b94a1", "#9277d8"
+"""Chart colours of meaning (SECOND: another representation of the same kind); at least 3:1 on both backgrounds."""
 Tone: TypeAlias = Literal["sae", "raw", "null", "good", "bad", ""]
 RESEARCH = "Research use only, not for diagnosis"
 ICON = Path(__file__).with_name("icon.svg")
@@ -94,3 +96,11 @@ def table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) ->
         for row in rows
     )
     return f'<table class="ms-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def difference(d: queries.Difference, scale: float) -> str:
+    """The caption of a difference: its interval and what luck gives."""
+    if d.low is None:
+        return f"difference ({d.note})" if d.note else "difference"
+    luck = f" · null {format.interval(d.null_low, d.null_high, 2, scale)}" if d.null_low is not None else ""
+    return f"difference {format.interval(d.low, d.high, 2, scale)}{luck}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from medsae.progress import UserError
 from medsae.store import queries, query_images
 from medsae.store.artifacts import Artifact
-from medsae.ui import cards, charts, format, links, look
+from medsae.store.notes import Note, Notes, representation
+from medsae.ui import cards, charts, export, format, links, look, naming_panel, report
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -59,7 +62,7 @@ def headline(study: Study, row: Row, tone: look.Tone) -> None:
         [
             (f"{format.number(row['entropy'] * study.scale)} {study.unit_name}", f"entropy · {null}", tone),
             (format.signed(row["top_rho"]), f"strongest ρ: {row['top_label']}", ""),
-            (format.percent(row["density"]), "of images fire" if tone == "sae" else "of images above 0", ""),
+            *([(format.percent(row["density"]), "of images fire", "")] if tone == "sae" else []),
             (f"q {_small(row['q'])}", f"against shuffled labels: {selective}", ""),
             (format.number(row["max"]), "largest activation", ""),
         ]
@@ -135,23 +138,122 @@ def activations(
 
 
 def confounders(study: Study, scores: Artifact, cohort: Artifact, number: int) -> None:
-    """Firing rates by view, sex, age and devices."""
-    raw = studies.is_raw(scores)
-    look.section(
-        "Could it be something else?",
-        "share among its strongest stored pictures" if raw else "firing rate, 95 % interval",
-    )
-    frame = query_images.confounders(study.reader, scores, cohort, number)
+    """What else it may follow: firing rates by view, sex, age and devices; of a dense neuron correlations with them."""
+    if studies.is_raw(scores):
+        look.section("Could it be something else?", "correlation, 95 % interval")
+        frame = query_images.attributes_followed(study.reader, scores, number)
+        rows = [
+            [
+                format.escape(f"{r['attribute']}: {r['value']}"),
+                format.signed(r["rho"]),
+                f'<span class="ms-soft">{format.interval(r["low"], r["high"])}</span>',
+                f"{int(r['n']):,}",
+            ]
+            for r in frame.to_dict("records")
+        ]
+        columns = [("", False), ("ρ", True), ("", True), ("n", True)]
+    else:
+        look.section("Could it be something else?", "firing rate, 95 % interval")
+        frame = query_images.confounders(study.reader, scores, cohort, number)
+        rows = [
+            [
+                format.escape(f"{r['what']}: {r['group']}"),
+                format.percent(r["rate"]),
+                f'<span class="ms-soft">{format.percent(r["low"])} to {format.percent(r["high"])}</span>',
+                f"{int(r['n']):,}",
+            ]
+            for r in frame.to_dict("records")
+        ]
+        columns = [("", False), ("fires on", True), ("", True), ("n", True)]
     if frame.empty:
         look.empty("Nothing is known of these pictures", "The cohort has no view, sex, age or devices.")
         return
-    rows = [
-        [
-            format.escape(f"{r['what']}: {r['group']}"),
-            format.percent(r["rate"]),
-            f'<span class="ms-soft">{format.percent(r["low"])} to {format.percent(r["high"])}</span>',
-            f"{int(r['n']):,}",
+    st.html(look.table(columns, rows))
+
+
+def neighbours(study: Study, scores: Artifact, number: int) -> None:
+    """The nearest neurons by decoder direction and by firing together."""
+    look.section("Neighbours", "cosine")
+    frame = queries.neighbours(study.reader, scores, number)
+    if frame.empty:
+        look.empty("No neighbour", "Neighbours are computed for neurons of an SAE that fire.")
+        return
+    titles = {"decoder": "same direction (decoder)", "coactivation": "fires together"}
+    for place, (measure, mine) in zip(st.columns(2), frame.groupby("measure", sort=False), strict=False):
+        rows = [
+            [
+                f'<a data-go href="{format.escape(links.neuron_url(int(r["neuron"])))}">{int(r["neuron"])}</a>',
+                cards.name_or_label(study, r),
+                format.number(r["value"]),
+            ]
+            for r in mine.to_dict("records")
         ]
-        for r in frame.to_dict("records")
-    ]
-    st.html(look.table([("", False), ("fires on", True), ("", True), ("n", True)], rows))
+        with place:
+            st.html(look.table([(titles.get(str(measure), str(measure)), False), ("", False), ("", True)], rows))
+
+
+def note(study: Study, scores: Artifact, number: int) -> None:
+    """Star, verdict on the name, tags and text; saved when the button is pressed, kept for ever."""
+    known = study.notes.get(number, Note(number))
+    name = study.names.get(number, "")
+    notes = Notes(study.store, representation(scores))
+    look.section("Your note", "kept in a file of its own; a new run loses nothing")
+    with st.form(f"note-{scores.id}-{number}", border=False):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            star = st.toggle("Star", known.star)
+            options = ["", "agree", "disagree"]
+            verdict = st.segmented_control(
+                "Verdict on the name",
+                options,
+                default=known.verdict,
+                format_func=lambda o: o or "no verdict",
+                label_visibility="collapsed",
+                disabled=not name,
+                help="Agree or disagree with the name." if name else "It has no name yet.",
+            )
+        tags = st.text_input("Tags", ", ".join(known.tags), placeholder="artefact, left, pacemaker")
+        text = st.text_area("Text", known.text, height=80)
+        if st.form_submit_button("Save"):
+            words = tuple(dict.fromkeys(t.strip() for t in tags.split(",") if t.strip()))
+            try:
+                notes.put(Note(number, star, words, verdict or "", text.strip(), name))  # type: ignore[arg-type]
+            except UserError as error:
+                look.problem(error)
+                return
+            st.rerun()
+    if known.time:
+        st.caption(f"saved {time.strftime('%Y-%m-%d %H:%M', time.localtime(known.time))}")
+
+
+def correlations(study: Study, scores: Artifact, row: Row, colour: str) -> pd.DataFrame:
+    """Bars of the correlations with labels; returns their frame."""
+    number = int(row["neuron"])
+    look.section("Correlation with labels", "95 % interval")
+    frame = queries.correlations(study.reader, scores, number)
+    if frame["rho"].notna().any():
+        figure = charts.correlations(frame, colour)
+        charts.show(figure, f"rho-{scores.id}-{number}", f"Correlations of neuron {number} with labels")
+    else:
+        look.empty("No correlation", str(row["reason"] or "undefined"))
+    return frame
+
+
+def naming(scores: Artifact, number: int) -> None:
+    """The naming panel."""
+    with st.container(border=True):
+        naming_panel.render(scores, number)
+
+
+def exports(study: Study, scores: Artifact, cohort: Artifact, row: Row, frame: pd.DataFrame) -> None:
+    """Tables of this neuron and its one-page report."""
+    number = int(row["neuron"])
+
+    def images() -> pd.DataFrame:
+        found = query_images.images_of(study.reader, scores, cohort, number, "top", False, 500)
+        return found.assign(patient=[study.patient(str(p)) for p in found["patient"]])
+
+    export.menu(
+        {f"Correlations of neuron {number}": lambda: frame, f"Images of neuron {number}": images},
+        f"{scores.id}, neuron {number}",
+        files={f"neuron-{number}-report.html": (lambda: report.html(study, scores, cohort, row), "text/html")},
+    )

@@ -6,6 +6,7 @@ no data, working (steps are missing or running), partial (no second scores to co
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,11 +20,12 @@ from medsae.jobs import Job, Jobs
 from medsae.progress import UserError
 from medsae.store import pictures, queries
 from medsae.store.artifacts import KINDS, Artifact, Store
+from medsae.store.ledger import Ledger
+from medsae.store.notes import Note, Notes, representation
 from medsae.store.reader import Reader
 from medsae.ui import format, links, look
 
 State = Literal["no data", "working", "partial", "ready"]
-_NEXT = {"cohort": "ingest", "embeddings": "embed", "sae": "train", "scores": "score"}
 
 
 _run = threading.local()
@@ -78,7 +80,19 @@ class Study:
     @cached_property
     def names(self) -> dict[int, str]:
         """neuron -> its current name, from the ledger; empty while nothing is named."""
-        return _names(str(self.store.data), self.scores.id) if self.scores else {}
+        if self.scores is None:
+            return {}
+        return _names(str(self.store.data), self.scores.id, Ledger(self.store, self.scores.id).stamp())
+
+    @cached_property
+    def notes(self) -> dict[int, Note]:
+        """neuron -> people's note."""
+        return Notes(self.store, representation(self.scores)).all() if self.scores else {}
+
+    @property
+    def maximum_bits(self) -> float:
+        """log2 k: the entropy of a neuron that follows all labels alike."""
+        return math.log2(max(2, self.k))
 
     def patient(self, patient: str) -> str:
         """A patient as this page may show it."""
@@ -109,8 +123,13 @@ def _defined_labels(data: str, id: str, created: float) -> int:
     return queries.defined_labels(_reader(), Store(Path(data)).get(id, "scores"))
 
 
-def _names(data: str, scores: str) -> dict[int, str]:
-    return {}
+@st.cache_data(show_spinner=False, max_entries=16)
+def _names(data: str, scores: str, stamp: tuple[int, int]) -> dict[int, str]:
+    if stamp == (0, 0):
+        return {}
+    frame = Ledger(Store(Path(data)), scores).names()
+    frame = frame[frame["concept"].notna() & (frame["status"] == "ok")].sort_values("time")
+    return {int(n): str(c) for n, c in zip(frame["neuron"], frame["concept"], strict=True)}
 
 
 def jobs() -> Jobs:
@@ -312,6 +331,11 @@ def next_command(study: Study) -> str:
     if not newest["sae"]:
         return f"python -m medsae train --embeddings {newest['embeddings']}"
     return f"python -m medsae score --sae {newest['sae']}"
+
+
+def next_step(study: Study) -> str:
+    """The step that is missing first, as the Runs page calls it."""
+    return {"run": "run demo", "ingest": "ingest chexpert"}.get(word := next_command(study).split()[3], word)
 
 
 def show_job(job: Job) -> None:

@@ -91,7 +91,7 @@ def _cohort(
     with store.build("cohort-synthetic", IngestSimulated(images=n, size=320, seed=seed), {}) as build:
         if build.existing is not None:
             return build.id
-        sex = rng.choice(["Female", "Male"], n)
+        sex = rng.choice(["F", "M"], n)
         view = rng.choice(["AP", "PA"], n, p=[0.7, 0.3])
         split = rng.choice(["train", "holdout", "evaluation"], patients.max() + 1, p=[0.7, 0.05, 0.25])[patients]
         which = rng.integers(0, min(POOL, n), n) if n > POOL else np.arange(n)
@@ -263,7 +263,7 @@ def _scores(
         half = 1.96 / np.sqrt(max(4, n - 3))
         with build.database() as db:
             _insert(db, "neuron", pd.DataFrame({
-                "neuron": np.arange(m), "density": density, "mean": mean, "std": std, "min": low, "max": high,
+                "neuron": np.arange(m), "active": (density * n).round().astype(int), "density": density, "mean": mean, "std": std, "min": low, "max": high,
                 "entropy": entropy, "entropy_null_mean": np.where(defined, null.mean(), np.nan),
                 "entropy_null_sd": np.where(defined, null.std(), np.nan), "max_abs_rho": np.abs(top),
                 "top_label": np.where(defined, np.array(labels, object)[strongest], None), "top_rho": top, "p": p,
@@ -293,10 +293,17 @@ def _scores(
             _insert(db, "null_histogram", _null_histogram(null, k))
             _insert(db, "summary", _summary(means, null, defined, strong, q, config, top, density, frames))
             _insert(db, "label_summary", _label_summary(y_nk, labels, rho, neuron, image, value))
+            attributes = [("view", "AP"), ("sex", "F"), ("age", "over the median")]
+            near = rng.normal(0, 0.05, (m, 3)) * defined[:, None]
+            _insert(db, "attribute_correlation", pd.DataFrame({
+                "neuron": np.repeat(np.arange(m), 3), "attribute": [a for a, _ in attributes] * m,
+                "value": [v for _, v in attributes] * m, "rho": near.ravel(), "n": n, "low": near.ravel() - half,
+                "high": near.ravel() + half,
+            }))  # fmt: skip
             if what == "sae":
                 _insert(db, "neighbour", _neighbours(rng, m))
                 _insert(db, "recovery", pd.DataFrame({
-                    "factor": ["side:right", "side:left", "device"], "positives": [90, 85, 60], "neuron": [3, 8, 11],
+                    "factor": ["side:right", "side:left", "device"], "positives": [90, 85, 60], "negatives": 200, "neuron": [3, 8, 11],
                     "activation": [0.78, 0.75, 0.91], "preactivation": [0.84, 0.82, 0.95], "raw": [0.74, 0.73, 0.88],
                     "random": [0.72, 0.73, 0.81],
                 }))  # fmt: skip
@@ -307,7 +314,7 @@ def _scores(
 def _null_histogram(null: np.ndarray, k: int) -> pd.DataFrame:
     counts, edges = np.histogram(null, np.linspace(0, np.log2(k), 77))
     share = counts / counts.sum()
-    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "mean": share, "low_share": 0.8 * share,
+    return pd.DataFrame({"bin": range(len(share)), "low": edges[:-1], "high": edges[1:], "observed": share, "mean": share, "low_share": 0.8 * share,
                          "high_share": 1.2 * share})  # fmt: skip
 
 
@@ -325,10 +332,11 @@ def _summary(
         ("mean_entropy_strong", means[1], *interval(frames[0], "mean_entropy_strong"), n_strong, "max |rho| > 0.2"),
         ("null_mean_entropy", null.mean(), *interval(frames[1], "mean_entropy"), n_defined, "labels shuffled"),
         ("null_mean_entropy_strong", null.mean() - 0.4, *interval(frames[1], "mean_entropy_strong"), n_strong, ""),
-        ("selective", selective / n_defined, None, None, n_defined, "share of defined neurons, FDR 5 %"),
-        ("dead", float((density == 0).mean()), None, None, m, "share of neurons"),
-        ("median_max_abs_rho", float(np.nanmedian(np.abs(top))), None, None, n_defined, "over defined neurons"),
-        ("l0", float(density.mean()), None, None, m, "share of active neurons an image"),
+        ("selective_share", selective / n_defined, None, None, n_defined, "share of defined neurons, FDR 5 %"),
+        ("dead_share", float((density == 0).mean()), None, None, m, "share of neurons"),
+        ("median_max_rho", float(np.nanmedian(np.abs(top))), None, None, n_defined, "over defined neurons"),
+        ("active_share", float(density.mean()), None, None, m, "share of active neurons (L0 / m)"),
+        ("active_neurons", float(density.sum()), None, None, m, "mean active neurons an image (L0)"),
     ]
     return pd.DataFrame(rows, columns=["measure", "value", "low", "high", "n", "note"])
 
@@ -353,7 +361,8 @@ def _label_summary(
                      best, rho[best, j], best, auroc, auroc - 0.02, min(1, auroc + 0.02), auroc - 0.01, None))  # fmt: skip
     return pd.DataFrame(rows, columns=["label", "positives", "negatives", "uncertain", "unstated", "used",
                                        "best_neuron_rho", "rho", "best_neuron_auroc", "auroc", "low", "high",
-                                       "auroc_other_half", "reason"])  # fmt: skip
+                                       "auroc_other_half", "reason"]).assign(other_half_low=lambda f: f.auroc_other_half - 0.03,
+                                                                             other_half_high=lambda f: f.auroc_other_half + 0.03)  # fmt: skip
 
 
 def _neighbours(rng: np.random.Generator, m: int) -> pd.DataFrame:

@@ -1,0 +1,109 @@
+"""Notes of people: a star, tags, whether they agree with the name, free text; one append-only file a representation.
+
+`data/notes/<id of the SAE, or of the embeddings for raw>.jsonl`: one JSON line a change, fsynced, never rewritten. The
+newest line of a neuron is its note; the older ones stay as its history. A note belongs to the neuron, not to a scoring
+of it, so a new run of scores or names loses nothing. A torn last line costs that line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import pandas as pd
+
+from medsae.progress import UserError
+from medsae.store.artifacts import Artifact, Store
+
+Verdict: TypeAlias = Literal["", "agree", "disagree"]
+
+
+@dataclass(frozen=True)
+class Note:
+    """What people said of one neuron; `name` is the name that the verdict was about."""
+
+    neuron: int
+    star: bool = False
+    tags: tuple[str, ...] = ()
+    verdict: Verdict = ""
+    text: str = ""
+    name: str = ""
+    time: float = 0.0
+
+
+def representation(scores: Artifact) -> str:
+    """The id that notes of these scores' neurons are kept under."""
+    return scores.parents.get("sae") or scores.parents["embeddings"]
+
+
+class Notes:
+    """The notes on the neurons of one representation."""
+
+    def __init__(self, store: Store, representation: str):
+        assert "/" not in representation and not representation.startswith(".")
+        self.path = store.data / "notes" / f"{representation}.jsonl"
+
+    def stamp(self) -> int:
+        """Changes whenever a note was added."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    def all(self) -> dict[int, Note]:
+        """neuron -> its newest note; lines that cannot be read are left out."""
+        found: dict[int, Note] = {}
+        for line in self._lines():
+            note = _parse(line)
+            if note is not None:
+                found[note.neuron] = note
+        return found
+
+    def of(self, neuron: int) -> Note:
+        """The note on a neuron; an empty one where there is none."""
+        return self.all().get(neuron, Note(neuron))
+
+    def put(self, note: Note) -> None:
+        """Append a note with the present time; UserError when the folder is not writable or the disk is full."""
+        line = json.dumps(asdict(replace(note, time=time.time())), ensure_ascii=False)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a+b") as file:
+                file.seek(0, os.SEEK_END)
+                torn = False
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    torn = file.read(1) != b"\n"
+                # One write call of an append-only handle: two people who write at once do not mix their lines.
+                file.write((b"\n" if torn else b"") + line.encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise UserError(f"the note was not saved: {error.strerror}", self.path, "mend it and save again") from error
+
+    def table(self) -> pd.DataFrame:
+        """neuron, star, tags, verdict, text, name, time of every neuron with a note."""
+        rows = [{**asdict(n), "tags": ", ".join(n.tags)} for n in self.all().values()]
+        frame = pd.DataFrame(rows, columns=["neuron", "star", "tags", "verdict", "text", "name", "time"])
+        return frame.sort_values("neuron").reset_index(drop=True)
+
+    def _lines(self) -> list[str]:
+        if not self.path.is_file():
+            return []
+        return self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+def _parse(line: str) -> Note | None:
+    try:
+        values = json.loads(line)
+        return Note(int(values["neuron"]), bool(values["star"]), tuple(str(t) for t in values["tags"]),
+                    values["verdict"] if values["verdict"] in ("agree", "disagree") else "", str(values["text"]),
+                    str(values["name"]), float(values["time"]))  # fmt: skip
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def folder(store: Store) -> Path:
+    """Where notes are kept."""
+    return store.data / "notes"

@@ -1,0 +1,168 @@
+"""The panels of the Compare page."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from medsae.store import queries
+from medsae.store.artifacts import Artifact
+from medsae.ui import charts, format, links, look
+from medsae.ui import study as studies
+from medsae.ui.study import Study
+
+
+def shift(study: Study, scores: Artifact, other: Artifact) -> None:
+    """Mean entropies of both (all neurons, and those with max |rho| > 0.2), their difference, and luck."""
+    first, second = queries.summary(study.reader, scores), queries.summary(study.reader, other)
+    items: list[tuple[str, str, look.Tone]] = []
+    for key, strong, name in (
+        ("mean_entropy", False, "all defined neurons"),
+        ("mean_entropy_strong", True, "max |ρ| > 0.2"),
+    ):
+        d = queries.difference(study.reader, scores, other, strong)
+        pair = f"{format.scaled(first.get(key), study.scale)} against {format.scaled(second.get(key), study.scale)}"
+        value = None if d.value is None else d.value * study.scale
+        items.append(
+            (f"{format.signed(value)} {study.unit_name}", f"{name}: {pair} · {look.difference(d, study.scale)}", "")
+        )
+    for key, name in (("selective_share", "selective neurons"), ("median_max_rho", "median strongest |ρ|")):
+        a, b = first.get(key), second.get(key)
+        show = format.percent if key == "selective_share" else format.number
+        items.append((f"{show(a.value if a else None)} / {show(b.value if b else None)}", name, ""))
+    look.figures(items)
+
+
+def best_neurons(study: Study, scores: Artifact, other: Artifact) -> None:
+    """Per label the AUROC of the best neuron of both, measured on the half of patients it was not chosen on."""
+    look.section("Best neuron of each label", "AUROC on the other half of the patients")
+    frame = queries.best_of_labels(study.reader, scores).merge(
+        queries.best_of_labels(study.reader, other), on="label", suffixes=("", "_other")
+    )
+    charts.show(
+        charts.pairs(
+            frame,
+            ("auroc_other_half", "auroc_other_half_other"),
+            (studies.title(study.artifacts, scores), studies.title(study.artifacts, other)),
+            colours(study, scores, other),
+        ),
+        "best-of-labels",
+        "AUROC of the best neuron of each label in both representations",
+    )
+
+
+def colours(study: Study, scores: Artifact, other: Artifact) -> tuple[str, str]:
+    """The colours of meaning of both; violet for a second representation of the same kind."""
+    pair = [look.RAW if studies.is_raw(s) else look.SAE for s in (scores, other)]
+    return pair[0], look.SECOND if pair[0] == pair[1] else pair[1]
+
+
+def matched(study: Study, scores: Artifact, other: Artifact) -> None:
+    """Each neuron's closest neuron in the other representation, by cosine of activations; entropy against entropy."""
+    look.section("Matched neurons", "closest by activations; a point opens the neuron")
+    if studies.is_raw(scores) or studies.is_raw(other):
+        look.empty(
+            "Only between two SAEs",
+            "Of a raw embedding only the extremes are stored, so its neurons cannot be matched by activations.",
+        )
+        return
+    frame = _matches(study.reader, scores, other, (scores.id, other.id, scores.manifest["created"]))
+    if frame.empty:
+        look.empty("No neuron has a match", "The two were scored on different images.")
+        return
+    shown = frame[frame["entropy"].notna() & frame["other_entropy"].notna()].head(3000)
+    shown = shown.assign(
+        x=shown["entropy"] * study.scale,
+        y=shown["other_entropy"] * study.scale,
+        text=[
+            f"{r['neuron']} ~ {r['other']}: cosine {r['cosine']:.2f}<br>{r['top_label']} / {r['other_label']}"
+            for r in shown.to_dict("records")
+        ],
+    )
+    st.caption(
+        f"{(frame['cosine'] >= 0.7).sum():,} of {len(frame):,} firing neurons have a match with cosine at least 0.7; "
+        f"median {frame['cosine'].median():.2f}."
+    )
+    titles = (f"entropy here ({study.unit_name})", f"entropy of the match ({study.unit_name})")
+    event = charts.show(
+        charts.scatter(shown, "x", "y", "text", look.SAE, titles),
+        "matched",
+        "Entropy of matched neurons",
+        on_select="rerun",
+        selection_mode=["points"],
+    )
+    point = charts.clicked(event)
+    if point:
+        links.go(links.url("neuron", neuron=int(point[0])))
+
+
+@st.cache_data(show_spinner="Matching neurons …", max_entries=8)
+def _matches(_reader: object, _first: Artifact, _second: Artifact, key: tuple[str, str, float]) -> pd.DataFrame:
+    return queries.matches(_reader, _first, _second)  # type: ignore[arg-type]
+
+
+def all_saes(study: Study, cohort: Artifact) -> pd.DataFrame:
+    """One row a scored SAE of the cohort: its settings, L0, FVE, dead, entropy, selective."""
+    rows = []
+    for scores in study.artifacts:
+        if scores.kind != "scores" or studies.is_raw(scores) or scores.parents.get("cohort") != cohort.id:
+            continue
+        sae = study.parent(scores, "sae")
+        if sae is None:
+            continue
+        summary = queries.summary(study.reader, scores)
+        facts = sae.facts
+
+        def value(name: str, summary: dict[str, queries.Measure] = summary) -> float | None:
+            return summary[name].value if name in summary else None
+
+        rows.append(
+            {
+                "scores": scores.id,
+                "sae": studies.title(study.artifacts, scores),
+                "kind": facts.get("kind"),
+                "neurons": facts.get("m"),
+                "l1": facts.get("l1"),
+                "k": facts.get("k"),
+                "expansion": facts.get("expansion"),
+                "seed": facts.get("seed"),
+                "active": value("active_neurons"),
+                "fve": facts.get("fve"),
+                "dead": value("dead_share"),
+                "entropy_bits": value("mean_entropy"),
+                "null_bits": value("null_mean_entropy"),
+                "selective": value("selective_share"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def pareto(frame: pd.DataFrame) -> None:
+    """FVE over L0 of every SAE, and the table behind it."""
+    points = frame.assign(
+        text=[
+            f"{r['sae']}<br>L0 {format.number(r['active'], 1)} · FVE {format.number(r['fve'], 3)}"
+            for r in frame.to_dict("records")
+        ]
+    )
+    left, right = st.columns([2, 3], gap="medium")
+    with left:
+        titles = ("active neurons an image (L0)", "variance explained (FVE)")
+        charts.show(
+            charts.scatter(points, "active", "fve", "text", look.SAE, titles, 300), "pareto", "FVE over L0 of every SAE"
+        )
+    with right:
+        rows = [
+            [
+                f'<a data-go href="{format.escape(links.url("overview", (), scores=r["scores"]))}">{format.escape(r["sae"])}</a>',
+                format.count(r["neurons"]),
+                format.number(r["active"], 1),
+                format.number(r["fve"], 3),
+                format.percent(r["dead"]),
+                f"{format.number(r['entropy_bits'])} <span class=ms-soft>({format.number(r['null_bits'])})</span>",
+                format.percent(r["selective"]),
+            ]
+            for r in frame.to_dict("records")
+        ]
+        columns = [("SAE", False), ("neurons", True), ("L0", True), ("FVE", True), ("dead", True)]
+        st.html(look.table([*columns, ("bits (null)", True), ("selective", True)], rows))

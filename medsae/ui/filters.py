@@ -1,0 +1,86 @@
+"""The filter of neurons: its controls, and what people and models add to it (stars, names)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+import streamlit as st
+
+from medsae.store import queries
+from medsae.store.artifacts import Artifact
+from medsae.ui import links
+from medsae.ui.study import Study
+
+SHOW = {
+    "all": "all",
+    "defined": "defined",
+    "selective": "selective",
+    "named": "named",
+    "starred": "starred",
+    "dead": "dead or undefined",
+}
+ORDER = {
+    "entropy": "lowest entropy",
+    "-entropy": "highest entropy",
+    "-rho": "strongest ρ",
+    "-density": "most active",
+    "density": "least active",
+    "q": "most selective",
+    "neuron": "number",
+}
+DENSITY = {"": "any", "0.0001": "0.01 %", "0.001": "0.1 %", "0.01": "1 %", "0.05": "5 %", "0.2": "20 %"}
+RHO = {"": "any", "0.1": "0.1", "0.2": "0.2", "0.3": "0.3", "0.5": "0.5"}
+
+
+def complete(study: Study, chosen: queries.Filter) -> queries.Filter:
+    """The filter with what is not in the tables: stars, names, and the text that is searched."""
+    ids: set[int] | None = None
+    if chosen.show == "starred":
+        ids = {n for n, note in study.notes.items() if note.star}
+    if chosen.show == "named":
+        ids = set(study.names)
+    if chosen.search:
+        words = chosen.search.lower()
+        found = {n for n, name in study.names.items() if words in name.lower()}
+        found |= {n for n, note in study.notes.items() if words in f"{note.text} {' '.join(note.tags)}".lower()}
+        found |= {int(words)} if words.isascii() and words.isdigit() else set()
+        ids = found if ids is None else ids & found
+    return chosen.among(ids)
+
+
+def bar(study: Study, scores: Artifact, cohort: Artifact) -> queries.Filter:
+    """Draw the controls and give the complete filter."""
+    known = queries.labels(study.reader, cohort)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        links.choose(st.selectbox, "Show", "show", SHOW, "all", resets=("page",), width=150)
+        links.choose(st.selectbox, "Order", "sort", ORDER, "entropy", resets=("page",), width=165)
+        links.choose(
+            st.selectbox, "Following", "label", {"": "any label", **{x: x for x in known}}, "", ("page",), width=200
+        )
+        links.text("Search", "q", "name, note, tag or number", resets=("page",), width=210)
+        ranges = [p for p in ("lo", "hi", "dlo", "dhi", "rho") if p in st.query_params]
+        with st.popover(f"Ranges ({len(ranges)})" if ranges else "Ranges"):
+            top = round(study.maximum_bits * study.scale, 2)
+            links.bounds(f"Entropy ({study.unit_name})", "lo", "hi", 0.0, top, study.scale, resets=("page",))
+            links.choose(st.selectbox, "Fires on at least", "dlo", DENSITY, "", resets=("page",))
+            links.choose(st.selectbox, "Fires on at most", "dhi", DENSITY, "", resets=("page",))
+            links.choose(st.selectbox, "Strongest |ρ| at least", "rho", RHO, "", resets=("page",))
+    return complete(study, links.filter_of_url())
+
+
+def with_people(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `neuron` with the name and people's notes."""
+    notes = [study.notes.get(int(n)) for n in frame["neuron"]]
+    return frame.assign(
+        name=[study.names.get(int(n), "") for n in frame["neuron"]],
+        star=[bool(n and n.star) for n in notes],
+        tags=[", ".join(n.tags) if n else "" for n in notes],
+        verdict=[n.verdict if n else "" for n in notes],
+        note=[n.text if n else "" for n in notes],
+    )
+
+
+def without_range(chosen: queries.Filter) -> queries.Filter:
+    """The filter without its range of entropy."""
+    return replace(chosen, low=None, high=None)

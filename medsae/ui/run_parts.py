@@ -1,0 +1,238 @@
+"""The panels of the Runs page: artifacts with their provenance, jobs with log and progress, forms that start a step."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from medsae import config as configs
+from medsae.jobs import Job
+from medsae.progress import UserError
+from medsae.store import queries
+from medsae.store.artifacts import KINDS, Artifact
+from medsae.ui import charts, export, format, forms, links, look
+from medsae.ui import study as studies
+from medsae.ui.study import Study
+
+STEPS: dict[str, type] = {
+    "run demo": configs.RunDemo,
+    "ingest chexpert": configs.IngestChexpert,
+    "ingest table": configs.IngestTable,
+    "ingest simulated": configs.IngestSimulated,
+    "embed": configs.Embed,
+    "train": configs.Train,
+    "score": configs.Score,
+    "name": configs.Name,
+}
+
+
+def live(study: Study) -> None:
+    """Running jobs, refreshed every second while there are any."""
+    if any(j.state == "running" for j in studies.jobs().list()):
+        _live()
+    for kind in KINDS:
+        for id, _ in study.store.unfinished(kind):
+            st.caption(f"Being built, or interrupted: {id}. The same command goes on from what is finished.")
+
+
+@st.fragment(run_every=1.0)
+def _live() -> None:
+    running = [j for j in studies.jobs().list() if j.state == "running"]
+    if not running:
+        st.rerun()
+    for job in running:
+        with st.container(border=True):
+            look.section(" ".join(job.command), f"running for {format.duration(time.time() - job.started)}")
+            studies.show_job(job)
+            facts = job.progress.get("facts") or {}
+            if facts:
+                st.caption(" · ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in facts.items()))
+            _curve(job, facts)
+            if st.button("Cancel", key=f"cancel-{job.id}", help="What is finished stays; the same command goes on."):
+                studies.jobs().cancel(job.id)
+
+
+def _curve(job: Job, facts: dict[str, Any]) -> None:
+    """The loss of a training as far as this page has watched it."""
+    seen: list[dict[str, float]] = st.session_state.setdefault(f"_curve-{job.id}", [])
+    done = job.progress.get("done")
+    if isinstance(facts.get("loss"), float) and (not seen or seen[-1]["step"] != done):
+        seen.append({"step": float(done or 0), "loss": facts["loss"]})
+        del seen[:-500]
+    if len(seen) > 2:
+        figure = charts.lines(pd.DataFrame(seen), "step", {"loss": look.SAE}, 180)
+        charts.show(figure, f"curve-{job.id}", "Loss since this page was opened")
+
+
+def artifacts(study: Study) -> None:
+    """The table of artifacts and the details of the one in the URL."""
+    if not study.artifacts:
+        return
+    wanted = st.query_params.get("id")
+    rows = [
+        [
+            format.escape(a.kind),
+            f'<a data-go href="{format.escape(links.url("runs", id=a.id))}">{format.escape(a.id)}</a>',
+            format.escape(_about(study, a)),
+            format.escape(_when(a.manifest["created"])),
+            format.duration(a.manifest.get("seconds")),
+            f"{sum(f['bytes'] for f in a.manifest['files'].values()) / 2**20:,.1f} MiB",
+        ]
+        for kind in KINDS
+        for a in study.artifacts
+        if a.kind == kind
+    ]
+    left, right = st.columns([3, 2], gap="medium") if wanted else (st.container(), None)
+    with left, st.container(border=True):
+        columns = [("kind", False), ("id", False), ("what", False), ("made", False), ("took", True), ("size", True)]
+        st.html(look.table(columns, rows))
+        export.menu({"Artifacts": lambda: _frame(study)}, "all artifacts")
+    if right is not None:
+        with right, st.container(border=True):
+            artifact = study.get(wanted)
+            if artifact is None:
+                look.empty("There is no such artifact", f"The link names {wanted}; it is not here, or it is damaged.")
+            else:
+                details(study, artifact)
+
+
+def _about(study: Study, artifact: Artifact) -> str:
+    facts = artifact.facts
+    if artifact.kind == "cohort":
+        return f"{facts.get('source')}, {format.count(facts.get('n'))} pictures, {format.count(facts.get('patients'))} patients"
+    if artifact.kind == "embeddings":
+        return f"{facts.get('encoder')}, {format.count(facts.get('n'))} × {facts.get('d')}"
+    if artifact.kind == "sae":
+        return f"{facts.get('kind')}, {format.count(facts.get('m'))} neurons, FVE {format.number(facts.get('fve'), 3)}"
+    return studies.title(study.artifacts, artifact)
+
+
+def _when(created: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(created))
+
+
+def _frame(study: Study) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "kind": a.kind,
+                "id": a.id,
+                "created": _when(a.manifest["created"]),
+                "seconds": a.manifest.get("seconds"),
+                "parents": json.dumps(a.parents),
+                "config": json.dumps(a.config),
+                "facts": json.dumps(a.facts),
+            }
+            for a in study.artifacts
+        ]
+    )
+
+
+def details(study: Study, artifact: Artifact) -> None:
+    """Provenance of one artifact, and the curves of a training."""
+    manifest = artifact.manifest
+    look.section(artifact.id, artifact.kind)
+    st.caption("The command that makes it again")
+    st.code(" ".join(manifest.get("command", [])), language=None, wrap_lines=True)
+    if artifact.kind == "sae":
+        history = queries.history(study.reader, artifact)
+        if len(history):
+            for columns in ({"loss": look.SAE, "mse": look.NULL}, {"fve": look.SAE, "dead": look.RAW}):
+                figure = charts.lines(history, "epoch", columns, 190)
+                charts.show(figure, f"history-{artifact.id}-{'-'.join(columns)}", "Training history")
+    parents = [
+        [format.escape(role), f'<a data-go href="{format.escape(links.url("runs", id=i))}">{format.escape(i)}</a>']
+        for role, i in artifact.parents.items()
+    ]
+    if parents:
+        st.html(look.table([("parent", False), ("", False)], parents))
+    for name, values in (
+        ("facts", artifact.facts),
+        ("config", artifact.config),
+        ("versions", manifest.get("versions", {})),
+    ):
+        with st.expander(name, expanded=name == "facts"):
+            shown = {k: v for k, v in values.items() if k != "root" or study.patients}
+            rows = [
+                [format.escape(str(k)), format.escape(_short(v))] for k, v in sorted(shown.items()) if v is not None
+            ]
+            st.html(look.table([("", False), ("", False)], rows))
+    with st.expander("files and their sha256"):
+        rows = [
+            [format.escape(n), f"{f['bytes']:,} B", f'<span class="ms-code">{format.escape(f["sha256"][:16])}…</span>']
+            for n, f in manifest["files"].items()
+        ]
+        st.html(look.table([("file", False), ("size", True), ("sha256", False)], rows))
+
+
+def _short(value: object) -> str:
+    text = (
+        f"{value:.6g}"
+        if isinstance(value, float)
+        else ", ".join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
+    )
+    return text if len(text) <= 200 else text[:200] + " …"
+
+
+def jobs(study: Study) -> None:
+    """Every job with its state, log, and resume."""
+    found = studies.jobs().list()
+    if not found:
+        look.empty("No job yet", "Steps that are started here or in a terminal are listed with progress and log.")
+        return
+    wanted = st.query_params.get("job")
+    rows = [
+        [
+            f'<a data-go href="{format.escape(links.url("runs", tab="jobs", job=j.id))}">{format.escape(" ".join(j.command)[:90])}</a>',
+            f'<span class="{_TONES.get(j.state, "")}">{j.state}</span>',
+            format.escape(_when(j.started)),
+            format.duration((j.ended or time.time()) - j.started) if j.state != "interrupted" else format.NOTHING,
+            f'<a data-go href="{format.escape(links.url("runs", id=j.result))}">{format.escape(j.result)}</a>'
+            if j.result
+            else "",
+        ]
+        for j in found[:60]
+    ]
+    with st.container(border=True):
+        columns = [("command", False), ("state", False), ("started", False), ("took", True), ("result", False)]
+        st.html(look.table(columns, rows))
+    job = next((j for j in found if j.id == wanted), None)
+    if wanted and job is None:
+        look.empty("There is no such job", f"The link names {wanted}.")
+    if job is not None:
+        with st.container(border=True):
+            look.section(" ".join(job.command), job.state)
+            if job.error:
+                st.error(job.error)
+            if job.state in ("failed", "interrupted", "cancelled") and st.button("Resume", key=f"resume-{job.id}"):
+                _start(lambda: studies.jobs().resume(job.id))
+            st.code(studies.jobs().log(job.id)[-6000:] or "no output yet", language=None, wrap_lines=True)
+
+
+_TONES = {"done": "ms-good", "failed": "ms-bad", "running": "ms-sae", "cancelled": "ms-soft", "interrupted": "ms-raw"}
+
+
+def start(study: Study) -> None:
+    """Choose a step, fill its form, start it as a job."""
+    default = "run demo" if not study.artifacts else studies.next_step(study)
+    step = links.choose(st.segmented_control, "Step", "step", {s: s for s in STEPS}, default)
+    with st.container(border=True):
+        look.section(step, (STEPS[step].__doc__ or "").strip().splitlines()[0])
+        config = forms.form(STEPS[step], study.artifacts, f"form-{step}")
+    if config is not None:
+        _start(lambda: studies.jobs().start(config))
+
+
+def _start(begin: Any) -> None:
+    try:
+        job = begin()
+    except UserError as error:
+        st.error(f"Not started: {error.what}" + (f" — {error.do}" if error.do else ""))
+        return
+    links.go(links.url("runs", tab="jobs", job=job.id))

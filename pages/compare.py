@@ -1,0 +1,47 @@
+"""Two representations against each other: entropy, best neurons, matched neurons; and all SAEs of the cohort."""
+
+import streamlit as st
+
+from medsae.store import queries
+from medsae.ui import charts, compare_parts, export, links, look
+from medsae.ui import study as studies
+
+study, scores, cohort = studies.ready()
+title = studies.title(study.artifacts, scores)
+look.heading(
+    "Compare",
+    f"{title} against {studies.title(study.artifacts, study.versus)}" if study.versus else title,
+    tools=[look.copy_link(links.url("compare", scores=scores.id))],
+)
+other = study.versus
+if other is None:
+    look.empty(
+        "Nothing to compare with",
+        "Choose other scores under Compared with at the left, or make them.",
+        f"python -m medsae score --embeddings {scores.parents.get('embeddings')} --representation raw",
+    )
+else:
+    compare_parts.shift(study, scores, other)
+    left, right = st.columns(2, gap="medium")
+    with left, st.container(border=True):
+        compare_parts.best_neurons(study, scores, other)
+    with right, st.container(border=True):
+        compare_parts.matched(study, scores, other)
+
+frame = compare_parts.all_saes(study, cohort)
+with st.container(border=True):
+    look.section("All SAEs of this cohort", "sparser is left, more faithful is up")
+    if frame.empty:
+        look.empty("No SAE yet", "Train one.", studies.next_command(study))
+    else:
+        compare_parts.pareto(frame)
+        export.menu({"SAEs of this cohort": lambda: frame}, cohort.id)
+recovered = queries.recovery(study.reader, scores)
+if len(recovered):
+    with st.container(border=True):
+        look.section(
+            "Planted truth", "AUROC of the best neuron, chosen on half of the patients, measured on the other half"
+        )
+        charts.show(charts.recovery(recovered), "recovery", "AUROC of the best neuron for each planted factor")
+        export.menu({"Recovery of planted factors": lambda: recovered}, scores.id, label="Export recovery")
+studies.foot(cohort.id)

@@ -1,0 +1,73 @@
+"""One radiograph of the cohort: which neurons fire on it, how strongly, and which pictures have the same code."""
+
+import streamlit as st
+
+from medsae.store import query_images
+from medsae.ui import cards, export, format, links, look, view_image, viewer
+from medsae.ui import study as studies
+
+study, scores, cohort = studies.ready()
+last = int(cohort.facts.get("n") or 0) - 1
+image = links.whole("image", None, 0)
+if image is None:
+    image = query_images.first_image(study.reader, scores)
+data = None if image is None else view_image.data(study, scores, cohort, image)
+if image is None or data is None:
+    look.heading("Image")
+    look.empty("There is no such image", f"This cohort has {format.plural(last + 1, 'image')}; the link names {image}.")
+    studies.foot(cohort.id)
+    st.stop()
+
+before, after = query_images.beside(study.reader, scores, image)
+look.heading(
+    f"Image {image}",
+    studies.cohort_title(cohort),
+    tools=[
+        look.chip("←", None if before is None else links.url("image", image=before), "ArrowLeft", "previous image"),
+        look.chip("→", None if after is None else links.url("image", image=after), "ArrowRight", "next image"),
+        look.copy_link(links.url("image", image=image, scores=scores.id)),
+    ],
+)
+scored = query_images.is_scored(study.reader, scores, image)
+viewer.draw("viewer", {**data, "neurons": []})
+left, right = st.columns([1, 1], gap="medium")
+fires = query_images.firing(study.reader, scores, image, 200)
+with left, st.container(border=True):
+    look.section("Neurons that fire here", f"{len(fires)}, strongest share of their own maximum first")
+    if fires.empty:
+        why = "No neuron fires on it." if scored else "These scores were not taken over this image."
+        look.empty("Nothing to list", why)
+    else:
+        rows = [
+            [
+                f'<a data-go href="{format.escape(links.url("neuron", neuron=int(r["neuron"])))}">{int(r["neuron"])}</a>',
+                cards.name_or_label(study, r),
+                format.number(r["value"]),
+                format.percent(r["share"], 0),
+                cards.entropy_text(study, r),
+                format.percent(r["density"], 2),
+            ]
+            for r in fires.head(40).to_dict("records")
+        ]
+        columns = [
+            ("neuron", True),
+            ("name or label", False),
+            ("activation", True),
+            ("of max", True),
+            ("entropy", True),
+        ]
+        st.html(look.table([*columns, ("fires on", True)], rows))
+        export.menu({f"Neurons of image {image}": lambda: fires}, scores.id)
+with right, st.container(border=True):
+    look.section("Other patients' pictures with the same code", "cosine of neuron activations")
+    if studies.is_raw(scores):
+        look.empty(
+            "Only for a sparse representation", "Choose an SAE at the left: of a raw embedding only extremes are kept."
+        )
+    else:
+        alike = query_images.similar(study.reader, scores, cohort, image)
+        if alike.empty:
+            look.empty("No picture is like it", "No neuron that fires here fires on another patient's picture.")
+        else:
+            cards.show(cards.grid(study, cohort, alike, lambda i: links.url("image", image=i), 110))
+studies.foot(cohort.id)

@@ -1,0 +1,49 @@
+"""The gallery of neurons: sort, filter, search, page."""
+
+import math
+
+import streamlit as st
+
+from medsae.store import queries
+from medsae.ui import cards, export, filters, format, links, look
+from medsae.ui import study as studies
+
+study, scores, cohort = studies.ready()
+here = (*links.STUDY, *links.FILTER)
+look.heading(
+    "Neurons",
+    studies.title(study.artifacts, scores),
+    tools=[look.copy_link(links.url("neurons", (*here, "page"), scores=scores.id))],
+)
+chosen = filters.bar(study, scores, cohort)
+total = queries.count(study.reader, scores, chosen)
+pages = max(1, math.ceil(total / cards.A_PAGE))
+page = min(pages, links.whole("page", 1, 1) or 1)
+with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+    look.section(format.plural(total, "neuron"), f"page {page} of {pages}" if pages > 1 else "")
+    if total:
+        st.html(
+            look.chip(
+                "←", links.url("neurons", here, page=page - 1) if page > 1 else None, "ArrowLeft", "previous page"
+            )
+            + " "
+            + look.chip(
+                "→", links.url("neurons", here, page=page + 1) if page < pages else None, "ArrowRight", "next page"
+            )
+        )
+        export.menu(
+            {
+                "Neurons of this filter": lambda: filters.with_people(
+                    study, queries.neurons(study.reader, scores, chosen, None)
+                )
+            },
+            scores.id,
+        )
+if total:
+    rows = queries.neurons(study.reader, scores, chosen, cards.A_PAGE, cards.A_PAGE * (page - 1))
+    cards.show(cards.neuron_cards(study, scores, cohort, rows))
+    links.pager(pages)
+else:
+    look.empty("No neuron passes the filter", "Loosen it: fewer conditions, wider ranges, another label.")
+    st.html(look.chip("clear the filter", links.url("neurons"), "Escape"))
+studies.foot()
