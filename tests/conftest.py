@@ -26,6 +26,11 @@ def real_cxr():
     return SHARED / "cxr"
 
 
+@pytest.fixture(scope="session", name="write_chexpert")
+def write_chexpert_fixture():
+    return write_chexpert
+
+
 def write_chexpert(root: Path, patients: int, seed: int = 0, first: str = "CheXpert-v1.0-small") -> Path:
     """A CheXpert-like folder of generated pictures: effusion is a bright base, cardiomegaly a bright centre."""
     from medsae.config import CHEXPERT_LABELS

@@ -188,6 +188,9 @@ class Store:
                     ) from error
                 raise
         finally:
+            # What failed before its first shard leaves nothing behind.
+            if building.is_dir() and not any((building / ".shards").glob("*")):
+                shutil.rmtree(building, ignore_errors=True)
             os.close(lock)
 
     def unfinished(self, kind: str) -> list[tuple[str, Path]]:
