@@ -19,7 +19,7 @@ look.heading(
     tools=[look.copy_link(links.url("entropy", (*links.STUDY, *links.FILTER, "view"), scores=scores.id))],
 )
 
-titles = (studies.title(study.artifacts, scores), studies.title(study.artifacts, study.versus) if study.versus else "")
+titles = studies.short_titles(study)
 colours = tuple(look.RAW if s is not None and studies.is_raw(s) else look.SAE for s in (scores, study.versus))
 if colours[0] == colours[1]:
     colours = (colours[0], look.SECOND)

@@ -26,7 +26,6 @@ if row is None:
     st.stop()
 
 tone = study.tone(scores)
-colour = look.RAW if tone == "raw" else look.SAE
 neuron_parts.header(study, scores, chosen, row)
 neuron_parts.headline(study, row, tone)
 
@@ -40,14 +39,14 @@ with left:
             neuron_parts.neighbours(study, scores, number)
 with right:
     with st.container(border=True):
-        frame = neuron_parts.correlations(study, scores, row, colour)
+        frame = neuron_parts.correlations(study, scores, row)
     with st.container(border=True):
-        neuron_parts.activations(study, scores, cohort, row, frame, colour)
+        drawn = neuron_parts.activations(study, scores, cohort, row, frame)
     with st.container(border=True):
         neuron_parts.confounders(study, scores, cohort, number)
     with st.container(border=True):
         neuron_parts.note(study, scores, number)
-neuron_parts.exports(study, scores, cohort, row, frame)
+neuron_parts.exports(study, scores, cohort, row, frame, drawn)
 studies.foot(cohort.id)
 
 view = links.whole("view")

@@ -41,13 +41,13 @@ def plot(figure: go.Figure, ids: str) -> bytes:
 def menu(
     tables: Mapping[str, Callable[[], pd.DataFrame]],
     ids: str,
-    plots: Mapping[str, go.Figure] | None = None,
+    plots: Mapping[str, Callable[[], go.Figure]] | None = None,
     files: Mapping[str, tuple[Callable[[], bytes], str]] | None = None,
     label: str = "Export",
 ) -> None:
-    """A menu of downloads: tables (name -> function that gives the frame), plots, other files (name -> bytes, type)."""
+    """A menu of downloads: tables and plots (name -> function that makes it), other files (name -> function, type)."""
     with st.popover(label):
-        st.caption("Plots: PNG and SVG are in the toolbar of each plot.")
+        st.caption("SVG is in the toolbar of each plot; a plot saved as HTML carries that toolbar with it.")
         for name, frame in tables.items():
             stem = re.sub(r"\W+", "-", name).strip("-").lower()
             with st.container(horizontal=True, vertical_alignment="center"):
@@ -58,7 +58,7 @@ def menu(
             stem = re.sub(r"\W+", "-", name).strip("-").lower()
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.markdown(name)
-                _button("HTML", lambda f=figure: plot(f, ids), f"{stem}.html", "text/html")
+                _button("HTML", lambda f=figure: plot(f(), ids), f"{stem}.html", "text/html")
         for name, (make, kind) in (files or {}).items():
             _button(name, make, name, kind)
 

@@ -12,7 +12,7 @@ from medsae.progress import UserError
 from medsae.store import queries, query_images
 from medsae.store.artifacts import Artifact
 from medsae.store.notes import Note, Notes, representation
-from medsae.ui import cards, charts, export, format, links, look, naming_panel, report
+from medsae.ui import bars, cards, charts, export, format, links, look, naming_panel, report
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -106,35 +106,26 @@ def pictures(study: Study, scores: Artifact, cohort: Artifact, row: Row) -> list
 
 
 def activations(
-    study: Study, scores: Artifact, cohort: Artifact, row: Row, correlated: pd.DataFrame, colour: str
-) -> None:
-    """Histogram of activations; for an SAE with and without the label the reader chooses."""
-    number = int(row["neuron"])
+    study: Study, scores: Artifact, cohort: Artifact, row: Row, correlated: pd.DataFrame
+) -> tuple[pd.DataFrame, str | None]:
+    """Histogram of activations; for an SAE with and without the label the reader chooses. Returns frame and label."""
+    number, tone = int(row["neuron"]), study.tone(scores)
     frame = queries.histogram(study.reader, scores, number)
     known = list(correlated["label"][correlated["rho"].notna()])
     if frame.empty:
         look.section("Activations")
         look.empty("Nothing to draw", str(row["reason"] or "This neuron has no activation."))
-        return
+        return frame, None
     label = None
     if known and not studies.is_raw(scores):
-        options = {x: x for x in known}
-        label = links.choose(st.selectbox, "Activations with and without", "by", options, known[0])
+        label = links.choose(st.selectbox, "Activations with and without", "by", {x: x for x in known}, known[0])
         frame = queries.histogram_of_label(study.reader, scores, cohort, number, label)
     else:
         look.section("Activations")
-    charts.show(
-        charts.activations(frame, label, colour),
-        f"act-{scores.id}-{number}-{label}",
-        f"Histogram of activations of neuron {number}",
-    )
-    zero = (
-        ""
-        if studies.is_raw(scores) or row["density"] is None
-        else f"{format.percent(1 - row['density'])} of images are silent and not drawn."
-    )
-    if zero:
-        st.caption(zero)
+    cards.show(bars.histogram(frame, label, tone))
+    if not studies.is_raw(scores) and row["density"] is not None:
+        st.caption(f"{format.percent(1 - row['density'])} of images are silent and not drawn.")
+    return frame, label
 
 
 def confounders(study: Study, scores: Artifact, cohort: Artifact, number: int) -> None:
@@ -225,14 +216,12 @@ def note(study: Study, scores: Artifact, number: int) -> None:
         st.caption(f"saved {time.strftime('%Y-%m-%d %H:%M', time.localtime(known.time))}")
 
 
-def correlations(study: Study, scores: Artifact, row: Row, colour: str) -> pd.DataFrame:
+def correlations(study: Study, scores: Artifact, row: Row) -> pd.DataFrame:
     """Bars of the correlations with labels; returns their frame."""
-    number = int(row["neuron"])
     look.section("Correlation with labels", "95 % interval")
-    frame = queries.correlations(study.reader, scores, number)
+    frame = queries.correlations(study.reader, scores, int(row["neuron"]))
     if frame["rho"].notna().any():
-        figure = charts.correlations(frame, colour)
-        charts.show(figure, f"rho-{scores.id}-{number}", f"Correlations of neuron {number} with labels")
+        cards.show(bars.correlations(frame, study.tone(scores)))
     else:
         look.empty("No correlation", str(row["reason"] or "undefined"))
     return frame
@@ -244,9 +233,17 @@ def naming(scores: Artifact, number: int) -> None:
         naming_panel.render(scores, number)
 
 
-def exports(study: Study, scores: Artifact, cohort: Artifact, row: Row, frame: pd.DataFrame) -> None:
-    """Tables of this neuron and its one-page report."""
+def exports(
+    study: Study,
+    scores: Artifact,
+    cohort: Artifact,
+    row: Row,
+    frame: pd.DataFrame,
+    drawn: tuple[pd.DataFrame, str | None],
+) -> None:
+    """Tables and plots of this neuron, and its one-page report."""
     number = int(row["neuron"])
+    colour = look.RAW if studies.is_raw(scores) else look.SAE
 
     def images() -> pd.DataFrame:
         found = query_images.images_of(study.reader, scores, cohort, number, "top", False, 500)
@@ -255,5 +252,9 @@ def exports(study: Study, scores: Artifact, cohort: Artifact, row: Row, frame: p
     export.menu(
         {f"Correlations of neuron {number}": lambda: frame, f"Images of neuron {number}": images},
         f"{scores.id}, neuron {number}",
+        plots={
+            f"Plot of the correlations of neuron {number}": lambda: charts.correlations(frame, colour),
+            f"Plot of the activations of neuron {number}": lambda: charts.activations(*drawn, colour),
+        },
         files={f"neuron-{number}-report.html": (lambda: report.html(study, scores, cohort, row), "text/html")},
     )

@@ -157,6 +157,16 @@ def title(study_artifacts: tuple[Artifact, ...], scores: Artifact) -> str:
     return " · ".join([" ".join(text.split()), *filter(None, notes)])
 
 
+def short_titles(study: Study) -> tuple[str, str]:
+    """`SAE` and `raw` where that tells the two representations apart, else their titles; empty without a second."""
+    assert study.scores is not None
+    if study.versus is None:
+        return ("raw" if is_raw(study.scores) else "SAE"), ""
+    if is_raw(study.scores) != is_raw(study.versus):
+        return ("raw", "SAE") if is_raw(study.scores) else ("SAE", "raw")
+    return title(study.artifacts, study.scores), title(study.artifacts, study.versus)
+
+
 def _titles(artifacts: tuple[Artifact, ...], scores: list[Artifact]) -> dict[str, str]:
     texts = {s.id: title(artifacts, s) for s in scores}
     twice = {t for t in texts.values() if list(texts.values()).count(t) > 1}

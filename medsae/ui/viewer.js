@@ -4,7 +4,7 @@ export default function (component) {
   const { data, parentElement } = component;
   const root = parentElement.querySelector(".root");
   root.replaceChildren();
-  if (!data || !data.image) return;
+  if (!data || data.image == null) return;
   let center = 0.5, width = 1, invert = false;
   const NS = "http://www.w3.org/2000/svg";
   const id = "wl" + Math.random().toString(36).slice(2);
