@@ -98,14 +98,16 @@ class Sufficient:
         assert self.shift_m is not None
         columns = np.concatenate([mask_bq, y_bk], axis=1)
         buffer = np.empty((min(ROWS, len(z_bm)), z_bm.shape[1]), np.float32)
-        for start in range(0, len(z_bm), ROWS):
-            block = z_bm[start : start + ROWS]
-            part = slice(start, start + len(block))
-            shifted = np.subtract(block, self.shift_m, out=buffer[: len(block)])
-            sums = columns[part].T @ shifted
-            self.z_qm += sums[: self.q]
-            self.zy_km += sums[self.q :]
-            self.zz_qm += mask_bq[part].T @ np.square(shifted, out=shifted)
+        # NaN and infinity go through the sums and are refused in `result`, which can name the neuron.
+        with np.errstate(invalid="ignore", over="ignore"):
+            for start in range(0, len(z_bm), ROWS):
+                block = z_bm[start : start + ROWS]
+                part = slice(start, start + len(block))
+                shifted = np.subtract(block, self.shift_m, out=buffer[: len(block)])
+                sums = columns[part].T @ shifted
+                self.z_qm += sums[: self.q]
+                self.zy_km += sums[self.q :]
+                self.zz_qm += mask_bq[part].T @ np.square(shifted, out=shifted)
 
     def _sparse(self, z_bm: sparse.csc_array, y_bk: NDArray[np.float32], mask_bq: NDArray[np.float32]) -> None:
         assert self.shift_m is not None

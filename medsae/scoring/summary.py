@@ -74,7 +74,7 @@ def summary(
     low, high = wilson(selective, tested.sum())
     share = selective / tested.sum() if tested.any() else np.nan
     add(
-        "selective",
+        "selective_share",
         share,
         float(low),
         float(high),
@@ -84,15 +84,15 @@ def summary(
     add("selective_count", selective, np.nan, np.nan, tested.sum(), "the same as a count")
 
     defined = max_rho_m[np.isfinite(max_rho_m)]
-    add("median_max_abs_rho", np.median(defined) if len(defined) else np.nan, np.nan, np.nan, len(defined),
+    add("median_max_rho", np.median(defined) if len(defined) else np.nan, np.nan, np.nan, len(defined),
         "median over neurons of max |rho|")  # fmt: skip
     finite = null.median_max_rho_t[np.isfinite(null.median_max_rho_t)]
-    add("null_median_max_abs_rho", finite.mean() if len(finite) else np.nan, *_band(finite), len(finite), luck)
+    add("null_median_max_rho", finite.mean() if len(finite) else np.nan, *_band(finite), len(finite), luck)
 
     dead = int((profile.active_m == 0).sum())
     add("dead_count", dead, np.nan, np.nan, m, "neurons that never fire on the images scored")
-    add("dead", dead / m, np.nan, np.nan, m, "the same as a share of all neurons")
-    add("l0", profile.active_m.sum() / (images * m), np.nan, np.nan, m, "share of active neurons (L0 / m)")
+    add("dead_share", dead / m, np.nan, np.nan, m, "the same as a share of all neurons")
+    add("active_share", profile.active_m.sum() / (images * m), np.nan, np.nan, m, "share of active neurons (L0 / m)")
     add("active_neurons", profile.active_m.sum() / images, np.nan, np.nan, images, "mean active neurons an image (L0)")
     used = int((correlations.reason_mk == 0).any(0).sum())
     add("labels_defined", used, np.nan, np.nan, correlations.rho_mk.shape[1], "labels with any correlation")
