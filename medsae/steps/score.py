@@ -83,7 +83,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         facts = {"representation": "sae" if sae else "raw", "m": source.m, "n": len(rows), "labels": labels,
                  "encoder": embeddings.facts["encoder"], "protocol": config.protocol, "images": config.images,
                  "activations_complete": bool(kept.complete)}  # fmt: skip
-        headline = ("mean_entropy", "null_mean_entropy", "selective", "l0", "dead")
+        headline = ("mean_entropy", "null_mean_entropy", "selective_share", "active_share", "dead_share")
         facts |= {k: float(measures[k]) for k in headline if k in measures and np.isfinite(measures[k])}
         return build.publish(facts | parents).manifest
 
