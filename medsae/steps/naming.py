@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,37 +32,36 @@ def name(config: c.Name, store: Store, progress: Progress) -> dict[str, Any]:
     """Name the chosen neurons of some scores; returns the scores' id, the run, counts of statuses and facts."""
     scores = store.get(config.scores, "scores")
     config = c.replace(config, scores=scores.id)
-    study = StudyOfScores(store, scores, config.seed)
-    if config.watch:
+    with contextlib.closing(StudyOfScores(store, scores, config.seed)) as study:
+        if not config.watch:
+            return _name(config, store, study, progress)
         requests = Requests(store, config)
         with requests.serving():
-            return _watch(config, store, scores, study, requests, progress)
+            return _watch(config, store, study, requests, progress)
+
+
+def _name(config: c.Name, store: Store, study: StudyOfScores, progress: Progress) -> dict[str, Any]:
     neurons = choose(config, study)
-    backend = make_backend(config, study, progress)
-    ledger = Ledger(store, scores.id)
-    setup = make_setup(config, scores, backend)
-    memory = remember(ledger, setup, backend)
-    writer = ledger.writer()
-    try:
+    ledger, began = Ledger(store, study.scores.id), time.monotonic()
+    with contextlib.closing(make_backend(config, study, progress)) as backend, ledger.writer() as writer:
+        setup = make_setup(config, study.scores, backend)
+        memory = remember(ledger, setup, backend)
         setup = _asking_anew(config, setup, ledger, memory)
         namer = _namer(config, study, setup, backend, memory, writer)
         cost = _cost(config, study, namer, neurons, memory)
         progress.say(cost.text())
         if config.cost:
-            return {"id": scores.id, "run": setup.run, "cost": cost.record()}
-        began = time.monotonic()
+            return {"id": study.scores.id, "run": setup.run, "cost": cost.record()}
         writer.append([_run_row(config, study, setup, backend)])
         with progress.task(f"naming {len(neurons):,} neurons", cost.planned, "questions") as task:
             namer.name(neurons, task)
-    finally:
-        writer.close()
-    facts = backend.facts()
+        facts = backend.facts()
     if facts.get("note"):
         progress.say(str(facts["note"]))
     counts = Counter(namer.status.values())
     said = ", ".join(f"{n:,} {status}" for status, n in counts.most_common()) or "nothing new"
     progress.say(f"{said}; {namer.asked:,} questions asked, {namer.reused:,} answers known")
-    return {"id": scores.id, "run": setup.run, "statuses": dict(counts), "asked": namer.asked,
+    return {"id": study.scores.id, "run": setup.run, "statuses": dict(counts), "asked": namer.asked,
             "reused": namer.reused, "seconds": round(time.monotonic() - began, 3), "backend": facts}  # fmt: skip
 
 
@@ -186,16 +186,15 @@ def _run_row(config: c.Name, study: StudyOfScores, setup: Setup, backend: Backen
 
 
 def _watch(
-    config: c.Name, store: Store, scores: Artifact, study: StudyOfScores, requests: Requests, progress: Progress
+    config: c.Name, store: Store, study: StudyOfScores, requests: Requests, progress: Progress
 ) -> dict[str, Any]:
     """Answer requests of the app until nobody asks for `idle_minutes`, or Ctrl-C."""
     requests.tell(phase="loading")
+    ledger, answered, error = Ledger(store, study.scores.id), 0, None
     try:
-        backend = make_backend(config, study, progress)
-        ledger, setup = Ledger(store, scores.id), make_setup(config, scores, backend)
-        memory, writer = remember(ledger, setup, backend), ledger.writer()
-        answered = 0
-        try:
+        with contextlib.closing(make_backend(config, study, progress)) as backend, ledger.writer() as writer:
+            setup = make_setup(config, study.scores, backend)
+            memory = remember(ledger, setup, backend)
             writer.append([_run_row(config, study, setup, backend)])
             progress.say("ready: the model is loaded; requests come from the app")
             quiet_since = time.monotonic()
@@ -207,21 +206,17 @@ def _watch(
                     continue
                 neuron, again = request
                 now = _asking_anew(c.replace(config, again=again), setup, ledger, memory)
-                namer = _namer(config, study, now, backend, memory, writer)
-                _answer(neuron, namer, study, requests, progress)
+                _answer(neuron, _namer(config, study, now, backend, memory, writer), study, requests, progress)
                 answered += 1
                 requests.tell(phase="ready", run=setup.run)
                 quiet_since = time.monotonic()
-        finally:
-            writer.close()
-        requests.tell(phase="stopped", error=None)
-    except KeyboardInterrupt:
-        requests.tell(phase="stopped", error=None)
+            facts = backend.facts()
+    except UserError as stopped:
+        error = str(stopped)
         raise
-    except UserError as error:
-        requests.tell(phase="stopped", error=str(error))
-        raise
-    return {"id": scores.id, "run": setup.run, "answered": answered, "backend": backend.facts()}
+    finally:
+        requests.tell(phase="stopped", error=error)
+    return {"id": study.scores.id, "run": setup.run, "answered": answered, "backend": facts}
 
 
 def _answer(neuron: int, namer: Namer, study: StudyOfScores, requests: Requests, progress: Progress) -> None:

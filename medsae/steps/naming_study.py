@@ -52,6 +52,11 @@ class StudyOfScores:
         self.hash_of = lru_cache(65_536)(self._hash_of)
         self.labels_of = lru_cache(65_536)(self._labels_of)
 
+    def close(self) -> None:
+        """Let go of the artifacts' files."""
+        self.tables.close()
+        self.pictures.close()
+
     def ordered(self, order: str) -> list[int]:
         """Neurons with a defined value, best first."""
         column = order.split()[0]

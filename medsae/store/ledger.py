@@ -173,6 +173,12 @@ class Writer:
             what = f"the ledger cannot be written: {error.strerror}"
             raise UserError(what, self.path, "free disk space, then run the same command: answers are kept") from error
 
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close the file; an empty one is removed."""
         os.close(self.handle)

@@ -76,3 +76,7 @@ class Backend(Protocol):
     def facts(self) -> dict[str, Any]:
         """What is worth knowing after a run: encodings, retries, missing features."""
         ...
+
+    def close(self) -> None:
+        """Let go of connections and memory."""
+        ...

@@ -120,6 +120,9 @@ class Endpoint:
             facts["schema"] = "the server refuses json_schema: replies were checked only here"
         return facts
 
+    def close(self) -> None:
+        self.client.close()
+
     def _ask(self, question: Question) -> Reply:
         began = time.monotonic()
         try:

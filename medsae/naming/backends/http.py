@@ -24,6 +24,8 @@ from medsae.progress import UserError
 REPLY_LIMIT = 4 * 2**20
 """Bytes of a reply beyond which it is given up."""
 _CHUNK = 65_536
+PAUSE_SECONDS = 0.5
+"""First pause before a retry; it doubles with every further one, up to 30 s."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,16 @@ class Client:
         self.headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if key:
             self.headers["Authorization"] = f"Bearer {key}"
-        self.local = threading.local()
+        self.local, self.lock = threading.local(), threading.Lock()
+        self.opened: set[http.client.HTTPConnection] = set()
         self.retries = 0
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        with self.lock:
+            for connection in self.opened:
+                connection.close()
+            self.opened.clear()
 
     def get(self, path: str) -> Answer:
         return self._tries("GET", path, None)
@@ -75,7 +85,9 @@ class Client:
             if not again or attempt == self.attempts:
                 return Answer(answer.status, answer.body, answer.code, answer.text, attempt, answer.sent)
             self.retries += 1
-            self.sleep(min(30.0, pause if pause is not None else 0.5 * 2**attempt) * (0.5 + self.rng.random() / 2))
+            self.sleep(
+                min(30.0, pause if pause is not None else PAUSE_SECONDS * 2**attempt) * (0.5 + self.rng.random() / 2)
+            )
         raise AssertionError("attempts is at least 1")
 
     def _once(self, method: str, path: str, body: bytes | None) -> tuple[Answer, float | None]:
@@ -144,10 +156,16 @@ class Client:
         if connection is None:
             kind = http.client.HTTPSConnection if self.scheme == "https" else http.client.HTTPConnection
             connection = kind(self.host, self.port, timeout=left)
-            connection.connect()
+            try:
+                connection.connect()
+            except BaseException:
+                connection.close()
+                raise
             # Header and body leave in two writes; without this the second waits for an acknowledgement.
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.local.connection = connection
+            with self.lock:
+                self.opened.add(connection)
         connection.sock.settimeout(left)
         return connection
 
@@ -156,6 +174,8 @@ class Client:
         if connection is not None:
             connection.close()
             self.local.connection = None
+            with self.lock:
+                self.opened.discard(connection)
 
 
 def _text(chunks: list[bytes]) -> str:

@@ -37,6 +37,8 @@ class Labels:
     def facts(self) -> dict[str, Any]:
         return {"note": MARK}
 
+    def close(self) -> None: ...
+
     def _explain(self, question: Question) -> Reply:
         ranked = sorted(self.rho_of(question.neuron).items(), key=lambda item: (-abs(item[1]), item[0]))
         ranked = [(label, rho) for label, rho in ranked if rho]

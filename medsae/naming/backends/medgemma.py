@@ -72,6 +72,10 @@ class MedGemma:
         return {"encodings": self.encoded, "picture_uses": self.uses, "distinct_pictures": len(self.distinct),
                 "encodings_saved": round(saved, 4), "batch": self.batch, "device": str(self.device)}  # fmt: skip
 
+    def close(self) -> None:
+        self.kept.clear()
+        self.kept_bytes = 0
+
     def _halving(self, questions: list[Question]) -> list[Reply]:
         """The replies of one batch; out of memory halves the batch, for good, and at one prompt stops the run."""
         try:
