@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -205,6 +206,8 @@ class Relu:
     """Coefficient of the L1 penalty (lambda)."""
     decoder_norm: Literal["unit", "weighted"] = "unit"
     """`unit`: decoder rows kept at norm 1. `weighted`: free decoder, L1 on z_i * ||W_dec,i|| (Conerly et al. 2024)."""
+    encoder_norm: float = 1.0
+    """Norm of the encoder's rows at the start (docs/decisions/020): 1 is W_dec^T; 0.1 suits an l1 of 1 or more."""
 
 
 @dataclass(frozen=True)
@@ -250,14 +253,14 @@ TRAIN_PRESETS: dict[str, dict[str, Any]] = {
     "demo": dict(kind="topk", k=16, expansion=4, epochs=60, lr=1e-3, batch=256),
 }
 KIND_DEFAULTS: dict[str, dict[str, Any]] = {
-    "relu": dict(l1=3e-4, decoder_norm="unit"),
+    "relu": dict(l1=3e-4, decoder_norm="unit", encoder_norm=1.0),
     "topk": dict(k=32),
     "batchtopk": dict(k=32),
-    "jumprelu": dict(l0=1e-2),
-    "gated": dict(l1=1e-1),
+    "jumprelu": dict(l0=1.0),
+    "gated": dict(l1=1.0),
     "matryoshka": dict(k=32),
 }
-_OPTIONS_OF_KINDS = ("l1", "decoder_norm", "k", "l0")
+_OPTIONS_OF_KINDS = ("l1", "decoder_norm", "encoder_norm", "k", "l0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,6 +277,8 @@ class Train(Command):
     """relu, gated: coefficient of the L1 penalty (lambda)."""
     decoder_norm: Literal["unit", "weighted"] | None = None
     """relu: unit decoder rows, or L1 weighted by the decoder norm."""
+    encoder_norm: float | None = None
+    """relu: norm of the encoder's rows at the start."""
     k: int | None = None
     """topk, batchtopk, matryoshka: active neurons an image."""
     l0: float | None = None
@@ -288,6 +293,8 @@ class Train(Command):
     """Images a step (default: the preset's, cut so that an epoch of a small cohort has at least 8 steps)."""
     seed: int = 0
     """Seed of initialisation and order."""
+    sweep: str | None = runtime(None)
+    """Values to try, such as "l1=1e-4,3e-4,1e-3 seed=0,1": every combination is trained, scored and compared."""
     images: Literal["train", "all"] = "train"
     """Training images: the train split, or every image (then nothing is held out, and it is said)."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
@@ -302,6 +309,8 @@ class Train(Command):
         for name in ("k", "expansion", "epochs", "batch"):
             value = getattr(self, name)
             check(value is None or value >= 1, f"--{name} {value} must be at least 1")
+        check(self.encoder_norm is None or self.encoder_norm > 0,
+              f"--encoder-norm {self.encoder_norm} must be positive")  # fmt: skip
         check(self.lr is None or self.lr > 0, f"--lr {self.lr} must be positive")
 
     def resolved(self, images: int) -> Train:
@@ -327,6 +336,31 @@ class Train(Command):
         else:
             values["batch"] = max(1, min(preset["batch"], max(32, images // 8), images))
         return replace(self, kind=kind, **values)
+
+    def swept(self) -> list[Train]:
+        """One config a combination of `--sweep`; UserError for an unknown option or a value that is no number."""
+        kinds = {
+            "l1": float,
+            "lr": float,
+            "l0": float,
+            "k": int,
+            "expansion": int,
+            "seed": int,
+            "epochs": int,
+            "batch": int,
+        }
+        axes: list[list[tuple[str, float]]] = []
+        for part in (self.sweep or "").split():
+            name, _, values = part.partition("=")
+            check(name in kinds, f"--sweep cannot vary {name!r}", do=f"one of {', '.join(kinds)}, as in l1=1e-4,3e-4")
+            check(bool(values), f"--sweep {part!r} names no values", do="as in l1=1e-4,3e-4")
+            try:
+                axes.append([(name, kinds[name](value)) for value in values.split(",")])
+            except ValueError as error:
+                raise UserError(f"--sweep {part!r}: {error}", None, "as in l1=1e-4,3e-4") from error
+        names = [axis[0][0] for axis in axes]
+        check(len(set(names)) == len(names), "--sweep names an option twice")
+        return [replace(self, sweep=None, **dict(values)) for values in itertools.product(*axes)]
 
     @property
     def sae(self) -> SaeKind:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,55 +11,86 @@ import pandas as pd
 from medsae import config as c
 from medsae.progress import Progress, UserError
 from medsae.steps import found
-from medsae.store.artifacts import Artifact, Store
+from medsae.store.artifacts import Artifact, Build, Store
+
+if TYPE_CHECKING:
+    from medsae.sae.training import TrainResult
+
+
+@dataclass(frozen=True)
+class Data:
+    """The embeddings that an SAE is trained and measured on, in raw units."""
+
+    embeddings: Artifact
+    cohort: Artifact
+    train_nd: np.ndarray
+    holdout_nd: np.ndarray | None
 
 
 def train(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
     """Fit the normalisation and the SAE on the train split, measure on the hold-out split."""
+    if config.sweep:
+        from medsae.steps.sweep import sweep
+
+        return sweep(config, store, progress)
+    data = read(config, store, progress)
+    config, slug = resolved(config, data)
+    with store.build(slug, config, {"embeddings": data.embeddings.id}) as build:
+        if build.existing:
+            found("SAE", build.id, progress)
+            return build.existing.manifest
+        # Imported here: finding that the SAE is there already needs no torch.
+        from medsae.sae import training
+
+        result = training.train(
+            data.train_nd, data.holdout_nd, config, checkpoint_dir=build.shards, progress=progress, device=config.device
+        )
+        return publish(build, result, config, data)
+
+
+def read(config: c.Train, store: Store, progress: Progress) -> Data:
+    """The training and hold-out rows of the embeddings; UserError when there is nothing to train on."""
     embeddings = store.get(config.embeddings, "embeddings")
     cohort = store.get(embeddings.parents["cohort"], "cohort")
     x_nd = np.load(embeddings.file("x.npy"), mmap_mode="r")
     rows = split_rows(embeddings, cohort)
-    train_rows = np.arange(len(x_nd)) if config.images == "all" else rows["train"]
-    holdout_rows = np.array([], dtype=int) if config.images == "all" else rows["holdout"]
-    if not len(train_rows):
+    if config.images == "all":
+        rows |= {"train": rows["all"], "holdout": rows["all"][:0]}
+    if not len(rows["train"]):
         raise UserError("no embedded image is in the train split", embeddings.id, "--images all trains on every image")
-    config = replace(config, embeddings=embeddings.id).resolved(len(train_rows))
-    slug = f"{config.kind}-x{config.expansion}-{embeddings.facts['encoder']}"
-    with store.build(slug, config, {"embeddings": embeddings.id}) as build:
-        if build.existing:
-            found("SAE", build.id, progress)
-            return build.existing.manifest
-        if not len(holdout_rows):
-            progress.say("no hold-out images: history is measured on the training images")
-        # Imported here: finding that the SAE is there already needs no torch.
-        from medsae.sae import training
+    if not len(rows["holdout"]):
+        progress.say("no hold-out images: history is measured on the training images")
+    holdout = np.asarray(x_nd[rows["holdout"]]) if len(rows["holdout"]) else None
+    return Data(embeddings, cohort, np.asarray(x_nd[rows["train"]]), holdout)
 
-        holdout = np.asarray(x_nd[holdout_rows]) if len(holdout_rows) else None
-        result = training.train(np.asarray(x_nd[train_rows]), holdout, config,
-                                checkpoint_dir=build.shards, progress=progress, device=config.device)  # fmt: skip
-        result.sae.save(build.path / "sae.safetensors")
-        history = pd.DataFrame([asdict(row) for row in result.history]).assign(
-            dead=lambda h: h["dead"] / len(result.dead_m)
-        )
-        dead = pd.DataFrame({"neuron": np.arange(len(result.dead_m)), "dead": result.dead_m})
-        with build.database() as connection:
-            connection.register("history_frame", history)
-            connection.execute(
-                "INSERT INTO history BY NAME SELECT step, epoch, loss, mse, l1, l0, fve, dead FROM history_frame"
-            )
-            connection.register("dead_frame", dead)
-            connection.execute("INSERT INTO dead SELECT neuron, dead FROM dead_frame")
-        last = result.history[-1]
-        return build.publish({
-            "kind": config.kind, "m": len(result.dead_m), "d": int(x_nd.shape[1]), "expansion": config.expansion,
-            "l1": config.l1, "k": config.k, "lr": config.lr, "epochs": config.epochs, "batch": config.batch,
-            "seed": config.seed, "preset": config.preset, "n_train": len(train_rows), "n_holdout": len(holdout_rows),
-            "loss": last.loss, "mse": last.mse, "l0": last.l0, "fve": last.fve,
-            "dead_share": float(np.mean(result.dead_m)),
-            "device": result.device, "history_on": result.history_on, "training_seconds": round(result.seconds, 2),
-            "cohort": cohort.id, "embeddings": embeddings.id,
-        }).manifest  # fmt: skip
+
+def resolved(config: c.Train, data: Data) -> tuple[c.Train, str]:
+    """The config with every option filled, and the slug of its artifact."""
+    config = replace(config, embeddings=data.embeddings.id, sweep=None).resolved(len(data.train_nd))
+    return config, f"{config.kind}-x{config.expansion}-{data.embeddings.facts['encoder']}"
+
+
+def publish(build: Build, result: TrainResult, config: c.Train, data: Data) -> dict[str, Any]:
+    """Weights, history and dead neurons as an artifact."""
+    result.sae.save(build.path / "sae.safetensors")
+    m = len(result.dead_m)
+    history = pd.DataFrame([asdict(row) for row in result.history]).assign(dead=lambda h: h["dead"] / m)
+    dead = pd.DataFrame({"neuron": np.arange(m), "dead": result.dead_m})
+    with build.database() as connection:
+        connection.register("frame", history)
+        connection.execute("INSERT INTO history BY NAME SELECT step, epoch, loss, mse, l1, l0, fve, dead FROM frame")
+        connection.register("frame", dead)
+        connection.execute("INSERT INTO dead SELECT neuron, dead FROM frame")
+    last = result.history[-1]
+    holdout = 0 if data.holdout_nd is None else len(data.holdout_nd)
+    return build.publish({
+        "kind": config.kind, "m": m, "d": data.train_nd.shape[1], "expansion": config.expansion,
+        "l1": config.l1, "k": config.k, "l0_coefficient": config.l0, "lr": config.lr, "epochs": config.epochs,
+        "batch": config.batch, "seed": config.seed, "preset": config.preset, "n_train": len(data.train_nd),
+        "n_holdout": holdout, "loss": last.loss, "mse": last.mse, "l0": last.l0, "fve": last.fve,
+        "dead_share": float(np.mean(result.dead_m)), "device": result.device, "history_on": result.history_on,
+        "training_seconds": round(result.seconds, 2), "cohort": data.cohort.id, "embeddings": data.embeddings.id,
+    }).manifest  # fmt: skip
 
 
 def split_rows(embeddings: Artifact, cohort: Artifact) -> dict[str, np.ndarray]:
