@@ -204,7 +204,7 @@ def test_a_killed_training_ends_as_if_undisturbed(walked, tmp_path, medsae_at):
     saes = killed.data / "artifacts" / "sae"
 
     def begun():
-        return any(len(p.read_text().splitlines()) > 20 for p in saes.glob(".building-*/.shards/history.jsonl"))
+        return any(len(p.read_text().splitlines()) > 5 for p in saes.glob(".building-*/.shards/history.jsonl"))
 
     assert killed.kill_when(train, begun) == -9
     ids = [killed.id(*train), calm.id(*train)]
@@ -231,5 +231,5 @@ def test_real_radiographs_walk_the_whole_way(real_cxr, medsae, tmp_path):
             mean = connection.execute(
                 "SELECT value, low, high, n FROM summary WHERE measure = 'mean_entropy'"
             ).fetchone()
-        assert defined and mean and mean[3] == defined[0] > 100
+        assert defined and mean and mean[3] == defined[0] > 50
         assert 0 < mean[1] <= mean[0] <= mean[2] < np.log2(14)
