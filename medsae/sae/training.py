@@ -232,11 +232,11 @@ class Trainer:
 
 
 def initial_weights(kind: kinds.Kind, start: kinds.Start, generator: torch.Generator) -> dict[str, Tensor]:
-    """W_dec: random directions of norm 1; W_enc = W_dec; biases 0 (x is centred)."""
+    """W_dec: random directions of norm 1; W_enc the same, of the kind's norm; biases 0 (x is centred)."""
     w_dec = torch.randn(start.m, start.d, generator=generator)
     w_dec /= w_dec.norm(dim=1, keepdim=True)
     return {
-        "W_enc": w_dec.clone(),
+        "W_enc": w_dec * kind.encoder_norm,
         "b_enc": torch.zeros(start.m),
         "W_dec": w_dec,
         "b_pre": torch.zeros(start.d),

@@ -263,8 +263,8 @@ def kinds() -> None:
         "jumprelu": [dict(sparsity_penalty=1.0, target_l0=v) for v in (4.0, 6.0)],
     }  # fmt: skip
     grid = {
-        "relu": [dict(l1=v) for v in (1.0, 2.0, 4.0)], "topk": [dict(k=5)], "batchtopk": [dict(k=5)],
-        "matryoshka": [dict(k=5)], "gated": [dict(l1=v) for v in (2.0, 3.0, 5.0)],
+        "relu": [dict(l1=v, encoder_norm=0.1) for v in (1.0, 2.0, 4.0)], "topk": [dict(k=5)],
+        "batchtopk": [dict(k=5)], "matryoshka": [dict(k=5)], "gated": [dict(l1=v) for v in (2.0, 3.0, 5.0)],
         "jumprelu": [dict(l0=v) for v in (0.5, 1.0, 2.0)],
     }  # fmt: skip
     print(

@@ -18,7 +18,7 @@ RECIPES = {
     "topk": dict(k=5, lr=5e-3, epochs=25),
     "batchtopk": dict(k=5, lr=5e-3, epochs=60),
     "matryoshka": dict(k=5, lr=1e-2, epochs=30),
-    "relu": dict(l1=2.0, lr=1e-2, epochs=40),
+    "relu": dict(l1=2.0, encoder_norm=0.1, lr=1e-2, epochs=40),
     "gated": dict(l1=3.0, lr=1e-2, epochs=50),
     "jumprelu": dict(l0=1.5, lr=5e-3, epochs=50),
 }

@@ -53,6 +53,11 @@ class Kind(Protocol):
         """Keep the rows of W_dec at norm 1."""
         ...
 
+    @property
+    def encoder_norm(self) -> float:
+        """Norm of the rows of W_enc at the start; their directions are those of W_dec."""
+        ...
+
     def start(self, start: Start) -> Weights:
         """Weights beside W_enc, b_enc, W_dec, b_pre that are trained."""
         ...

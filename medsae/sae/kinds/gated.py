@@ -20,6 +20,7 @@ class Gated:
 
     options: config.Gated
     unit_decoder = True
+    encoder_norm = 1.0
 
     def start(self, start: Start) -> Weights:
         return {"r_mag": torch.zeros(start.m), "b_mag": torch.zeros(start.m)}

@@ -29,6 +29,7 @@ class JumpRelu:
 
     options: config.JumpRelu
     unit_decoder = True
+    encoder_norm = 1.0
 
     def start(self, start: Start) -> Weights:
         return {"log_threshold": torch.full((start.m,), math.log(FIRST_THRESHOLD))}

@@ -23,6 +23,7 @@ class Matryoshka:
 
     options: config.Matryoshka
     unit_decoder = True
+    encoder_norm = 1.0
 
     def start(self, start: Start) -> Weights:
         return {}

@@ -17,7 +17,7 @@ class Relu:
 
     decoder_norm "weighted": L = |x - x^|^2 + l1 sum_j z_j |w_dec,j| with a free decoder, which cannot be evaded either
     (Conerly et al., Update on how we train SAEs, Transformer Circuits, April 2024).
-    Start: W_dec rows random directions of norm 1, W_enc = W_dec, b_enc = 0, b_pre = 0 (docs/decisions/020).
+    Start: W_dec rows random directions of norm 1, W_enc = encoder_norm * W_dec, biases 0 (docs/decisions/020).
     """
 
     options: config.Relu
@@ -25,6 +25,10 @@ class Relu:
     @property
     def unit_decoder(self) -> bool:
         return self.options.decoder_norm == "unit"
+
+    @property
+    def encoder_norm(self) -> float:
+        return self.options.encoder_norm
 
     def start(self, start: Start) -> Weights:
         return {}

@@ -41,6 +41,7 @@ class TopK:
 
     options: config.TopK
     unit_decoder = True
+    encoder_norm = 1.0
 
     def start(self, start: Start) -> Weights:
         return {}
@@ -85,6 +86,7 @@ class BatchTopK:
 
     options: config.BatchTopK
     unit_decoder = True
+    encoder_norm = 1.0
 
     def start(self, start: Start) -> Weights:
         return {}
