@@ -250,7 +250,7 @@ def peer_trainer(name: str, d: int, m: int, steps: int, lr: float, seed: int, **
     return getattr(module, cls)(**plain | own)
 
 
-def kinds() -> None:
+def kinds(only: tuple[str, ...] = ()) -> None:
     """Each kind against dictionary-learning's of it: same images, order, batch, steps, learning rate and seeds."""
     from tests.unit.test_sae_planted import RECIPES, planted, recovery
 
@@ -270,7 +270,7 @@ def kinds() -> None:
     print(
         "\n| kind | options | library | L0 | FVE (mean +- sd of 3 seeds) | mean max cosine |\n|---|---|---|---|---|---|"
     )
-    for kind in grid:
+    for kind in only or grid:
         lr, epochs = RECIPES[kind]["lr"], RECIPES[kind]["epochs"]
         for own in grid[kind]:
             found = []
