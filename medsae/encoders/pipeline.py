@@ -313,11 +313,13 @@ def _merge(shards: Path, ranges: list[range], dim: int) -> tuple[np.ndarray, lis
     failed: list[tuple[int, str]] = []
     temporary = shards / f".x.npy.{os.getpid()}"
     try:
-        x_nd = np.lib.format.open_memmap(temporary, "w+", np.float32, (ranges[-1].stop, dim))
-        for k, rows in enumerate(ranges):
-            x_nd[rows.start : rows.stop] = np.load(shards / f"{k:05}.npy", allow_pickle=False)
-            failed += [(int(i), str(why)) for i, why in json.loads((shards / f"{k:05}.json").read_text())["failed"]]
-        x_nd.flush()
+        # written, not mapped: a full disk is an error here and would be a SIGBUS there
+        with temporary.open("wb") as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (ranges[-1].stop, dim)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for k in range(len(ranges)):
+                file.write(np.load(shards / f"{k:05}.npy", allow_pickle=False).astype("<f4").tobytes())
+                failed += [(int(i), str(why)) for i, why in json.loads((shards / f"{k:05}.json").read_text())["failed"]]
         os.replace(temporary, shards / "x.npy")
     except OSError as error:
         raise _cannot_write(shards, error) from error
