@@ -57,8 +57,8 @@ WORDING: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    images: int = 14_000
-    epochs: int = 14
+    images: int = 12_000
+    epochs: int = 8
     batch: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.03
@@ -117,7 +117,9 @@ def augment(x_bhw: torch.Tensor, shift_px: int, rng: np.random.Generator) -> tor
     return x * gain + offset
 
 
-def train(x: np.ndarray, f: np.ndarray, names: list[str], settings: Settings) -> tuple[ImageTower, TextTower, list[float]]:
+def train(
+    x: np.ndarray, f: np.ndarray, names: list[str], settings: Settings
+) -> tuple[ImageTower, TextTower, list[float]]:
     """Both towers, the image tower with BatchNorm folded, and the mean loss of every epoch."""
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
@@ -130,7 +132,9 @@ def train(x: np.ndarray, f: np.ndarray, names: list[str], settings: Settings) ->
     parameters = [*image.parameters(), *text.parameters(), scale, bias]
     optimiser = torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
     steps = len(x) // settings.batch
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, settings.epochs * steps, pct_start=0.15)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, settings.learning_rate, settings.epochs * steps, pct_start=0.15
+    )
     history: list[float] = []
     for epoch in range(settings.epochs):
         began, total = time.monotonic(), 0.0
@@ -147,7 +151,9 @@ def train(x: np.ndarray, f: np.ndarray, names: list[str], settings: Settings) ->
             schedule.step()
             total += float(loss.detach())
         history.append(total / steps)
-        print(f"epoch {epoch + 1}/{settings.epochs}  loss {history[-1]:.4f}  {time.monotonic() - began:.0f} s", flush=True)
+        print(
+            f"epoch {epoch + 1}/{settings.epochs}  loss {history[-1]:.4f}  {time.monotonic() - began:.0f} s", flush=True
+        )
     return folded(image.eval()), text.eval(), history
 
 
@@ -194,7 +200,7 @@ def main(settings: Settings, cache: Path, out: Path, processes: int = 2) -> None
     drawn = time.monotonic()
     image, text, history = train(x, f, names, settings)
     trained = time.monotonic()
-    x, f, names = pictures(cache, 4000, SEED + 1, processes)
+    x, f, names = pictures(cache, 3000, SEED + 1, processes)
     record = {
         "name": "simclip", "settings": asdict(settings), "training_seed": SEED, "probe_seed": SEED + 1,
         "parameters": {"image": sum(p.numel() for p in image.parameters()), "text": sum(p.numel() for p in text.parameters())},
@@ -202,7 +208,7 @@ def main(settings: Settings, cache: Path, out: Path, processes: int = 2) -> None
         "seconds": {"drawing": round(drawn - began), "training": round(trained - drawn)},
         "probe_pictures": {"fitted": len(x) // 2, "scored": len(x) - len(x) // 2},
         "probe_auroc": probes(embed(image, x), f, names),
-        "licence": "MIT, as the rest of the repository; trained on simulated pictures only",
+        "licence": "Apache-2.0, as the rest of the repository; trained on simulated pictures only",
     }  # fmt: skip
     weights = {f"image.{k}": v.contiguous() for k, v in image.state_dict().items()}
     weights |= {f"text.{k}": v.contiguous() for k, v in text.state_dict().items()}
@@ -214,7 +220,7 @@ def main(settings: Settings, cache: Path, out: Path, processes: int = 2) -> None
 if __name__ == "__main__":
     import tyro
 
-    def train_simclip(settings: Settings = Settings(), cache: Path = Path("data/cache"),  # noqa: B008
+    def train_simclip(settings: Settings = Settings(), cache: Path = Path("data/cache"),
                       out: Path = Path(__file__).parent / "weights", processes: int = 2) -> None:  # fmt: skip
         main(settings, cache, out, processes)
 

@@ -74,8 +74,7 @@ def picture_of(prepared: projection.Prepared, study: Study, size: int) -> Simula
         sex=study.sex,
         age=study.age,
         labels=study.labels,
-        attributes=_attributes(study, drawn)
-        | {f"factor:{name}": str(int(value)) for name, value in factors.items()},
+        attributes=_attributes(study, drawn) | {f"factor:{name}": str(int(value)) for name, value in factors.items()},
         factors=factors,
         masks=runs,
     )
@@ -91,11 +90,15 @@ def simulate(
     if images < 1:
         raise UserError(f"{images} pictures were asked for", where="--images", do="ask for at least 1")
     if size < 64:
-        raise UserError(f"pictures of {size} px are too small to show anything", where="--size", do="ask for at least 64")
+        raise UserError(
+            f"pictures of {size} px are too small to show anything", where="--size", do="ask for at least 64"
+        )
     return _simulate(images, seed, size, prepare(cache, size, processes), processes, start)
 
 
-def _simulate(images: int, seed: int, size: int, folder: Path, processes: int, start: int) -> Iterator[SimulatedPicture]:
+def _simulate(
+    images: int, seed: int, size: int, folder: Path, processes: int, start: int
+) -> Iterator[SimulatedPicture]:
     jobs = ((folder, study, size) for study in plan(images, seed, start))
     if processes <= 1 or images - start < 16:
         yield from map(_draw_job, jobs)
@@ -114,7 +117,11 @@ def _attributes(study: Study, drawn: compose.Drawn) -> dict[str, str]:
     body, take = study.body, study.take
     out = {name: str(value) for name, value in probabilities.describe(study.present).items()}
     out |= {"truth:" + name: str(int(there)) for name, there in probabilities.truth(study.present).items()}
-    out |= {f"severity:{name}": f"{p.severity:.3f}" for name, p in study.present.items() if name in probabilities.PATHOLOGIES}
+    out |= {
+        f"severity:{name}": f"{p.severity:.3f}"
+        for name, p in study.present.items()
+        if name in probabilities.PATHOLOGIES
+    }
     out |= {
         "cardiothoracic ratio": f"{drawn.ratio:.3f}",
         "turn": f"{drawn.pose.turn:g} degrees", "tilt": f"{drawn.pose.tilt:g} degrees",

@@ -13,7 +13,7 @@ from scipy import ndimage
 from medsae.cohorts.simulated import devices, findings, markers, volume
 from medsae.cohorts.simulated.patients import Body, Study, Take
 from medsae.cohorts.simulated.probabilities import DEVICES, PATHOLOGIES, Planted
-from medsae.cohorts.simulated.projection import CENTRE, Canvas, Map, Pose, Prepared
+from medsae.cohorts.simulated.projection import Canvas, Map, Pose, Prepared
 
 VISIBLE = 0.05
 """A finding's mask holds the pixels whose line integral it changes by more than this (5 % of the light)."""
@@ -64,7 +64,9 @@ def draw(prepared: Prepared, study: Study, size: int, without: frozenset[str] = 
     to_picture = _PointWarp(study.body, study.take, pose, size)
     for name in (*DEVICES, "ECG leads"):
         if name in study.present and name not in without:
-            box, layer = devices.draw(study.present[name], prepared.landmarks, pose, to_picture, size, study.generator(name))
+            box, layer = devices.draw(
+                study.present[name], prepared.landmarks, pose, to_picture, size, study.generator(name)
+            )
             line[box] += layer
             if name in DEVICES:
                 masks[name] = np.zeros((size, size), bool)
@@ -149,7 +151,11 @@ class _Scene:
                     self.add(out, f"pneumothorax {side} {mm:g}", rng.uniform(0.85, 1.1))
             case "Pleural Other":
                 for side in planted.places:
-                    name = f"cap {side}" if planted.kind == "apical cap" else f"thickening {side} {rng.integers(findings.VARIANTS)}"
+                    name = (
+                        f"cap {side}"
+                        if planted.kind == "apical cap"
+                        else f"thickening {side} {rng.integers(findings.VARIANTS)}"
+                    )
                     self.add(out, name, 0.6 + 0.5 * s)
             case "Fracture":
                 for side in planted.places:
@@ -186,7 +192,10 @@ class _Scene:
         pitch, (rows, columns) = self.canvas.pitch, self.canvas.shape()
         row, column = canvas_pixels(centre_uv[0], centre_uv[1], self.canvas)
         n = int(reach_mm / pitch) + 1
-        box = (slice(max(0, int(row) - n), min(rows, int(row) + n)), slice(max(0, int(column) - n), min(columns, int(column) + n)))
+        box = (
+            slice(max(0, int(row) - n), min(rows, int(row) + n)),
+            slice(max(0, int(column) - n), min(columns, int(column) + n)),
+        )
         return box, self.canvas.u()[box[1]][None, :] - centre_uv[0], self.canvas.v()[box[0]][:, None] - centre_uv[1]
 
     def lesion(self, out: np.ndarray, lobe: str, planted: Planted, rng: np.random.Generator) -> None:
@@ -197,7 +206,9 @@ class _Scene:
             point = self.prepared.places[lobe][rng.integers(len(self.prepared.places[lobe]))]
             box, du, dv = self.patch(self.pose.project(point[None])[0], 1.7 * radius)
             angle = np.arctan2(dv, du)
-            border = 1 + sum(rng.normal(0, 0.17 / k**0.8) * np.cos(k * angle + rng.uniform(0, 6.3)) for k in (2, 3, 4, 6, 9))
+            border = 1 + sum(
+                rng.normal(0, 0.17 / k**0.8) * np.cos(k * angle + rng.uniform(0, 6.3)) for k in (2, 3, 4, 6, 9)
+            )
             away = np.hypot(du, dv) / (radius * border)
             ball = np.clip(1 - away**2, 0, None) ** 0.75 + 0.12 * np.exp(-((away / 1.2) ** 4))
             out[box] += (2 * radius * 0.95 * volume.WATER_PER_MM * ball * (1.35 if nodule else 0.95)).astype(np.float32)
@@ -293,7 +304,10 @@ class _PointWarp:
 def _window(anatomy: np.ndarray, maps: dict[str, Map], canvas: Canvas) -> tuple[float, float]:
     """Line integrals shown as dark (lung) and as bright (spine and belly), from the person without findings."""
     lung = maps["lung right"]
-    rows, columns = slice(lung.row, lung.row + lung.values.shape[0]), slice(lung.column, lung.column + lung.values.shape[1])
+    rows, columns = (
+        slice(lung.row, lung.row + lung.values.shape[0]),
+        slice(lung.column, lung.column + lung.values.shape[1]),
+    )
     inside = lung.values[::4, ::4] > 0.8
     dark = float(np.percentile(anatomy[rows, columns][::4, ::4][inside], 8))
     thorax = anatomy[rows.start : rows.stop + int(30 / canvas.pitch) : 4, columns.start :: 4]

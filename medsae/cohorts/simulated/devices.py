@@ -143,7 +143,17 @@ def _pacemaker(pen: _Pen, marks: dict[str, np.ndarray], planted: Planted, rng: n
     apex = np.array([low[0] + rng.uniform(0.66, 0.76) * (high[0] - low[0]), 300, low[2] + rng.uniform(14, 22)])
     floor = np.array([low[0] + 0.34 * (high[0] - low[0]), 270, low[2] + 20.0])
     loop = place(np.array([[sign * 0.9 * half_w, half_h + 8.0], [sign * 1.15 * half_w, -0.2 * half_h]]))
-    lead = [header, (header + entry) / 2 + np.array([0, 0, 8.0]), entry, middle, top, _at(cava, 222.0), atrium, floor, apex]
+    lead = [
+        header,
+        (header + entry) / 2 + np.array([0, 0, 8.0]),
+        entry,
+        middle,
+        top,
+        _at(cava, 222.0),
+        atrium,
+        floor,
+        apex,
+    ]
     if rng.random() < 0.5:
         lead = [header, *loop, entry, middle, top, _at(cava, 222.0), atrium, floor, apex]
     pen.curve(np.array(lead), 1.5, 0.36)
@@ -166,7 +176,9 @@ def _sternal_wires(pen: _Pen, marks: dict[str, np.ndarray], rng: np.random.Gener
         wide, tall, lean = rng.uniform(9, 13), rng.uniform(3, 5.5), rng.normal(0, 0.25)
         t = np.linspace(0.25, 2 * np.pi - 0.25, 14)
         x, up = wide * np.sin(t), tall * np.cos(t) * (1 + 0.5 * np.cos(t))
-        ring = centre + np.stack([x * math.cos(lean) - up * math.sin(lean), 6 * np.cos(t), up * math.cos(lean) + x * math.sin(lean)], 1)
+        ring = centre + np.stack(
+            [x * math.cos(lean) - up * math.sin(lean), 6 * np.cos(t), up * math.cos(lean) + x * math.sin(lean)], 1
+        )
         pen.curve(ring, 1.1, 0.62)
         knot = ring[-1] + np.array([[0, 2, 0], [rng.normal(0, 1.5), 3, -2.5], [rng.normal(0, 2), 3, -5.0]])
         pen.curve(knot, 1.7, 0.75)
@@ -183,7 +195,9 @@ def _endotracheal_tube(pen: _Pen, marks: dict[str, np.ndarray], rng: np.random.G
     heights = np.linspace(tip, 308, 3)
     points = np.concatenate([fit[0] + heights[:, None] * fit[1], heights[:, None]], 1)
     top = points[-1]
-    points = np.concatenate([points, top + np.array([[0, 2, 25.0], [rng.normal(0, 3), 6, 55.0], [rng.normal(0, 8), 14, 95.0]])])
+    points = np.concatenate(
+        [points, top + np.array([[0, 2, 25.0], [rng.normal(0, 3), 6, 55.0], [rng.normal(0, 8), 14, 95.0]])]
+    )
     points[:, 0] += rng.normal(0, 1.5)
     pen.tube(points, 9.0, 0.11, 0.05, 0.32)
 
@@ -229,5 +243,10 @@ def _ecg_leads(pen: _Pen, rng: np.random.Generator) -> None:
         pen.outline(at + 0.42 * (ring - at), 0.55)
         sag = np.array([0, 0, -abs(rng.normal(12, 10))])
         bend = np.array([rng.normal(0, 10), 0, rng.normal(0, 8)])
-        path = [at, at + (hub - at) * 0.35 + 1.2 * sag + bend, at + (hub - at) * 0.7 + sag - 0.5 * bend, hub + rng.normal(0, 2, 3)]
+        path = [
+            at,
+            at + (hub - at) * 0.35 + 1.2 * sag + bend,
+            at + (hub - at) * 0.7 + sag - 0.5 * bend,
+            hub + rng.normal(0, 2, 3),
+        ]
         pen.curve(np.array([*path, hub + np.array([side * 90, 0, -60.0])]), 1.6, 0.13)

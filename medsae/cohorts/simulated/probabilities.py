@@ -131,7 +131,9 @@ def draw_study(rng: np.random.Generator, facts: dict[str, bool], lasting: dict[s
     return _draw(rng, facts, lasting, lasting=False)
 
 
-def _draw(rng: np.random.Generator, facts: dict[str, bool], known: dict[str, Planted], lasting: bool) -> dict[str, Planted]:
+def _draw(
+    rng: np.random.Generator, facts: dict[str, bool], known: dict[str, Planted], lasting: bool
+) -> dict[str, Planted]:
     present: dict[str, Planted] = {}
     for rule in TABLE:
         # Every rule takes its numbers whether it is used or not: then no finding changes the luck of another.

@@ -230,7 +230,7 @@ def _build(data: Path, quality: Quality, folder: Path, processes: int, progress:
         maps: list[dict[str, Map]] = [{} for _ in poses]
         # fork: the volumes (a quarter of a GiB) are shared, not sent.
         with get_context("fork").Pool(processes) if processes > 1 else nullcontext() as pool:
-            for made in (pool.imap(_project_family, jobs) if pool else map(_project_family, jobs)):
+            for made in pool.imap(_project_family, jobs) if pool else map(_project_family, jobs):
                 for pose_maps, new in zip(maps, made, strict=True):
                     pose_maps.update(new)
                 task.advance()
@@ -251,8 +251,14 @@ def _project_family(job: tuple[tuple[Pose, ...], str, Quality]) -> list[dict[str
     canvas = quality.canvas()
     if family == "anatomy":
         cartilage = np.where(small.mask(volume.CARTILAGE), np.float32(0.012), 0)
-        whole = (("soft", thorax.soft, thorax.grid), ("bone", thorax.bone, thorax.grid), ("cartilage", cartilage, small.grid))  # noqa: E501
-        return [{n: project(v, (0, 0, 0), grid, pose, canvas) for n, v, grid in whole} | _arms(canvas) for pose in poses]
+        whole = (
+            ("soft", thorax.soft, thorax.grid),
+            ("bone", thorax.bone, thorax.grid),
+            ("cartilage", cartilage, small.grid),
+        )  # noqa: E501
+        return [
+            {n: project(v, (0, 0, 0), grid, pose, canvas) for n, v, grid in whole} | _arms(canvas) for pose in poses
+        ]
     parts = findings.components(chest, family)
     return [{p.name: project(p.values, p.origin, chest.grid, pose, canvas) for p in parts} for pose in poses]
 
@@ -269,7 +275,10 @@ def _arms(canvas: Canvas) -> dict[str, Map]:
             away, muscle = np.sqrt(du**2 + dv**2), 46 - 10 * np.clip(t, 0, 1)
             soft = 2 * np.sqrt(np.clip(muscle**2 - away**2, 0, None)) * volume.WATER_PER_MM * 0.97
             head = 11.5 + 10 * np.exp(-(((t - 0.02) / 0.09) ** 2))
-            shell = 2 * (np.sqrt(np.clip(head**2 - away**2, 0, None)) - 0.8 * np.sqrt(np.clip((head - 4) ** 2 - away**2, 0, None)))
+            shell = 2 * (
+                np.sqrt(np.clip(head**2 - away**2, 0, None))
+                - 0.8 * np.sqrt(np.clip((head - 4) ** 2 - away**2, 0, None))
+            )
             maps[f"arm {side} {i}"] = Map(0, 0, (soft + shell * 0.018).astype(np.float32))
     return maps
 

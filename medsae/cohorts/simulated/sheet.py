@@ -7,8 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from medsae.cohorts.simulated import patients, prepare, projection, quality_for
-from medsae.cohorts.simulated import compose
+from medsae.cohorts.simulated import compose, patients, prepare, projection, quality_for
 from medsae.cohorts.simulated.probabilities import DEVICES, PATHOLOGIES
 
 SHOWN = ("No Finding", "Cardiomegaly", "Enlarged Cardiomediastinum", "Edema", "Consolidation", "Pneumonia", "Atelectasis",

@@ -152,7 +152,9 @@ def chest(thorax: Thorax) -> Thorax:
     grid = thorax.grid
     boxes = ((grid.x, 48, 316), (grid.y, 62, 330), (grid.z, 40, 336))
     x, y, z = (slice(*np.searchsorted(axis, (low, high))) for axis, low, high in boxes)
-    return Thorax(Grid(grid.x[x], grid.y[y], grid.z[z]), thorax.soft[x, y, z], thorax.bone[x, y, z], thorax.label[x, y, z])
+    return Thorax(
+        Grid(grid.x[x], grid.y[y], grid.z[z]), thorax.soft[x, y, z], thorax.bone[x, y, z], thorax.label[x, y, z]
+    )
 
 
 def _body(hu: np.ndarray) -> np.ndarray:
