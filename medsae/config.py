@@ -384,6 +384,8 @@ class Score(Command):
     """`raw`: the identity representation of the embeddings."""
     sae: str | None = None
     """Id of the SAE."""
+    versus: str | None = None
+    """Another SAE of the same embeddings (another seed): its neurons are matched with these (stability)."""
     images: Scope = "evaluation"
     """Which images: the balanced evaluation set, a split, or all."""
     protocol: Protocol = "strict"

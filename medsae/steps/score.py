@@ -33,8 +33,14 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
     sae = store.get(config.sae, "sae") if config.sae else None
     embeddings = store.get(sae.parents["embeddings"] if sae else config.embeddings or "", "embeddings")
     cohort = store.get(embeddings.parents["cohort"], "cohort")
-    parents = {"embeddings": embeddings.id, "cohort": cohort.id} | ({"sae": sae.id} if sae else {})
-    config = replace(config, sae=sae.id) if sae else replace(config, embeddings=embeddings.id)
+    versus = store.get(config.versus, "sae") if config.versus else None
+    parents = {"embeddings": embeddings.id, "cohort": cohort.id}
+    if sae:
+        parents, config = parents | {"sae": sae.id}, replace(config, sae=sae.id)
+    else:
+        config = replace(config, embeddings=embeddings.id)
+    if versus:
+        parents, config = parents | {"versus": versus.id}, replace(config, versus=versus.id)
     slug = f"{'sae' if sae else 'raw'}-{config.images}-{config.protocol}-{embeddings.facts['encoder']}"
     with store.build(slug, config, parents) as build:
         if build.existing:
@@ -76,6 +82,9 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             {"neuron": kept.neuron, "image": image_of_row[kept.image], "value": kept.value}
         )
         frames["scored"] = pd.DataFrame({"image": image_of_row})
+        if sae and versus:
+            frames["match"], measures = _match(sae, versus, config.seed)
+            frames["summary"] = pd.concat([scores.summary, measures], ignore_index=True)
         with build.database() as connection:
             for name, frame in frames.items():
                 _insert(connection, name, frame)
@@ -128,6 +137,30 @@ def _sae_source(
         "random": _random(raw, model.m, config.seed),
     }
     return _Encoded(model, x_nd), model.weights["W_dec"].cpu().numpy(), rivals
+
+
+def _match(sae: Artifact, versus: Artifact, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Matched neurons of two SAEs, and the stability as rows of `summary`."""
+    from medsae.sae.model import Sae
+    from medsae.scoring.stability import stability
+
+    if sae.parents != versus.parents:
+        raise UserError("--versus is an SAE of other embeddings: there are no neurons to match", versus.id,
+                        "choose two SAEs of the same embeddings")  # fmt: skip
+    decoders, live = [], []
+    for artifact in (sae, versus):
+        decoders.append(Sae.load(artifact.file("sae.safetensors")).weights["W_dec"].cpu().numpy())
+        with artifact.connect() as connection:
+            live.append(~connection.execute("SELECT dead FROM dead ORDER BY neuron").df()["dead"].to_numpy(bool))
+    found = stability(decoders[0], decoders[1], seed, live[0], live[1])
+    note = f"mean decoder cosine of live neurons matched one to one with {versus.id}"
+    summary = pd.DataFrame([
+        {"measure": "stability", "value": found.mean, "low": found.quantiles[0], "high": found.quantiles[-1],
+         "n": len(found.a), "note": f"{note}; low and high: 5 % and 95 % of the pairs"},
+        {"measure": "random_stability", "value": found.random_mean, "low": found.random_quantiles[0],
+         "high": found.random_quantiles[-1], "n": len(found.a), "note": "the same for random directions"},
+    ])  # fmt: skip
+    return pd.DataFrame({"neuron": found.a, "other": found.b, "cosine": found.cosine}), summary
 
 
 def _random(raw: Any, m: int, seed: int) -> Any:

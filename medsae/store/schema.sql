@@ -208,3 +208,8 @@ CREATE TABLE neighbour (
     measure TEXT NOT NULL,       -- decoder (cosine of decoder rows) or coactivation (cosine of activations)
     value DOUBLE NOT NULL        -- -1 .. 1
 );
+CREATE TABLE match (
+    neuron INTEGER NOT NULL,     -- neuron.neuron; only with --versus, live neurons of both SAEs
+    other INTEGER NOT NULL,      -- its partner in the other SAE (one to one, Hungarian method)
+    cosine DOUBLE NOT NULL       -- of their decoder rows
+);

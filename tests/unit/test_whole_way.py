@@ -233,3 +233,43 @@ def test_real_radiographs_walk_the_whole_way(real_cxr, medsae, tmp_path):
             ).fetchone()
         assert defined and mean and mean[3] == defined[0] > 50
         assert 0 < mean[1] <= mean[0] <= mean[2] < np.log2(14)
+
+
+def test_a_sweep_ends_as_training_alone_and_marks_the_best(walked, tmp_path, medsae_at):
+    together, alone = medsae_at(tmp_path / "together"), medsae_at(tmp_path / "alone")
+    for one in (together, alone):
+        shutil.copytree(walked["medsae"].data, one.data)
+    train = [
+        "train",
+        "--embeddings",
+        walked["embeddings"],
+        "--expansion",
+        2,
+        "--epochs",
+        3,
+        "--lr",
+        1e-2,
+        "--device",
+        "cpu",
+    ]
+    status, out, err = together(*train, "--sweep", "l1=1e-3,1e-1", "--json")
+    result = json.loads(out)
+    assert status == 0 and len(result["sweep"]) == 2 and "entropy" in err
+    assert result["id"] == min(result["sweep"], key=lambda row: row["mean_entropy"])["id"]
+    single = alone.id(*train, "--l1", 1e-1)
+    assert single in {row["id"] for row in result["sweep"]}
+    assert sha256(alone, single, "sae.safetensors") == sha256(together, single, "sae.safetensors")
+    status, _, err = together(*train, "--sweep", "l1=a")
+    assert status == 2 and "--sweep" in err
+
+
+def test_an_sae_matched_with_itself_is_stable(walked):
+    scores = walked["medsae"].id(
+        "score", "--sae", walked["sae"], "--versus", walked["sae"], "--draws", 5, "--bootstraps", 5
+    )
+    with walked["store"].get(scores).connect() as connection:
+        assert connection.execute("SELECT count(*) FROM match WHERE neuron <> other").fetchone() == (0,)
+        measures = dict(
+            connection.execute("SELECT measure, value FROM summary WHERE measure LIKE '%stability'").fetchall()
+        )
+    assert measures["stability"] == pytest.approx(1, abs=1e-5) and measures["random_stability"] < 0.9
