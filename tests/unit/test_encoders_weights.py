@@ -70,6 +70,12 @@ class Server:
         to.wfile.write(body)
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    """A proxy of the machine must not come between the test and the loopback."""
+    monkeypatch.setenv("no_proxy", "*")
+
+
 @pytest.fixture
 def server():
     made = Server(bytes(range(256)) * 1000)
