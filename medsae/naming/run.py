@@ -10,7 +10,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,7 +56,7 @@ class Setup:
 class Known(NamedTuple):
     """An answer of the ledger: small, since millions of them may be held."""
 
-    status: str
+    status: Status
     yes: bool | None
     p: float | None
     mass: float | None
@@ -88,8 +88,8 @@ class _Neuron:
     raw: str = ""
     concepts: dict[str, tuple[str, str, int | None]] = field(default_factory=dict)
     """about -> concept, description, the neuron whose name it is."""
-    verdicts: dict[str, dict[int, tuple[Verdict, float | None]]] = field(default_factory=dict)
-    """about -> image -> verdict and P(yes) + P(no)."""
+    verdicts: dict[str, dict[int, Known]] = field(default_factory=dict)
+    """about -> image -> verdict."""
     open: int = 0
     calls: int = 0
     seconds: float = 0.0
@@ -150,10 +150,11 @@ class Namer:
         if stop():
             return
         questions: deque[tuple[_Ask, Question]] = deque()
+        waiting: dict[str, list[_Ask]] = {}
         for state in states.values():
             self._choose_controls(state)
         for state in states.values():
-            questions.extend(self._judgements(state, task))
+            questions.extend(self._judgements(state, waiting, task))
             if state.open == 0:
                 self._finish(state)
 
@@ -167,10 +168,15 @@ class Namer:
                 if again is not None:
                     questions.appendleft(again)
                     continue
-                task.advance()
-                state.open -= 1
-                if state.open == 0:
-                    finished.append(state)
+                known = [state.verdicts[ask.about][p.image] for p in ask.pictures]
+                for other in [ask, *waiting.pop(ask.key)]:
+                    theirs = states[other.neuron]
+                    if other is not ask:
+                        self._take_known(theirs, other, known, rows)
+                    task.advance()
+                    theirs.open -= 1
+                    if theirs.open == 0:
+                        finished.append(theirs)
             self.write(rows)
             for state in finished:
                 self._finish(state)
@@ -287,8 +293,13 @@ class Namer:
         concept, description = choices[np.random.default_rng([self.setup.seed, neuron, 2]).integers(len(choices))]
         return concept, description, None
 
-    def _judgements(self, state: _Neuron, task: Task) -> Iterable[tuple[_Ask, Question]]:
-        """The questions about a neuron that the ledger does not answer; known answers are taken over on the way."""
+    def _judgements(
+        self, state: _Neuron, waiting: dict[str, list[_Ask]], task: Task
+    ) -> Iterable[tuple[_Ask, Question]]:
+        """The questions about a neuron that neither the ledger answers nor another neuron of the portion asks.
+
+        Known answers are taken over on the way; who shares a question waits for its answer in `waiting`.
+        """
         plan, questions, rows = state.plan, [], []
         size = 1 if self.setup.protocol == "strict" else PAPER_PICTURES
         for about, (concept, description, _) in state.concepts.items():
@@ -304,6 +315,11 @@ class Namer:
                     self._take_known(state, ask, [k for k in known if k is not None], rows)
                     continue
                 state.open += 1
+                if ask.key in waiting:
+                    self.reused += 1
+                    waiting[ask.key].append(ask)
+                    continue
+                waiting[ask.key] = []
                 questions.append((ask, self._judge_question(ask, text, concept)))
         self.write(rows)
         return questions
@@ -337,13 +353,12 @@ class Namer:
         for picture, verdict in zip(ask.pictures, verdicts, strict=True):
             rows.append(self._verdict_row(state, ask, picture, verdict, reply.mass, raw))
             if verdict.status in FINAL:
-                known = Known(verdict.status, verdict.yes, verdict.p, reply.mass, raw)
-                self.memory.verdicts[ask.key, picture.image] = known
+                self.memory.verdicts[ask.key, picture.image] = state.verdicts[ask.about][picture.image]
         return None
 
     def _take_known(self, state: _Neuron, ask: _Ask, known: list[Known], rows: list[Row]) -> None:
         for picture, old in zip(ask.pictures, known, strict=True):
-            verdict = Verdict(cast(Status, old.status), old.yes, old.p)
+            verdict = Verdict(old.status, old.yes, old.p)
             new = self._verdict_row(state, ask, picture, verdict, old.mass, old.raw)
             if (ask.neuron, ask.about, picture.image, ask.key) not in self.memory.written:
                 rows.append(new)
@@ -352,7 +367,7 @@ class Namer:
         self, state: _Neuron, ask: _Ask, picture: Picture, verdict: Verdict, mass: float | None, raw: str | None
     ) -> Row:
         tested = next(t for t in state.plan.tested if t.image == picture.image)
-        state.verdicts[ask.about][picture.image] = (verdict, mass)
+        state.verdicts[ask.about][picture.image] = Known(verdict.status, verdict.yes, verdict.p, mass, raw)
         return self._row(
             "verdict", ask.neuron, about=ask.about, image=picture.image, fires=tested.fires, value=tested.value,
             quantile=tested.quantile, hard_one=tested.hard or None, yes=verdict.yes, p=verdict.p, mass=mass,
@@ -364,8 +379,8 @@ class Namer:
     def _finish(self, state: _Neuron) -> None:
         plan, own = state.plan, state.explanation
         results = {about: self._detection(state, about) for about in state.concepts}
-        masses = [m for _, m in state.verdicts["name"].values() if m is not None]
-        every = [v for found in state.verdicts.values() for v, _ in found.values()]
+        masses = [v.mass for v in state.verdicts["name"].values() if v.mass is not None]
+        every = [v for found in state.verdicts.values() for v in found.values()]
         retry = sum(v.status not in FINAL for v in every)
         row = self._row(
             "name", plan.neuron, status="ok", concept=own.concept, description=own.description,
@@ -383,7 +398,7 @@ class Namer:
         self._settle(plan.neuron, "ok", retry)
 
     def _detection(self, state: _Neuron, about: str) -> Detection:
-        found = [state.verdicts[about].get(t.image, (Verdict("unreachable"), None))[0] for t in state.plan.tested]
+        found = [state.verdicts[about][t.image] for t in state.plan.tested]
         yes_n = np.array([np.nan if v.yes is None else float(v.yes) for v in found])
         p_n = np.array([np.nan if v.p is None else v.p for v in found])
         fires_n = np.array([t.fires for t in state.plan.tested])

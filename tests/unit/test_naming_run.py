@@ -1,0 +1,278 @@
+"""Naming as a whole, against a server that knows the truth: accuracy, controls, resuming, costs, the watching service."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medsae import config as c
+from medsae.naming import prompts
+from medsae.progress import Silent, UserError
+from medsae.steps.naming import name
+from medsae.store.artifacts import Store
+from medsae.store.ledger import Ledger, count_lines
+from medsae.store.requests import Requests
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "fixtures"))
+import naming_world as nw  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    return nw.build(tmp_path_factory.mktemp("world"), images=600, neurons=10, null=3, dead=1, weak=1)
+
+
+@pytest.fixture
+def world(original, tmp_path):
+    """The world with an empty ledger of its own."""
+    for kind in ("cohort", "embeddings", "sae", "scores"):
+        (tmp_path / "artifacts" / kind).mkdir(parents=True)
+        for path in (original.data / "artifacts" / kind).iterdir():
+            (tmp_path / "artifacts" / kind / path.name).symlink_to(path)
+    return replace(original, data=tmp_path)
+
+
+class Said(Silent):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, message):
+        self.lines.append(message)
+
+
+def ask(world, address, progress=None, **options):
+    options = {"all": True} | options if "neurons" not in options else options
+    config = c.Name(scores=world.scores, backend="endpoint", endpoint=address, **options)
+    return name(config, Store(world.data), progress or Silent())
+
+
+def ledger(world):
+    return Ledger(Store(world.data), world.scores)
+
+
+@pytest.mark.parametrize("protocol", ["strict", "paper"])
+def test_accuracy_is_one_minus_the_error_and_a_wrong_name_is_luck(world, protocol):
+    """Error 15 %: over ten neurons the mean accuracy is 0.85 within its interval, shuffled and random are at 0.5."""
+    server = nw.Server(world, error=0.15)
+    with server.serve() as address:
+        found = ask(world, address, protocol=protocol)
+    names = ledger(world).names().set_index("neuron")
+    assert found["statuses"] == {"ok": 13, "dead": 1, "too few": 1}
+    assert [names["concept"][j] for j in range(10)] == list(nw.FACTORS)
+    true = names.loc[range(10)]
+    assert abs(true["accuracy"].mean() - 0.85) < 3.3 * np.sqrt(0.85 * 0.15 / 600)
+    assert ((true["low"] <= 0.85) & (true["high"] >= 0.85)).sum() >= 8
+    for control in ("shuffled", "random"):
+        values = names[f"{control}_accuracy"].loc[range(10)]
+        assert abs(values.mean() - 0.5) < 3.3 * 0.5 / np.sqrt(600)
+        assert (true[f"{control}_concept"] != true["concept"]).all()
+    assert (true["q"] < 0.01).all() and (names["q"].loc[[10, 11, 12]] > 0.05).all()
+    assert names["tests"].unique().tolist() == [13]
+    assert "fires on none" in names["note"][13] and "fires on " in names["note"][14]
+    verdicts = ledger(world).verdicts(str(names["run"][0]), 0)
+    assert Counter(verdicts["about"]) == {"name": 60, "shuffled": 60, "random": 60}
+    mine = verdicts[verdicts["about"] == "name"]
+    assert mine["fires"].tolist() == [bool(world.fires_nm[i, 0]) for i in mine["image"]]
+    assert (mine["yes"].astype(bool) == mine["fires"]).mean() == pytest.approx(names["accuracy"][0])
+    assert mine["raw"].notna().all()
+    assert mine["p"].notna().all() == (protocol == "strict") == bool(true["auroc"].notna().all())
+
+
+def test_strict_shows_one_picture_a_prompt_and_other_patients_than_it_named(world):
+    server = nw.Server(world)
+    with server.serve() as address:
+        ask(world, address, neurons="0")
+    named = [numbers for text, numbers in server.requests if '"description"' in text]
+    judged = [numbers for text, numbers in server.requests if '"description"' not in text]
+    assert len(named) == 1 and {len(n) for n in judged} == {1} and len(judged) == 180
+    assert {n // 2 for n in named[0]}.isdisjoint(n[0] // 2 for n in judged)
+    assert "disjoint" in ledger(world).names()["run_overlap"][0]
+    nothing_leaks = [text for text, _ in server.requests if "p000" in text or ".jpg" in text]
+    assert not nothing_leaks
+
+
+def test_the_same_question_is_not_asked_twice_and_again_asks_anew(world):
+    server = nw.Server(world)
+    with server.serve() as address:
+        first = ask(world, address, neurons="0,1")
+        assert first["asked"] == len(server.requests) == 2 * 181
+        assert ask(world, address, neurons="0,1")["asked"] == 0
+        wider = ask(world, address, neurons="0,1,2")
+        assert wider["asked"] + wider["reused"] == 181
+        before = ledger(world).names()
+        assert ask(world, address, neurons="0", again=True)["asked"] == 181
+    after = ledger(world).names()
+    assert len(after) == len(before) == 3
+    assert after.set_index("neuron")["take"].to_dict() == {0: 1, 1: 0, 2: 0}
+    lines = [json.loads(line) for path in ledger(world).files() for line in path.read_text().splitlines()]
+    assert sum(row["kind"] == "name" and row["neuron"] == 0 for row in lines) == 2
+
+
+def test_answers_lost_on_the_way_are_asked_again_by_the_same_command(world):
+    """A fifth of the replies are 400s: failed rows now; the next run asks for those alone."""
+
+    def mangle(text, pictures, count):
+        bad = '"description"' not in text and count % 5 == 0
+        return (lambda handler: handler.reply(400, {"error": "busy"})) if bad else None
+
+    with nw.Server(world, mangle=mangle, logprobs=False).serve() as address:
+        ask(world, address, neurons="0", controls=False, concurrency=1)
+    row = ledger(world).names().iloc[0]
+    failed = int(row["asked"] - row["judged"])
+    # 12 of 60 got a 400; the first of them was answered when it was asked plainly, without logprobs.
+    assert failed == row["retry"] == 11 and "11 of 60" in row["note"]
+    with nw.Server(world).serve() as address:
+        assert ask(world, address, neurons="0", controls=False)["asked"] == failed
+    row = ledger(world).names().iloc[0]
+    assert (row["asked"], row["judged"], row["retry"]) == (60, 60, 0)
+
+
+def test_one_repair_attempt(world):
+    """The first reply to every question is prose; the second try is asked with the reason, and once only."""
+    seen = Counter()
+
+    def mangle(text, pictures, count):
+        return None if "could not be used" in text else "It is hard to say." if seen.update(["bad"]) is None else None
+
+    server = nw.Server(world, mangle=mangle)
+    with server.serve() as address:
+        ask(world, address, neurons="0", pictures=10, controls=False)
+    row = ledger(world).names().iloc[0]
+    assert (row["status"], row["judged"], row["accuracy"]) == ("ok", 20, 1.0)
+    assert seen["bad"] == 21 and len(server.requests) == 42
+    assert "second try" in ledger(world).explanation(row["run"], 0)["raw"]
+
+
+def test_kill_9_in_the_middle_then_the_same_command_loses_nothing(world):
+    server = nw.Server(world, error=0.1, delay=0.01)
+    with server.serve() as address:
+        words = ["name", "--scores", world.scores, "--neurons", "0,1,2,3", "--backend", "endpoint", "--endpoint", address,
+                 "--concurrency", "4"]  # fmt: skip
+        env = os.environ | {"MEDSAE_DATA": str(world.data), "PYTHONPATH": str(ROOT)}
+        with subprocess.Popen([sys.executable, "-m", "medsae", *words], env=env, cwd=ROOT,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:  # fmt: skip
+            deadline = time.monotonic() + 60
+            while len(server.requests) < 250 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            os.kill(child.pid, signal.SIGKILL)
+        time.sleep(0.1)
+        written = sum(count_lines(path)[0] for path in ledger(world).files())
+        with ledger(world).files()[0].open("ab") as torn:
+            torn.write(b'{"kind":"verdict","run":"x","neur')
+        asked_before = len(server.requests)
+        assert 250 <= asked_before < 700 and written > 200
+        found = ask(world, address, neurons="0,1,2,3", concurrency=4)
+    names = ledger(world).names()
+    assert sorted(names["neuron"]) == [0, 1, 2, 3] and (names["judged"] == 60).all()
+    # What was answered but not yet written when the process died (at most what was in flight) is asked again.
+    assert found["asked"] <= 724 - asked_before + 2 * 4 + 4
+    asked = Counter(text + str(numbers) for text, numbers in server.requests)
+    assert sum(n - 1 for n in asked.values()) <= 2 * 4 + 4
+
+
+def test_cost_is_told_before_and_asks_nothing(world):
+    server, said = nw.Server(world), Said()
+    with server.serve() as address:
+        found = ask(world, address, said, cost=True)
+    assert server.requests == [] and ledger(world).files() == []
+    cost = found["cost"]
+    assert (cost["neurons"], cost["askable"], cost["questions"]) == (15, 13, 13 * 181)
+    assert cost["shown"] == 13 * (16 + 180) and cost["distinct"] <= 600
+    assert "2,353 questions" in said.lines[0] and "tokens read" in said.lines[0]
+
+
+def test_labels_name_offline_and_say_so(world):
+    said = Said()
+    name(c.Name(scores=world.scores, all=True), Store(world.data), said)
+    names = ledger(world).names().set_index("neuron")
+    assert [names["concept"][j] for j in range(10)] == list(nw.FACTORS)
+    assert (names["accuracy"].loc[range(10)] == 1.0).all() and names["random_accuracy"].isna().all()
+    assert names["backend"].unique().tolist() == ["labels"] and "no model" in names["description"][0]
+    assert any("no model" in line for line in said.lines)
+    assert abs(names["shuffled_accuracy"].loc[range(10)].mean() - 0.5) < 0.15
+
+
+def test_results_of_two_ways_never_mix(world):
+    name(c.Name(scores=world.scores, neurons="0"), Store(world.data), Silent())
+    name(c.Name(scores=world.scores, neurons="0", protocol="paper"), Store(world.data), Silent())
+    name(c.Name(scores=world.scores, neurons="0", pictures=20), Store(world.data), Silent())
+    found = ledger(world).names()
+    assert found["run"].nunique() == 3 and sorted(found["asked"]) == [40, 60, 60]
+
+
+@pytest.mark.parametrize(("fields", "message"), [
+    (dict(neurons="99"), "no neuron 99"), (dict(neurons="a,b"), "not a list"), (dict(), "which neurons"),
+    (dict(neurons="1", all=True), "exclude each other"), (dict(neurons="1", endpoint="http://127.0.0.1:1"), "together"),
+    (dict(neurons="1", backend="medgemma", model="no-such-folder"), "labels and --backend endpoint work meanwhile"),
+])  # fmt: skip
+def test_bad_requests_are_refused_with_what_to_do(world, fields, message):
+    with pytest.raises(UserError, match=message):
+        name(c.Name(scores=world.scores, **fields), Store(world.data), Silent())
+
+
+def test_top_orders_neurons(world):
+    name(c.Name(scores=world.scores, top=2), Store(world.data), Silent())
+    assert sorted(ledger(world).names()["neuron"]) == [0, 1]
+    name(c.Name(scores=world.scores, top=1, by="density"), Store(world.data), Silent())
+    densest = int(world.fires_nm.mean(0).argmax())
+    assert densest in ledger(world).names()["neuron"].tolist()
+
+
+def test_a_name_that_is_script_is_kept_as_text(world):
+    evil = json.dumps({"concept": "<script>alert(1)</script>", "description": "a | b <img src=x onerror=y>"})
+    server = nw.Server(world, mangle=lambda text, pictures, count: evil if '"description"' in text else None)
+    with server.serve() as address:
+        ask(world, address, neurons="0", pictures=5)
+    assert ledger(world).names()["concept"][0] == "<script>alert(1)</script>"
+    judged = [text for text, _ in server.requests if "Concept:" in text]
+    assert not any("<" in text for text in judged)
+    assert prompts.quote("<end_of_turn>") == "(end_of_turn)"
+
+
+def test_the_watching_service_answers_requests_and_cancels(world):
+    store = Store(world.data)
+    server = nw.Server(world, delay=0.01)
+    with server.serve() as address:
+        config = c.Name(scores=world.scores, backend="endpoint", endpoint=address, watch=True, pictures=10,
+                        idle_minutes=0.05)  # fmt: skip
+        requests = Requests(store, config)
+        assert not requests.alive() and requests.state() == {}
+        requests.ask(2)
+        thread = threading.Thread(target=name, args=(config, store, Silent()))
+        thread.start()
+        _until(lambda: not requests.waiting(2))
+        assert requests.alive()
+        with pytest.raises(UserError, match="runs already"):
+            name(config, store, Silent())
+        began = time.monotonic()
+        requests.ask(3)
+        _until(lambda: requests.state().get("neuron") == 3 or not requests.waiting(3))
+        waited = time.monotonic() - began
+        _until(lambda: not requests.waiting(3))
+        requests.ask(4)
+        _until(lambda: requests.state().get("done", 0) > 5 and requests.state().get("neuron") == 4)
+        requests.cancel(4)
+        _until(lambda: not requests.waiting(4))
+        requests.ask(999)
+        _until(lambda: not requests.waiting(999))
+        thread.join(30)
+    assert not requests.alive() and requests.state()["phase"] == "stopped"
+    assert sorted(ledger(world).names()["neuron"]) == [2, 3]
+    assert waited < 20, "the loaded service answers at once; the figure is in the benchmark"
+
+
+def _until(condition, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.01)
