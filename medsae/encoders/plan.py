@@ -68,7 +68,6 @@ class Runner:
     def __enter__(self) -> Runner:
         self.threads_before = torch.get_num_threads()
         if self.plan.device == "cpu":
-            torch.set_num_threads(1)
             self.lanes = ThreadPoolExecutor(self.in_flight, "network", torch.set_num_threads, (1,))
         return self
 
