@@ -7,6 +7,7 @@ cohort with a seed below `train_simclip.SEED` holds; it knows nothing of real ra
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,12 +23,13 @@ from medsae.progress import Progress, Silent
 DIM, SIZE = 128, 128
 WIDTHS = (16, 32, 64, 128)
 WORDS = (
-    "no", "finding", "right", "left", "upper", "middle", "lower", "lobe", "side", "both", "heart", "enlarged", "cardiomegaly",
-    "cardiomediastinum", "wide", "mediastinum", "lung", "opacity", "haze", "lesion", "nodule", "mass", "edema", "congestion",
-    "consolidation", "pneumonia", "infiltrate", "atelectasis", "collapse", "pneumothorax", "pleural", "air", "effusion", "fluid",
-    "other", "thickening", "fracture", "broken", "bone", "pacemaker", "generator", "sternal", "wires", "sternotomy",
-    "endotracheal", "tube", "intubated", "central", "line", "catheter", "venous", "chest", "drain", "ecg", "leads", "electrodes",
-    "ap", "pa", "view", "projection", "portable", "normal", "support", "devices",
+    "no", "finding", "right", "left", "upper", "middle", "lower", "lobe", "side", "both", "heart", "enlarged",
+    "cardiomegaly", "cardiomediastinum", "wide", "mediastinum", "lung", "opacity", "haze", "lesion", "nodule",
+    "mass", "edema", "congestion", "consolidation", "pneumonia", "infiltrate", "atelectasis", "collapse",
+    "pneumothorax", "pleural", "air", "effusion", "fluid", "other", "thickening", "fracture", "broken", "bone",
+    "pacemaker", "generator", "sternal", "wires", "sternotomy", "endotracheal", "tube", "intubated", "central",
+    "line", "catheter", "venous", "chest", "drain", "ecg", "leads", "electrodes", "ap", "pa", "view", "projection",
+    "portable", "normal", "support", "devices",
 )  # fmt: skip
 """Words the text tower knows, in the order of its table; others are passed over."""
 
@@ -68,7 +70,7 @@ class ImageTower(nn.Module):
         super().__init__()
         self.stem = ConvUnit(1, WIDTHS[0], 2, norm)
         self.stages = nn.Sequential(*(Stage(a, b, SIZE // 4 // 2**i, norm) for i, (a, b) in
-                                      enumerate(zip(WIDTHS, WIDTHS[1:], strict=False))))  # fmt: skip
+                                      enumerate(itertools.pairwise(WIDTHS))))  # fmt: skip
         self.project = nn.Linear(2 * WIDTHS[-1], DIM)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

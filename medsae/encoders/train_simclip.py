@@ -79,7 +79,7 @@ def captions(names: list[str]) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def shard(job: tuple[Path, Path, int, int, int]) -> Path:
-    """Draws one shard of pictures at encoder size: x uint8 [n, 128, 128], f bool [n, factors], names. Skips what is there."""
+    """Draws one shard at encoder size: x uint8 [n, 128, 128], f bool [n, factors], names. Skips what is there."""
     folder, out, seed, start, stop = job
     path = out / f"{start:06d}.npz"
     if not path.exists():
@@ -163,6 +163,7 @@ def folded(image: ImageTower) -> ImageTower:
     kept = {k: v for k, v in image.state_dict().items() if ".norm." not in k}
     for name, unit in image.named_modules():
         if isinstance(unit, ConvUnit):
+            assert isinstance(unit.norm, nn.BatchNorm2d)
             conv = fuse_conv_bn_eval(unit.conv, unit.norm)
             kept |= {f"{name}.conv.weight": conv.weight, f"{name}.conv.bias": conv.bias}
     plain.load_state_dict(kept)
@@ -203,7 +204,7 @@ def main(settings: Settings, cache: Path, out: Path, processes: int = 2) -> None
     x, f, names = pictures(cache, 3000, SEED + 1, processes)
     record = {
         "name": "simclip", "settings": asdict(settings), "training_seed": SEED, "probe_seed": SEED + 1,
-        "parameters": {"image": sum(p.numel() for p in image.parameters()), "text": sum(p.numel() for p in text.parameters())},
+        "parameters": {n: sum(p.numel() for p in t.parameters()) for n, t in (("image", image), ("text", text))},
         "words": len(WORDS), "loss": [round(v, 4) for v in history], "projection_version": projection.VERSION,
         "seconds": {"drawing": round(drawn - began), "training": round(trained - drawn)},
         "probe_pictures": {"fitted": len(x) // 2, "scored": len(x) - len(x) // 2},

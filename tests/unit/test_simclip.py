@@ -98,7 +98,7 @@ def test_training_learns_a_side_and_folding_changes_nothing():
     x[f[:, 1], 40:80, 80:120] += 120
     names = ["Consolidation:right", "Consolidation:left"]
     settings = Settings(images=192, epochs=4, batch=32, learning_rate=3e-3)
-    image, text, history = train(x, f, names, settings)
+    image, _text, history = train(x, f, names, settings)
     assert history[-1] < 0.7 * history[0]
     again, _, _ = train(x[:64], f[:64], names, Settings(images=64, epochs=1, batch=32))
     other, _, _ = train(x[:64], f[:64], names, Settings(images=64, epochs=1, batch=32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -50,7 +51,7 @@ def test_a_study_does_not_depend_on_the_range_that_is_asked_for():
     assert [s.index for s in whole] == list(range(60)) and [s.index for s in part] == list(range(17, 40))
     for a, b in zip(whole[17:40], part, strict=True):
         assert (a.patient, a.study, a.present, a.labels, a.take) == (b.patient, b.study, b.present, b.labels, b.take)
-    assert list(simulated.plan(60, seed=5))[0].take != whole[0].take
+    assert next(iter(simulated.plan(60, seed=5))).take != whole[0].take
 
 
 def test_patients_own_one_to_four_studies_in_order(studies: list[simulated.Study]):
@@ -64,7 +65,7 @@ def test_patients_own_one_to_four_studies_in_order(studies: list[simulated.Study
 
 def test_what_lasts_stays_with_the_patient(studies: list[simulated.Study]):
     lasting = {rule.name for rule in probabilities.TABLE if rule.lasting}
-    for a, b in zip(studies, studies[1:], strict=False):
+    for a, b in itertools.pairwise(studies):
         if a.patient == b.patient:
             assert {n: p for n, p in a.present.items() if n in lasting} == {
                 n: p for n, p in b.present.items() if n in lasting

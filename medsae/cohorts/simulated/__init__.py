@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medsae.cohorts.simulated import compose, masks, patients, probabilities, projection
+from medsae.cohorts.simulated import compose, masks, probabilities, projection
 from medsae.cohorts.simulated.masks import decode, encode
 from medsae.cohorts.simulated.patients import Study, plan
 from medsae.progress import Progress, UserError
@@ -130,6 +130,7 @@ def _attributes(study: Study, drawn: compose.Drawn) -> dict[str, str]:
         "gamma": f"{take.gamma:.2f}", "noise": f"{take.noise:.4f}",
         "body width": f"{body.width:.3f}", "body height": f"{body.height:.3f}", "shoulders": f"{body.shoulders:.3f}",
         "waist": f"{body.waist:.3f}", "fat": f"{body.fat:.3f}", "breasts": f"{body.breast_mm:.0f} mm",
-        "bone density": f"{body.bone:.2f}", "calcified cartilage": f"{body.cartilage:.2f}", "aorta": f"{body.aorta_mm:.1f} mm",
+        "bone density": f"{body.bone:.2f}", "calcified cartilage": f"{body.cartilage:.2f}",
+        "aorta": f"{body.aorta_mm:.1f} mm",
     }  # fmt: skip
     return out

@@ -1,4 +1,4 @@
-"""From a planned study to a picture: which maps are added, how the body is warped, and how film or detector shows it."""
+"""From a planned study to a picture: which maps are added, how the body is warped, how film or detector shows it."""
 
 from __future__ import annotations
 
@@ -328,7 +328,9 @@ def _expose(line: np.ndarray, window: tuple[float, float], study: Study, size: i
     # Fewer quanta arrive behind dense tissue, so noise grows towards white.
     noise = rng.standard_normal((size, size), dtype=np.float32)
     shown += np.float32(take.noise * math.exp(-take.exposure / 2)) * (0.4 + np.clip(shown, 0, 1.2)) * noise
-    small = Image.fromarray(np.clip(shown, -0.6, 1.4)).resize((max(2, size // 10),) * 2, Image.Resampling.BOX)
+    small = Image.fromarray(np.clip(shown, -0.6, 1.4)).resize(
+        (max(2, size // 10), max(2, size // 10)), Image.Resampling.BOX
+    )
     smooth = np.asarray(small.resize((size, size), Image.Resampling.BICUBIC))
     shown = shown + np.float32(0.55) * (shown - smooth)
     curve = _curve(take)

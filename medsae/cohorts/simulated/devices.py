@@ -160,9 +160,9 @@ def _pacemaker(pen: _Pen, marks: dict[str, np.ndarray], planted: Planted, rng: n
     pen.curve(np.array([apex - np.array([7, 3, -1.5]), apex]), 2.4, 0.8)
     if planted.kind == "two leads":
         tip = np.array([low[0] + 0.20 * (high[0] - low[0]), 285, 216.0])
-        second = [header + np.array([2, 0, 1.0]), (header + entry) / 2 + np.array([0, 0, 12.0]), entry + np.array([1, 0, 2.5]),
-                  middle + np.array([0, 0, 2.0]), top + np.array([2, 0, 0]), _at(cava, 226.0) + np.array([2.5, 0, 0]),
-                  atrium + np.array([6, 8, -2.0]), tip]  # fmt: skip
+        second = [header + np.array([2, 0, 1.0]), (header + entry) / 2 + np.array([0, 0, 12.0]),
+                  entry + np.array([1, 0, 2.5]), middle + np.array([0, 0, 2.0]), top + np.array([2, 0, 0]),
+                  _at(cava, 226.0) + np.array([2.5, 0, 0]), atrium + np.array([6, 8, -2.0]), tip]  # fmt: skip
         pen.curve(np.array(second), 1.5, 0.33)
         pen.curve(np.array([tip - np.array([2, 3, 6.0]), tip]), 2.4, 0.8)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from medsae.cohorts.simulated import volume
+from medsae.cohorts.simulated import shapes, volume
 from medsae.cohorts.simulated.volume import Grid, Thorax, attenuation
 
 HEART_SCALES = tuple(round(0.74 + 0.06 * i, 2) for i in range(14))
@@ -47,7 +47,8 @@ def crop(name: str, delta: np.ndarray) -> Component:
 FAMILIES = ("heart", "mediastinum", "breasts", "lungs",
             *(f"{family} {side}" for side in volume.SIDES
               for family in ("effusion", "pneumothorax", "thickening", "edema", "ground_glass", "fractures")),
-            *(f"{family} {lobe}" for lobe in volume.LOBES for family in ("consolidation", "pneumonia", "collapse")))  # fmt: skip
+            *(f"{family} {lobe}" for lobe in volume.LOBES
+              for family in ("consolidation", "pneumonia", "collapse")))  # fmt: skip
 
 
 def components(thorax: Thorax, family: str) -> list[Component]:
@@ -91,16 +92,16 @@ class _Planter:
 
     def wall_distance(self, side: str, without: np.ndarray | None = None) -> np.ndarray:
         """mm from the pleura of chest wall and diaphragm (not mediastinum or fissures) inside one lung; 0 outside."""
-        lung = ndimage.binary_closing(self.side[side], iterations=2)
-        inner = ndimage.binary_dilation(
-            self.heart_mask | self.thorax.mask(*volume.MEDIASTINUM), np.ones((3, 3, 3)), iterations=5)  # fmt: skip
+        lung = shapes.close(self.side[side], 2)
+        inner = shapes.dilate(
+            self.heart_mask | self.thorax.mask(*volume.MEDIASTINUM), 5, shapes.BALL)  # fmt: skip
         centre = np.abs(self.mm[0] - self.spine_x) < 42
         free = lung | inner | (centre & (self.mm[2] > 150))
-        return np.where(lung, ndimage.distance_transform_edt(free, self.spacing), 0).astype(np.float32)
+        return np.where(lung, shapes.depth(free, self.spacing), 0).astype(np.float32)
 
     def heart(self) -> Iterator[Component]:
         """The heart at growing sizes, held at its back and at the diaphragm, and growing towards the left."""
-        solid = ndimage.binary_closing(self.heart_mask | (self.thorax.mask(62) & (self.mm[2] < 215)), iterations=2)
+        solid = shapes.close(self.heart_mask | (self.thorax.mask(62) & (self.mm[2] < 215)), 2)
         smooth = self.soft(solid, 2.5)
         where = np.argwhere(solid)
         low, high = where.min(0), where.max(0)
@@ -114,14 +115,14 @@ class _Planter:
     def mediastinum(self) -> Iterator[Component]:
         """A wider upper mediastinum, and the unfolded aorta of age."""
         upper = self.thorax.mask(*volume.MEDIASTINUM) & (self.mm[2] > 205) & (self.mm[2] < 318)
-        upper = ndimage.binary_closing(upper, np.ones((3, 3, 3)), iterations=4)
-        away = ndimage.distance_transform_edt(~upper, self.spacing)
+        upper = shapes.close(upper, 4, shapes.BALL)
+        away = shapes.depth(~upper, self.spacing)
         taper = np.clip((self.mm[2] - 195) / 30, 0, 1) * np.clip((325 - self.mm[2]) / 30, 0, 1)
         bumps = 1 + 0.12 * self.noise(22)
         for mm in MEDIASTINUM_MM:
             yield crop(f"mediastinum {mm:g}", self.filling(away < mm * taper * bumps, 45, 2.0))
         aorta = self.thorax.mask(volume.AORTA) & (self.mm[2] > 110) & (self.mm[0] > self.spine_x - 8)
-        away = ndimage.distance_transform_edt(~aorta, self.spacing)
+        away = shapes.depth(~aorta, self.spacing)
         for mm in AORTA_MM:
             yield crop(f"aorta {mm:g}", self.filling((away < mm) & (self.mm[0] > self.spine_x), 45, 1.5))
 
@@ -159,7 +160,7 @@ class _Planter:
 
     def pneumothorax(self, side: str) -> Iterator[Component]:
         """Air between chest wall and retracted lung, widest at the apex, behind a thin pleural line."""
-        lung = ndimage.binary_closing(self.side[side], iterations=1)
+        lung = shapes.close(self.side[side], 1)
         wall = self.wall_distance(side)
         z = np.where(lung.any((0, 1)))[0]
         height = (self.mm[2] - self.grid.z[z[0]]) / (self.grid.z[z[-1]] - self.grid.z[z[0]])
@@ -196,7 +197,7 @@ class _Planter:
         yield crop(f"haze {side}", haze * 330e-3 * attenuation(0.0))
         texture = lung * np.clip(fine - 0.5, 0, None) * np.exp(-(away**2) * 0.45)
         yield crop(f"markings {side}", texture * 420e-3 * attenuation(0.0))
-        inside = ndimage.binary_erosion(lung, iterations=2) | (lung & (away < 0.8))
+        inside = shapes.erode(lung, 2) | (lung & (away < 0.8))
         vessel = np.clip((self.thorax.soft - attenuation(-720.0)) / attenuation(-400.0), 0, 1) * inside
         yield crop(f"vessels {side}", ndimage.gaussian_filter(vessel, 0.9) * 0.9 * attenuation(0.0))
 
@@ -208,7 +209,7 @@ class _Planter:
 
     def ground_glass(self, side: str) -> Iterator[Component]:
         """A hazy opacity of no particular lobe."""
-        where = np.argwhere(ndimage.binary_erosion(self.side[side], iterations=6))
+        where = np.argwhere(shapes.erode(self.side[side], 6))
         for i in range(VARIANTS):
             at = where[self.rng.integers(len(where))]
             blob = self._blob(at, (34, 38, 36), 0.35, 14)
@@ -234,7 +235,7 @@ class _Planter:
     def pneumonia(self, lobe: str) -> Iterator[Component]:
         """Patchy clouds in one part of a lobe."""
         mask = self.lobe[lobe]
-        where = np.argwhere(ndimage.binary_erosion(mask, iterations=5))
+        where = np.argwhere(shapes.erode(mask, 5))
         for i in range(VARIANTS):
             at = where[self.rng.integers(len(where))]
             cloud = self._blob(at, (30, 34, 30), 0.45, 9) * np.clip(0.75 + 0.7 * self.noise(6), 0, 1.6)
@@ -273,7 +274,7 @@ class _Planter:
         """Moves the bone on the outer side of `at` down and leaves a gap."""
         away = [axis - axis.reshape(-1)[i] for axis, i in zip(self.mm, at, strict=True)]
         distance = np.sqrt(sum(a**2 for a in away))
-        near = ndimage.binary_dilation(bone, iterations=2) & (distance < reach_mm)
+        near = shapes.dilate(bone, 2) & (distance < reach_mm)
         part = np.where(near, self.thorax.bone, 0)
         # The broken end is displaced fully at the gap and not at all at the end of the reach, so it stays joined.
         outer = part * np.clip(sign * away[0] / 2.5, 0, 1) * np.clip(1.15 - distance / reach_mm, 0, 1)
@@ -293,7 +294,7 @@ def places(thorax: Thorax, n: int = 400) -> dict[str, np.ndarray]:
     """`n` points in mm [n, 3] inside each lobe, 9 mm or more from its surface: where nodules may lie."""
     out, rng = {}, np.random.default_rng(20240229)
     for name, number in volume.LOBES.items():
-        deep = ndimage.distance_transform_edt(thorax.mask(number), thorax.grid.spacing()) > 9
+        deep = shapes.depth(thorax.mask(number), thorax.grid.spacing()) > 9
         # Below this height a lesion would hide behind the dome of the diaphragm.
         deep &= thorax.grid.z > 158
         where = np.argwhere(deep)

@@ -39,8 +39,10 @@ def _collimate(picture: np.ndarray, study: Study, size: int) -> None:
     skew = float(study.generator("Collimation").normal(0, 0.008))
     x, y = np.arange(size, dtype=np.float32)[None, :], np.arange(size, dtype=np.float32)[:, None]
     inside = np.ones_like(picture)
-    for share, distance in ((left, x - left - skew * y), (top, y - top - skew * x), (right, size - 1 - right - x - skew * y),
-                            (bottom, size - 1 - bottom - y - skew * x)):  # fmt: skip
+    far = size - 1
+    borders = ((left, x - left - skew * y), (top, y - top - skew * x), (right, far - right - x - skew * y),
+               (bottom, far - bottom - y - skew * x))  # fmt: skip
+    for share, distance in borders:
         if share > 0:
             inside *= np.clip(distance / 1.5, 0, 1)
     picture *= inside

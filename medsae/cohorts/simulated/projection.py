@@ -184,14 +184,14 @@ def prepare(cache: Path, quality: Quality, processes: int = 2, progress: Progres
         building.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"the prepared thorax cannot be kept: {error.strerror}", where=cache,
-                        do="give a folder that can be written (--data, or the variable MEDSAE_DATA)") from error  # fmt: skip
+                        do="give a folder that can be written with --data") from error  # fmt: skip
     try:
         _build(data, quality, building, processes, progress)
         (building / "identity.json").write_text(json.dumps(identity))
         _publish(building, folder, identity)
     except OSError as error:
         raise UserError(f"the prepared thorax cannot be kept: {error.strerror}", where=cache,
-                        do="free some space (80 MiB are needed) or give another folder with --data") from error  # fmt: skip
+                        do="free 80 MiB or give another folder with --data") from error  # fmt: skip
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return folder
@@ -255,7 +255,7 @@ def _project_family(job: tuple[tuple[Pose, ...], str, Quality]) -> list[dict[str
             ("soft", thorax.soft, thorax.grid),
             ("bone", thorax.bone, thorax.grid),
             ("cartilage", cartilage, small.grid),
-        )  # noqa: E501
+        )
         return [
             {n: project(v, (0, 0, 0), grid, pose, canvas) for n, v, grid in whole} | _arms(canvas) for pose in poses
         ]
@@ -264,7 +264,7 @@ def _project_family(job: tuple[tuple[Pose, ...], str, Quality]) -> list[dict[str
 
 
 def _arms(canvas: Canvas) -> dict[str, Map]:
-    """Arms beside the body at three angles: a tapering cylinder of muscle around a hollow bone (drawn, not from the CT)."""
+    """Arms beside the body at three angles: muscle that tapers around a hollow bone (drawn, not from the CT)."""
     maps, u, v = {}, canvas.u()[None, :], canvas.v()[:, None]
     for side, sign in (("right", -1), ("left", 1)):
         for i, out in enumerate((14.0, 40.0, 78.0)):

@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 from medsae.cohorts.simulated import compose, patients, prepare, projection, quality_for
 from medsae.cohorts.simulated.probabilities import DEVICES, PATHOLOGIES
 
-SHOWN = ("No Finding", "Cardiomegaly", "Enlarged Cardiomediastinum", "Edema", "Consolidation", "Pneumonia", "Atelectasis",
-         "Pneumothorax", "Pleural Effusion", "Lung Lesion", "Pleural Other", "Fracture", "Support Devices")  # fmt: skip
+SHOWN = ("No Finding", "Cardiomegaly", "Enlarged Cardiomediastinum", "Edema", "Consolidation", "Pneumonia",
+         "Atelectasis", "Pneumothorax", "Pleural Effusion", "Lung Lesion", "Pleural Other", "Fracture",
+         "Support Devices")  # fmt: skip
 CAPTION_PX = 16
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from medsae.cohorts.simulated import shapes
 from medsae.progress import UserError
 
 WATER_PER_MM = 0.02
@@ -102,7 +103,7 @@ def load(folder: Path, coarse: bool) -> Thorax:
     if float(np.median(hu[::4, ::4][lungs])) > 0:
         hu = hu - 1024
     body = _body(hu)
-    bones = ndimage.binary_dilation(np.isin(label, BONES), iterations=1)
+    bones = shapes.dilate(np.isin(label, BONES), 1)
     bones[:, :, 1:] |= bones[:, :, :-1]
     calm = np.where(bones, np.minimum(hu, 60), np.minimum(hu, 70)).astype(np.float32)
     # Contrast medium in heart and vessels would shine through: only labelled bone may be denser than muscle.
@@ -162,16 +163,16 @@ def _body(hu: np.ndarray) -> np.ndarray:
     small = ndimage.binary_opening(hu[::4, ::4] > -400, iterations=1)
     part, n = ndimage.label(small)  # pyright: ignore
     small = part == 1 + int(np.argmax(ndimage.sum_labels(small, part, range(1, n + 1))))
-    small = np.stack([ndimage.binary_fill_holes(small[:, :, k]) for k in range(small.shape[2])], 2)
-    small = ndimage.binary_dilation(small, np.ones((3, 3, 1)), iterations=1)
+    small = np.stack([np.asarray(ndimage.binary_fill_holes(small[:, :, k])) for k in range(small.shape[2])], 2)
+    small = shapes.dilate(small, 1, np.ones((3, 3, 1), bool))
     return small.repeat(4, 0).repeat(4, 1)
 
 
 def _around_heart(label: np.ndarray) -> np.ndarray:
-    """Weight 0..1 [128, 128, slices] of the heart and of the fat beside it (not below it, where it lies on the diaphragm)."""
+    """Weight 0..1 [128, 128, slices] of the heart and of the fat beside it (not of what is below)."""
     small = label[2::4, 2::4]
     heart = np.isin(small, HEART)
-    distance = ndimage.distance_transform_edt(~heart, (2.8, 2.8, 2.5))
+    distance = shapes.depth(~heart, (2.8, 2.8, 2.5))
     z = (np.arange(label.shape[2]) + 0.5) * 2.5
     beside = np.clip((z - 142) / 12, 0, 1) * np.clip((214 - z) / 10, 0, 1) * (small == 0)
     fat = np.clip((12 - distance) / 3, 0, 1) * beside
