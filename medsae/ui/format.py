@@ -32,8 +32,11 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def signed(value: float | None, digits: int = 2) -> str:
-    """A number with its sign."""
-    return NOTHING if missing(value) else f"{value:+,.{digits}f}".replace("-", "−")
+    """A number with its sign; what rounds to 0 has none."""
+    if missing(value) or value is None:
+        return NOTHING
+    text = f"{value:+,.{digits}f}".replace("-", "−")
+    return text[1:] if float(f"{value:.{digits}f}") == 0 else text
 
 
 def percent(value: float | None, digits: int = 1) -> str:

@@ -84,9 +84,9 @@ def _widget(f: Field[Any], hint: Any, help: str, artifacts: tuple[Artifact, ...]
     default = None if f.default is MISSING else f.default
     if f.name in _KINDS and kind is str:
         ids = [a.id for a in artifacts if a.kind == _KINDS[f.name]]
-        return st.selectbox(
-            label, [None, *ids] if optional else ids, key=name, help=help, format_func=lambda i: i or "none"
-        )
+        at = 1 if optional and f.name == "sae" and ids else 0
+        choices = [None, *ids] if optional else ids
+        return st.selectbox(label, choices, at, key=name, help=help, format_func=lambda i: i or "none")
     if get_origin(kind) is Literal:
         options = ([None] if optional else []) + list(get_args(kind))
         at = options.index(default) if default in options else 0

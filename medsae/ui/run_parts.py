@@ -183,10 +183,12 @@ def _short(value: object) -> str:
 def jobs(study: Study) -> None:
     """Every job with its state, log, and resume."""
     found = studies.jobs().list()
+    wanted = st.query_params.get("job")
+    if wanted and wanted not in [j.id for j in found]:
+        look.empty("There is no such job", f"The link names {wanted}.")
     if not found:
         look.empty("No job yet", "Steps that are started here or in a terminal are listed with progress and log.")
         return
-    wanted = st.query_params.get("job")
     rows = [
         [
             f'<a data-go href="{format.escape(links.url("runs", tab="jobs", job=j.id))}">{format.escape(" ".join(j.command)[:90])}</a>',
@@ -203,8 +205,6 @@ def jobs(study: Study) -> None:
         columns = [("command", False), ("state", False), ("started", False), ("took", True), ("result", False)]
         st.html(look.table(columns, rows))
     job = next((j for j in found if j.id == wanted), None)
-    if wanted and job is None:
-        look.empty("There is no such job", f"The link names {wanted}.")
     if job is not None:
         with st.container(border=True):
             look.section(" ".join(job.command), job.state)

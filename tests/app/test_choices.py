@@ -1,0 +1,81 @@
+"""Choices live in the URL: a used widget writes it, a link is shown by the widgets, previous and next stay within."""
+
+import re
+
+from medsae.store import queries
+from medsae.store.artifacts import Store
+from medsae.store.notes import Note, Notes
+from medsae.store.reader import Reader
+from medsae.ui import links
+
+
+def test_a_used_chooser_writes_the_url_and_the_default_leaves_it(app, data, ids):
+    test = app.open("entropy")
+    test.selectbox(key="_scores").select(ids.raw).run()
+    assert "".join(test.query_params["scores"]) == ids.raw
+    test.toggle(key="_patients").set_value(True).run()
+    assert "".join(test.query_params["patients"]) == "1"
+    test.toggle(key="_patients").set_value(False).run()
+    assert "patients" not in test.query_params
+    assert not test.exception
+
+
+def test_a_link_sets_the_widgets(app, data, ids):
+    test = app.open("neurons", show="selective", sort="-rho", label="Edema", q="12")
+    assert test.selectbox(key="_show").value == "selective"
+    assert test.selectbox(key="_sort").value == "-rho"
+    assert test.selectbox(key="_label").value == "Edema"
+    assert test.text_input(key="_q").value == "12"
+
+
+def test_previous_and_next_stay_within_the_filter(app, html, data, ids):
+    reader, scores = Reader(), Store().get(ids.scores)
+    chosen = queries.Filter(show="selective", sort="-rho")
+    order = [int(n) for n in queries.neurons(reader, scores, chosen, None)["neuron"]]
+    assert len(order) >= 3
+    text = html(app.open("neuron", neuron=order[1], show="selective", sort="-rho"))
+    keys = dict(re.findall(r'data-key="(\w+)" href="([^"]+)"', text))
+    assert f"neuron={order[0]}" in keys["ArrowLeft"] and "show=selective" in keys["ArrowLeft"]
+    assert f"neuron={order[2]}" in keys["ArrowRight"] and "sort=-rho" in keys["ArrowRight"]
+    assert f"2 of {len(order)}" in text
+
+
+def test_gallery_pages_through_all_neurons_once(app, html, data, ids):
+    seen = []
+    for page in (1, 2, 3):
+        seen += re.findall(r'class="ms-card" data-go href="neuron\?neuron=(\d+)', html(app.open("neurons", page=page)))
+    assert sorted(map(int, seen)) == list(range(72))
+
+
+def test_entropy_range_lists_its_neurons(app, html, data, ids):
+    reader, scores = Reader(), Store().get(ids.scores)
+    inside = queries.neurons(reader, scores, queries.Filter(low=2.0, high=3.0), None)["neuron"]
+    text = html(app.open("entropy", lo=2.0, hi=3.0))
+    assert f"{len(inside)} neurons between 2.00 and 3.00 bits" in text
+    assert f"between {2 * 0.6931:.2f}" in html(app.open("entropy", lo=2.0, hi=3.0, unit="nats"))
+
+
+def test_note_is_saved_shown_and_filterable(app, html, data, ids):
+    test = app.open("neuron", neuron=5)
+    next(t for t in test.toggle if t.label == "Star").set_value(True)
+    test.text_area[0].set_value("pacemaker <b>lead</b>")
+    next(t for t in test.text_input if t.label == "Tags").set_value("device, left, device")
+    next(b for b in test.button if b.label == "Save").click().run()
+    assert not test.exception
+    note = Notes(Store(), ids.sae).of(5)
+    assert (note.star, note.tags, note.text) == (True, ("device", "left"), "pacemaker <b>lead</b>")
+    assert "neuron=5" in html(app.open("neurons", show="starred"))
+    assert re.search(r">1 neuron\b", html(app.open("neurons", q="pacemaker")))
+    assert "★" in html(app.open("neurons", show="starred"))
+
+
+def test_note_belongs_to_the_neuron_not_to_a_scoring(data, ids):
+    store = Store()
+    Notes(store, ids.sae).put(Note(3, star=True))
+    assert Notes(store, ids.embeddings).all() == {}
+
+
+def test_url_keeps_the_study_and_drops_what_is_none(monkeypatch):
+    monkeypatch.setattr(links.st, "query_params", {"scores": "a", "lo": "1", "unit": "nats"})
+    assert links.url("neurons", page=2, unit=None) == "neurons?scores=a&page=2"
+    assert links.neuron_url(7) == "neuron?scores=a&unit=nats&lo=1&neuron=7"

@@ -1,0 +1,214 @@
+"""What the app reads and keeps: notes survive torn lines, queries agree with plain Python, pictures keep patients out."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st_
+
+from medsae.progress import UserError
+from medsae.store import pictures, queries, query_images
+from medsae.store.artifacts import Store
+from medsae.store.notes import Note, Notes
+from medsae.store.reader import Reader
+from medsae.ui import bars, export, format, forms
+
+
+@pytest.fixture
+def study(data, ids):
+    store = Store()
+    return Reader(), store.get(ids.scores), store.get(ids.raw), store.get(ids.cohort)
+
+
+def table(artifact, name):
+    with artifact.connect() as connection:
+        return connection.execute(f"FROM {name}").df()
+
+
+def test_a_torn_line_costs_that_line_and_nothing_after_it(tmp_path):
+    notes = Notes(Store(tmp_path), "sae-1")
+    notes.put(Note(1, star=True, text="first"))
+    with notes.path.open("ab") as file:
+        file.write(b'{"neuron": 2, "star": tr')
+    notes.put(Note(3, tags=("a", "b")))
+    notes.put(Note(1, star=False, text="second"))
+    found = notes.all()
+    assert set(found) == {1, 3}
+    assert (found[1].text, found[1].star, found[3].tags) == ("second", False, ("a", "b"))
+    assert len(notes.path.read_text().splitlines()) == 4, "nothing is rewritten"
+    assert list(notes.table()["neuron"]) == [1, 3]
+
+
+def test_notes_in_a_folder_that_is_a_file(tmp_path):
+    (tmp_path / "notes").write_text("")
+    with pytest.raises(UserError, match="not saved"):
+        Notes(Store(tmp_path), "sae-1").put(Note(1))
+
+
+def test_difference_is_of_paired_draws_and_centred_on_the_value(study):
+    reader, sae, raw, _ = study
+    found = queries.difference(reader, sae, raw)
+    a, b = (table(s, "draw").query("kind == 'bootstrap'").sort_values("draw")["mean_entropy"].to_numpy() for s in (sae, raw))
+    values = [queries.summary(reader, s)["mean_entropy"].value for s in (sae, raw)]
+    d = a - b
+    assert found.value == pytest.approx(values[0] - values[1])
+    low, high = np.quantile(d, [0.025, 0.975]) - d.mean() + found.value
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert queries.difference(reader, sae, sae).value == 0
+
+
+def test_histogram_counts_every_defined_neuron_once(study):
+    reader, sae, _, _ = study
+    entropy = table(sae, "neuron")["entropy"].dropna()
+    frame = queries.entropy_histogram(reader, sae, queries.Filter())
+    assert frame["count"].sum() == len(entropy) and frame["share"].sum() == pytest.approx(1)
+    assert frame["cumulative"].iloc[-1] == pytest.approx(1)
+    low = frame["low"].iloc[0]
+    assert frame["count"].iloc[0] == ((entropy >= low - 1e-9) & (entropy < low + queries.BIN_BITS - 1e-9)).sum()
+
+
+@pytest.mark.parametrize("sort", list(queries.SORTS))
+def test_beside_walks_the_order_of_the_filter(study, sort):
+    reader, sae, _, _ = study
+    chosen = queries.Filter(show="defined", rho=0.1, sort=sort)
+    order = list(queries.neurons(reader, sae, chosen, None)["neuron"])
+    at, walked = order[0], [order[0]]
+    while (at := queries.beside(reader, sae, chosen, at)["next"]) is not None:
+        walked.append(at)
+    assert walked == order
+
+
+def test_beside_of_a_neuron_outside_the_filter_leads_into_it(study):
+    reader, sae, _, _ = study
+    dead = int(queries.neurons(reader, sae, queries.Filter(show="dead"), 1)["neuron"][0])
+    found = queries.beside(reader, sae, queries.Filter(show="defined"), dead)
+    first = int(queries.neurons(reader, sae, queries.Filter(show="defined"), 1)["neuron"][0])
+    assert (found["previous"], found["next"], found["position"]) == (None, first, None)
+
+
+@pytest.mark.parametrize("one", [True, False])
+def test_top_images_are_the_largest_activations(study, one):
+    reader, sae, _, cohort = study
+    neuron = int(table(sae, "neuron").sort_values("density")["neuron"].iloc[-1])
+    expected = table(sae, "activation").query("neuron == @neuron").merge(table(cohort, "image"), on="image")
+    expected = expected.sort_values(["value", "image"], ascending=[False, True])
+    if one:
+        expected = expected.drop_duplicates("patient")
+    found = query_images.images_of(reader, sae, cohort, neuron, "top", one, 12)
+    assert list(found["image"]) == list(expected["image"][:12])
+
+
+def test_silent_images_do_not_fire_and_slices_are_quantiles(study):
+    reader, sae, _, cohort = study
+    neuron = int(table(sae, "neuron").sort_values("density")["neuron"].iloc[-1])
+    fired = table(sae, "activation").query("neuron == @neuron")
+    silent = query_images.images_of(reader, sae, cohort, neuron, "silent")
+    assert len(silent) and not set(silent["image"]) & set(fired["image"])
+    slices = query_images.images_of(reader, sae, cohort, neuron, "slices", False)
+    bounds = slices.groupby("slice")["value"].agg(["min", "max"])
+    assert (bounds["min"].to_numpy()[:-1] >= bounds["max"].to_numpy()[1:]).all()
+
+
+def test_label_histogram_splits_the_histogram(study):
+    reader, sae, _, cohort = study
+    neuron = int(table(sae, "neuron").sort_values("density")["neuron"].iloc[-1])
+    whole = queries.histogram(reader, sae, neuron)
+    parts = queries.histogram_of_label(reader, sae, cohort, neuron, "Edema")
+    assert abs(parts[["present", "absent", "unknown"]].sum(axis=1) - whole["count"]).sum() <= 2  # float32 edges
+
+
+def test_firing_rates_and_wilson(study):
+    reader, sae, _, cohort = study
+    neuron = int(table(sae, "neuron").sort_values("density")["neuron"].iloc[-1])
+    fired = set(table(sae, "activation").query("neuron == @neuron and value > 0")["image"])
+    image = table(cohort, "image")
+    row = query_images.confounders(reader, sae, cohort, neuron).query("what == 'sex' and group == 'F'").iloc[0]
+    women = image.query("sex == 'F'")["image"]
+    k, n = len(set(women) & fired), len(women)
+    assert (row["fired"], row["n"]) == (k, n)
+    centre, z = (k + 1.92) / (n + 3.84), 1.96
+    half = z * np.sqrt(k * (n - k) / n + z * z / 4) / (n + z * z)
+    assert (row["low"], row["high"]) == (pytest.approx(centre - half, abs=2e-4), pytest.approx(centre + half, abs=2e-4))
+
+
+def test_similar_images_are_of_other_patients_and_cosines(study):
+    reader, sae, _, cohort = study
+    found = query_images.similar(reader, sae, cohort, 10)
+    patient = query_images.image(reader, cohort, 10)["patient"]
+    assert patient not in set(found["patient"]) and found["patient"].is_unique
+    assert found["value"].between(0, 1 + 1e-6).all() and found["value"].is_monotonic_decreasing
+    code = table(sae, "activation").pivot_table(index="image", columns="neuron", values="value", fill_value=0.0)
+    a, b = code.loc[10], code.loc[found["image"][0]]
+    assert found["value"][0] == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-5)
+
+
+def test_matches_of_itself_is_itself(study):
+    reader, sae, _, _ = study
+    found = queries.matches(reader, sae, sae)
+    assert len(found) and (found["neuron"] == found["other"]).all() and np.allclose(found["cosine"], 1)
+
+
+def test_reader_sees_an_artifact_that_was_made_again(data, ids):
+    reader, store = Reader(), Store()
+    old = store.get(ids.scores)
+    assert queries.count(reader, old, queries.Filter()) == 72
+    path = old.path / "artifact.json"
+    manifest = json.loads(path.read_text())
+    path.unlink()
+    path.write_text(json.dumps(manifest | {"created": manifest["created"] + 1}))
+    assert reader.alias(store.get(ids.scores)) != reader.alias(old)
+
+
+def test_salt_is_made_once_and_hashes_differ_between_folders(tmp_path):
+    one, two = pictures.salt(Store(tmp_path / "a")), pictures.salt(Store(tmp_path / "b"))
+    assert one == pictures.salt(Store(tmp_path / "a")) and one != two
+    assert pictures.hashed("patient1", one) == pictures.hashed("patient1", one)
+    assert pictures.hashed("patient1", one) != pictures.hashed("patient1", two)
+    assert "patient" not in pictures.hashed("patient1", one)
+
+
+def test_full_picture_falls_back_and_says_so(study):
+    reader, _, _, cohort = study
+    assert pictures.full_size(reader, cohort, 0)[1] == "full size"
+    assert pictures.full_size(reader, cohort, 10**6) == (None, "no picture was kept")
+
+
+@given(st_.floats(allow_nan=True, allow_infinity=False, width=32))
+def test_signed_zero_and_nothing(value):
+    text = format.signed(value)
+    assert text == format.NOTHING if value != value else text[0] in "+−0"
+    assert text not in ("−0.00", "+0.00")
+
+
+def test_bars_escape_and_say_why_undefined():
+    frame = pd.DataFrame({"label": ["<b>", "Edema"], "rho": [0.5, None], "low": [0.4, None], "high": [0.6, None],
+                          "n": [10, 10], "reason": [None, "constant <label>"]})  # fmt: skip
+    text = bars.correlations(frame, "sae")
+    assert "&lt;b&gt;" in text and "<b>" not in text and "constant &lt;label&gt;" in text and "+0.50" in text
+
+
+def test_exports_name_research_use_and_artifacts():
+    frame = pd.DataFrame({"neuron": [1, 2], "entropy": [0.5, None]})
+    lines = export.csv(frame, "scores-1").decode().splitlines()
+    assert lines[0] == "# Research use only, not for diagnosis · scores-1" and lines[1] == "neuron,entropy"
+    import io
+
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(io.BytesIO(export.parquet(frame, "scores-1")))
+    assert table.num_rows == 2 and table.schema.metadata[b"artifacts"] == b"scores-1"
+
+
+def test_forms_know_every_field_and_its_help():
+    from dataclasses import fields
+
+    from medsae import config
+    from medsae.ui.run_parts import STEPS
+
+    for step in STEPS.values():
+        helps = forms.docs(step)
+        assert not [f.name for f in fields(step) if f.name not in helps], step
+    assert forms.plain(int | None) == (int, True) and forms.plain(str) == (str, False)
+    assert "lambda" in forms.docs(config.Train)["l1"]
