@@ -1,8 +1,8 @@
 """Every picture of a cohort decoded and checked once, on all cores.
 
 Processes, not threads: Pillow releases the interpreter lock only around its inner loops, and threads gave 0.87 x the
-rate of processes on two cores (docs/decisions/030). They are spawned, so that a parent with torch or DuckDB loaded is
-never forked, and they import only this room.
+rate of processes on two cores (docs/decisions/030). They come from a small server process that has imported this room
+and nothing else: a parent with torch or DuckDB loaded is never forked, and starting them again costs next to nothing.
 """
 
 from __future__ import annotations
@@ -102,7 +102,12 @@ def _one_by_one(paths: Sequence[Path]) -> Iterator[Checked]:
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin)
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+    else:
+        context = multiprocessing.get_context("spawn")  # Windows
+    return ProcessPoolExecutor(workers, context, initializer=_begin)
 
 
 def _begin() -> None:

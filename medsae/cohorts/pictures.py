@@ -95,7 +95,7 @@ def thumbnail(picture: Image.Image) -> bytes:
     scale = min(1.0, THUMBNAIL_PX / max(width, height))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     # The gap of 2 shrinks large pictures by whole pixels first: the same look at a fraction of the time.
-    small = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0) if scale < 1 else picture
+    small = picture.resize(size, Image.Resampling.HAMMING, reducing_gap=2.0) if scale < 1 else picture
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=80, method=0)  # method 0: 2.4 x faster than 4 for 0.6 KB more
     return buffer.getvalue()
