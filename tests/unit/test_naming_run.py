@@ -105,7 +105,8 @@ def test_the_same_question_is_not_asked_twice_and_again_asks_anew(world):
     server = nw.Server(world)
     with server.serve() as address:
         first = ask(world, address, neurons="0,1")
-        assert first["asked"] == len(server.requests) == 2 * 181
+        assert first["asked"] == len(server.requests) == len(set(server.requests))
+        assert first["asked"] + first["reused"] == 2 * 181
         assert ask(world, address, neurons="0,1")["asked"] == 0
         wider = ask(world, address, neurons="0,1,2")
         assert wider["asked"] + wider["reused"] == 181

@@ -85,7 +85,7 @@ class MedGemma:
                 what = f"out of memory with a single prompt of {len(questions[0].pictures)} picture(s)"
                 do = "free the device, or use --four-bit, a smaller model or --device cpu; answers so far are kept"
                 raise UserError(what, self.device, do) from error
-        self._halve()
+        self._halve(len(questions))
         middle = (len(questions) + 1) // 2
         return self._halving(questions[:middle]) + self._halving(questions[middle:])
 
@@ -177,14 +177,15 @@ class MedGemma:
                 if self.batch == 1:
                     do = "free the device, or use --device cpu; answers so far are kept"
                     raise UserError("out of memory while encoding a single picture", self.device, do) from error
-            self._halve()
+            self._halve(len(part))
         return rows
 
-    def _halve(self) -> None:
+    def _halve(self, failed: int) -> None:
+        """From now on at most half of the `failed` prompts or pictures go at once."""
         # Called outside the except block: the traceback would keep the tensors of the failed batch alive.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.batch, self.halvings = max(1, self.batch // 2), self.halvings + 1
+        self.batch, self.halvings = max(1, min(self.batch, failed // 2)), self.halvings + 1
 
 
 class _Features:
