@@ -9,10 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from medsae.cohorts.simulated import compose, patients, prepare, projection, quality_for
 from medsae.cohorts.simulated.probabilities import DEVICES, PATHOLOGIES
+from medsae.config import CHEXPERT_LABELS
 
-SHOWN = ("No Finding", "Cardiomegaly", "Enlarged Cardiomediastinum", "Edema", "Consolidation", "Pneumonia",
-         "Atelectasis", "Pneumothorax", "Pleural Effusion", "Lung Lesion", "Pleural Other", "Fracture",
-         "Support Devices")  # fmt: skip
+SHOWN = CHEXPERT_LABELS
 CAPTION_PX = 16
 
 
@@ -28,7 +27,9 @@ def choose(seed: int, each: int, shown: tuple[str, ...] = SHOWN) -> Iterator[tup
             elif name == "Support Devices":
                 fits = not findings and len(tools) >= 2
             else:
-                fits = findings == {name} and not tools and study.present[name].severity > 0.4
+                fits = findings == {name} and not tools and study.present[name].severity > 0.55
+            # Bed-side cables would hide what the sheet is to show.
+            fits = fits and (name == "Support Devices" or "ECG leads" not in study.present)
             if fits and all(study.patient != other.patient for other in found):
                 found.append(study)
                 yield name, study
@@ -47,7 +48,7 @@ def caption(name: str, study: patients.Study) -> str:
     return f"{'; '.join(words)} ({study.view()}, {study.sex.lower()}, {study.age})"
 
 
-def sheet(folder: Path, seed: int, size: int = 320, cell: int = 224, columns: int = 6, each: int = 2,
+def sheet(folder: Path, seed: int, size: int = 320, cell: int = 206, columns: int = 7, each: int = 2,
           shown: tuple[str, ...] = SHOWN) -> Image.Image:  # fmt: skip
     """A grey picture of captioned radiographs; `folder` is a prepared thorax."""
     prepared = projection.read(folder, quality_for(size))
@@ -69,4 +70,4 @@ def sheet(folder: Path, seed: int, size: int = 320, cell: int = 224, columns: in
 if __name__ == "__main__":
     import sys
 
-    sheet(prepare(Path("data/cache")), seed=3).save(sys.argv[1], optimize=True)
+    sheet(prepare(Path("data/cache/simulated")), seed=3).save(sys.argv[1], optimize=True)
