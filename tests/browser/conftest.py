@@ -1,0 +1,125 @@
+"""A server of the app over synthetic artifacts, and a headless chromium to look at it."""
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import warnings
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A chromium of this machine, else Playwright's own, else a loud skip that names the command."""
+    from playwright.sync_api import Error, sync_playwright
+
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        except Error as error:
+            text = "NO BROWSER TEST WAS RUN: there is no chromium. Mend it with `apt-get install chromium` or " \
+                   f"`.venv/bin/playwright install chromium`. ({str(error).splitlines()[0]})"  # fmt: skip
+            warnings.warn(pytest.PytestWarning(text), stacklevel=1)
+            pytest.skip(text)
+        yield browser
+        browser.close()
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def serve(data: Path, log: Path) -> tuple[subprocess.Popen, str]:
+    """Start the app over a data folder; (process, address) once it answers."""
+    port = free_port()
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
+            cwd=ROOT, env=os.environ | {"MEDSAE_DATA": str(data)}, stdout=out, stderr=out,
+        )  # fmt: skip
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1)
+            return server, f"http://127.0.0.1:{port}"
+        except OSError:
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.1)
+    server.kill()
+    raise AssertionError(f"the server never answered: {log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def synthetic():
+    """The module tests/bench/synthetic.py."""
+    spec = importlib.util.spec_from_file_location("synthetic_for_browser", ROOT / "tests/bench/synthetic.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory, synthetic):
+    """(address, ids) of a server over a synthetic study."""
+    folder = tmp_path_factory.mktemp("browser")
+    ids = synthetic.write(folder / "data", images=160, neurons=72, d=24)
+    server, address = serve(folder / "data", folder / "log.txt")
+    yield address, ids
+    server.terminate()
+    server.wait(20)
+    assert "Traceback" not in (folder / "log.txt").read_text(), (folder / "log.txt").read_text()
+
+
+class Visit:
+    """One tab; fails on script errors and on requests that leave the machine."""
+
+    def __init__(self, context, address: str):
+        self.address, self.problems = address, []
+        self.page = context.new_page()
+        self.page.set_default_timeout(60_000)
+        self.page.on("pageerror", lambda error: self.problems.append(f"script error: {error}"))
+        self.page.on("request", self._request)
+
+    def _request(self, request) -> None:
+        if not request.url.startswith((self.address, self.address.replace("http", "ws"), "data:", "blob:")):
+            self.problems.append(f"request left the machine: {request.url}")
+
+    def open(self, path: str = ""):
+        """Go to a page and wait until it is drawn whole."""
+        self.page.goto(f"{self.address}/{path}")
+        return self.drawn()
+
+    def drawn(self):
+        """Wait for the footer and the end of the run; an exception on the page fails."""
+        self.page.locator(".ms-foot").first.wait_for()
+        self.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
+        assert not self.page.locator('[data-testid="stException"]').count(), self.page.inner_text(".stMain")
+        assert not self.problems, self.problems
+        return self.page
+
+
+@pytest.fixture
+def visit(chromium, study):
+    """Opens tabs of the app: visit(color scheme, size)."""
+    contexts = []
+
+    def new(scheme: str = "dark", width: int = 1280, height: int = 800) -> Visit:
+        contexts.append(chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": height}))
+        return Visit(contexts[-1], study[0])
+
+    yield new
+    for context in contexts:
+        context.close()

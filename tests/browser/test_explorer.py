@@ -1,0 +1,138 @@
+"""What only a browser shows: links without reloading, back, keyboard, brushing, clicks in charts, viewer, themes."""
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.browser
+PAGES = ["", "entropy", "correlations", "neurons", "neuron", "image", "concepts", "compare", "runs", "about"]
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_every_page_is_drawn_in_both_themes(visit, scheme):
+    tab = visit(scheme)
+    for path in PAGES:
+        page = tab.open(path)
+        assert page.locator("h1").first.inner_text()
+        assert "not for diagnosis" in page.locator(".ms-foot").last.inner_text()
+        assert page.evaluate("getComputedStyle(document.querySelector('.stApp')).colorScheme") == scheme
+        # Nothing is wider than the window: no page scrolls sideways.
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 1
+
+
+def test_card_opens_neuron_without_reloading_and_back_returns(visit):
+    page = visit().open("neurons?sort=-rho&show=selective")
+    page.evaluate("window.still = 1")
+    card = page.locator("a.ms-card").first
+    number = card.locator("b").inner_text()
+    card.click()
+    page.get_by_role("heading", name=f"Neuron {number}", exact=True).wait_for()
+    assert "sort=-rho" in page.url and "show=selective" in page.url and f"neuron={number}" in page.url
+    page.go_back()
+    page.locator("a.ms-card").first.wait_for()
+    assert page.url.endswith("neurons?sort=-rho&show=selective")
+    page.go_forward()
+    page.get_by_role("heading", name=f"Neuron {number}", exact=True).wait_for()
+    assert page.evaluate("window.still") == 1, "the page was loaded anew"
+
+
+def test_keyboard_walks_neurons(visit):
+    page = visit().open("neuron?sort=neuron&neuron=10")
+    page.keyboard.press("ArrowRight")
+    page.get_by_role("heading", name="Neuron 11", exact=True).wait_for()
+    page.keyboard.press("ArrowLeft")
+    page.get_by_role("heading", name="Neuron 10", exact=True).wait_for()
+    # In a text field the same key moves the cursor and nothing else.
+    page.get_by_label("Tags").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(400)
+    assert "neuron=10" in page.url
+
+
+def test_brushing_a_range_lists_its_neurons_and_is_in_the_link(visit):
+    tab = visit(height=1000)
+    page = tab.open("entropy")
+    drag = page.locator(".js-plotly-plot .nsewdrag").first
+    drag.wait_for()
+    box = drag.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.55, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.98, box["y"] + 120, steps=8)
+    page.mouse.up()
+    page.wait_for_url(re.compile(r"lo=[\d.]+.*hi=[\d.]+"))
+    heading = page.get_by_text(re.compile(r"\d+ neurons? between (?!0\.00)"))
+    heading.wait_for()
+    low, high = (float(re.search(rf"{n}=([\d.]+)", page.url)[1]) for n in ("lo", "hi"))
+    assert 1.5 < low < 2.5 and 3 < high < 4
+    said = heading.inner_text()
+    again = visit(height=1000).open(page.url.split("/")[-1])
+    assert again.get_by_text(re.compile(r"\d+ neurons? between")).inner_text() == said
+
+
+def test_heat_map_click_opens_the_neuron_and_back_stays_back(visit):
+    page = visit(height=1000).open("correlations?top=20")
+    plot = page.locator(".js-plotly-plot").first
+    plot.locator(".scatterlayer .point").first.wait_for(state="attached")
+    point = plot.locator(".scatterlayer .point").nth(5).bounding_box()
+    page.mouse.move(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2)
+    page.wait_for_timeout(300)
+    page.mouse.click(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2)
+    page.wait_for_url(re.compile(r"/neuron\?.*neuron=\d+"))
+    page.locator("h1", has_text="Neuron").wait_for()
+    page.go_back()
+    page.locator("h1", has_text="Which neuron").wait_for()
+    page.wait_for_timeout(1500)
+    assert "/correlations" in page.url, "the old click must not send the reader away again"
+
+
+def test_viewer_opens_inverts_steps_and_closes_by_key(visit):
+    tab = visit()
+    page = tab.open("neuron?sort=-density")
+    page.locator("a.ms-pic").first.click()
+    dialog = page.locator("dialog[open]")
+    dialog.wait_for()
+    image = dialog.locator("img")
+    assert image.get_attribute("alt").startswith("Radiograph ")
+    assert image.evaluate("e => e.decode().then(() => e.naturalWidth)") >= 320
+    page.keyboard.press("i")
+    assert dialog.get_by_role("button", name="invert").get_attribute("aria-pressed") == "true"
+    title = dialog.locator("h2").inner_text()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("t => [...document.querySelectorAll('*')].some(e => e.shadowRoot?.querySelector('dialog h2') "
+                           "&& e.shadowRoot.querySelector('dialog h2').textContent !== t)", arg=title)  # fmt: skip
+    assert "view=" in page.url
+    page.keyboard.press("Escape")
+    page.wait_for_url(lambda url: "view=" not in url)
+    dialog.wait_for(state="detached")
+
+
+def test_pictures_keep_their_aspect_and_have_words(visit):
+    page = visit().open("neuron?sort=-density")
+    pictures = page.locator(".ms-pic img")
+    assert pictures.count() >= 6
+    for i in range(pictures.count()):
+        assert "Radiograph" in pictures.nth(i).get_attribute("alt")
+        assert pictures.nth(i).evaluate("e => getComputedStyle(e).objectFit") == "contain"
+
+
+def test_two_tabs_do_not_disturb_each_other(visit, study):
+    one, two = visit(), visit()
+    a, b = one.open("neuron?sort=neuron&neuron=3"), two.open(f"overview?scores={study[1].raw}&unit=nats")
+    a.keyboard.press("ArrowRight")
+    a.get_by_role("heading", name="Neuron 4", exact=True).wait_for()
+    assert "nats" in b.locator(".ms-figures").first.inner_text()
+    assert "bits" in a.locator(".ms-figures").first.inner_text()
+
+
+def test_text_contrast(visit):
+    """Soft and coloured text has 4.5:1 on the page's background in both themes."""
+    luminance = """color => { const c = document.createElement('canvas').getContext('2d'); c.fillStyle = color; c.fillRect(0,0,1,1);
+      const [r,g,b] = [...c.getImageData(0,0,1,1).data].slice(0,3).map(v => (v/=255) <= .03928 ? v/12.92 : ((v+.055)/1.055)**2.4);
+      return .2126*r + .7152*g + .0722*b; }"""
+    for scheme in ("dark", "light"):
+        page = visit(scheme).open("")
+        ground = page.evaluate(f"({luminance})(getComputedStyle(document.querySelector('.stApp')).backgroundColor)")
+        for part in (".ms-figures span", ".ms-sae", ".ms-raw", ".ms-foot", ".ms-table th", "h1"):
+            text = page.evaluate(f"s => ({luminance})(getComputedStyle(document.querySelector(s)).color)", part)
+            high, low = max(text, ground), min(text, ground)
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (scheme, part)
