@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from medsae.scoring.threads import strips
+
 Block: TypeAlias = "NDArray[np.float32] | sparse.csc_array"
 
 ROWS = 4096
@@ -163,8 +165,13 @@ def times(block: Block, columns_bc: NDArray[np.float32]) -> NDArray[np.float32]:
     if block.nnz >= DENSE_SHARE * b * m:
         return block.toarray().T @ columns_bc
     out = np.empty((m, columns_bc.shape[1]), np.float32)
-    for c in range(0, out.shape[1], COLUMNS):
-        out[:, c : c + COLUMNS] = block.T @ np.ascontiguousarray(columns_bc[:, c : c + COLUMNS])
+
+    def strip(part: slice) -> None:
+        for c in range(part.start, part.stop, COLUMNS):
+            columns = slice(c, min(c + COLUMNS, part.stop))
+            out[:, columns] = block.T @ np.ascontiguousarray(columns_bc[:, columns])
+
+    strips(strip, out.shape[1])
     return out
 
 

@@ -17,6 +17,7 @@ from scipy.stats import rankdata
 
 from medsae.scoring.activity import Held
 from medsae.scoring.labels import mask_patterns
+from medsae.scoring.threads import strips
 
 GROUP_BYTES = 768 * 2**20
 """Dense activations held at a time; more neurons than fit take another pass each."""
@@ -102,15 +103,20 @@ def auroc_all(held: Held, y_nk: NDArray[np.floating], masks: Sequence[NDArray[np
                 labels = np.flatnonzero(pattern_k == q)
                 areas[:, labels] = _sparse_areas(columns, mask_nq[:, q] > 0, positive[:, labels])
         return out
+    width = max(1, CHUNK_BYTES // (4 * held.n))
     for neurons, z_nc in dense_columns(held):
-        width = max(1, CHUNK_BYTES // (4 * held.n))
-        for first in range(0, z_nc.shape[1], width):
-            chunk = _SortedRows(np.ascontiguousarray(z_nc[:, first : first + width].T))
-            here = slice(neurons.start + first, neurons.start + first + chunk.order_cn.shape[0])
-            for areas, (positive, mask_nq, pattern_k) in zip(out, work, strict=True):
-                for q in range(mask_nq.shape[1]):
-                    labels = np.flatnonzero(pattern_k == q)
-                    areas[here, labels] = chunk.areas(mask_nq[:, q] > 0, positive[:, labels])
+
+        def strip(part: slice, z_nc: NDArray[np.float32] = z_nc, offset: int = neurons.start) -> None:
+            for first in range(part.start, part.stop, width):
+                last = min(first + width, part.stop)
+                chunk = _SortedRows(np.ascontiguousarray(z_nc[:, first:last].T))
+                for areas, (positive, mask_nq, pattern_k) in zip(out, work, strict=True):
+                    for q in range(mask_nq.shape[1]):
+                        labels = np.flatnonzero(pattern_k == q)
+                        found = chunk.areas(mask_nq[:, q] > 0, positive[:, labels])
+                        areas[offset + first : offset + last, labels] = found
+
+        strips(strip, z_nc.shape[1])
     return out
 
 

@@ -17,6 +17,7 @@ from scipy import sparse
 from medsae.progress import UserError
 from medsae.scoring.activity import Block, shape_of
 from medsae.scoring.labels import mask_patterns
+from medsae.scoring.threads import strips
 
 ROWS = 128
 """Images a sub-block: 128 x 8192 fp32 stays in the cache between its three uses, and fp32 sums stay short."""
@@ -95,19 +96,23 @@ class Sufficient:
         self.z_qm, self.zz_qm, self.zy_km = np.zeros((self.q, m)), np.zeros((self.q, m)), np.zeros((self.k, m))
 
     def _dense(self, z_bm: NDArray[np.float32], y_bk: NDArray[np.float32], mask_bq: NDArray[np.float32]) -> None:
-        assert self.shift_m is not None
         columns = np.concatenate([mask_bq, y_bk], axis=1)
-        buffer = np.empty((min(ROWS, len(z_bm)), z_bm.shape[1]), np.float32)
-        # NaN and infinity go through the sums and are refused in `result`, which can name the neuron.
-        with np.errstate(invalid="ignore", over="ignore"):
-            for start in range(0, len(z_bm), ROWS):
-                block = z_bm[start : start + ROWS]
-                part = slice(start, start + len(block))
-                shifted = np.subtract(block, self.shift_m, out=buffer[: len(block)])
-                sums = columns[part].T @ shifted
-                self.z_qm += sums[: self.q]
-                self.zy_km += sums[self.q :]
-                self.zz_qm += mask_bq[part].T @ np.square(shifted, out=shifted)
+
+        def strip(neurons: slice) -> None:
+            assert self.shift_m is not None
+            buffer = np.empty((min(ROWS, len(z_bm)), neurons.stop - neurons.start), np.float32)
+            # NaN and infinity go through the sums and are refused in `result`, which can name the neuron.
+            with np.errstate(invalid="ignore", over="ignore"):
+                for start in range(0, len(z_bm), ROWS):
+                    block = z_bm[start : start + ROWS, neurons]
+                    part = slice(start, start + len(block))
+                    shifted = np.subtract(block, self.shift_m[neurons], out=buffer[: len(block)])
+                    sums = columns[part].T @ shifted
+                    self.z_qm[:, neurons] += sums[: self.q]
+                    self.zy_km[:, neurons] += sums[self.q :]
+                    self.zz_qm[:, neurons] += mask_bq[part].T @ np.square(shifted, out=shifted)
+
+        strips(strip, z_bm.shape[1])
 
     def _sparse(self, z_bm: sparse.csc_array, y_bk: NDArray[np.float32], mask_bq: NDArray[np.float32]) -> None:
         assert self.shift_m is not None

@@ -53,7 +53,7 @@ def test_entropy_is_bounded_and_blind_to_order_sign_and_scale(rho, seed, scale):
 
 
 def test_wilson_hand_computed():
-    low, high = wilson(42, 60)  # accuracy 0.70 of 60, FACTS of the published detection test
+    low, high = wilson(42, 60)  # an accuracy of 0.70 in a detection test of 60 images
     assert (float(low), float(high)) == pytest.approx((0.575, 0.801), abs=5e-4)
     low, high = wilson([0, 10, 0], [10, 10, 0])
     np.testing.assert_allclose(low[:2], [0, 0.7225], atol=1e-4)
