@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -70,26 +71,38 @@ def test_a_picture_that_kills_its_process_is_refused_and_the_rest_goes_on(pictur
     assert sum(checked.refused is not None for _, checked in found) == 7
 
 
-def test_processes_end_with_their_parent(pictures: list[Path]) -> None:
-    code = (
-        "import sys, pathlib, time\n"
-        "from medsae.cohorts.checking import check_pictures\n"
-        "from medsae.progress import Silent\n"
-        "import multiprocessing\n"
-        "paths = [pathlib.Path(sys.argv[1])] * 5000\n"
-        "found = check_pictures(paths, 2, Silent()); next(found)\n"
-        "print(*[c.pid for c in multiprocessing.active_children()], flush=True)\n"
-        "time.sleep(60)\n"
-    )
-    root = Path(__file__).parents[2]
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(pictures[0])], cwd=root, stdout=subprocess.PIPE, text=True
-    ) as parent:
-        assert parent.stdout is not None
+PARENT = """
+import multiprocessing, pathlib, signal, sys
+from medsae.cohorts.checking import check_pictures
+from medsae.progress import Silent
+signal.signal(signal.SIGINT, signal.default_int_handler)
+found = check_pictures([pathlib.Path(sys.argv[1])] * 1_000_000, 2, Silent())
+next(found)
+print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+try:
+    for _ in found:
+        pass
+except KeyboardInterrupt:
+    found.close()
+    print("stopped", flush=True)
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_processes_end_with_their_parent(sent: signal.Signals, pictures: list[Path]) -> None:
+    command = [sys.executable, "-c", PARENT, str(pictures[0])]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], **pipes) as parent:  # type: ignore[call-overload]
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         assert len(pids) == 2
-        parent.kill()
-    for _ in range(200):
+        if sent == signal.SIGKILL:
+            parent.kill()
+        else:
+            os.killpg(parent.pid, sent)  # Ctrl-C reaches every process of the terminal
+        rest, errors = parent.communicate(timeout=60)
+    assert rest == ("stopped\n" if sent == signal.SIGINT else "")
+    assert "Traceback" not in errors
+    for _ in range(400):
         if not any(Path(f"/proc/{pid}").exists() for pid in pids):
             return
         time.sleep(0.05)
