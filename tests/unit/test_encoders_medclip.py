@@ -17,9 +17,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from medsae.encoders import load_encoder, weights_identity
+from medsae.encoders.checkpoint import fit, tensors
 from medsae.encoders.grey import square
 from medsae.encoders.medclip import MedClip, ResNetTower, ViTTower
-from medsae.encoders.sources import sha256_of
+from medsae.encoders.sources import given, sha256_of
 from medsae.encoders.swin import relative_position_index
 from medsae.progress import UserError
 
@@ -172,6 +173,21 @@ def vit_folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads that wait for each other are slow on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One cache for all tests here: converting a checkpoint writes 100 MB."""
+    return tmp_path_factory.mktemp("cache")
+
+
 def grey_batch(count=2):
     return torch.randn((count, 1, 224, 224), generator=torch.Generator().manual_seed(3))
 
@@ -179,10 +195,10 @@ def grey_batch(count=2):
 # --- parity -----------------------------------------------------------------------------------------------------------
 
 
-def test_resnet_is_the_packages(monkeypatch, resnet_folder, tmp_path, capsys):
+def test_resnet_is_the_packages(monkeypatch, resnet_folder, cache, capsys):
     theirs = modeling(monkeypatch).MedCLIPVisionModel(medclip_checkpoint=str(resnet_folder)).eval()
     assert "missing keys: []" in capsys.readouterr().out, "the package finds all its keys in a checkpoint of our layout"
-    ours = load_encoder("medclip-resnet", resnet_folder, tmp_path)
+    ours = load_encoder("medclip-resnet", resnet_folder, cache)
     x = grey_batch()
     with torch.inference_mode():
         expected, got = theirs(x), ours.module(x)
@@ -190,7 +206,7 @@ def test_resnet_is_the_packages(monkeypatch, resnet_folder, tmp_path, capsys):
     assert (got - expected).abs().max() <= TOLERANCE * max(1, expected.abs().max())
 
 
-def test_vit_is_the_packages(monkeypatch, vit_folder, tmp_path):
+def test_vit_is_the_packages(monkeypatch, vit_folder, cache):
     from transformers import SwinConfig, SwinModel  # the real one, before its stand-in
 
     package = modeling(monkeypatch)
@@ -202,7 +218,7 @@ def test_vit_is_the_packages(monkeypatch, vit_folder, tmp_path):
     theirs.load_state_dict(
         {renamed(k): v for k, v in state.items() if k.startswith("vision_model.") and "_index" not in k}
     )
-    ours = load_encoder("medclip-vit", vit_folder, tmp_path)
+    ours = load_encoder("medclip-vit", vit_folder, cache)
     x = grey_batch()
     with torch.inference_mode():
         expected, got = theirs(x), ours.module(x)
@@ -330,53 +346,51 @@ def test_identity_is_the_sha256_of_the_file_in_any_spelling(resnet_folder, tmp_p
     expected = sha256_of(resnet_folder / "pytorch_model.bin")
     assert weights_identity("medclip-resnet", resnet_folder, tmp_path) == expected
     assert weights_identity("medclip-resnet", resnet_folder.parent, tmp_path) == expected
-    encoder = load_encoder("medclip-resnet", resnet_folder / "pytorch_model.bin", tmp_path)
-    assert encoder.weights_sha256 == expected and encoder.unit_norm_default and encoder.dim == 512
+    assert weights_identity("medclip-resnet", resnet_folder / "pytorch_model.bin", tmp_path) == expected
 
 
-def test_the_converted_copy_is_used_from_then_on(resnet_folder, tmp_path, monkeypatch):
-    first = load_encoder("medclip-resnet", resnet_folder, tmp_path)
+def test_the_converted_copy_is_used_from_then_on(resnet_folder, cache, monkeypatch):
+    first = load_encoder("medclip-resnet", resnet_folder, cache)
+    assert first.weights_sha256 == sha256_of(resnet_folder / "pytorch_model.bin")
+    assert first.unit_norm_default and first.dim == 512
     monkeypatch.setattr(torch, "load", None)
-    second = load_encoder("medclip-resnet", resnet_folder, tmp_path)
+    second = load_encoder("medclip-resnet", resnet_folder, cache)
     assert torch.equal(first.module.model.fc.weight, second.module.model.fc.weight)
-    (copy,) = (tmp_path / "encoders" / "medclip-resnet").glob("*.safetensors")
-    third = load_encoder("medclip-resnet", copy, tmp_path)
+    third = load_encoder("medclip-resnet", converted_copy(cache, "medclip-resnet"), cache)
     assert torch.equal(first.module.model.fc.weight, third.module.model.fc.weight)
 
 
-def save(path, state):
-    torch.save(state, path)
-    return path
+def converted_copy(cache, name):
+    (copy,) = (cache / "encoders" / name).glob("*.safetensors")
+    return copy
 
 
-def test_checkpoints_of_another_architecture_are_refused_by_name(resnet_folder, vit_folder, tmp_path):
-    with pytest.raises(
-        UserError, match=r"not a checkpoint of medclip-vit: \d+ keys are missing: vision_model\.model\.emb"
-    ):
-        load_encoder("medclip-vit", resnet_folder, tmp_path)
-    with pytest.raises(
-        UserError, match=r"not a checkpoint of medclip-resnet: .*keys do not belong: vision_model\.model\.emb"
-    ):
-        load_encoder("medclip-resnet", vit_folder, tmp_path)
-    state = torch.load(resnet_folder / "pytorch_model.bin", weights_only=True)
-    wide = state | {"vision_model.model.fc.weight": torch.zeros(1000, 2048)}
-    with pytest.raises(
-        UserError, match=r"1 tensors have another shape: vision_model\.model\.fc\.weight \[1000, 2048\] instead"
-    ):
-        load_encoder("medclip-resnet", save(tmp_path / "wide.bin", wide), tmp_path)
-    with pytest.raises(UserError, match=r"hold NaN or infinity, first vision_model\.model\.conv1\.weight"):
-        broken = state | {"vision_model.model.conv1.weight": torch.full((64, 3, 7, 7), float("nan"))}
-        load_encoder("medclip-resnet", save(tmp_path / "broken.bin", broken), tmp_path)
+def test_the_other_tower_is_refused_by_name(resnet_folder, vit_folder, cache):
+    for name, folder in (("medclip-resnet", resnet_folder), ("medclip-vit", vit_folder)):
+        load_encoder(name, folder, cache)  # converts, unless a test before has
+    vit, resnet = converted_copy(cache, "medclip-vit"), converted_copy(cache, "medclip-resnet")
+    words = r"not a checkpoint of medclip-vit: \d+ keys are missing: vision_model\.model\.emb"
+    with pytest.raises(UserError, match=words):
+        load_encoder("medclip-vit", resnet, cache)
+    words = r"not a checkpoint of medclip-resnet: .*keys do not belong: vision_model\.model\.emb"
+    with pytest.raises(UserError, match=words):
+        load_encoder("medclip-resnet", vit, cache)
 
 
-def test_batchnorm_counters_may_be_absent(resnet_folder, tmp_path):
-    state = torch.load(resnet_folder / "pytorch_model.bin", weights_only=True)
-    old = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
-    load_encoder("medclip-resnet", save(tmp_path / "old.bin", old), tmp_path)
+def test_another_shape_is_refused_and_batchnorm_counters_may_be_absent(tmp_path):
+    tower = ResNetTower()
+    state = {k: v for k, v in tower.state_dict().items() if not k.endswith("num_batches_tracked")}
+    fit(tower, state, "medclip-resnet", tmp_path, "vision_model.")
+    assert not tower.training
+    words = r"1 tensors have another shape: vision_model\.model\.fc\.weight \[1000, 2048\] instead of \[512, 2048\]"
+    with pytest.raises(UserError, match=words):
+        fit(tower, state | {"model.fc.weight": torch.zeros(1000, 2048)}, "medclip-resnet", tmp_path, "vision_model.")
 
 
-def test_half_precision_weights_become_float32(resnet_folder, tmp_path):
-    state = torch.load(resnet_folder / "pytorch_model.bin", weights_only=True)
-    half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-    encoder = load_encoder("medclip-resnet", save(tmp_path / "half.bin", half), tmp_path)
-    assert {p.dtype for p in encoder.module.parameters()} == {torch.float32}
+def test_half_precision_becomes_float32_and_nan_is_refused(tmp_path):
+    torch.save({"vision_model.a": torch.tensor([1.5]).half(), "vision_model.n": torch.tensor(3)}, tmp_path / "half.bin")
+    found = tensors(given(tmp_path / "half.bin"), tmp_path, "vision_model.")
+    assert found["a"].dtype == torch.float32 and found["a"].item() == 1.5 and found["n"].dtype == torch.int64
+    torch.save({"vision_model.a": torch.tensor([float("nan")])}, tmp_path / "nan.bin")
+    with pytest.raises(UserError, match=r"1 tensors of the checkpoint hold NaN or infinity, first vision_model\.a"):
+        tensors(given(tmp_path / "nan.bin"), tmp_path, "vision_model.")
