@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from medsae.naming.backends import Backend, Question, Reply
@@ -45,19 +45,29 @@ class Asker(Generic[Tag]):
         questions: deque[tuple[Tag, Question]],
         on_replies: Callable[[list[tuple[Tag, Reply]]], None],
         stop: Callable[[], bool] = lambda: False,
+        source: Iterator[tuple[Tag, Question]] | None = None,
     ) -> None:
-        """Ask until `questions` is empty and every reply has come; `on_replies` may append further questions.
+        """Ask until `questions` and `source` are empty and every reply has come; `on_replies` may append questions.
+
+        `source` is drawn from only when a worker would wait otherwise, so that choosing pictures costs no time of ours.
 
         on_replies runs in this thread, with every reply that has arrived meanwhile. What has arrived is handed over
         before a UserError of the backend is raised. `stop` true: what is not yet asked is dropped.
         """
         flying = 0
+        source = source or iter(())
         failed: BaseException | None = None
-        while flying or (questions and failed is None):
-            while questions and failed is None and flying < _AHEAD * self.backend.concurrency:
+        while True:
+            while failed is None and flying < _AHEAD * self.backend.concurrency:
+                while len(questions) < self.backend.batch and (more := next(source, None)) is not None:
+                    questions.append(more)
+                if not questions:
+                    break
                 batch = [questions.popleft() for _ in range(min(self.backend.batch, len(questions)))]
                 self.todo.put(batch)
                 flying += 1
+            if not flying:
+                break
             arrived, results = [], [self._next()]
             while not self.done.empty():
                 results.append(self.done.get())
@@ -71,6 +81,7 @@ class Asker(Generic[Tag]):
                 on_replies(arrived)
             if failed is not None or stop():
                 questions.clear()
+                source = iter(())
                 flying -= self._drop()
         if failed is not None:
             raise failed

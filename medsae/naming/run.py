@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -153,10 +153,13 @@ class Namer:
         waiting: dict[str, list[_Ask]] = {}
         for state in states.values():
             self._choose_controls(state)
-        for state in states.values():
-            questions.extend(self._judgements(state, waiting, task))
-            if state.open == 0:
-                self._finish(state)
+
+        def judgements() -> Iterator[tuple[_Ask, Question]]:
+            for state in states.values():
+                found = self._judgements(state, waiting, task)
+                if state.open == 0:
+                    self._finish(state)
+                yield from found
 
         def on_replies(replies: list[tuple[_Ask, Reply]]) -> None:
             rows: list[Row] = []
@@ -181,7 +184,7 @@ class Namer:
             for state in finished:
                 self._finish(state)
 
-        asker.run(questions, on_replies, stop)
+        asker.run(questions, on_replies, stop, judgements())
 
     # --- explaining
 
@@ -189,27 +192,18 @@ class Namer:
         self, neurons: list[int], states: dict[int, _Neuron], asker: Asker[_Ask], task: Task, stop: Callable[[], bool]
     ) -> None:
         questions: deque[tuple[_Ask, Question]] = deque()
-        rows: list[Row] = []
-        for neuron in neurons:
-            plan = self.plan(neuron)
-            if plan.status != "ok":
-                rows.append(self._row("name", neuron, status=plan.status, note=plan.note, firing=plan.firing))
-                self._settle(neuron, plan.status)
-                task.advance(self.calls_a_neuron())
-                continue
-            pictures = tuple(self.picture(i) for i in plan.naming)
-            text = prompts.explain(self.setup.protocol, len(pictures), plan.top)
-            states[neuron] = _Neuron(plan, Explanation("unparsable"))
-            ask = _Ask(neuron, "explanation", pictures, self._key(text, pictures))
-            known = self.memory.explanations.get(self._explanation_key(ask))
-            if known is not None:
-                self.reused += 1
-                explanation = Explanation(known["status"], known["concept"], known["description"], known["note"])
-                self._explained(states, ask, explanation, known["raw"], rows)
-                task.advance()
-            else:
-                questions.append((ask, self._explain_question(ask, text)))
-        self.write(rows)
+
+        def explanations() -> Iterator[tuple[_Ask, Question]]:
+            for neuron in neurons:
+                rows: list[Row] = []
+                found = self._explanation(neuron, states, rows)
+                self.write(rows)
+                if found is not None:
+                    yield found
+                elif neuron in states:
+                    task.advance()
+                else:
+                    task.advance(self.calls_a_neuron())
 
         def on_replies(replies: list[tuple[_Ask, Reply]]) -> None:
             rows: list[Row] = []
@@ -227,7 +221,26 @@ class Namer:
                 task.advance()
             self.write(rows)
 
-        asker.run(questions, on_replies, stop)
+        asker.run(questions, on_replies, stop, explanations())
+
+    def _explanation(self, neuron: int, states: dict[int, _Neuron], rows: list[Row]) -> tuple[_Ask, Question] | None:
+        """The question for a neuron's name; None when it is answered already or cannot be asked."""
+        plan = self.plan(neuron)
+        if plan.status != "ok":
+            rows.append(self._row("name", neuron, status=plan.status, note=plan.note, firing=plan.firing))
+            self._settle(neuron, plan.status)
+            return None
+        pictures = tuple(self.picture(i) for i in plan.naming)
+        text = prompts.explain(self.setup.protocol, len(pictures), plan.top)
+        states[neuron] = _Neuron(plan, Explanation("unparsable"))
+        ask = _Ask(neuron, "explanation", pictures, self._key(text, pictures))
+        known = self.memory.explanations.get(self._explanation_key(ask))
+        if known is None:
+            return ask, self._explain_question(ask, text)
+        self.reused += 1
+        explanation = Explanation(known["status"], known["concept"], known["description"], known["note"])
+        self._explained(states, ask, explanation, known["raw"], rows)
+        return None
 
     def _explain_question(self, ask: _Ask, text: str) -> Question:
         return Question("explain", ask.pictures, prompts.SYSTEM, text, prompts.EXPLAIN_SCHEMA, _EXPLAIN_TOKENS,
@@ -293,9 +306,7 @@ class Namer:
         concept, description = choices[np.random.default_rng([self.setup.seed, neuron, 2]).integers(len(choices))]
         return concept, description, None
 
-    def _judgements(
-        self, state: _Neuron, waiting: dict[str, list[_Ask]], task: Task
-    ) -> Iterable[tuple[_Ask, Question]]:
+    def _judgements(self, state: _Neuron, waiting: dict[str, list[_Ask]], task: Task) -> list[tuple[_Ask, Question]]:
         """The questions about a neuron that neither the ledger answers nor another neuron of the portion asks.
 
         Known answers are taken over on the way; who shares a question waits for its answer in `waiting`.
@@ -304,9 +315,11 @@ class Namer:
         size = 1 if self.setup.protocol == "strict" else PAPER_PICTURES
         for about, (concept, description, _) in state.concepts.items():
             state.verdicts[about] = {}
+            sizes = {size, len(plan.tested) % size} - {0}
+            texts = {n: prompts.judge(self.setup.protocol, concept, description, n) for n in sizes}
             for start in range(0, len(plan.tested), size):
                 pictures = tuple(self.picture(t.image) for t in plan.tested[start : start + size])
-                text = prompts.judge(self.setup.protocol, concept, description, len(pictures))
+                text = texts[len(pictures)]
                 ask = _Ask(plan.neuron, about, pictures, self._key(text, pictures))
                 known = [self.memory.verdicts.get((ask.key, p.image)) for p in pictures]
                 if None not in known:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -79,13 +80,12 @@ def test_llama_cpp_enforces_the_schema_and_gives_probabilities(llama):
     backend = Endpoint(llama, None, lambda image: nw._drawn(image)[1], concurrency=1, timeout_seconds=60, seed=0)
     with contextlib.closing(backend):
         backend.prepare()
-        text = prompts.judge("strict", "effusion", "fluid") + prompts.REPAIR_JUDGE.format(prompt="")
-        ask = Question("judge", (Picture(1, "a"),), prompts.SYSTEM, text, prompts.ANSWER_SCHEMA, 24, 0, "effusion")
-        reply = backend.ask([ask])[0]
-        assert reply.status == "ok" and reply.text.replace(" ", "").replace("\n", "") in (
-            '{"answer":"Yes"}',
-            '{"answer":"No"}',
+        ask = Question(
+            "judge", (Picture(1, "a"),), prompts.SYSTEM, "Answer:", prompts.ANSWER_SCHEMA, 200, 0, "effusion"
         )
+        reply = backend.ask([ask])[0]
+        # A random model may fill its tokens with the blanks that the grammar allows, but can write nothing else.
+        assert reply.status == "ok" and re.fullmatch(r'\s*\{\s*("answer"\s*(:\s*("(Yes|No)"\s*\}?\s*)?)?)?', reply.text)
         assert reply.tokens_in > 0 and backend.schema and backend.logprobs
 
 
