@@ -1,6 +1,6 @@
 """Training speed and quality against libraries that people use; see docs/performance.md for how to run it.
 
-python tests/bench/bench_training.py speed | whole | sweep | kinds
+python tests/bench/bench_training.py speed | crossover | whole | sweep | kinds
 
 Everything of a table is measured in one process, in turns (one step of each, then again), and medians are shown: on a
 machine that others use too, the ratios mean more than the milliseconds. Peers that are not installed are left out.
@@ -68,9 +68,9 @@ def ours(**fields) -> Trainer:
     return trainer
 
 
-def ours_relu(path: float) -> Callable[[], object]:
+def ours_relu(path: float, bias: float = BIAS) -> Callable[[], object]:
     trainer, x = ours(kind="relu", l1=L1), data(N, D)
-    trainer.weights["b_enc"].fill_(BIAS)
+    trainer.weights["b_enc"].fill_(bias)
 
     def step() -> None:
         trainer.share = path
@@ -175,6 +175,19 @@ def speed() -> None:
     })  # fmt: skip
     print(f"\nTopK, k {K}, same shape")
     table(in_turns(top, 7), "ours, topk")
+
+
+def crossover() -> None:
+    """Both paths at several activities: where the list stops to pay."""
+    print(
+        f"\nReLU, batch {N}, d {D}, m {M}\n| active share | list, ms | matrix, ms | matrix / list |\n|---|---|---|---|"
+    )
+    for bias in (-2.88, -2.33, -2.05, -1.75, -1.4):
+        steps = {name: ours_relu(share, bias) for name, share in (("list", 0.0), ("matrix", 1.0))}
+        took = in_turns(steps, 3)
+        share = 0.5 * math.erfc(-bias / math.sqrt(2))
+        print(f"| {share:.2%} | {took['list'] * 1e3:,.0f} | {took['matrix'] * 1e3:,.0f} | "
+              f"{took['matrix'] / took['list']:.2f} |", flush=True)  # fmt: skip
 
 
 def clustered(n: int, d: int, atoms: int, active: float, seed: int) -> np.ndarray:
@@ -321,5 +334,5 @@ def line(kind: str, own: dict, library: str, found: list[tuple[float, float, flo
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
-    for part in sys.argv[1:] or ["speed", "whole", "sweep", "kinds"]:
+    for part in sys.argv[1:] or ["speed", "crossover", "whole", "sweep", "kinds"]:
         globals()[part]()
