@@ -1,0 +1,139 @@
+"""The Concepts page and the naming panel: empty, named by labels, hostile text, filters, exports, asking and failing."""
+
+import io
+import time
+
+import pandas as pd
+import pytest
+
+from medsae import config as c
+from medsae.progress import Silent
+from medsae.steps.naming import name
+from medsae.store import concepts
+from medsae.store.artifacts import Store
+from medsae.store.ledger import Ledger
+from medsae.store.requests import Requests
+
+RUN = {"kind": "run", "run": "abc", "scores": "s", "protocol": "strict", "backend": "endpoint", "model": "oracle",
+       "prompts": "1", "pictures": 30, "hard": 0.0, "controls": True, "seed": 0, "overlap": "disjoint"}  # fmt: skip
+
+
+def row(neuron, concept, accuracy, p=0.001, **values):
+    return {"kind": "name", "run": "abc", "neuron": neuron, "take": 0, "status": "ok", "concept": concept,
+            "description": f"about {concept}", "group_key": concept.lower(), "accuracy": accuracy, "low": accuracy - 0.1,
+            "high": accuracy + 0.1, "p": p, "judged": 60, "asked": 60, "shuffled_accuracy": 0.5, "shuffled_low": 0.4,
+            "shuffled_high": 0.6, "shuffled_concept": "Other", "naming": [1, 2]} | values  # fmt: skip
+
+
+@pytest.fixture
+def named(data, ids):
+    with Ledger(Store(data), ids.scores).writer() as writer:
+        verdicts = [
+            {"kind": "verdict", "run": "abc", "neuron": 1, "take": 0, "about": "name", "image": i, "fires": i < 4,
+             "value": 1.0, "yes": None if i == 7 else i % 2 == 0, "p": 0.8, "status": "timeout" if i == 7 else "ok"}
+            for i in range(8)
+        ]  # fmt: skip
+        writer.append([
+            RUN, *verdicts, row(1, "Right effusion", 0.9), row(2, "right effusion", 0.8), row(3, "Pacemaker", 0.75, 0.9),
+            row(4, "<script>alert(1)</script>", 0.72), row(5, "Nothing much", 0.5, 0.6),
+            {"kind": "name", "run": "abc", "neuron": 6, "status": "dead", "note": "it never fires"},
+            {"kind": "name", "run": "abc", "neuron": 7, "status": "refusal", "note": "it was a refusal", "raw": "I <b>can't</b>"},
+            {"kind": "explanation", "run": "abc", "neuron": 7, "status": "refusal", "raw": "I <b>can't</b>"},
+        ])  # fmt: skip
+    return data
+
+
+def test_without_names_it_says_what_to_do(app, html, data, ids):
+    text = html(app.open("concepts", scores=ids.scores))
+    assert "No neuron has a name yet" in text and f"python -m medsae name --scores {ids.scores} --top 50" in text
+
+
+def test_the_table_counts_and_groups(app, html, named, ids):
+    text = html(app.open("concepts", scores=ids.scores))
+    assert "4 of 5" in text and "of which 3 survive" in text and "without a test" in text and "1 dead" in text
+    assert text.count("<b>Right effusion</b>") == 1 and ">2</a>" in text
+    assert "Nothing much" not in text and "Pacemaker" in text
+    assert "not named in this way yet" in text
+
+
+def test_text_of_a_model_is_shown_as_text(app, html, named, ids):
+    for page, query in (("concepts", {}), ("neuron", {"neuron": 4}), ("neuron", {"neuron": 7}), ("neurons", {})):
+        test = app.open(page, scores=ids.scores, **query)
+        assert "<script>alert" not in html(test)
+        assert not any("<script>" in m.value or "<b>can" in m.value for m in test.markdown)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html(app.open("concepts", scores=ids.scores))
+
+
+def test_filters_stand_in_the_link(app, html, named, ids):
+    assert "Nothing much" in html(app.open("concepts", scores=ids.scores, above="0"))
+    text = html(app.open("concepts", scores=ids.scores, q="pace"))
+    assert "Pacemaker" in text and "Right effusion" not in text
+    assert "No name passes" in html(app.open("concepts", scores=ids.scores, q="zebra"))
+    assert "right effusion" in html(app.open("concepts", scores=ids.scores, grouped="0"))
+
+
+def test_a_result_shows_its_evidence(app, html, named, ids):
+    text = html(app.open("neuron", scores=ids.scores, neuron=1))
+    assert "about Right effusion" in text and "0.90" in text and "[0.80, 1.00]" in text and "another neuron" in text
+    assert text.count("ms-pic ms-right") == 3 and text.count("ms-pic ms-wrong") == 4 and "failed: timeout" in text
+    refused = app.open("neuron", scores=ids.scores, neuron=7)
+    assert "No name: refusal" in html(refused) and any("can't" in code.value for code in refused.code)
+
+
+def test_named_by_labels_it_is_always_marked(app, html, data, ids):
+    name(c.Name(scores=ids.scores, all=True, pictures=5), Store(data), Silent())
+    test = app.open("concepts", scores=ids.scores, above="0")
+    assert "labels only (no model)" in test.selectbox(key="_run").options[0]
+    tested = Ledger(Store(data), ids.scores).names()
+    neuron = int(tested[tested["accuracy"].notna()]["neuron"].iloc[0])
+    assert "labels only, no model" in html(app.open("neuron", scores=ids.scores, neuron=neuron))
+
+
+def test_name_it_from_the_button_to_the_result(app, html, data, ids):
+    """A real job is started; the result appears; the service stays for the next neuron and is cancelled at the end."""
+    from medsae.jobs import Jobs
+
+    test = app.open("neuron", scores=ids.scores, neuron=3, pictures=10)
+    test.button(key="_name-it").click()
+    app.run()
+    config = c.Name(scores=ids.scores, watch=True, pictures=10)
+    requests = Requests(Store(data), config)
+    assert requests.job() is not None
+    deadline = time.monotonic() + 90
+    while requests.waiting(3) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    found = Ledger(Store(data), ids.scores).names()
+    assert found["neuron"].tolist() == [3]
+    assert "This neuron has no name yet" not in html(app.open("neuron", scores=ids.scores, neuron=3, pictures=10))
+    jobs = Jobs(data)
+    jobs.cancel(str(requests.job()))
+    while requests.alive() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not requests.alive()
+
+
+def test_a_service_that_failed_says_why(app, html, data, ids):
+    config = c.Name(scores=ids.scores, watch=True, backend="endpoint", endpoint="http://127.0.0.1:9/v1")
+    requests = Requests(Store(data), config)
+    requests.ask(3)
+    requests.tell(phase="stopped", error="no server answers")
+    test = app.open("neuron", scores=ids.scores, neuron=3, backend="endpoint", endpoint="http://127.0.0.1:9/v1")
+    assert "no server answers" in test.error[0].value
+    test.button(key="_name-cancel").click()
+    app.run()
+    assert not requests.waiting(3)
+
+
+def test_exports_carry_provenance_and_no_formula(named, ids):
+    store = Store(named)
+    names = Ledger(store, ids.scores).names()
+    run = concepts.runs(names)[0]
+    frame = concepts.table(names, "abc")
+    frame.loc[0, "concept"] = "=HYPERLINK(1)|<img>"
+    lines = concepts.provenance(store.get(ids.scores), run)
+    text = concepts.markdown(frame, lines).decode()
+    assert "Research use only" in text and "oracle" in text and "\\|&lt;img&gt;" in text
+    raw = concepts.csv(frame, lines).decode()
+    assert raw.startswith("# Research use only") and ids.scores in raw
+    read = pd.read_csv(io.StringIO(raw), comment="#")
+    assert read["concept"][0].startswith("'=") and len(read) == len(frame)
