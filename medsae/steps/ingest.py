@@ -1,5 +1,3 @@
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
-# (pandas has no types of its own; what a checker infers from its source is wrong here)
 """ingest: a folder of radiographs and labels -> cohort."""
 
 from __future__ import annotations

@@ -1,5 +1,3 @@
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
-# (pandas has no types of its own; what a checker infers from its source is wrong here)
 """score: embeddings, raw or through an SAE, against the labels -> scores of every neuron."""
 
 from __future__ import annotations
