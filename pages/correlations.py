@@ -1,7 +1,5 @@
 """Neurons x labels: which neuron goes with which finding."""
 
-from dataclasses import replace
-
 import streamlit as st
 
 from medsae.store import queries
@@ -31,7 +29,7 @@ for place, each in zip(st.columns(len(shown), gap="medium"), shown, strict=True)
     with place, st.container(border=True):
         look.section(
             studies.title(study.artifacts, each),
-            f"{frame['neuron'].nunique()} of {format.count(queries.count(study.reader, each, replace(filter)))} neurons",
+            f"{frame['neuron'].nunique()} of {format.plural(queries.count(study.reader, each, filter), 'neuron')}",
         )
         if frame.empty:
             look.empty(
@@ -64,7 +62,8 @@ for place, each in zip(st.columns(len(shown), gap="medium"), shown, strict=True)
 
 with st.expander("How labels go together"):
     st.caption(
-        "Share of the images with the row's label that also carry the column's: a neuron of one label follows its companions too."
+        "Share of the images with the row's label that also carry the column's: "
+        "a neuron of one label follows its companions too."
     )
     charts.show(
         charts.square(queries.cooccurrence(study.reader, scores, cohort), labels),

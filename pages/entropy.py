@@ -20,9 +20,7 @@ look.heading(
 )
 
 titles = studies.short_titles(study)
-colours = tuple(look.RAW if s is not None and studies.is_raw(s) else look.SAE for s in (scores, study.versus))
-if colours[0] == colours[1]:
-    colours = (colours[0], look.SECOND)
+colours = studies.colours(study)
 labels = queries.labels(study.reader, cohort)
 VIEWS = {"share": "share", "count": "count", "cumulative": "cumulative", "label": "per label"}
 ANY = {"": "any label"}
@@ -34,14 +32,15 @@ first, second = (
     queries.summary(study.reader, scores),
     queries.summary(study.reader, study.versus) if study.versus else {},
 )
-items: list[tuple[str, str, look.Tone]] = []
+items: list[tuple[str, str, str]] = []
 for summary, name, tone in ((first, titles[0], study.tone(scores)), (second, titles[1], study.tone(study.versus))):
     m, null = summary.get("mean_entropy"), summary.get("null_mean_entropy")
     if m is not None:
         items.append(
             (
                 f"{format.scaled(m, scale)} {unit}",
-                f"{name} mean {format.interval(m.low, m.high, 2, scale)} · null {format.scaled(null, scale)} · {format.count(m.n)} neurons",
+                f"{name} mean {format.interval(m.low, m.high, 2, scale)} · null {format.scaled(null, scale)}"
+                f" · {format.count(m.n)} neurons",
                 tone,
             )
         )
@@ -130,7 +129,8 @@ SORTED = {"entropy": "lowest first", "-rho": "strongest ρ", "-density": "most a
 with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
     with st.container():
         look.section(
-            f"{format.plural(total, 'neuron')} between {format.number(low * scale)} and {format.number(high * scale)} {unit}"
+            f"{format.plural(total, 'neuron')} between {format.number(low * scale)} and "
+            f"{format.number(high * scale)} {unit}"
         )
     links.choose(
         st.segmented_control, "Order", "sort", SORTED, "entropy", resets=("page",), label_visibility="collapsed"

@@ -40,7 +40,7 @@ with left, st.container(border=True):
     else:
         rows = [
             [
-                f'<a data-go href="{format.escape(links.url("neuron", neuron=int(r["neuron"])))}">{int(r["neuron"])}</a>',
+                look.link(int(r["neuron"]), links.url("neuron", neuron=int(r["neuron"]))),
                 cards.name_or_label(study, r),
                 format.number(r["value"]),
                 format.percent(r["share"], 0),

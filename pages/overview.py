@@ -28,7 +28,7 @@ def mean(summary: dict[str, queries.Measure], name: str) -> str:
     return f"{name} mean entropy {format.interval(m.low, m.high, 2, study.scale)}{luck} · {format.count(m.n)} neurons"
 
 
-items: list[tuple[str, str, look.Tone]] = [
+items: list[tuple[str, str, str]] = [
     (
         f"{format.scaled(first.get('mean_entropy'), study.scale)} {study.unit_name}",
         mean(first, title),
@@ -94,7 +94,8 @@ with left, st.container(border=True):
     rows.append(["variance explained (FVE)", fve, *(["–"] if study.versus else [])])
     st.html(look.table(columns, rows))
     st.caption(
-        "Mean entropy is a blunt measure: read it beside its null (labels shuffled between patients) and the share of selective neurons."
+        "Mean entropy is a blunt measure: read it beside its null (labels shuffled between patients) "
+        "and the share of selective neurons."
     )
 with right, st.container(border=True):
     look.section("Cohort")

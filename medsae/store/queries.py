@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import pandas as pd
 
 from medsae.store.artifacts import Artifact
-from medsae.store.reader import Reader
+from medsae.store.reader import Frame, Reader
 
 Show: TypeAlias = Literal["all", "defined", "selective", "named", "starred", "dead"]
 Sort: TypeAlias = Literal["entropy", "-entropy", "-rho", "-density", "density", "neuron", "q"]
@@ -127,7 +127,7 @@ def difference(reader: Reader, first: Artifact, second: Artifact, strong: bool =
     return Difference(*[_none(row[c]) for c in ("value", "low", "high", "null_low", "null_high")])
 
 
-def entropy_histogram(reader: Reader, scores: Artifact, filter: Filter, label: str | None = None) -> pd.DataFrame:
+def entropy_histogram(reader: Reader, scores: Artifact, filter: Filter, label: str | None = None) -> Frame:
     """low (bits), count, share (of the neurons counted), cumulative share; bins of BIN_BITS."""
     where, values = replace(filter, label=label or filter.label).where()
     return reader.query(
@@ -139,17 +139,18 @@ def entropy_histogram(reader: Reader, scores: Artifact, filter: Filter, label: s
     )  # fmt: skip
 
 
-def null_histogram(reader: Reader, scores: Artifact) -> pd.DataFrame:
+def null_histogram(reader: Reader, scores: Artifact) -> Frame:
     """low, high (bits), mean, low_share, high_share as shares of a bin of BIN_BITS, cumulative share."""
     return reader.query(
-        f"""SELECT low, high, mean * {BIN_BITS} / (high - low) AS mean, low_share * {BIN_BITS} / (high - low) AS low_share,
+        f"""SELECT low, high, mean * {BIN_BITS} / (high - low) AS mean,
+                   low_share * {BIN_BITS} / (high - low) AS low_share,
                    high_share * {BIN_BITS} / (high - low) AS high_share, sum(mean) OVER (ORDER BY low) AS cumulative
             FROM {{s}}.null_histogram ORDER BY low""",
         s=scores,
     )
 
 
-def entropy_by_label(reader: Reader, scores: Artifact, filter: Filter) -> pd.DataFrame:
+def entropy_by_label(reader: Reader, scores: Artifact, filter: Filter) -> Frame:
     """label, neurons, and quantiles q05 q25 q50 q75 q95 (bits) of the neurons that follow each label."""
     where, values = filter.where()
     return reader.query(
@@ -167,7 +168,7 @@ def count(reader: Reader, scores: Artifact, filter: Filter) -> int:
     return int(reader.query(f"SELECT count(*) AS n FROM {{s}}.neuron WHERE {where}", values, s=scores)["n"][0])
 
 
-def neurons(reader: Reader, scores: Artifact, filter: Filter, limit: int | None = 24, offset: int = 0) -> pd.DataFrame:
+def neurons(reader: Reader, scores: Artifact, filter: Filter, limit: int | None = 24, offset: int = 0) -> Frame:
     """Rows of `neuron` that pass the filter, in its order."""
     where, values = filter.where()
     page = "" if limit is None else f"LIMIT {int(limit)} OFFSET {int(offset)}"
@@ -198,7 +199,7 @@ def beside(reader: Reader, scores: Artifact, filter: Filter, neuron: int) -> dic
     return {str(k): None if pd.isna(v) else int(v) for k, v in frame.iloc[0].items()}
 
 
-def correlations(reader: Reader, scores: Artifact, neuron: int) -> pd.DataFrame:
+def correlations(reader: Reader, scores: Artifact, neuron: int) -> Frame:
     """label, rho, n, low, high, reason of one neuron, strongest first."""
     return reader.query(
         "SELECT label, rho, n, low, high, reason FROM {s}.correlation WHERE neuron = ? "
@@ -207,7 +208,7 @@ def correlations(reader: Reader, scores: Artifact, neuron: int) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def heat_map(reader: Reader, scores: Artifact, filter: Filter, top: int) -> pd.DataFrame:
+def heat_map(reader: Reader, scores: Artifact, filter: Filter, top: int) -> Frame:
     """neuron, rank (from 0), label, rho, n, low, high, entropy of the `top` first neurons in the filter's order."""
     where, values = filter.where()
     return reader.query(
@@ -220,7 +221,7 @@ def heat_map(reader: Reader, scores: Artifact, filter: Filter, top: int) -> pd.D
     )  # fmt: skip
 
 
-def best_of_labels(reader: Reader, scores: Artifact) -> pd.DataFrame:
+def best_of_labels(reader: Reader, scores: Artifact) -> Frame:
     """`label_summary` as it stands."""
     return reader.query("SELECT * FROM {s}.label_summary", s=scores)
 
@@ -237,7 +238,7 @@ def labels(reader: Reader, cohort: Artifact) -> list[str]:
     return list(reader.query("SELECT label FROM {c}.label_name ORDER BY position", c=cohort)["label"])
 
 
-def cooccurrence(reader: Reader, scores: Artifact, cohort: Artifact) -> pd.DataFrame:
+def cooccurrence(reader: Reader, scores: Artifact, cohort: Artifact) -> Frame:
     """a, b, both, share: among scored images with label a present, the share with label b present."""
     return reader.query(
         """WITH present AS (SELECT image, label FROM {c}.label JOIN {s}.scored USING (image) WHERE value = 1),
@@ -248,12 +249,12 @@ def cooccurrence(reader: Reader, scores: Artifact, cohort: Artifact) -> pd.DataF
     )  # fmt: skip
 
 
-def histogram(reader: Reader, scores: Artifact, neuron: int) -> pd.DataFrame:
+def histogram(reader: Reader, scores: Artifact, neuron: int) -> Frame:
     """low, high, count of one neuron's activations (zeros of an SAE are not counted)."""
     return reader.query("SELECT low, high, count FROM {s}.histogram WHERE neuron = ? ORDER BY bin", [neuron], s=scores)
 
 
-def histogram_of_label(reader: Reader, scores: Artifact, cohort: Artifact, neuron: int, label: str) -> pd.DataFrame:
+def histogram_of_label(reader: Reader, scores: Artifact, cohort: Artifact, neuron: int, label: str) -> Frame:
     """low, high, present, absent, unknown: stored activations of one neuron in its bins, by one label."""
     return reader.query(
         """SELECT h.low, h.high, count(*) FILTER (l.value = 1) AS present, count(*) FILTER (l.value = 0) AS absent,
@@ -268,7 +269,7 @@ def histogram_of_label(reader: Reader, scores: Artifact, cohort: Artifact, neuro
     )  # fmt: skip
 
 
-def neighbours(reader: Reader, scores: Artifact, neuron: int, limit: int = 6) -> pd.DataFrame:
+def neighbours(reader: Reader, scores: Artifact, neuron: int, limit: int = 6) -> Frame:
     """measure, rank, neuron, value, top_label, entropy of the nearest neurons."""
     return reader.query(
         """SELECT measure, rank, other AS neuron, value, top_label, top_rho, entropy FROM {s}.neighbour b
@@ -277,17 +278,17 @@ def neighbours(reader: Reader, scores: Artifact, neuron: int, limit: int = 6) ->
     )  # fmt: skip
 
 
-def recovery(reader: Reader, scores: Artifact) -> pd.DataFrame:
+def recovery(reader: Reader, scores: Artifact) -> Frame:
     """`recovery` as it stands: planted factors of a simulated cohort."""
     return reader.query("SELECT * FROM {s}.recovery ORDER BY factor", s=scores)
 
 
-def history(reader: Reader, sae: Artifact) -> pd.DataFrame:
+def history(reader: Reader, sae: Artifact) -> Frame:
     """Training history of an SAE."""
     return reader.query("SELECT * FROM {s}.history ORDER BY step", s=sae)
 
 
-def matches(reader: Reader, first: Artifact, second: Artifact, images: int = 3000) -> pd.DataFrame:
+def matches(reader: Reader, first: Artifact, second: Artifact, images: int = 3000) -> Frame:
     """For each neuron of `first` the neuron of `second` whose activations are most alike: neuron, other, cosine.
 
     Cosine over at most `images` images scored in both (the same ones each time); pairs that fire together on fewer

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 import pandas as pd
 
 from medsae.store.artifacts import Artifact
-from medsae.store.reader import Reader
+from medsae.store.reader import Frame, Reader
 
 Which: TypeAlias = Literal["top", "slices", "random", "silent", "bottom"]
 SLICES = 6
@@ -26,7 +26,7 @@ def images_of(
     which: Which = "top",
     one_a_patient: bool = True,
     limit: int = 24,
-) -> pd.DataFrame:
+) -> Frame:
     """image, value (activation, NULL when silent), slice (from 1), patient, of one neuron.
 
     top, bottom: largest, smallest stored activations. slices: an even number from each of SLICES quantiles of the
@@ -42,7 +42,8 @@ def images_of(
             WITH best AS (SELECT image, value FROM {s}.activation WHERE neuron = $neuron AND value > 0
                           ORDER BY value DESC LIMIT 20),
             code AS (SELECT neuron, avg(value) AS weight FROM {s}.activation
-                     WHERE image IN (SELECT image FROM best) AND neuron <> $neuron GROUP BY 1 HAVING count(*) >= 2 ORDER BY sum(value) DESC LIMIT 40),
+                     WHERE image IN (SELECT image FROM best) AND neuron <> $neuron
+                     GROUP BY 1 HAVING count(*) >= 2 ORDER BY sum(value) DESC LIMIT 40),
             near AS (SELECT image, sum(value * weight) AS nearness FROM {s}.activation JOIN code USING (neuron)
                      WHERE image NOT IN (SELECT image FROM {s}.activation WHERE neuron = $neuron AND value > 0)
                      GROUP BY 1 ORDER BY nearness DESC LIMIT 400)
@@ -68,7 +69,7 @@ def images_of(
     )  # fmt: skip
 
 
-def top_images(reader: Reader, scores: Artifact, neurons: list[int], each: int = 3) -> pd.DataFrame:
+def top_images(reader: Reader, scores: Artifact, neurons: list[int], each: int = 3) -> Frame:
     """neuron, image, value: the `each` strongest images of every neuron asked for."""
     if not neurons:
         return pd.DataFrame({"neuron": [], "image": [], "value": []})
@@ -90,7 +91,7 @@ def thumbnails(reader: Reader, cohort: Artifact, images: list[int]) -> dict[int,
     return {int(i): bytes(w) for i, w in zip(frame["image"], frame["webp"], strict=True)}
 
 
-def captions(reader: Reader, cohort: Artifact, images: list[int]) -> pd.DataFrame:
+def captions(reader: Reader, cohort: Artifact, images: list[int]) -> Frame:
     """image, labels (present, joined), uncertain (joined), width, height, sex, age, view, patient of each image."""
     numbers = ", ".join(str(int(i)) for i in set(images)) or "-1"
     return reader.query(
@@ -111,7 +112,7 @@ def image(reader: Reader, cohort: Artifact, image: int) -> dict[str, Any] | None
     return {str(k): None if v is pd.NA or v != v else v for k, v in rows[0].items()} if rows else None
 
 
-def labels_of(reader: Reader, cohort: Artifact, image: int) -> pd.DataFrame:
+def labels_of(reader: Reader, cohort: Artifact, image: int) -> Frame:
     """label, value of one image in the source's order."""
     return reader.query(
         "SELECT label, value FROM {c}.label JOIN {c}.label_name USING (label) WHERE image = ? ORDER BY position",
@@ -119,7 +120,7 @@ def labels_of(reader: Reader, cohort: Artifact, image: int) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def attributes_of(reader: Reader, cohort: Artifact, image: int) -> pd.DataFrame:
+def attributes_of(reader: Reader, cohort: Artifact, image: int) -> Frame:
     """attribute, value of one image."""
     return reader.query(
         "SELECT attribute, value FROM {c}.attribute WHERE image = ? ORDER BY attribute", [image], c=cohort
@@ -132,7 +133,7 @@ def full_picture(reader: Reader, cohort: Artifact, image: int) -> bytes | None:
     return bytes(frame["jpeg"][0]) if len(frame) else None
 
 
-def firing(reader: Reader, scores: Artifact, image: int, limit: int = 30) -> pd.DataFrame:
+def firing(reader: Reader, scores: Artifact, image: int, limit: int = 30) -> Frame:
     """neuron, value, share (of the neuron's maximum), entropy, top_label, top_rho, density: strongest share first.
 
     For a dense representation these are the neurons that have the image among their stored extremes.
@@ -150,7 +151,7 @@ def is_scored(reader: Reader, scores: Artifact, image: int) -> bool:
     return bool(len(reader.query("SELECT 1 AS one FROM {s}.scored WHERE image = ?", [image], s=scores)))
 
 
-def similar(reader: Reader, scores: Artifact, cohort: Artifact, image: int, limit: int = 12) -> pd.DataFrame:
+def similar(reader: Reader, scores: Artifact, cohort: Artifact, image: int, limit: int = 12) -> Frame:
     """image, value (cosine of neuron codes), patient: other patients' images most like this one."""
     return reader.query(
         f"""WITH q AS (SELECT neuron, value FROM {{s}}.activation WHERE image = $image AND value > 0),
@@ -167,7 +168,7 @@ def similar(reader: Reader, scores: Artifact, cohort: Artifact, image: int, limi
     )  # fmt: skip
 
 
-def confounders(reader: Reader, scores: Artifact, cohort: Artifact, neuron: int) -> pd.DataFrame:
+def confounders(reader: Reader, scores: Artifact, cohort: Artifact, neuron: int) -> Frame:
     """what, group, n, fired, rate, low, high (Wilson 95 %): how often the neuron fires, by view, sex, age, devices.
 
     `fired` counts stored activations above 0: all of an SAE's; for a dense neuron its strongest stored images.
@@ -195,10 +196,11 @@ def confounders(reader: Reader, scores: Artifact, cohort: Artifact, neuron: int)
     )  # fmt: skip
 
 
-def attributes_followed(reader: Reader, scores: Artifact, neuron: int) -> pd.DataFrame:
+def attributes_followed(reader: Reader, scores: Artifact, neuron: int) -> Frame:
     """attribute, value, rho, low, high, n: what a neuron may follow instead of a finding, strongest first."""
     return reader.query(
-        """SELECT attribute, value, rho, low, high, n FROM {s}.attribute_correlation WHERE neuron = ? AND rho IS NOT NULL
+        """SELECT attribute, value, rho, low, high, n FROM {s}.attribute_correlation
+           WHERE neuron = ? AND rho IS NOT NULL
            ORDER BY abs(rho) DESC LIMIT 12""",
         [neuron],
         s=scores,
@@ -221,7 +223,7 @@ def notes(reader: Reader, cohort: Artifact) -> list[str]:
     return list(reader.query("SELECT note FROM {c}.note", c=cohort)["note"])
 
 
-def refused(reader: Reader, cohort: Artifact) -> pd.DataFrame:
+def refused(reader: Reader, cohort: Artifact) -> Frame:
     """reason, pictures: why pictures were refused (paths are left out: they may carry patient numbers)."""
     return reader.query("SELECT reason, count(*) AS pictures FROM {c}.refused GROUP BY 1 ORDER BY 2 DESC, 1", c=cohort)
 

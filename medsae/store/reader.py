@@ -10,13 +10,19 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import duckdb
 import pandas as pd
 
 from medsae.progress import UserError
 from medsae.store.artifacts import TABLES, Artifact
+
+if TYPE_CHECKING:
+    # pandas' own annotations give a column the type of everything that a column could be; that checks nothing.
+    Frame: TypeAlias = Any
+else:
+    Frame = pd.DataFrame
 
 MEMORY_MIB = 256
 """What DuckDB may hold; larger intermediate results go to disk."""
@@ -51,7 +57,7 @@ class Reader:
 
     def query(
         self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = (), **artifacts: Artifact
-    ) -> pd.DataFrame:
+    ) -> Frame:
         """The result of `sql`, in which {role} stands for the database of the artifact given as role=artifact.
 
         Raises UserError when an artifact's file cannot be read.

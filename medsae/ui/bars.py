@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from html import escape
 
-import pandas as pd
-
+from medsae.store.reader import Frame
 from medsae.ui import format
 
 
-def correlations(frame: pd.DataFrame, tone: str) -> str:
+def correlations(frame: Frame, tone: str) -> str:
     """One row a label: a bar from 0 to rho with its 95 % interval, and the number; undefined labels say why."""
     known = frame[frame["rho"].notna()]
     most = max(0.1, float(known[["rho", "low", "high"]].abs().to_numpy().max()) if len(known) else 0.1)
@@ -36,7 +35,7 @@ def correlations(frame: pd.DataFrame, tone: str) -> str:
     return f'<div class="ms-bars" role="table">{"".join(rows)}</div>'
 
 
-def histogram(frame: pd.DataFrame, label: str | None, tone: str) -> str:
+def histogram(frame: Frame, label: str | None, tone: str) -> str:
     """Columns of counts over activation; with a label, images with it (tone) over images without it (grey)."""
     columns = (
         [("count", tone, "images")] if label is None else [("absent", "null", "without"), ("present", tone, "with")]
@@ -57,6 +56,7 @@ def histogram(frame: pd.DataFrame, label: str | None, tone: str) -> str:
         )
     alt = f"Histogram of activations from {low} to {high}, at most {int(most):,} images in a bin"
     return (
-        f'<div class="ms-legend">{legend}</div><div class="ms-hist" role="img" aria-label="{escape(alt)}">{"".join(bins)}</div>'
+        f'<div class="ms-legend">{legend}</div>'
+        f'<div class="ms-hist" role="img" aria-label="{escape(alt)}">{"".join(bins)}</div>'
         f'<div class="ms-axis"><span>{low}</span><span>activation</span><span>{high}</span></div>'
     )

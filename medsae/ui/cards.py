@@ -9,12 +9,12 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from medsae.store import query_images
 from medsae.store.artifacts import Artifact
 from medsae.store.pictures import data_uri
+from medsae.store.reader import Frame
 from medsae.ui import format, links
 from medsae.ui.study import Study
 
@@ -45,7 +45,7 @@ def alt_text(image: int, caption: dict[str, Any] | None) -> str:
 def grid(
     study: Study,
     cohort: Artifact,
-    rows: pd.DataFrame,
+    rows: Frame,
     href: Callable[[int], str],
     cell_px: int = 132,
     digits: int = 2,
@@ -62,7 +62,8 @@ def grid(
         shown = format.number(value, digits) if not format.missing(value) else "silent"
         title = escape(_title(study, image, caption))
         cells.append(
-            f'<a class="ms-pic" data-go href="{escape(href(image))}" title="{title}"><span class="ms-box">{img(thumbs.get(image), alt)}</span>'
+            f'<a class="ms-pic" data-go href="{escape(href(image))}" title="{title}">'
+            f'<span class="ms-box">{img(thumbs.get(image), alt)}</span>'
             f'<span class="ms-cap"><i>{labels}</i><em>{shown}</em></span></a>'
         )
     return f'<div class="ms-grid" style="--cell:{cell_px}px">{"".join(cells)}</div>'
@@ -80,7 +81,7 @@ def _title(study: Study, image: int, caption: dict[str, Any] | None) -> str:
     return " · ".join(p for p in parts if p)
 
 
-def neuron_cards(study: Study, scores: Artifact, cohort: Artifact, rows: pd.DataFrame) -> str:
+def neuron_cards(study: Study, scores: Artifact, cohort: Artifact, rows: Frame) -> str:
     """HTML of one card a neuron: its three strongest radiographs, number, entropy, name or strongest label, density."""
     numbers = [int(n) for n in rows["neuron"]]
     top = query_images.top_images(study.reader, scores, numbers)

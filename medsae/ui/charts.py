@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from medsae.store.reader import Frame
 from medsae.ui import look
 
-Frame = pd.DataFrame
 LIGHT = [[0.0, "#a8540b"], [0.25, "#dfa566"], [0.5, "#f7f7f5"], [0.75, "#6da3d3"], [1.0, "#14558f"]]
 DARK = [[0.0, "#f0a657"], [0.25, "#8f5a20"], [0.5, "#12171e"], [0.75, "#25639b"], [1.0, "#7cc1f5"]]
 """Orange (against) to blue (with) through the background at 0: told apart by every common colour blindness."""

@@ -7,6 +7,7 @@ import streamlit as st
 
 from medsae.store import queries
 from medsae.store.artifacts import Artifact
+from medsae.store.reader import Frame
 from medsae.ui import charts, format, links, look
 from medsae.ui import study as studies
 from medsae.ui.study import Study
@@ -15,7 +16,7 @@ from medsae.ui.study import Study
 def shift(study: Study, scores: Artifact, other: Artifact) -> None:
     """Mean entropies of both (all neurons, and those with max |rho| > 0.2), their difference, and luck."""
     first, second = queries.summary(study.reader, scores), queries.summary(study.reader, other)
-    items: list[tuple[str, str, look.Tone]] = []
+    items: list[tuple[str, str, str]] = []
     for key, strong, name in (
         ("mean_entropy", False, "all defined neurons"),
         ("mean_entropy_strong", True, "max |ρ| > 0.2"),
@@ -44,17 +45,11 @@ def best_neurons(study: Study, scores: Artifact, other: Artifact) -> None:
             frame,
             ("auroc_other_half", "auroc_other_half_other"),
             (studies.title(study.artifacts, scores), studies.title(study.artifacts, other)),
-            colours(study, scores, other),
+            studies.colours(study),
         ),
         "best-of-labels",
         "AUROC of the best neuron of each label in both representations",
     )
-
-
-def colours(study: Study, scores: Artifact, other: Artifact) -> tuple[str, str]:
-    """The colours of meaning of both; violet for a second representation of the same kind."""
-    pair = [look.RAW if studies.is_raw(s) else look.SAE for s in (scores, other)]
-    return pair[0], look.SECOND if pair[0] == pair[1] else pair[1]
 
 
 def matched(study: Study, scores: Artifact, other: Artifact) -> None:
@@ -97,11 +92,11 @@ def matched(study: Study, scores: Artifact, other: Artifact) -> None:
 
 
 @st.cache_data(show_spinner="Matching neurons …", max_entries=8)
-def _matches(_reader: object, _first: Artifact, _second: Artifact, key: tuple[str, str, float]) -> pd.DataFrame:
+def _matches(_reader: object, _first: Artifact, _second: Artifact, key: tuple[str, str, float]) -> Frame:
     return queries.matches(_reader, _first, _second)  # type: ignore[arg-type]
 
 
-def all_saes(study: Study, cohort: Artifact) -> pd.DataFrame:
+def all_saes(study: Study, cohort: Artifact) -> Frame:
     """One row a scored SAE of the cohort: its settings, L0, FVE, dead, entropy, selective."""
     rows = []
     for scores in study.artifacts:
@@ -137,7 +132,7 @@ def all_saes(study: Study, cohort: Artifact) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def pareto(frame: pd.DataFrame) -> None:
+def pareto(frame: Frame) -> None:
     """FVE over L0 of every SAE, and the table behind it."""
     points = frame.assign(
         text=[
@@ -154,7 +149,7 @@ def pareto(frame: pd.DataFrame) -> None:
     with right:
         rows = [
             [
-                f'<a data-go href="{format.escape(links.url("overview", (), scores=r["scores"]))}">{format.escape(r["sae"])}</a>',
+                look.link(r["sae"], links.url("overview", (), scores=r["scores"])),
                 format.count(r["neurons"]),
                 format.number(r["active"], 1),
                 format.number(r["fve"], 3),

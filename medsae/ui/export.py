@@ -9,21 +9,21 @@ import io
 import re
 from collections.abc import Callable, Mapping
 
-import pandas as pd
 import plotly.graph_objects as go
 import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 
+from medsae.store.reader import Frame
 from medsae.ui import look
 
 
-def csv(frame: pd.DataFrame, ids: str) -> bytes:
+def csv(frame: Frame, ids: str) -> bytes:
     """CSV whose first line is a comment with the research-use note and the artifacts."""
     return f"# {look.RESEARCH} · {ids}\n{frame.to_csv(index=False)}".encode()
 
 
-def parquet(frame: pd.DataFrame, ids: str) -> bytes:
+def parquet(frame: Frame, ids: str) -> bytes:
     """Parquet with the note in the file's metadata."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), "note": look.RESEARCH, "artifacts": ids})
@@ -39,7 +39,7 @@ def plot(figure: go.Figure, ids: str) -> bytes:
 
 
 def menu(
-    tables: Mapping[str, Callable[[], pd.DataFrame]],
+    tables: Mapping[str, Callable[[], Frame]],
     ids: str,
     plots: Mapping[str, Callable[[], go.Figure]] | None = None,
     files: Mapping[str, tuple[Callable[[], bytes], str]] | None = None,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pandas as pd
 import streamlit as st
 
 from medsae.store import queries
 from medsae.store.artifacts import Artifact
+from medsae.store.reader import Frame
 from medsae.ui import links
 from medsae.ui.study import Study
 
@@ -69,7 +69,7 @@ def bar(study: Study, scores: Artifact, cohort: Artifact) -> queries.Filter:
     return complete(study, links.filter_of_url())
 
 
-def with_people(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
+def with_people(study: Study, frame: Frame) -> Frame:
     """Rows of `neuron` with the name and people's notes."""
     notes = [study.notes.get(int(n)) for n in frame["neuron"]]
     return frame.assign(

@@ -39,9 +39,7 @@ def form(config: type, artifacts: tuple[Artifact, ...], key: str) -> Any:
     bad = [name for name, value in values.items() if value is _BAD]
     lacking = [f.name for f in first if f.default is MISSING and values[f.name] in (None, "", Path(""))]
     if bad or lacking:
-        st.error(
-            f"Not started: {', '.join(bad + lacking)} {'is' if len(bad + lacking) == 1 else 'are'} missing or not a number."
-        )
+        st.error(f"Not started: missing, or not a number: {', '.join(bad + lacking)}.")
         return None
     try:
         return config(**values)

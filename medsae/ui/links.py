@@ -9,21 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import streamlit as st
+from streamlit.components.v2 import component
 
-from medsae.store.queries import SORTS, Filter
+from medsae.store.queries import SORTS, Filter, Show, Sort
 
 STUDY = ("scores", "versus", "unit", "patients")
 """Parameters of the sidebar: every link carries them."""
 FILTER = ("show", "label", "lo", "hi", "dlo", "dhi", "rho", "q", "sort")
 """Parameters of a filter of neurons: links to a neuron carry them, so that previous and next stay within it."""
 
-_router = st.components.v2.component(
-    "medsae_router", js=Path(__file__).with_name("router.js").read_text(), isolate_styles=False
-)
+_router = component("medsae_router", js=Path(__file__).with_name("router.js").read_text(), isolate_styles=False)
 
 
 def router() -> None:
@@ -148,7 +147,7 @@ def filter_of_url() -> Filter:
         st.warning(f"The link asks for sort = {sort!r}, which there is not.")
         sort = "entropy"
     return Filter(
-        show=show,
+        show=cast(Show, show),
         label=st.query_params.get("label"),
         low=real("lo"),
         high=real("hi"),
@@ -156,7 +155,7 @@ def filter_of_url() -> Filter:
         density_high=real("dhi"),
         rho=real("rho"),
         search=st.query_params.get("q", ""),
-        sort=sort,
+        sort=cast(Sort, sort),
     )
 
 
@@ -182,7 +181,7 @@ def text(label: str, parameter: str, placeholder: str, resets: Sequence[str] = (
     def changed() -> None:
         put(**{parameter: st.session_state[key].strip()[:200]}, **dict.fromkeys(resets))
 
-    return st.text_input(label, key=key, placeholder=placeholder, on_change=changed, type="search", **more)
+    return st.text_input(label, key=key, placeholder=placeholder, on_change=changed, type="search", **more) or ""
 
 
 def bounds(

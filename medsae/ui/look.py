@@ -49,12 +49,17 @@ def chip(text: str, href: str | None, key: str = "", title: str = "") -> str:
     )
 
 
+def link(text: object, href: str) -> str:
+    """HTML of a link within the app."""
+    return f'<a data-go href="{escape(href)}">{escape(str(text))}</a>'
+
+
 def copy_link(href: str) -> str:
     """HTML of a chip that copies a link."""
     return f'<a class="ms-chip" data-go="copy" href="{escape(href)}">copy link</a>'
 
 
-def figures(items: Sequence[tuple[str, str, Tone]]) -> None:
+def figures(items: Sequence[tuple[str, str, str]]) -> None:
     """A row of (value, what it is, tone)."""
     cells = "".join(
         f'<div><b class="{"ms-" + tone if tone else ""}">{escape(value)}</b><span>{escape(what)}</span></div>'

@@ -12,6 +12,7 @@ from medsae.progress import UserError
 from medsae.store import queries, query_images
 from medsae.store.artifacts import Artifact
 from medsae.store.notes import Note, Notes, representation
+from medsae.store.reader import Frame
 from medsae.ui import bars, cards, charts, export, format, links, look, naming_panel, report
 from medsae.ui import study as studies
 from medsae.ui.study import Study
@@ -56,7 +57,8 @@ def headline(study: Study, row: Row, tone: look.Tone) -> None:
             ]
         )
         return
-    null = f"null {format.number(_times(row['entropy_null_mean'], study.scale))} ± {format.number(_times(row['entropy_null_sd'], study.scale))}"
+    luck = [format.number(_times(row[f"entropy_null_{part}"], study.scale)) for part in ("mean", "sd")]
+    null = f"null {luck[0]} ± {luck[1]}"
     selective = "selective" if row["selective"] else "not selective"
     look.figures(
         [
@@ -107,7 +109,7 @@ def pictures(study: Study, scores: Artifact, cohort: Artifact, row: Row) -> list
 
 def activations(
     study: Study, scores: Artifact, cohort: Artifact, row: Row, correlated: pd.DataFrame
-) -> tuple[pd.DataFrame, str | None]:
+) -> tuple[Frame, str | None]:
     """Histogram of activations; for an SAE with and without the label the reader chooses. Returns frame and label."""
     number, tone = int(row["neuron"]), study.tone(scores)
     frame = queries.histogram(study.reader, scores, number)
@@ -173,7 +175,7 @@ def neighbours(study: Study, scores: Artifact, number: int) -> None:
     for place, (measure, mine) in zip(st.columns(2), frame.groupby("measure", sort=False), strict=False):
         rows = [
             [
-                f'<a data-go href="{format.escape(links.neuron_url(int(r["neuron"])))}">{int(r["neuron"])}</a>',
+                look.link(int(r["neuron"]), links.neuron_url(int(r["neuron"]))),
                 cards.name_or_label(study, r),
                 format.number(r["value"]),
             ]
@@ -216,7 +218,7 @@ def note(study: Study, scores: Artifact, number: int) -> None:
         st.caption(f"saved {time.strftime('%Y-%m-%d %H:%M', time.localtime(known.time))}")
 
 
-def correlations(study: Study, scores: Artifact, row: Row) -> pd.DataFrame:
+def correlations(study: Study, scores: Artifact, row: Row) -> Frame:
     """Bars of the correlations with labels; returns their frame."""
     look.section("Correlation with labels", "95 % interval")
     frame = queries.correlations(study.reader, scores, int(row["neuron"]))
@@ -238,14 +240,14 @@ def exports(
     scores: Artifact,
     cohort: Artifact,
     row: Row,
-    frame: pd.DataFrame,
-    drawn: tuple[pd.DataFrame, str | None],
+    frame: Frame,
+    drawn: tuple[Frame, str | None],
 ) -> None:
     """Tables and plots of this neuron, and its one-page report."""
     number = int(row["neuron"])
     colour = look.RAW if studies.is_raw(scores) else look.SAE
 
-    def images() -> pd.DataFrame:
+    def images() -> Frame:
         found = query_images.images_of(study.reader, scores, cohort, number, "top", False, 500)
         return found.assign(patient=[study.patient(str(p)) for p in found["patient"]])
 

@@ -51,7 +51,8 @@ def html(study: Study, scores: Artifact, cohort: Artifact, row: dict[str, Any]) 
     )
     said = ""
     if note:
-        parts = ["★ starred" if note.star else "", f"{note.verdict} with the name {note.name!r}" if note.verdict else "",
+        verdict = f"{note.verdict} with the name {note.name!r}" if note.verdict else ""
+        parts = ["★ starred" if note.star else "", verdict,
                  ", ".join(note.tags), note.text]  # fmt: skip
         said = f"<h2>Note</h2><p>{escape(' · '.join(p for p in parts if p))}</p>"
     body = (

@@ -14,6 +14,7 @@ from medsae.jobs import Job
 from medsae.progress import UserError
 from medsae.store import queries
 from medsae.store.artifacts import KINDS, Artifact
+from medsae.store.reader import Frame
 from medsae.ui import charts, export, format, forms, links, look
 from medsae.ui import study as studies
 from medsae.ui.study import Study
@@ -76,7 +77,7 @@ def artifacts(study: Study) -> None:
     rows = [
         [
             format.escape(a.kind),
-            f'<a data-go href="{format.escape(links.url("runs", id=a.id))}">{format.escape(a.id)}</a>',
+            look.link(a.id, links.url("runs", id=a.id)),
             format.escape(_about(study, a)),
             format.escape(_when(a.manifest["created"])),
             format.duration(a.manifest.get("seconds")),
@@ -103,7 +104,8 @@ def artifacts(study: Study) -> None:
 def _about(study: Study, artifact: Artifact) -> str:
     facts = artifact.facts
     if artifact.kind == "cohort":
-        return f"{facts.get('source')}, {format.count(facts.get('n'))} pictures, {format.count(facts.get('patients'))} patients"
+        patients = format.count(facts.get("patients"))
+        return f"{facts.get('source')}, {format.count(facts.get('n'))} pictures, {patients} patients"
     if artifact.kind == "embeddings":
         return f"{facts.get('encoder')}, {format.count(facts.get('n'))} × {facts.get('d')}"
     if artifact.kind == "sae":
@@ -115,7 +117,7 @@ def _when(created: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(created))
 
 
-def _frame(study: Study) -> pd.DataFrame:
+def _frame(study: Study) -> Frame:
     return pd.DataFrame(
         [
             {
@@ -144,10 +146,7 @@ def details(study: Study, artifact: Artifact) -> None:
             for columns in ({"loss": look.SAE, "mse": look.NULL}, {"fve": look.SAE, "dead": look.RAW}):
                 figure = charts.lines(history, "epoch", columns, 190)
                 charts.show(figure, f"history-{artifact.id}-{'-'.join(columns)}", "Training history")
-    parents = [
-        [format.escape(role), f'<a data-go href="{format.escape(links.url("runs", id=i))}">{format.escape(i)}</a>']
-        for role, i in artifact.parents.items()
-    ]
+    parents = [[format.escape(role), look.link(i, links.url("runs", id=i))] for role, i in artifact.parents.items()]
     if parents:
         st.html(look.table([("parent", False), ("", False)], parents))
     for name, values in (
@@ -191,13 +190,11 @@ def jobs(study: Study) -> None:
         return
     rows = [
         [
-            f'<a data-go href="{format.escape(links.url("runs", tab="jobs", job=j.id))}">{format.escape(" ".join(j.command)[:90])}</a>',
+            look.link(" ".join(j.command)[:90], links.url("runs", tab="jobs", job=j.id)),
             f'<span class="{_TONES.get(j.state, "")}">{j.state}</span>',
             format.escape(_when(j.started)),
             format.duration((j.ended or time.time()) - j.started) if j.state != "interrupted" else format.NOTHING,
-            f'<a data-go href="{format.escape(links.url("runs", id=j.result))}">{format.escape(j.result)}</a>'
-            if j.result
-            else "",
+            look.link(j.result, links.url("runs", id=j.result)) if j.result else "",
         ]
         for j in found[:60]
     ]

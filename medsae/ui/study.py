@@ -22,14 +22,14 @@ from medsae.store import pictures, queries
 from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.ledger import Ledger
 from medsae.store.notes import Note, Notes, representation
-from medsae.store.reader import Reader
+from medsae.store.reader import Frame, Reader
 from medsae.ui import format, links, look
 
 State = Literal["no data", "working", "partial", "ready"]
 
 
 _run = threading.local()
-"""The study of the run that is under way in this thread: one script run is one thread from its first line to its last."""
+"""The study of the run in this thread: one script run is one thread from its first line to its last."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,14 @@ class Study:
         return "raw" if scores is not None and is_raw(scores) else "sae"
 
 
+def colours(study: Study) -> tuple[str, str]:
+    """Chart colours of the two representations; violet for a second one of the same kind."""
+    assert study.scores is not None
+    raw = [is_raw(s) if s is not None else None for s in (study.scores, study.versus)]
+    first = look.RAW if raw[0] else look.SAE
+    return first, look.SECOND if raw[0] == raw[1] else look.RAW if raw[1] else look.SAE
+
+
 def is_raw(scores: Artifact) -> bool:
     """Whether these are scores of the raw embedding."""
     return "sae" not in scores.parents
@@ -127,7 +135,7 @@ def _defined_labels(data: str, id: str, created: float) -> int:
 def _names(data: str, scores: str, stamp: tuple[int, int]) -> dict[int, str]:
     if stamp == (0, 0):
         return {}
-    frame = Ledger(Store(Path(data)), scores).names()
+    frame: Frame = Ledger(Store(Path(data)), scores).names()
     frame = frame[frame["concept"].notna() & (frame["status"] == "ok")].sort_values("time")
     return {int(n): str(c) for n, c in zip(frame["neuron"], frame["concept"], strict=True)}
 
@@ -239,7 +247,7 @@ def choose() -> Study:
                 "Representation",
                 list(named),
                 key="_scores",
-                format_func=lambda i: named.get(i, i),
+                format_func=lambda i: named.get(i, str(i)),
                 on_change=lambda: links.put(scores=st.session_state["_scores"], versus=None, neuron=None),
             )
             others = [s for s in mine if s.id != scores.id]
@@ -281,7 +289,7 @@ def _choose_cohort(shown: list[Artifact], cohort: Artifact, scored: list[Artifac
         first = next((s for s in mine if not is_raw(s)), mine[0])
         links.put(scores=first.id, versus=None, neuron=None, image=None)
 
-    st.selectbox("Study", list(texts), key="_cohort", format_func=lambda i: texts.get(i, i), on_change=changed)
+    st.selectbox("Study", list(texts), key="_cohort", format_func=lambda i: texts.get(i, str(i)), on_change=changed)
 
 
 def current() -> Study:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import streamlit as st
+from streamlit.components.v2 import component
 
 _HTML = '<div class="root"></div>'
 _HERE = Path(__file__)
-_viewer = st.components.v2.component(
+_viewer = component(
     "medsae_viewer",
     html=_HTML,
     css=_HERE.with_suffix(".css").read_text(),

@@ -1,0 +1,118 @@
+"""Speed and memory of the app over synthetic artifacts; writes one JSON line a figure.
+
+    python tests/bench/synthetic.py DATA --images 224000 --neurons 8192 --d 512
+    python tests/bench/bench_app.py DATA [--visits 200] [--no-browser]
+
+Script time is that of one run of a page in this process (AppTest), warm, another neuron or image each time; memory is
+this process's after each round. With a browser: cold start of the server to the first page, and click to painted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+PAGES = ("overview", "entropy", "correlations", "neurons", "neuron", "image", "compare", "concepts", "runs", "about")
+
+
+def say(**figures: object) -> None:
+    print(json.dumps(figures), flush=True)
+
+
+def resident_mib() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def scripts(visits: int) -> None:
+    """p50 and p95 of script time of each page, and memory over the visits."""
+    from streamlit.runtime.pages_manager import PagesManager
+    from streamlit.testing.v1 import AppTest
+
+    made = PagesManager.__init__
+
+    def warm(self: PagesManager, *a: object, **k: object) -> None:
+        made(self, *a, **k)  # type: ignore[arg-type]
+        PagesManager.uses_pages_directory = False
+
+    PagesManager.__init__ = warm  # type: ignore[method-assign]
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+    app.run()
+    memory = []
+    rng = np.random.default_rng(0)
+    for turn in range(2):
+        for page in PAGES:
+            app.switch_page(f"pages/{page}.py").run()
+            walls, cpus = [], []
+            for _ in range(max(3, visits // len(PAGES) // 2)):
+                app.query_params["neuron"] = str(rng.integers(0, 8192))
+                app.query_params["image"] = str(rng.integers(0, 100))
+                wall, cpu = time.perf_counter(), time.process_time()
+                app.run()
+                walls.append(1000 * (time.perf_counter() - wall))
+                cpus.append(1000 * (time.process_time() - cpu))
+                assert not app.exception, (page, app.exception)
+            size = sum(len(e.proto.SerializeToString()) for e in app.main if getattr(e, "proto", None) is not None)
+            if turn:
+                say(page=page, p50_ms=round(np.median(walls)), p95_ms=round(np.quantile(walls, 0.95)),
+                    cpu_p50_ms=round(np.median(cpus)), kib_sent=round(size / 1024))  # fmt: skip
+            memory.append(resident_mib())
+    say(what="memory of this process", after_first_round_mib=round(memory[len(PAGES) - 1]), last_mib=round(memory[-1]))
+
+
+def browser(data: Path) -> None:
+    """Cold start of the server to the first page, and click to painted, in a headless chromium."""
+    from playwright.sync_api import sync_playwright
+
+    spec = importlib.util.spec_from_file_location("browser_conftest", ROOT / "tests/browser/conftest.py")
+    assert spec and spec.loader
+    tools = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tools)
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        chromium = playwright.chromium.launch(
+            executable_path=next(filter(None, map(tools.shutil.which, ("chromium", "chromium-browser"))), None),
+            args=tools.FLAGS,
+        )
+        began = time.perf_counter()
+        server, address = tools.serve(data, Path(folder) / "log.txt")
+        page = chromium.new_page(viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(120_000)
+        page.goto(address)
+        page.locator(".ms-foot").first.wait_for()
+        say(what="cold start to first page", seconds=round(time.perf_counter() - began, 2))
+        page.goto(f"{address}/neuron?sort=neuron&neuron=20")
+        page.locator(".ms-pic img").first.wait_for()
+        times = []
+        for neuron in range(21, 51):
+            began = time.perf_counter()
+            page.keyboard.press("ArrowRight")
+            page.get_by_role("heading", name=re.compile(f"^Neuron {neuron}$")).wait_for()
+            page.wait_for_function("() => [...document.querySelectorAll('.ms-pic img')].every(e => e.complete)")
+            times.append(time.perf_counter() - began)
+        say(what="neuron to neuron, key to painted", p50_ms=round(1000 * np.median(times)),
+            p95_ms=round(1000 * np.quantile(times, 0.95)))  # fmt: skip
+        server.terminate()
+        server.wait(20)
+        chromium.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--visits", type=int, default=200)
+    parser.add_argument("--no-browser", action="store_true")
+    given = parser.parse_args()
+    os.environ["MEDSAE_DATA"] = str(given.data)
+    scripts(given.visits)
+    if not given.no_browser:
+        browser(given.data)
