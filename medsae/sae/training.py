@@ -101,6 +101,8 @@ def train_together(
         check(x_train_nd, x_holdout_nd, option)
     assert len({(o.batch, o.epochs, o.seed) for o in options}) == 1, "these do not see the same batches"
     where = choose_device(device)
+    if where.type == "mps":
+        raise UserError("SAEs are not trained on MPS: it lacks float64 sums and lists of cells", do="--device cpu")
     normalisation = Normalisation.fit(x_train_nd)
     x_nd = normalised(normalisation, x_train_nd).to(where)
     if x_holdout_nd is not None and len(x_holdout_nd):
@@ -179,7 +181,7 @@ class Trainer:
         self.trained = {k: v.to(device) for k, v in trained.items()}
         memory = {k: v.to(device) for k, v in self.kind.memory(start).items()}
         self.weights = {**self.trained, **memory}
-        self.adam = torch.optim.Adam(list(self.trained.values()), lr=options.lr, fused=device.type != "mps")
+        self.adam = torch.optim.Adam(list(self.trained.values()), lr=options.lr, fused=True)
         self.share = 1.0
         """Share of cells that had a part in the last step: decides how the next one is done (on a CPU)."""
 
@@ -382,7 +384,7 @@ def question(options: config.Train, x_nd: Tensor, normalisation: Normalisation) 
 
 
 def choose_device(device: str) -> torch.device:
-    """`auto`: CUDA, then the CPU (MPS lacks operations that some kinds need, but can be asked for)."""
+    """`auto`: CUDA, then the CPU (MPS can be asked for, to encode)."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
