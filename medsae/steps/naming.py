@@ -115,7 +115,7 @@ def remember(ledger: Ledger, setup: Setup, backend: Backend) -> Memory:
     same = [backend.name, backend.model, prompts.VERSION]
     runs = "SELECT run FROM {lines} WHERE kind = 'run' AND backend = ? AND model = ? AND prompts = ?"
     verdicts = ledger.query(
-        "SELECT run, neuron, about, image, key, status, yes, p, mass, raw FROM {lines} WHERE kind = 'verdict' "
+        "SELECT run, neuron, about, image, key, status, yes, p, mass, raw FROM {verdicts} WHERE kind = 'verdict' "
         f"AND key IS NOT NULL AND image IS NOT NULL AND run IN ({runs}) ORDER BY time",
         same,
     )

@@ -1,8 +1,9 @@
-"""The ledger of names: one JSON line a result, appended and fsynced, one file a job (docs/protocol.md).
+"""The ledger of names: one JSON line a result, appended and fsynced, files of its own for each job (docs/protocol.md).
 
-Files are `data/artifacts/names/<scores id>/<job>.jsonl`. Nothing is overwritten; a newer result for the same question
-supersedes an older one when it is read. A damaged line costs that line. Any number of jobs write at once, each into a
-file of its own, and readers need no lock.
+Files are `data/artifacts/names/<scores id>/<job>.jsonl` and, for the many verdicts, `<job>.verdicts.jsonl` beside it: a
+list of names is read without reading half a million verdicts (docs/decisions/067). Nothing is overwritten; a newer
+result for the same question supersedes an older one when it is read. A damaged line costs that line. Any number of jobs
+write at once, each into files of its own, and readers need no lock.
 
 Kinds of lines: `run` (what was asked of whom), `explanation`, `control` (another neuron's or a random description),
 `verdict` (one picture), `name` (the result for a neuron).
@@ -50,7 +51,10 @@ COLUMNS = {
 """Column -> DuckDB type; a line holds those that belong to its kind."""
 
 RUN = ("scores", "protocol", "backend", "model", "prompts", "pictures", "hard", "controls", "seed", "overlap")
-_TYPES = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
+VERDICT = ("kind", "run", "job", "time", "neuron", "take", "about", "image", "fires", "value", "quantile", "hard_one",
+           "yes", "p", "mass", "status", "raw", "key")  # fmt: skip
+"""Columns of a verdict."""
+_VERDICTS = ".verdicts.jsonl"
 
 NAMES = """
 WITH line AS (
@@ -95,9 +99,13 @@ class Ledger:
         return Writer(self.folder)
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
-        """The result of `sql`, in which {lines} stands for all lines as a table of COLUMNS (damaged ones left out)."""
+        """The result of `sql`: {verdicts} stands for the verdicts as a table of VERDICT, {lines} for all other lines as
+        a table of COLUMNS; damaged lines are left out."""
+        for word, verdicts in (("{lines}", False), ("{verdicts}", True)):
+            if word in sql:
+                sql = sql.replace(word, f"({self._lines(verdicts)})")
         with duckdb.connect(":memory:") as connection:
-            return connection.execute(sql.replace("{lines}", f"({self._lines()})"), parameters or None).df()
+            return connection.execute(sql, parameters or None).df()
 
     def names(self) -> pd.DataFrame:
         """The newest result of every neuron in every run, best accuracy first, with what the run asked.
@@ -113,7 +121,7 @@ class Ledger:
         """Every picture judged for a neuron in a run: about, image, fires, value, quantile, hard_one, yes, p, mass,
         status, raw. Of two verdicts on one question the newest."""
         return self.query(
-            "SELECT about, image, fires, value, quantile, hard_one, yes, p, mass, status, raw, take FROM {lines} "
+            "SELECT about, image, fires, value, quantile, hard_one, yes, p, mass, status, raw, take FROM {verdicts} "
             "WHERE kind = 'verdict' AND run = ? AND neuron = ? AND image IS NOT NULL QUALIFY "
             "row_number() OVER (PARTITION BY about, image ORDER BY time DESC) = 1 "
             "ORDER BY about, fires DESC, value DESC, image",
@@ -129,49 +137,54 @@ class Ledger:
         )
         return found.to_dict("records")[0] if len(found) else None  # pyright: ignore[reportReturnType]
 
-    def _lines(self) -> str:
-        files = self.files()
+    def _lines(self, verdicts: bool) -> str:
+        columns = {name: COLUMNS[name] for name in VERDICT} if verdicts else COLUMNS
+        files = [path for path in self.files() if path.name.endswith(_VERDICTS) == verdicts]
         if not files:
-            return "SELECT " + ", ".join(f"NULL::{kind} AS {name}" for name, kind in COLUMNS.items()) + " WHERE false"
+            return "SELECT " + ", ".join(f"NULL::{kind} AS {name}" for name, kind in columns.items()) + " WHERE false"
         listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
+        types = ", ".join(f"{name}: '{kind}'" for name, kind in columns.items())
         return (
-            f"SELECT * FROM read_json([{listed}], format='newline_delimited', ignore_errors=true, columns={{{_TYPES}}})"
+            f"SELECT * FROM read_json([{listed}], format='newline_delimited', ignore_errors=true, columns={{{types}}})"
             " WHERE kind IS NOT NULL"
         )
 
 
 class Writer:
-    """Appends lines to one file of its own; what `append` returned from survives a kill and a power cut."""
+    """Appends lines to two files of its own; what `append` returned from survives a kill and a power cut."""
 
     def __init__(self, folder: Path):
         self.job = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        self.path = folder / f"{self.job}.jsonl"
+        self.path, self.verdicts = folder / f"{self.job}.jsonl", folder / f"{self.job}{_VERDICTS}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o644)
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND
+            self.handles = {path: os.open(path, flags, 0o644) for path in (self.verdicts, self.path)}
         except OSError as error:
-            raise UserError(
-                f"the ledger cannot be written: {error.strerror}", folder, "choose another --data DIR"
-            ) from error
+            do = "choose another --data DIR"
+            raise UserError(f"the ledger cannot be written: {error.strerror}", folder, do) from error
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Write rows as lines, in one go and fsynced; job and time are added, what is None is left out."""
+        """Write rows as lines, fsynced, verdicts first; job and time are added, what is None is left out."""
         now = round(time.time(), 3)
-        lines = []
+        lines: dict[Path, list[str]] = {self.verdicts: [], self.path: []}
         for row in rows:
             assert row.keys() <= COLUMNS.keys(), row.keys() - COLUMNS.keys()
-            full = {k: _plain(v) for k, v in row.items() if v is not None}
-            lines.append(json.dumps(full | {"time": now, "job": self.job}, separators=(",", ":"), allow_nan=False))
-        if not lines:
-            return
-        data = ("\n".join(lines) + "\n").encode("utf-8", "replace")
+            full = {k: _plain(v) for k, v in row.items() if v is not None} | {"time": now, "job": self.job}
+            path = self.verdicts if row["kind"] == "verdict" else self.path
+            lines[path].append(json.dumps(full, separators=(",", ":"), allow_nan=False))
+        for path, found in lines.items():
+            if found:
+                self._write(path, ("\n".join(found) + "\n").encode("utf-8", "replace"))
+
+    def _write(self, path: Path, data: bytes) -> None:
         try:
             while data:
-                data = data[os.write(self.handle, data) :]
-            os.fsync(self.handle)
+                data = data[os.write(self.handles[path], data) :]
+            os.fsync(self.handles[path])
         except OSError as error:
             what = f"the ledger cannot be written: {error.strerror}"
-            raise UserError(what, self.path, "free disk space, then run the same command: answers are kept") from error
+            raise UserError(what, path, "free disk space, then run the same command: answers are kept") from error
 
     def __enter__(self) -> Writer:
         return self
@@ -180,10 +193,11 @@ class Writer:
         self.close()
 
     def close(self) -> None:
-        """Close the file; an empty one is removed."""
-        os.close(self.handle)
-        if self.path.exists() and self.path.stat().st_size == 0:
-            self.path.unlink()
+        """Close the files; an empty one is removed."""
+        for path, handle in self.handles.items():
+            os.close(handle)
+            if path.exists() and path.stat().st_size == 0:
+                path.unlink()
 
 
 def count_lines(path: Path) -> tuple[int, int]:

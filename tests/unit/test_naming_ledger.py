@@ -69,7 +69,7 @@ def test_a_newer_result_supersedes_and_both_stay(ledger):
 def test_a_damaged_line_costs_that_line(ledger, damage):
     writer = ledger.writer()
     writer.append([RUN, name(1), name(2)])
-    os.write(writer.handle, damage)
+    os.write(writer.handles[writer.path], damage)
     writer.close()
     other = ledger.writer()
     other.append([name(3)])
