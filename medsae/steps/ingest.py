@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,7 @@ def ingest(config: c.IngestChexpert | c.IngestTable, store: Store, progress: Pro
         images, refused = table.images, pd.DataFrame({"path": [], "reason": []}, dtype=str)
         if config.pictures:
             paths = [table.root / path for path in images["path"]]
-            checked = pd.concat(_checked_shards(build, paths, config.workers, progress), ignore_index=True)
+            checked = _checked(build, paths, config.workers, progress)
             bad = checked["refused"].notna()
             refused = pd.DataFrame({"path": images["path"][bad.to_numpy()], "reason": checked["refused"][bad]})
             _say_refused(refused, len(images), table.root, progress)
@@ -115,40 +114,27 @@ def write_cohort(
         connection.unregister("frame")
 
 
-def _checked_shards(build: Build, paths: list[Path], workers: int | None, progress: Progress) -> Iterator[pd.DataFrame]:
-    """Check pictures in shards of 2,000; a finished shard is a file that a restarted ingest skips."""
-    with progress.task("checking pictures", len(paths), "pictures") as task:
-        for start in range(0, len(paths), _SHARD):
-            part = paths[start : start + _SHARD]
-            shard = build.shards / f"pictures-{start:09}.parquet"
-            if not shard.is_file():
-                rows: list[dict[str, Any]] = [{} for _ in part]
-                for index, seen in check_pictures(part, workers, _Counting(task)):
-                    rows[index] = dict(image=start + index, width=seen.width, height=seen.height, sha256=seen.sha256,
-                                       webp=seen.webp, refused=seen.refused)  # fmt: skip
-                temporary = shard.with_suffix(".new")
-                pq.write_table(pa.Table.from_pylist(rows, schema=_SHARD_SCHEMA), temporary, compression="none")
-                temporary.rename(shard)
-            else:
-                task.advance(len(part))
-            yield pq.read_table(shard, columns=["image", "width", "height", "sha256", "refused"]).to_pandas()
-
-
-class _Counting:
-    """Lets a shard report into the one bar of the whole step."""
-
-    def __init__(self, task: Any):
-        self._task = task
-
-    def task(self, what: str, total: int | None = None, unit: str = "") -> _Counting:
-        return self
-
-    def say(self, message: str) -> None: ...
-
-    def __enter__(self) -> Any:
-        return self._task
-
-    def __exit__(self, *exc: object) -> None: ...
+def _checked(build: Build, paths: list[Path], workers: int | None, progress: Progress) -> pd.DataFrame:
+    """Check every picture once; a finished shard of 2,000 is a file that a restarted ingest skips."""
+    shards = [(build.shards / f"pictures-{start:09}.parquet", start) for start in range(0, len(paths), _SHARD)]
+    missing = [image for shard, start in shards if not shard.is_file()
+               for image in range(start, min(start + _SHARD, len(paths)))]  # fmt: skip
+    if len(missing) < len(paths):
+        progress.say(f"{len(paths) - len(missing):,} of {len(paths):,} pictures are checked already")
+    rows: list[dict[str, Any]] = []
+    # One stream over all shards: the decoding processes never wait for a shard to be written.
+    for position, seen in check_pictures([paths[i] for i in missing], workers, progress, "checking pictures"):
+        image = missing[position]
+        rows.append(dict(image=image, width=seen.width, height=seen.height, sha256=seen.sha256, webp=seen.webp,
+                         refused=seen.refused))  # fmt: skip
+        if (image + 1) % _SHARD == 0 or image + 1 == len(paths):
+            shard, _ = shards[image // _SHARD]
+            temporary = shard.with_suffix(".new")
+            pq.write_table(pa.Table.from_pylist(rows, schema=_SHARD_SCHEMA), temporary, compression="none")
+            temporary.rename(shard)
+            rows = []
+    columns = ["image", "width", "height", "sha256", "refused"]
+    return pd.concat([pq.read_table(shard, columns=columns).to_pandas() for shard, _ in shards], ignore_index=True)
 
 
 def _write_thumbnails(connection: duckdb.DuckDBPyConnection, build: Build, number: pd.Series) -> None:
