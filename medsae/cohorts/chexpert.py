@@ -126,4 +126,4 @@ def _locate(config: IngestChexpert, written: pd.Series, table: Path) -> tuple[Pa
     way = locate.choose(ways)
     if way is None:
         raise locate.nothing_found(ways, table, f"{_LAYOUT}, or --no-pictures to read the labels alone")
-    return way.root, way.paths, f"{way.what} (first: {way.root / way.paths.iloc[0]})"
+    return way.root, way.paths, f"{way.what}: {way.root}"

@@ -168,7 +168,7 @@ def _locate(
     way = locate.choose(ways) or locate.by_name(root, written, config.table)
     if way is None:
         raise locate.nothing_found(ways, config.table, "give the folder that the paths start from with --root")
-    return way.root, way.paths, f"{way.what} (first: {way.root / way.paths.iloc[0]})"
+    return way.root, way.paths, f"{way.what}: {way.root}"
 
 
 def _built(root: Path, written: pd.Series, table: pd.DataFrame, columns: Columns) -> list[locate.Way]:
