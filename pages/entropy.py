@@ -125,7 +125,13 @@ else:
     low, high = chosen.low, chosen.high
 narrow = replace(base, low=chosen.low, high=chosen.high)
 total = queries.count(study.reader, scores, narrow)
-SORTED = {"entropy": "lowest first", "-rho": "strongest ρ", "-density": "most active", "neuron": "number"}
+SORTED = {
+    "q": "most selective",
+    "entropy": "lowest first",
+    "-rho": "strongest ρ",
+    "-density": "most active",
+    "neuron": "number",
+}
 with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
     with st.container():
         look.section(
@@ -133,7 +139,13 @@ with st.container(horizontal=True, vertical_alignment="bottom", horizontal_align
             f"{format.number(high * scale)} {unit}"
         )
     links.choose(
-        st.segmented_control, "Order", "sort", SORTED, "entropy", resets=("page",), label_visibility="collapsed"
+        st.segmented_control,
+        "Order",
+        "sort",
+        SORTED,
+        links.DEFAULT_SORT,
+        resets=("page",),
+        label_visibility="collapsed",
     )
     if chosen.low is not None:
         st.html(

@@ -21,12 +21,12 @@ SHOW = {
     "dead": "dead or undefined",
 }
 ORDER = {
+    "q": "most selective",
     "entropy": "lowest entropy",
     "-entropy": "highest entropy",
     "-rho": "strongest ρ",
     "-density": "most active",
     "density": "least active",
-    "q": "most selective",
     "neuron": "number",
 }
 DENSITY = {"": "any", "0.0001": "0.01 %", "0.001": "0.1 %", "0.01": "1 %", "0.05": "5 %", "0.2": "20 %"}
@@ -54,7 +54,7 @@ def bar(study: Study, scores: Artifact, cohort: Artifact) -> queries.Filter:
     known = queries.labels(study.reader, cohort)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         links.choose(st.selectbox, "Show", "show", SHOW, "all", resets=("page",), width=150)
-        links.choose(st.selectbox, "Order", "sort", ORDER, "entropy", resets=("page",), width=165)
+        links.choose(st.selectbox, "Order", "sort", ORDER, links.DEFAULT_SORT, resets=("page",), width=165)
         links.choose(
             st.selectbox, "Following", "label", {"": "any label", **{x: x for x in known}}, "", ("page",), width=200
         )

@@ -19,6 +19,8 @@ from medsae.store.queries import SORTS, Filter, Show, Sort
 
 STUDY = ("scores", "versus", "unit", "patients")
 """Parameters of the sidebar: every link carries them."""
+DEFAULT_SORT: Sort = "q"
+"""Most selective first: the lowest entropies belong to neurons that fire on one picture."""
 FILTER = ("show", "label", "lo", "hi", "dlo", "dhi", "rho", "q", "sort")
 """Parameters of a filter of neurons: links to a neuron carry them, so that previous and next stay within it."""
 
@@ -139,13 +141,13 @@ def real(parameter: str) -> float | None:
 def filter_of_url() -> Filter:
     """The filter of neurons that the URL describes; unknown words are named and left out."""
     show = st.query_params.get("show", "all")
-    sort = st.query_params.get("sort", "entropy")
+    sort = st.query_params.get("sort", DEFAULT_SORT)
     if show not in ("all", "defined", "selective", "named", "starred", "dead"):
         st.warning(f"The link asks for show = {show!r}, which there is not.")
         show = "all"
     if sort not in SORTS:
         st.warning(f"The link asks for sort = {sort!r}, which there is not.")
-        sort = "entropy"
+        sort = DEFAULT_SORT
     return Filter(
         show=cast(Show, show),
         label=st.query_params.get("label"),
