@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from medsae.store import queries, query_images
-from medsae.ui import format, links, look
+from medsae.store import concepts, queries, query_images
+from medsae.ui import format, links, look, naming_panel
 from medsae.ui import study as studies
 
 study, scores, cohort = studies.ready()
@@ -114,6 +114,18 @@ with right, st.container(border=True):
     ]
     st.html(look.table([("", False), ("", True)], [[format.escape(a), format.escape(str(b))] for a, b in facts]))
 
+names = naming_panel.names(study.store, scores)
+runs = concepts.runs(names)
+with st.container(border=True):
+    look.section("Names", "tested on pictures they were not made from")
+    if runs:
+        naming_panel.headlines(study, scores, names, runs[0], concepts.THRESHOLD)
+    else:
+        look.empty(
+            "No neuron has a name yet",
+            "The last step. Without a model the labels name and judge; press Name it on a neuron's page, or:",
+            f"python -m medsae name --scores {scores.id} --top 50",
+        )
 with st.container(border=True):
     look.section("Best neuron of each label", "|ρ| strongest · AUROC on the patients it was not chosen on")
     best = queries.best_of_labels(study.reader, scores)
