@@ -92,7 +92,7 @@ CREATE TABLE neuron (
     max_abs_rho DOUBLE,          -- strongest |rho| over labels
     top_label TEXT,              -- label of the strongest |rho|
     top_rho DOUBLE,              -- its rho with sign
-    p DOUBLE,                    -- of max_abs_rho against the permutation null
+    p DOUBLE,                    -- of the closest label against the pooled permutation null
     q DOUBLE,                    -- Benjamini-Hochberg over the defined neurons
     selective BOOLEAN,           -- q at or below the false-discovery rate
     selective_label TEXT,        -- the label whose rho is hardest to explain by luck
