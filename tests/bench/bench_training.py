@@ -24,7 +24,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from medsae import config
 from medsae.progress import Silent
-from medsae.sae.training import Trainer, Workspace, train, train_together
+from medsae.sae.training import Trainer, Workspace, train
 
 warnings.filterwarnings("ignore")
 D, M, N = 512, 8192, 4096
@@ -224,26 +224,23 @@ def whole() -> None:
 
 
 def sweep() -> None:
-    """Eight lambdas together against one alone."""
-    for d, expansion, n, batch, epochs in ((512, 16, 16_384, 4096, 3), (128, 8, 4096, 256, 8)):
-        x = data(n, d).numpy()
-        options = [
-            config.Train(embeddings="bench", kind="relu", l1=l1, expansion=expansion, epochs=epochs, lr=1e-3,
-                         batch=batch).resolved(n)
-            for l1 in np.geomspace(0.3, 3, 8).tolist()
-        ]  # fmt: skip
-        with tempfile.TemporaryDirectory() as folder:
-            folders = [Path(folder) / str(i) for i in range(8)]
-            quiet = dict(progress=Silent(), checkpoint_seconds=1e9)
-            began = time.perf_counter()
-            alone = train(x, None, options[4], checkpoint_dir=Path(folder) / "alone", **quiet)
-            one = time.perf_counter() - began
-            began = time.perf_counter()
-            together = train_together(x, None, options, checkpoint_dirs=folders, **quiet)
-            eight = time.perf_counter() - began
-        same = all(torch.equal(alone.sae.weights[k], v) for k, v in together[4].sae.weights.items())
-        print(f"d {d}, m {d * expansion}, batch {batch}: one {one:.1f} s, eight together {eight:.1f} s, "
-              f"ratio {eight / one:.2f}, same bits as alone: {same}", flush=True)  # fmt: skip
+    """Eight lambdas on the same batch against one, step by step in turns."""
+    print("\n| shape | one, ms | eight, ms | ratio |\n|---|---|---|---|")
+    for d, m, n in ((128, 1024, 256), (512, 8192, 4096)):
+        x, space = data(n, d), Workspace(n, d, m, torch.device("cpu"))
+        trainers = []
+        for l1 in np.geomspace(1e-4, 1e-3, 9).tolist():
+            options = config.Train(embeddings="bench", kind="relu", l1=l1, expansion=m // d, epochs=1, lr=LR, batch=n)
+            trainers.append(Trainer(options.resolved(n), n, space, d))
+            trainers[-1].weights["b_enc"].fill_(BIAS)
+            trainers[-1].share = 0.0
+        steps = {
+            "one": lambda t=trainers, x=x: t[0].step(x),
+            "eight": lambda t=trainers, x=x: [one.step(x) for one in t[1:]],
+        }
+        took = in_turns(steps, 7)
+        print(f"| d {d}, m {m}, batch {n} | {took['one'] * 1e3:,.1f} | {took['eight'] * 1e3:,.1f} | "
+              f"{took['eight'] / took['one']:.2f} |", flush=True)  # fmt: skip
 
 
 def peer_trainer(name: str, d: int, m: int, steps: int, lr: float, seed: int, **own):
