@@ -73,7 +73,7 @@ def headline(names: pd.DataFrame, run: str, threshold: float) -> Headline:
     part = names[names["run"] == run]
     tested = part[part["accuracy"].notna()]
     above = tested[tested["accuracy"] >= threshold]
-    rest = part[part["accuracy"].isna()]["status"].value_counts()
+    rest = part[part["accuracy"].isna()]["status"].replace({"ok": "without a usable verdict"}).value_counts()
     return Headline(len(tested), len(above), int((above["q"] <= FDR).sum()), above["group_key"].nunique(),
                     {str(k): int(v) for k, v in rest.items()})  # fmt: skip
 
