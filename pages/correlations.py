@@ -43,7 +43,7 @@ for place, each in zip(st.columns(len(shown), gap="medium"), shown, strict=True)
         texts = {n: f"{n} {names[n][:28]}" if n in names else str(n) for n in neurons}
         event = charts.show(
             charts.heat_map(frame, kept, neurons, limit, texts),
-            f"heat-{each.id}-{order}-{top}-{label}",
+            f"heat-{each.id}-{order}-{top}-{label}-{links.clicks()}",
             f"Heat map of {len(neurons)} neurons by {len(kept)} labels",
             on_select="rerun",
             selection_mode=["points"],

@@ -81,7 +81,7 @@ def matched(study: Study, scores: Artifact, other: Artifact) -> None:
     titles = (f"entropy here ({study.unit_name})", f"entropy of the match ({study.unit_name})")
     event = charts.show(
         charts.scatter(shown, "x", "y", "text", look.SAE, titles),
-        "matched",
+        f"matched-{links.clicks()}",
         "Entropy of matched neurons",
         on_select="rerun",
         selection_mode=["points"],

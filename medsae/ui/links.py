@@ -36,9 +36,15 @@ def router() -> None:
     _router(key="router", data={"go": gone, "nonce": nonce}, height="content")
 
 
+def clicks() -> int:
+    """Clicks in charts that were followed: part of a clickable chart's key, so that one comes back to a fresh chart."""
+    return st.session_state.get("_clicks", 0)
+
+
 def go(href: str) -> None:
     """Let the browser go to `href` as if a link had been clicked (used where a chart was clicked); ends this run."""
     st.session_state["_go"] = href
+    st.session_state["_clicks"] = clicks() + 1
     st.rerun()
 
 

@@ -18,9 +18,10 @@ export default function (component) {
     const at = event.composedPath()[0];
     if (at.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName) || at.closest?.("[role=slider],[role=radiogroup],[role=tablist],[role=listbox],canvas")) return;
     const target = document.querySelector('a[data-key="' + CSS.escape(event.key) + '"]');
-    if (target && !document.querySelector("[data-medsae-viewer][open]")) { event.preventDefault(); target.click(); }
+    if (target) { event.preventDefault(); target.click(); }
   };
   document.addEventListener("click", onClick);
+  document.documentElement.dataset.medsaeLinks = "ready";
   document.addEventListener("keydown", onKey);
   return () => { document.removeEventListener("click", onClick); document.removeEventListener("keydown", onKey); };
 }

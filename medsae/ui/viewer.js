@@ -45,6 +45,8 @@ export default function (component) {
     el("label", { htmlFor: id + "w", textContent: "window (contrast)" }), w, el("label", { htmlFor: id + "c", textContent: "level (brightness)" }), c, bar, links);
   const view = el("div", { className: "view" }, stage, side);
   const keys = (e) => {
+    e.stopPropagation(); // the same keys walk neurons on the page behind
+    if (e.target.type === "range" && e.key.startsWith("Arrow")) return;
     if (e.key === "i") { invert = !invert; apply(); } else if (e.key === "r") reset.onclick();
     else if (data.close) { const a = [...bar.querySelectorAll("a")].find((x) => x.dataset.viewerKey === e.key); if (!a) return; e.preventDefault(); a.click(); }
   };

@@ -106,6 +106,7 @@ class Visit:
         """Wait for the footer and the end of the run; an exception on the page fails."""
         self.page.locator(".ms-foot").first.wait_for()
         self.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
+        self.page.locator("html[data-medsae-links=ready]").wait_for(state="attached")
         assert not self.page.locator('[data-testid="stException"]').count(), self.page.inner_text(".stMain")
         assert not self.problems, self.problems
         return self.page

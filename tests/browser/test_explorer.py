@@ -121,7 +121,7 @@ def test_two_tabs_do_not_disturb_each_other(visit, study):
     a.keyboard.press("ArrowRight")
     a.get_by_role("heading", name="Neuron 4", exact=True).wait_for()
     assert "nats" in b.locator(".ms-figures").first.inner_text()
-    assert "bits" in a.locator(".ms-figures").first.inner_text()
+    assert "nats" not in a.locator(".ms-figures").first.inner_text() and "unit=nats" not in a.url
 
 
 def test_text_contrast(visit):
