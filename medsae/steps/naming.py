@@ -16,8 +16,9 @@ from medsae.naming import prompts
 from medsae.naming.backends import Backend
 from medsae.naming.backends.labels import Labels, concept_of
 from medsae.naming.cost import Cost, estimate
+from medsae.naming.memory import Known, Memory, Setup
 from medsae.naming.replies import FINAL
-from medsae.naming.run import Known, Memory, Namer, Setup
+from medsae.naming.run import Namer
 from medsae.progress import Progress, Task, UserError
 from medsae.steps.naming_study import StudyOfScores
 from medsae.store.artifacts import Artifact, Store

@@ -28,7 +28,8 @@ import tiny_gemma3
 from medsae import config as c
 from medsae.naming.backends import Reply
 from medsae.naming.backends.medgemma import MedGemma
-from medsae.naming.run import Memory, Namer, Setup
+from medsae.naming.memory import Memory, Setup
+from medsae.naming.run import Namer
 from medsae.progress import Silent
 from medsae.steps.naming import name
 from medsae.steps.naming_study import StudyOfScores

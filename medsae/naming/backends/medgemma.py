@@ -265,7 +265,7 @@ def _load(source: str, device: torch.device, four_bit: bool) -> tuple[Any, Any]:
         if config.model_type != "gemma3":
             raise UserError(f"{source} is a {config.model_type}, not a Gemma 3", where, f"give a MedGemma; {meanwhile}")
         processor = AutoProcessor.from_pretrained(where, local_files_only=True)
-        net = AutoModelForImageTextToText.from_pretrained(where, local_files_only=True, **options)
+        net: Any = AutoModelForImageTextToText.from_pretrained(where, local_files_only=True, **options)
     except (OSError, ValueError, ImportError) as error:
         do = (
             "accept the terms on the model's page at Hugging Face (google/medgemma-4b-it), then run "
