@@ -293,7 +293,7 @@ def test_sex_and_age_change_the_picture(prepared: Prepared, studies: list[simula
 
 def test_points_and_pixels_are_bent_alike(studies: list[simulated.Study]):
     for study in studies[:20]:
-        to_picture = compose._PointWarp(study.body, study.take, Pose("PA", 0, 0), 320)
+        to_picture = compose._PointWarp(study.body, study.take, 320)
         points = np.array([[120.0, 150.0], [174.0, 210.0], [250.0, 290.0]])
         pixels = to_picture(points)
         back = compose.warp_points(pixels[:, 0], pixels[:, 1], study.body, study.take, 320)

@@ -43,7 +43,7 @@ def draw(prepared: Prepared, study: Study, size: int, without: frozenset[str] = 
     scene = _Scene(prepared, study, pose, maps, canvas)
 
     anatomy, ratio = scene.anatomy(enlarged="Cardiomegaly" not in without)
-    u, v = body_warp(study.body, study.take, pose, size)
+    u, v = body_warp(study.body, study.take, size)
     window = _window(anatomy, maps, canvas)
     layers = {name: scene.finding(planted) for name, planted in study.present.items()
               if name in PATHOLOGIES and name not in without}  # fmt: skip
@@ -61,7 +61,7 @@ def draw(prepared: Prepared, study: Study, size: int, without: frozenset[str] = 
     masks = {name: (np.abs(layer) > max(VISIBLE, 0.15 * float(np.abs(layer).max()))).ravel()[nearest]
              for name, layer in layers.items()}  # fmt: skip
 
-    to_picture = _PointWarp(study.body, study.take, pose, size)
+    to_picture = _PointWarp(study.body, study.take, size)
     for name in (*DEVICES, "ECG leads"):
         if name in study.present and name not in without:
             box, layer = devices.draw(
@@ -268,7 +268,7 @@ def warp_points(px: np.ndarray, py: np.ndarray, body: Body, take: Take, size: in
     return u + du, v + dv
 
 
-def body_warp(body: Body, take: Take, pose: Pose, size: int) -> tuple[np.ndarray, np.ndarray]:
+def body_warp(body: Body, take: Take, size: int) -> tuple[np.ndarray, np.ndarray]:
     """`warp_points` for every pixel, computed on a coarse lattice (the warp is smooth) and interpolated."""
     n = 27
     at = np.linspace(0, size - 1, n)
@@ -286,7 +286,7 @@ def _lattice(size: int, n: int) -> np.ndarray:
 class _PointWarp:
     """Canvas millimetres to picture pixels: the inverse of `warp_points`, by iteration."""
 
-    def __init__(self, body: Body, take: Take, pose: Pose, size: int):
+    def __init__(self, body: Body, take: Take, size: int):
         self.body, self.take, self.size = body, take, size
         self.pixels_per_mm = size / take.field_mm
 

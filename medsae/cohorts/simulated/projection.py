@@ -7,12 +7,10 @@ with thin interpolation matrices.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -309,11 +307,3 @@ def read(folder: Path, quality: Quality) -> Prepared:
 def read_once(folder: Path, quality: Quality) -> Prepared:
     """`read`, kept for the life of a process."""
     return read(folder, quality)
-
-
-def fingerprint(parts: Iterable[bytes]) -> str:
-    """sha256 of bytes, for comparing runs."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
