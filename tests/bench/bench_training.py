@@ -203,8 +203,8 @@ def whole() -> None:
     """A run from the usual start (half of the neurons fire) to sparse, with our path and with all cells always."""
     import medsae.sae.training as training
 
-    x = clustered(16_384, 256, 1024, 8, seed=0)
-    options = config.Train(embeddings="bench", kind="relu", l1=1.0, expansion=16, epochs=25, lr=1e-3, batch=2048)
+    x = clustered(9_216, 128, 512, 8, seed=0)
+    options = config.Train(embeddings="bench", kind="relu", l1=1.0, expansion=16, epochs=30, lr=2e-3, batch=1024)
     results, limit = {}, training.SPARSE_BELOW
     for name, below in (("lists where they pay", limit), ("all cells always", 0.0)):
         training.SPARSE_BELOW = below
@@ -213,7 +213,7 @@ def whole() -> None:
                                   progress=Silent(), checkpoint_seconds=1e9)  # fmt: skip
     training.SPARSE_BELOW = limit
     a, b = results.values()
-    print("\nWhole run, d 256, m 4,096, batch 2,048, 25 epochs of 15,360 images")
+    print("\nWhole run, d 128, m 2,048, batch 1,024, 30 epochs of 8,192 images")
     print("| path | s | FVE | L0 share | dead |\n|---|---|---|---|---|")
     for name, result in results.items():
         last = result.history[-1]
