@@ -3,8 +3,17 @@
 import streamlit as st
 
 from medsae.store import queries
+from medsae.store.artifacts import Artifact
+from medsae.store.reader import Frame, Reader
 from medsae.ui import charts, format, links, look
 from medsae.ui import study as studies
+
+
+@st.cache_data(show_spinner=False, max_entries=8)
+def together(_reader: Reader, _scores: Artifact, _cohort: Artifact, key: tuple[str, str, float]) -> Frame:
+    """Co-occurrence of labels, counted once for these scores."""
+    return queries.cooccurrence(_reader, _scores, _cohort)
+
 
 study, scores, cohort = studies.ready()
 look.heading(
@@ -66,7 +75,10 @@ with st.expander("How labels go together"):
         "a neuron of one label follows its companions too."
     )
     charts.show(
-        charts.square(queries.cooccurrence(study.reader, scores, cohort), labels),
+        charts.square(
+            together(study.reader, scores, cohort, (str(study.store.data), scores.id, scores.manifest["created"])),
+            labels,
+        ),
         "cooccurrence",
         "Label by label co-occurrence",
     )
