@@ -32,7 +32,7 @@ run: demo app
 check: $(TEST_STAMP)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m basedpyright
+	$(PY) -m basedpyright --pythonpath $(PY)
 
 test: check
 	$(PY) -m pytest

@@ -55,9 +55,7 @@ class Reader:
             self._aliases[key] = name
             return name
 
-    def query(
-        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = (), **artifacts: Artifact
-    ) -> Frame:
+    def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = (), **artifacts: Artifact) -> Frame:
         """The result of `sql`, in which {role} stands for the database of the artifact given as role=artifact.
 
         Raises UserError when an artifact's file cannot be read.

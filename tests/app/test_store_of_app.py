@@ -50,7 +50,9 @@ def test_notes_in_a_folder_that_is_a_file(tmp_path):
 def test_difference_is_of_paired_draws_and_centred_on_the_value(study):
     reader, sae, raw, _ = study
     found = queries.difference(reader, sae, raw)
-    a, b = (table(s, "draw").query("kind == 'bootstrap'").sort_values("draw")["mean_entropy"].to_numpy() for s in (sae, raw))
+    a, b = (
+        table(s, "draw").query("kind == 'bootstrap'").sort_values("draw")["mean_entropy"].to_numpy() for s in (sae, raw)
+    )
     values = [queries.summary(reader, s)["mean_entropy"].value for s in (sae, raw)]
     d = a - b
     assert found.value == pytest.approx(values[0] - values[1])

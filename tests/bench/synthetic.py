@@ -147,8 +147,11 @@ def _pictures(rng: np.random.Generator, y_nk: np.ndarray, count: int) -> tuple[l
         grey += 0.35 * np.exp(-((x / 0.09) ** 2)) + 0.05 * np.cos(26 * (y + 0.25 * x**2)) * np.exp(-(x**4))
         if y_nk[i, 10] == 1:
             side = rng.choice([-1, 1])
-            grey += 0.5 / (1 + np.exp(-16 * (y - 0.35 - 0.3 * np.abs(x - side * 0.4)))) * (np.sign(x) == side) * (
-                np.abs(x) < 0.75
+            grey += (
+                0.5
+                / (1 + np.exp(-16 * (y - 0.35 - 0.3 * np.abs(x - side * 0.4))))
+                * (np.sign(x) == side)
+                * (np.abs(x) < 0.75)
             )
         if y_nk[i, 13] == 1:
             grey[(np.abs(x - 0.45) < 0.08) & (np.abs(y + 0.55) < 0.07)] = 1.0
