@@ -18,7 +18,7 @@ $(STAMP): requirements.txt requirements-nodeps.txt
 	@touch $@
 
 $(TEST_STAMP): $(STAMP) requirements-test.txt
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check -c requirements.txt -r requirements-test.txt
 	@touch $@
 
 demo: $(STAMP)
