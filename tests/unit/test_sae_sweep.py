@@ -1,4 +1,4 @@
-"""Sweeps: cut into groups that fit, every member as if alone. Stability: neurons found again under another order."""
+"""Sweeps: cut into groups that fit, every member as if alone."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ import torch
 from medsae import config
 from medsae.progress import Silent, UserError
 from medsae.sae import sweep as sweeping
-from medsae.sae.model import Sae
-from medsae.sae.normalise import Normalisation
-from medsae.sae.stability import match
 from medsae.sae.sweep import bytes_needed, plan, sweep
 from medsae.sae.training import train
 
@@ -64,37 +61,3 @@ def test_a_bad_member_stops_a_sweep_before_it_begins(tmp_path):
         sweep(embeddings(), None, [option(l1=0.1), option(k=17)], checkpoint_dirs=[tmp_path / "a", tmp_path / "b"],
               progress=Silent())  # fmt: skip
     assert not (tmp_path / "a").exists()
-
-
-def an_sae(w_dec: torch.Tensor) -> Sae:
-    m, d = w_dec.shape
-    weights = dict(W_enc=w_dec.clone(), b_enc=torch.zeros(m), W_dec=w_dec, b_pre=torch.zeros(d))
-    return Sae(config.Relu(l1=0.1), weights, Normalisation(np.zeros(d, np.float32), 1.0))
-
-
-def test_matching_undoes_a_permutation():
-    w = torch.randn(12, 30, generator=torch.Generator().manual_seed(0))
-    order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
-    found = match(an_sae(w), an_sae(3 * w[order]))
-    assert found.other.tolist() == torch.argsort(order).tolist()
-    assert found.stability == pytest.approx(1.0, abs=1e-6)
-
-
-def test_matching_by_hand_and_among_some():
-    """Greedy would pair 0-0 (0.8) and leave 1-1 with 0; the best sum is 0-1 (0.6) + 1-0 (1.0)."""
-    first = an_sae(torch.tensor([[0.8, 0.6], [1.0, 0.0]]))
-    second = an_sae(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
-    found = match(first, second)
-    assert found.other.tolist() == [1, 0]
-    assert found.cosine.tolist() == pytest.approx([0.6, 1.0])
-    some = match(first, second, among=np.array([True, False]))
-    assert (some.neuron.tolist(), some.other.tolist()) == ([0], [0])
-
-
-def test_a_row_of_zeros_has_no_cosine_and_another_d_is_refused():
-    zero = an_sae(torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
-    found = match(zero, an_sae(torch.eye(2)))
-    assert np.isnan(found.cosine[0])
-    assert found.stability == pytest.approx(1.0)
-    with pytest.raises(UserError, match="on 2 and on 3 dimensions"):
-        match(zero, an_sae(torch.eye(3)))
