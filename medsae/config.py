@@ -133,7 +133,7 @@ class IngestTable(Splitting, Command):
 class IngestSimulated(Splitting, Command):
     """Radiographs projected from a real chest CT with planted findings: the truth is known."""
 
-    images: int = 6_000
+    images: int = 10_000
     """Number of pictures."""
     size: int = 320
     """Side of a picture in px."""

@@ -9,7 +9,7 @@ from medsae.progress import Progress
 from medsae.steps import run
 from medsae.store.artifacts import Store
 
-DEMO_IMAGES = 6_000
+DEMO_IMAGES = 10_000
 
 
 def run_preset(config: c.RunDemo | c.RunPaper, store: Store, progress: Progress) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def _shards(build: Build, config: c.IngestSimulated, cache: Path, progress: Prog
     folder = simulated.prepare(cache, config.size, workers, progress)
     with (
         progress.task("drawing radiographs", config.images, "pictures") as task,
-        get_context("spawn").Pool(workers) as pool,
+        get_context("spawn").Pool(workers, simulated.one_core) as pool,
     ):
         studies = list(simulated.plan(config.images, config.seed))
         for start in range(0, config.images, _SHARD):

@@ -15,9 +15,21 @@ import numpy as np
 from medsae.cohorts.simulated import compose, masks, probabilities, projection
 from medsae.cohorts.simulated.masks import decode, encode
 from medsae.cohorts.simulated.patients import Study, plan
+from medsae.cohorts.simulated.projection import one_core
 from medsae.progress import Progress, UserError
 
-__all__ = ["SimulatedPicture", "Study", "decode", "encode", "picture_of", "plan", "prepare", "quality_for", "simulate"]
+__all__ = [
+    "SimulatedPicture",
+    "Study",
+    "decode",
+    "encode",
+    "one_core",
+    "picture_of",
+    "plan",
+    "prepare",
+    "quality_for",
+    "simulate",
+]
 
 COARSE_BELOW_PX = 160
 """Smaller pictures are composed from coarse maps of two poses, which are prepared in a few seconds."""
@@ -103,7 +115,7 @@ def _simulate(
     if processes <= 1 or images - start < 16:
         yield from map(_draw_job, jobs)
         return
-    with get_context("spawn").Pool(processes) as pool:
+    with get_context("spawn").Pool(processes, one_core) as pool:
         yield from pool.imap(_draw_job, jobs, chunksize=8)
 
 

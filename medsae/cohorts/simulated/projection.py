@@ -166,6 +166,11 @@ class Prepared:
     landmarks: dict[str, list[list[float]]]
 
 
+def one_core() -> None:
+    """Begins a worker process: linear algebra on one thread, where two a process made drawing 3 times slower."""
+    threadpool_limits(1)
+
+
 def prepare(cache: Path, quality: Quality, processes: int = 2, progress: Progress | None = None) -> Path:
     """Makes the folder of maps under `cache` unless it is there; returns it. UserError when it cannot be written."""
     progress = progress or Silent()
@@ -227,7 +232,7 @@ def _build(data: Path, quality: Quality, folder: Path, processes: int, progress:
         jobs = [(poses, family, quality) for family in ("anatomy", *findings.FAMILIES)]
         maps: list[dict[str, Map]] = [{} for _ in poses]
         # fork: the volumes (a quarter of a GiB) are shared, not sent.
-        with get_context("fork").Pool(processes) if processes > 1 else nullcontext() as pool:
+        with get_context("fork").Pool(processes, one_core) if processes > 1 else nullcontext() as pool:
             for made in pool.imap(_project_family, jobs) if pool else map(_project_family, jobs):
                 for pose_maps, new in zip(maps, made, strict=True):
                     pose_maps.update(new)
