@@ -18,6 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from medsae.cohorts.simulated import findings, volume
 from medsae.cohorts.simulated.volume import Grid
