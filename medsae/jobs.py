@@ -15,6 +15,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -123,6 +124,9 @@ class Jobs:
 @contextlib.contextmanager
 def running(data: Path, words: list[str]) -> Iterator[Running]:
     """Register this process as a job (or take the folder that `Jobs.start` made) while the block runs."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # A shell that starts a command in the background lets it ignore Ctrl-C, and `cancel` with it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     given = os.environ.pop(ENVIRONMENT, None)
     if given:
         folder, lock = Path(given), None

@@ -162,10 +162,11 @@ class Store:
         except OSError as error:
             raise _disk_error(error, building) from error
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UserError(f"another process is building {id}", building, "wait for it, or cancel it") from error
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise UserError(f"another process is building {id}", building, "wait for it, or cancel it") from error
+        try:
             manifest = {
                 "id": id,
                 "kind": config.makes,
