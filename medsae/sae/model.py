@@ -81,7 +81,8 @@ class Sae:
         tensors["normalisation.mean"] = torch.from_numpy(np.ascontiguousarray(self.normalisation.mean_d))
         tensors["normalisation.scale"] = torch.tensor(self.normalisation.scale, dtype=torch.float64)
         options = {"kind": type(self.kind).__name__, **dataclasses.asdict(self.kind)}
-        save_file(tensors, path, metadata={"format": FORMAT, "kind": json.dumps(options, sort_keys=True)})
+        # One entry alone: safetensors writes several in an order that changes from run to run, and so would the bytes.
+        save_file(tensors, path, metadata={FORMAT: json.dumps(options, sort_keys=True)})
 
     @staticmethod
     def load(path: Path) -> Sae:
@@ -93,9 +94,9 @@ class Sae:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         except (OSError, SafetensorError) as error:
             raise UserError(f"the weights of the SAE cannot be read: {error}", path, do) from error
-        if header.get("format") != FORMAT:
-            raise UserError(f"not an SAE of this program: its header says format {header.get('format')!r}", path, do)
-        options = json.loads(header["kind"])
+        if FORMAT not in header:
+            raise UserError(f"not an SAE of this program: its header does not say {FORMAT}", path, do)
+        options = json.loads(header[FORMAT])
         name = options.pop("kind")
         if name not in KINDS:
             raise UserError(f"an SAE of unknown kind {name!r} (known: {', '.join(KINDS)})", path, "upgrade the program")
