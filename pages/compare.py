@@ -36,12 +36,4 @@ with st.container(border=True):
     else:
         compare_parts.pareto(frame)
         export.menu({"SAEs of this cohort": lambda: frame}, cohort.id)
-recovered = queries.recovery(study.reader, scores)
-if len(recovered):
-    with st.container(border=True):
-        look.section(
-            "Planted truth", "AUROC of the best neuron, chosen on half of the patients, measured on the other half"
-        )
-        charts.show(charts.recovery(recovered), "recovery", "AUROC of the best neuron for each planted factor")
-        export.menu({"Recovery of planted factors": lambda: recovered}, scores.id, label="Export recovery")
 studies.foot(cohort.id)

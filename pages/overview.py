@@ -3,7 +3,7 @@
 import streamlit as st
 
 from medsae.store import concepts, queries, query_images
-from medsae.ui import format, links, look, naming_panel
+from medsae.ui import charts, export, format, links, look, naming_panel
 from medsae.ui import study as studies
 
 study, scores, cohort = studies.ready()
@@ -160,4 +160,12 @@ with st.container(border=True):
             body,
         )
     )
+recovered = queries.recovery(study.reader, scores)
+if len(recovered):
+    with st.container(border=True):
+        look.section(
+            "Planted truth", "AUROC of the best neuron, chosen on half of the patients, measured on the other half"
+        )
+        charts.show(charts.recovery(recovered), "recovery", "AUROC of the best neuron for each planted factor")
+        export.menu({"Recovery of planted factors": lambda: recovered}, scores.id, label="Export recovery")
 studies.foot(cohort.id)
