@@ -2,8 +2,7 @@
 
 import streamlit as st
 
-from medsae.store import queries
-from medsae.ui import charts, compare_parts, export, links, look
+from medsae.ui import compare_parts, export, links, look
 from medsae.ui import study as studies
 
 study, scores, cohort = studies.ready()
