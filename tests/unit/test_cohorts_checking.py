@@ -77,9 +77,9 @@ from medsae.cohorts.checking import check_pictures
 from medsae.progress import Silent
 signal.signal(signal.SIGINT, signal.default_int_handler)
 found = check_pictures([pathlib.Path(sys.argv[1])] * 1_000_000, 2, Silent())
-next(found)
-print(*[child.pid for child in multiprocessing.active_children()], flush=True)
-try:
+try:  # the signal may come as soon as the line of process ids is out
+    next(found)
+    print(*[child.pid for child in multiprocessing.active_children()], flush=True)
     for _ in found:
         pass
 except KeyboardInterrupt:
