@@ -110,7 +110,10 @@ class Sufficient:
                     sums = columns[part].T @ shifted
                     self.z_qm[:, neurons] += sums[: self.q]
                     self.zy_km[:, neurons] += sums[self.q :]
-                    self.zz_qm[:, neurons] += mask_bq[part].T @ np.square(shifted, out=shifted)
+                    if self.q == 1:  # every label of every image is known: no product with a mask of ones
+                        self.zz_qm[0, neurons] += np.einsum("bm,bm->m", shifted, shifted)
+                    else:
+                        self.zz_qm[:, neurons] += mask_bq[part].T @ np.square(shifted, out=shifted)
 
         strips(strip, z_bm.shape[1])
 

@@ -39,6 +39,7 @@ def in_turns(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, f
     took: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(rounds + 1):
         for name, step in steps.items():
+            time.sleep(0.3)  # the threads of the product before spin for a while before they sleep
             began = time.perf_counter()
             step()
             if turn:
