@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from medsae.naming.backends import Backend, Question, Reply
@@ -44,23 +44,23 @@ class Asker(Generic[Tag]):
         self,
         questions: deque[tuple[Tag, Question]],
         on_replies: Callable[[list[tuple[Tag, Reply]]], None],
+        more: Callable[[], tuple[Tag, Question] | None] = lambda: None,
         stop: Callable[[], bool] = lambda: False,
-        source: Iterator[tuple[Tag, Question]] | None = None,
     ) -> None:
-        """Ask until `questions` and `source` are empty and every reply has come; `on_replies` may append questions.
+        """Ask until `questions` is empty, `more` has nothing and every reply has come; `on_replies` may add questions.
 
-        `source` is drawn from only when a worker would wait otherwise, so that choosing pictures costs no time of ours.
+        `more` gives one further question, or None when there is none before another reply; it is called only when a
+        worker would wait otherwise, so that choosing pictures costs no time of ours.
 
         on_replies runs in this thread, with every reply that has arrived meanwhile. What has arrived is handed over
         before a UserError of the backend is raised. `stop` true: what is not yet asked is dropped.
         """
-        flying = 0
-        source = source or iter(())
+        flying, stopped = 0, False
         failed: BaseException | None = None
         while True:
-            while failed is None and flying < _AHEAD * self.backend.concurrency:
-                while len(questions) < self.backend.batch and (more := next(source, None)) is not None:
-                    questions.append(more)
+            while not stopped and flying < _AHEAD * self.backend.concurrency:
+                while len(questions) < self.backend.batch and (found := more()) is not None:
+                    questions.append(found)
                 if not questions:
                     break
                 batch = [questions.popleft() for _ in range(min(self.backend.batch, len(questions)))]
@@ -81,7 +81,7 @@ class Asker(Generic[Tag]):
                 on_replies(arrived)
             if failed is not None or stop():
                 questions.clear()
-                source = iter(())
+                stopped = True
                 flying -= self._drop()
         if failed is not None:
             raise failed

@@ -1,20 +1,22 @@
 """Naming neurons: explain, then judge the name and its controls on the same pictures, and write down everything.
 
 Neurons are taken in portions: all of a portion are explained first, so that another neuron's name is at hand as a
-control, then all their pictures are judged, several neurons in flight at once. Every reply is written when it arrives.
+control, then all their pictures are judged, several neurons in flight at once (`agenda`). Every reply is written when
+it arrives.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from medsae.naming import prompts
+from medsae.naming.agenda import Agenda, Step
 from medsae.naming.asking import Asker
 from medsae.naming.backends import Backend, Picture, Question, Reply
 from medsae.naming.detection import Detection, detect
@@ -47,6 +49,8 @@ class _Neuron:
     """about -> concept, description, the neuron whose name it is."""
     verdicts: dict[str, dict[int, Known]] = field(default_factory=dict)
     """about -> image -> verdict."""
+    whole: bool = False
+    """Every question about the neuron is drawn; the neuron is finished when none of them is open."""
     open: int = 0
     calls: int = 0
     seconds: float = 0.0
@@ -81,16 +85,32 @@ class Namer:
         self.plan, self.picture, self.write, self.other_name = plan, picture, write, other_name
         self.status: dict[int, str] = {}
         self.asked = self.reused = 0
+        self.states: dict[int, _Neuron] = {}
+        self.waiting: dict[str, list[_Ask]] = {}
+        """Key of a question in flight -> others that wait for the same answer."""
 
     def name(self, neurons: Sequence[int], task: Task, stop: Callable[[], bool] = lambda: False) -> None:
         """Name every neuron that is not done; `task` advances by one a neuron's share of calls."""
         todo = [n for n in neurons if n not in self.memory.done]
         task.advance((len(neurons) - len(todo)) * self.calls_a_neuron())
-        with Asker(self.backend) as asker:
-            for start in range(0, len(todo), PORTION):
-                if stop():
-                    return
-                self._portion(todo[start : start + PORTION], asker, task, stop)
+        agenda = Agenda(todo, PORTION, self.memory.explained)
+        questions: deque[tuple[_Ask, Question]] = deque()
+        drawn: deque[tuple[_Ask, Question]] = deque()
+
+        def more() -> tuple[_Ask, Question] | None:
+            while not drawn:
+                step = agenda.next()
+                if step is None:
+                    return None
+                drawn.extend(self._step(*step, agenda, task))
+            return drawn.popleft()
+
+        def on_replies(replies: list[tuple[_Ask, Reply]]) -> None:
+            questions.extendleft(self._take(replies, agenda, task))
+
+        if not stop():
+            with Asker(self.backend) as asker:
+                asker.run(questions, on_replies, more, stop)
 
     def calls_a_neuron(self) -> int:
         """Questions for one neuron without repairs: one to name it, the rest to test it."""
@@ -101,112 +121,98 @@ class Namer:
     def _controls(self) -> int:
         return (1 if self.backend.name == "labels" else 2) if self.setup.controls else 0
 
-    def _portion(self, neurons: list[int], asker: Asker[_Ask], task: Task, stop: Callable[[], bool]) -> None:
-        states: dict[int, _Neuron] = {}
-        self._explain(neurons, states, asker, task, stop)
-        if stop():
-            return
-        questions: deque[tuple[_Ask, Question]] = deque()
-        waiting: dict[str, list[_Ask]] = {}
-        for state in states.values():
-            self._choose_controls(state)
+    def _step(self, neuron: int, step: Step, agenda: Agenda, task: Task) -> list[tuple[_Ask, Question]]:
+        """The questions of one step; what the ledger answers is taken over on the way."""
+        if step == "explain":
+            return self._explanation(neuron, agenda, task)
+        state = self.states[neuron]
+        controls = ("shuffled", "random")[: self._controls()]
+        abouts = [a for a in controls if (a == "shuffled") != (step == "judge but shuffled")] if controls else []
+        if step == "judge":
+            abouts = list(controls)
+        self._choose_controls(state, abouts, agenda)
+        if step != "judge shuffled":
+            abouts = ["name", *abouts]
+        state.whole = step != "judge but shuffled"
+        questions = self._judgements(state, abouts, task)
+        if state.whole and state.open == 0:
+            self._finish(state)
+        return questions
 
-        def judgements() -> Iterator[tuple[_Ask, Question]]:
-            for state in states.values():
-                found = self._judgements(state, waiting, task)
-                if state.open == 0:
-                    self._finish(state)
-                yield from found
-
-        def on_replies(replies: list[tuple[_Ask, Reply]]) -> None:
-            rows: list[Row] = []
-            finished = []
-            for ask, reply in replies:
-                state = states[ask.neuron]
-                self._count(state, reply)
-                again = self._take_judgement(state, ask, reply, rows)
-                if again is not None:
-                    questions.appendleft(again)
-                    continue
-                known = [state.verdicts[ask.about][p.image] for p in ask.pictures]
-                for other in [ask, *waiting.pop(ask.key)]:
-                    theirs = states[other.neuron]
-                    if other is not ask:
-                        self._take_known(theirs, other, known, rows)
-                    task.advance()
-                    theirs.open -= 1
-                    if theirs.open == 0:
-                        finished.append(theirs)
-            self.write(rows)
-            for state in finished:
-                self._finish(state)
-
-        asker.run(questions, on_replies, stop, judgements())
+    def _take(self, replies: list[tuple[_Ask, Reply]], agenda: Agenda, task: Task) -> list[tuple[_Ask, Question]]:
+        """Write down what has arrived; returns the repairs that are to be asked."""
+        rows: list[Row] = []
+        repairs, finished = [], []
+        for ask, reply in replies:
+            state = self.states[ask.neuron]
+            self._count(state, reply)
+            take = self._take_explanation if ask.about == "explanation" else self._take_judgement
+            again = take(state, ask, reply, rows)
+            if again is not None:
+                repairs.append(again)
+            elif ask.about == "explanation":
+                self._settle_explanation(state, agenda, task)
+            else:
+                finished += self._settle_judgement(state, ask, rows, task)
+        self.write(rows)
+        for state in finished:
+            self._finish(state)
+        return repairs
 
     # --- explaining
 
-    def _explain(
-        self, neurons: list[int], states: dict[int, _Neuron], asker: Asker[_Ask], task: Task, stop: Callable[[], bool]
-    ) -> None:
-        questions: deque[tuple[_Ask, Question]] = deque()
-
-        def explanations() -> Iterator[tuple[_Ask, Question]]:
-            for neuron in neurons:
-                rows: list[Row] = []
-                found = self._explanation(neuron, states, rows)
-                self.write(rows)
-                if found is not None:
-                    yield found
-                elif neuron in states:
-                    task.advance()
-                else:
-                    task.advance(self.calls_a_neuron())
-
-        def on_replies(replies: list[tuple[_Ask, Reply]]) -> None:
-            rows: list[Row] = []
-            for ask, reply in replies:
-                self._count(states[ask.neuron], reply)
-                explanation = parse_explanation(reply.text) if reply.status == "ok" else Explanation(reply.status)
-                if explanation.status not in ("ok", "unreadable picture") and reply.status == "ok" and not ask.repair:
-                    text = prompts.explain(self.setup.protocol, len(ask.pictures), states[ask.neuron].plan.top)
-                    text = prompts.REPAIR_EXPLAIN.format(prompt=text, reason=explanation.reason)
-                    again = _Ask(ask.neuron, ask.about, ask.pictures, ask.key, True, reply.text)
-                    questions.appendleft((again, self._explain_question(again, text)))
-                    continue
-                raw = f"{ask.first[: RAW_LIMIT // 2]}\n--- second try ---\n{reply.text}" if ask.repair else reply.text
-                self._explained(states, ask, explanation, raw, rows)
-                task.advance()
-            self.write(rows)
-
-        asker.run(questions, on_replies, stop, explanations())
-
-    def _explanation(self, neuron: int, states: dict[int, _Neuron], rows: list[Row]) -> tuple[_Ask, Question] | None:
-        """The question for a neuron's name; None when it is answered already or cannot be asked."""
-        plan = self.plan(neuron)
+    def _explanation(self, neuron: int, agenda: Agenda, task: Task) -> list[tuple[_Ask, Question]]:
+        """The question for a neuron's name; none when it is answered already or cannot be asked."""
+        plan, rows = self.plan(neuron), []
         if plan.status != "ok":
-            rows.append(self._row("name", neuron, status=plan.status, note=plan.note, firing=plan.firing))
+            self.write([self._row("name", neuron, status=plan.status, note=plan.note, firing=plan.firing)])
             self._settle(neuron, plan.status)
-            return None
+            agenda.explained(neuron, False)
+            task.advance(self.calls_a_neuron())
+            return []
         pictures = tuple(self.picture(i) for i in plan.naming)
         text = prompts.explain(self.setup.protocol, len(pictures), plan.top)
-        states[neuron] = _Neuron(plan, Explanation("unparsable"))
+        state = self.states[neuron] = _Neuron(plan, Explanation("unparsable"))
         ask = _Ask(neuron, "explanation", pictures, self._key(text, pictures))
         known = self.memory.explanations.get(self._explanation_key(ask))
         if known is None:
-            return ask, self._explain_question(ask, text)
+            return [(ask, self._explain_question(ask, text))]
         self.reused += 1
         explanation = Explanation(known["status"], known["concept"], known["description"], known["note"])
-        self._explained(states, ask, explanation, known["raw"], rows)
+        self._explained(state, ask, explanation, known["raw"], rows)
+        self.write(rows)
+        self._settle_explanation(state, agenda, task)
+        return []
+
+    def _take_explanation(
+        self, state: _Neuron, ask: _Ask, reply: Reply, rows: list[Row]
+    ) -> tuple[_Ask, Question] | None:
+        """Write down the name of a reply, or return the repair question when it deserves one."""
+        explanation = parse_explanation(reply.text) if reply.status == "ok" else Explanation(reply.status)
+        if explanation.status != "ok" and reply.status == "ok" and not ask.repair:
+            text = prompts.explain(self.setup.protocol, len(ask.pictures), state.plan.top)
+            text = prompts.REPAIR_EXPLAIN.format(prompt=text, reason=explanation.reason)
+            again = _Ask(ask.neuron, ask.about, ask.pictures, ask.key, True, reply.text)
+            return again, self._explain_question(again, text)
+        raw = f"{ask.first[: RAW_LIMIT // 2]}\n--- second try ---\n{reply.text}" if ask.repair else reply.text
+        self._explained(state, ask, explanation, raw, rows)
         return None
+
+    def _settle_explanation(self, state: _Neuron, agenda: Agenda, task: Task) -> None:
+        named = state.explanation.status == "ok"
+        agenda.explained(state.plan.neuron, named)
+        task.advance(1 if named else self.calls_a_neuron())
+        if not named:
+            del self.states[state.plan.neuron]
 
     def _explain_question(self, ask: _Ask, text: str) -> Question:
         return Question("explain", ask.pictures, prompts.SYSTEM, text, prompts.EXPLAIN_SCHEMA, _EXPLAIN_TOKENS,
                         ask.neuron)  # fmt: skip
 
     def _explained(
-        self, states: dict[int, _Neuron], ask: _Ask, explanation: Explanation, raw: str | None, rows: list[Row]
+        self, state: _Neuron, ask: _Ask, explanation: Explanation, raw: str | None, rows: list[Row]
     ) -> None:
-        state, neuron = states[ask.neuron], ask.neuron
+        neuron = ask.neuron
         state.explanation, state.raw = explanation, (raw or "")[:RAW_LIMIT]
         rows.append(self._row(
             "explanation", neuron, key=self._explanation_key(ask), concept=explanation.concept,
@@ -222,18 +228,17 @@ class Namer:
         rows.append(self._row("name", neuron, status=explanation.status, note=explanation.reason, raw=state.raw,
                               firing=state.plan.firing, naming=list(state.plan.naming), retry=retry))  # fmt: skip
         self._settle(neuron, explanation.status, retry)
-        del states[neuron]
 
     # --- judging
 
-    def _choose_controls(self, state: _Neuron) -> None:
+    def _choose_controls(self, state: _Neuron, abouts: Sequence[str], agenda: Agenda) -> None:
         neuron, own = state.plan.neuron, state.explanation
         state.concepts["name"] = (own.concept, own.description, None)
         rows: list[Row] = []
-        for about in ("shuffled", "random")[: self._controls()]:
+        for about in abouts:
             chosen = self.memory.controls.get((neuron, about))
             if chosen is None:
-                found = self._shuffled(neuron, own) if about == "shuffled" else self._random(neuron, own)
+                found = self._shuffled(neuron, own, agenda.others) if about == "shuffled" else self._random(neuron, own)
                 if found is None:
                     continue
                 concept, description, other = found
@@ -245,14 +250,14 @@ class Namer:
             state.concepts[about] = (chosen["concept"], chosen["description"], chosen.get("other"))
         self.write(rows)
 
-    def _shuffled(self, neuron: int, own: Explanation) -> tuple[str, str, int | None] | None:
+    def _shuffled(self, neuron: int, own: Explanation, others: set[int]) -> tuple[str, str, int | None] | None:
         """Another neuron's name that says something else; a label's name while no other neuron is named."""
         key = prompts.group_key(own.concept)
-        others = sorted(n for n in self.memory.explained if n != neuron)
-        for i in np.random.default_rng([self.setup.seed, neuron, 1]).permutation(len(others)):
-            concept, description = self.memory.explained[others[i]]
+        found = sorted(others - {neuron})
+        for i in np.random.default_rng([self.setup.seed, neuron, 1]).permutation(len(found)):
+            concept, description = self.memory.explained[found[i]]
             if prompts.group_key(concept) != key:
-                return concept, description, others[i]
+                return concept, description, found[i]
         other = self.other_name(neuron)
         if other is None or prompts.group_key(other[0]) == key:
             return None
@@ -263,14 +268,15 @@ class Namer:
         concept, description = choices[np.random.default_rng([self.setup.seed, neuron, 2]).integers(len(choices))]
         return concept, description, None
 
-    def _judgements(self, state: _Neuron, waiting: dict[str, list[_Ask]], task: Task) -> list[tuple[_Ask, Question]]:
-        """The questions about a neuron that neither the ledger answers nor another neuron of the portion asks.
+    def _judgements(self, state: _Neuron, abouts: Sequence[str], task: Task) -> list[tuple[_Ask, Question]]:
+        """The questions about a neuron that neither the ledger answers nor another neuron asks just now.
 
         Known answers are taken over on the way; who shares a question waits for its answer in `waiting`.
         """
         plan, questions, rows = state.plan, [], []
         size = 1 if self.setup.protocol == "strict" else PAPER_PICTURES
-        for about, (concept, description, _) in state.concepts.items():
+        for about in (a for a in abouts if a in state.concepts):
+            concept, description, _ = state.concepts[about]
             state.verdicts[about] = {}
             sizes = {size, len(plan.tested) % size} - {0}
             texts = {n: prompts.judge(self.setup.protocol, concept, description, n) for n in sizes}
@@ -285,11 +291,11 @@ class Namer:
                     self._take_known(state, ask, [k for k in known if k is not None], rows)
                     continue
                 state.open += 1
-                if ask.key in waiting:
+                if ask.key in self.waiting:
                     self.reused += 1
-                    waiting[ask.key].append(ask)
+                    self.waiting[ask.key].append(ask)
                     continue
-                waiting[ask.key] = []
+                self.waiting[ask.key] = []
                 questions.append((ask, self._judge_question(ask, text, concept)))
         self.write(rows)
         return questions
@@ -325,6 +331,20 @@ class Namer:
             if verdict.status in FINAL:
                 self.memory.verdicts[ask.key, picture.image] = state.verdicts[ask.about][picture.image]
         return None
+
+    def _settle_judgement(self, state: _Neuron, ask: _Ask, rows: list[Row], task: Task) -> list[_Neuron]:
+        """Hand the verdicts of a question to all who wait for them; returns the neurons that are finished by it."""
+        finished = []
+        known = [state.verdicts[ask.about][p.image] for p in ask.pictures]
+        for other in [ask, *self.waiting.pop(ask.key)]:
+            theirs = self.states[other.neuron]
+            if other is not ask:
+                self._take_known(theirs, other, known, rows)
+            task.advance()
+            theirs.open -= 1
+            if theirs.whole and theirs.open == 0:
+                finished.append(theirs)
+        return finished
 
     def _take_known(self, state: _Neuron, ask: _Ask, known: list[Known], rows: list[Row]) -> None:
         for picture, old in zip(ask.pictures, known, strict=True):
@@ -366,6 +386,7 @@ class Namer:
         row["shuffled_other"] = state.concepts["shuffled"][2] if "shuffled" in state.concepts else None
         self.write([row])
         self._settle(plan.neuron, "ok", retry)
+        del self.states[plan.neuron]
 
     def _detection(self, state: _Neuron, about: str) -> Detection:
         found = [state.verdicts[about][t.image] for t in state.plan.tested]

@@ -12,10 +12,11 @@ from typing import Protocol
 from torch import Tensor
 
 from medsae.sae.gradients.dense import Dense
+from medsae.sae.gradients.products import times_transposed
 from medsae.sae.gradients.screen import Screen
 from medsae.sae.gradients.sparse import Sparse
 
-__all__ = ["Cells", "Dense", "Screen", "Sparse"]
+__all__ = ["Cells", "Dense", "Screen", "Sparse", "times_transposed"]
 
 
 class Cells(Protocol):
@@ -25,7 +26,9 @@ class Cells(Protocol):
     """Pre-activations of the cells, float32: [n, m] (Dense) or one a listed cell (Sparse)."""
 
     @property
-    def n(self) -> int: ...
+    def n(self) -> int:
+        """Images of the batch, by which sums are divided."""
+        ...
 
     @property
     def m(self) -> int: ...

@@ -7,17 +7,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from medsae.sae.gradients.products import times_transposed
+
 
 @dataclass
 class Dense:
-    """`Cells` as a matrix. `spare_nm`, if given, takes the result of `correlate`, so that no step allocates it."""
+    """`Cells` as a matrix, of a batch or of some of its images."""
 
     values: Tensor
-    spare_nm: Tensor | None = None
+    batch: int | None = None
+    """Images of the whole batch, where these are a part of it."""
 
     @property
     def n(self) -> int:
-        return self.values.shape[0]
+        return self.batch or len(self.values)
 
     @property
     def m(self) -> int:
@@ -27,13 +30,13 @@ class Dense:
         return p_m
 
     def decode(self, v: Tensor, w_md: Tensor) -> Tensor:
-        return v @ w_md
+        return times_transposed(v, w_md.T)
 
     def correlate(self, e_nd: Tensor, w_md: Tensor) -> Tensor:
-        return torch.mm(e_nd, w_md.T, out=self.spare_nm) if self.spare_nm is not None else e_nd @ w_md.T
+        return times_transposed(e_nd, w_md)
 
     def outer(self, v: Tensor, y_nd: Tensor) -> Tensor:
-        return v.T @ y_nd
+        return times_transposed(y_nd.T, v.T).T  # [d, m] first: v is the larger one, and is not copied
 
     def over_images(self, v: Tensor) -> Tensor:
         return v.sum(0)
@@ -48,10 +51,10 @@ class Dense:
         return torch.zeros_like(flat, dtype=torch.bool).scatter_(0, top, True).view_as(self.values)
 
     def only(self, on: Tensor) -> Dense:
-        return Dense(self.values.masked_fill_(~on, 0), self.spare_nm)
+        return Dense(self.values.masked_fill_(~on, 0), self.batch)
 
     def columns(self, first: int, last: int) -> Dense:
-        return Dense(self.values[:, first:last])
+        return Dense(self.values[:, first:last], self.batch)
 
     def per_image(self, on: Tensor) -> Tensor:
         return on.sum(1)

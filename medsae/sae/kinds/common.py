@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from medsae.sae.gradients import Cells, Dense, Sparse
+from medsae.sae.gradients import Cells, Dense, Sparse, times_transposed
 
 Weights: TypeAlias = dict[str, Tensor]
 
@@ -44,6 +44,18 @@ class Step:
     fired_m: Tensor
     """Which neurons were active."""
 
+    def add_(self, other: Step) -> Step:
+        """With the step of other images of the same batch."""
+        for name, gradient in self.gradients.items():
+            gradient.add_(other.gradients[name])
+        for total, part in zip(
+            (self.error, self.penalty, self.l1, self.active, self.fired_m),
+            (other.error, other.penalty, other.l1, other.active, other.fired_m),
+            strict=True,
+        ):
+            total.add_(part)
+        return self
+
 
 class Kind(Protocol):
     """One kind of SAE: formulas and nothing else. `w` holds the trained weights and `memory` by name."""
@@ -51,6 +63,11 @@ class Kind(Protocol):
     @property
     def unit_decoder(self) -> bool:
         """Keep the rows of W_dec at norm 1."""
+        ...
+
+    @property
+    def by_image(self) -> bool:
+        """An image's part of the loss knows no other image: the steps of parts of a batch add up to that of the batch."""
         ...
 
     @property
@@ -84,6 +101,11 @@ def pre_activation_bias(w: Weights) -> Tensor:
     return w["b_enc"] - w["W_enc"] @ w["b_pre"]
 
 
+def pre_activations(x_nd: Tensor, w: Weights) -> Tensor:
+    """Of all neurons -> [n, m]."""
+    return times_transposed(x_nd, w["W_enc"]).add_(pre_activation_bias(w))
+
+
 def residual(cells: Cells, z: Tensor, x_nd: Tensor, w: Weights) -> Tensor:
     """x^ - x -> [n, d]."""
     return cells.decode(z, w["W_dec"]).add_(w["b_pre"]).sub_(x_nd)
@@ -93,7 +115,7 @@ def encoder_gradients(cells: Cells, g: Tensor, x_nd: Tensor, w: Weights) -> Weig
     """Gradients through pre = (x - b_pre) W_enc^T + b_enc, given dL/dpre of every cell."""
     g_m = cells.over_images(g)
     return {
-        "W_enc": cells.outer(g, x_nd).addr_(g_m, w["b_pre"], alpha=-1.0),
+        "W_enc": cells.outer(g, x_nd - w["b_pre"]),
         "b_enc": g_m,
         "b_pre": torch.mv(w["W_enc"].T, g_m).neg_(),
     }
@@ -140,7 +162,7 @@ def revive(step: Step, e_nd: Tensor, x_nd: Tensor, w: Weights) -> Step:
         return step
     n, d = x_nd.shape
     part = {"W_enc": w["W_enc"][dead], "W_dec": w["W_dec"][dead], "b_enc": w["b_enc"][dead], "b_pre": w["b_pre"]}
-    cells = Dense(torch.addmm(pre_activation_bias(part), x_nd, part["W_enc"].T))
+    cells = Dense(pre_activations(x_nd, part))
     listed = listed_cells(cells, cells.top_of_each(min(d // 2, len(dead))) & (cells.values > 0))
     z = listed.values
     e_aux = listed.decode(z, part["W_dec"]).add_(e_nd)

@@ -20,6 +20,7 @@ class Gated:
 
     options: config.Gated
     unit_decoder = True
+    by_image = True
     encoder_norm = 1.0
 
     def start(self, start: Start) -> Weights:

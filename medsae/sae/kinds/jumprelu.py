@@ -29,6 +29,7 @@ class JumpRelu:
 
     options: config.JumpRelu
     unit_decoder = True
+    by_image = True
     encoder_norm = 1.0
 
     def start(self, start: Start) -> Weights:

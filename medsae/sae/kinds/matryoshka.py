@@ -23,6 +23,7 @@ class Matryoshka:
 
     options: config.Matryoshka
     unit_decoder = True
+    by_image = False
     encoder_norm = 1.0
 
     def start(self, start: Start) -> Weights:

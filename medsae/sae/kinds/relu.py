@@ -21,6 +21,7 @@ class Relu:
     """
 
     options: config.Relu
+    by_image = True
 
     @property
     def unit_decoder(self) -> bool:

@@ -14,6 +14,7 @@ from medsae.sae.kinds.common import (
     autoencoder_gradients,
     listed_cells,
     pre_activation_bias,
+    pre_activations,
     report,
     residual,
     revive,
@@ -41,6 +42,7 @@ class TopK:
 
     options: config.TopK
     unit_decoder = True
+    by_image = False
     encoder_norm = 1.0
 
     def start(self, start: Start) -> Weights:
@@ -72,7 +74,7 @@ class TopK:
         if len(short) > len(x_nd) / 8:
             return None
         bias_m, x_short = pre_activation_bias(w), x_nd[short]
-        rows = Dense(torch.addmm(bias_m, x_short, w["W_enc"].T))
+        rows = Dense(pre_activations(x_short, w))
         found = listed_cells(rows, rows.top_of_each(k) & (rows.values > 0))
         found.values = found.correlate(x_short, w["W_enc"]).add_(bias_m[found.column])  # the bits of any list
         return cells.replace_images(short, found)
@@ -86,6 +88,7 @@ class BatchTopK:
 
     options: config.BatchTopK
     unit_decoder = True
+    by_image = False
     encoder_norm = 1.0
 
     def start(self, start: Start) -> Weights:
