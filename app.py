@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from medsae.progress import UserError
-from medsae.ui import links, look, study
+from medsae.ui import links, look
 
 PAGES = {
     "overview": "Overview",
@@ -34,6 +34,9 @@ with st.sidebar:
     st.html('<div class="ms-brand">MedSAE Explorer</div>')
     for each in pages:
         st.page_link(each, query_params=links.parameters(*links.STUDY), width="stretch")
+# Only now: the browser draws the frame of the page while the tables' libraries are imported, once in a server's life.
+from medsae.ui import study  # noqa: E402
+
 chosen = study.choose()
 for problem in chosen.problems:
     look.problem(problem)

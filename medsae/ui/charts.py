@@ -399,8 +399,8 @@ def recovery(frame: Frame) -> go.Figure:
     )
     for column, name, colour, symbol in shown:
         figure.add_scatter(
-            x=frame[column],
-            y=frame["factor"],
+            x=frame[column].tolist(),  # lists: the library that plotly reads frames with is slow to import
+            y=frame["factor"].tolist(),
             mode="markers",
             name=name,
             marker=dict(color=colour, size=10, symbol=symbol),

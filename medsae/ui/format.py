@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from html import escape
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from medsae.store.queries import Measure
+if TYPE_CHECKING:
+    from medsae.store.queries import Measure
 
 Unit: TypeAlias = Literal["bits", "nats", "normalised"]
 UNITS: tuple[Unit, ...] = ("bits", "nats", "normalised")

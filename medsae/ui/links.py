@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.components.v2 import component
 
-from medsae.store.queries import SORTS, Filter, Show, Sort
+from medsae.store.filter import SORTS, Filter, Show, Sort
 
 STUDY = ("scores", "versus", "unit", "patients")
 """Parameters of the sidebar: every link carries them."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import streamlit as st
 
 from medsae.progress import UserError
-from medsae.store import queries
 from medsae.ui import format
+
+if TYPE_CHECKING:
+    from medsae.store import queries
 
 SAE, RAW, NULL, SECOND = "#3d93d4", "#d4862f", "#8b94a1", "#9277d8"
 """Chart colours of meaning (SECOND: another representation of the same kind); at least 3:1 on both backgrounds."""

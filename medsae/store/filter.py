@@ -1,0 +1,59 @@
+"""Which neurons, in which order: what a link says of a gallery."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+Show: TypeAlias = Literal["all", "defined", "selective", "named", "starred", "dead"]
+Sort: TypeAlias = Literal["entropy", "-entropy", "-rho", "-density", "density", "neuron", "q"]
+SORTS: dict[str, str] = {
+    "entropy": "entropy ASC NULLS LAST, neuron",
+    "-entropy": "entropy DESC NULLS LAST, neuron",
+    "-rho": "max_abs_rho DESC NULLS LAST, neuron",
+    "-density": "density DESC NULLS LAST, neuron",
+    "density": "density ASC NULLS LAST, neuron",
+    "neuron": "neuron",
+    "q": "q ASC NULLS LAST, max_abs_rho DESC, neuron",
+}
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which neurons, in which order. Bounds are inclusive; None is no bound. `ids` restricts to these neurons."""
+
+    show: Show = "all"
+    label: str | None = None
+    low: float | None = None
+    high: float | None = None
+    density_low: float | None = None
+    density_high: float | None = None
+    rho: float | None = None
+    search: str = ""
+    sort: Sort = "entropy"
+    ids: tuple[int, ...] | None = None
+
+    def among(self, ids: set[int] | None) -> Filter:
+        """The same filter restricted further to `ids` (None: not restricted)."""
+        if ids is None:
+            return self
+        return replace(self, ids=tuple(sorted(ids if self.ids is None else ids & set(self.ids))))
+
+    def where(self) -> tuple[str, list[Any]]:
+        """SQL condition over `neuron` and its parameters."""
+        parts: list[str] = []
+        values: list[Any] = []
+        shown = {"defined": "entropy IS NOT NULL", "selective": "selective", "dead": "entropy IS NULL"}
+        if self.show in shown:
+            parts.append(shown[self.show])
+        for test, value in (
+            ("top_label = ?", self.label), ("entropy >= ?", self.low), ("entropy <= ?", self.high),
+            ("density >= ?", self.density_low), ("density <= ?", self.density_high), ("max_abs_rho >= ?", self.rho),
+        ):  # fmt: skip
+            if value is not None:
+                parts.append(test)
+                values.append(value)
+        if self.ids is not None:
+            parts.append("neuron IN (SELECT unnest(?::INTEGER[]))")
+            values.append(list(self.ids))
+        return " AND ".join(parts) or "TRUE", values
