@@ -17,7 +17,7 @@ from torch import Tensor
 from medsae import config
 from medsae.progress import UserError
 from medsae.sae import kinds
-from medsae.sae.gradients import Dense
+from medsae.sae.gradients import CELLS_IN_CACHE, Dense
 from medsae.sae.normalise import Normalisation
 
 FORMAT = "medsae-sae-1"
@@ -73,7 +73,7 @@ class Sae:
 
     def _pre(self, x_nd: Tensor) -> Tensor:
         with torch.no_grad():
-            return torch.addmm(kinds.pre_activation_bias(self.weights), x_nd, self.weights["W_enc"].T)
+            return kinds.pre_activations(x_nd, self.weights)
 
     def save(self, path: Path) -> None:
         """Write a .safetensors file; kind and its options are JSON in its header."""
@@ -122,10 +122,9 @@ def normalised(normalisation: Normalisation, x_nd: np.ndarray) -> Tensor:
 def activations(kind: config.SaeKind, weights: dict[str, Tensor], x_nd: Tensor) -> Tensor:
     """Normalised embeddings -> activations [n, m]."""
     with torch.no_grad():
-        pre_nm = torch.addmm(kinds.pre_activation_bias(weights), x_nd, weights["W_enc"].T)
-        return kinds.of(kind).activate(Dense(pre_nm), weights)
+        return kinds.of(kind).activate(Dense(kinds.pre_activations(x_nd, weights)), weights)
 
 
-def in_blocks(x_nd: Tensor, m: int, cells: int = 2**25) -> Iterator[Tensor]:
-    """Rows of x, so many at a time that a block has at most `cells` activations (2**25 are 128 MiB)."""
-    return iter(x_nd.split(max(1, cells // m)))
+def in_blocks(x_nd: Tensor, m: int) -> Iterator[Tensor]:
+    """Rows of x, so many at a time that their activations fit: on a CPU in its cache, on a GPU in 128 MiB."""
+    return iter(x_nd.split(max(1, (CELLS_IN_CACHE if x_nd.device.type == "cpu" else 2**25) // m)))

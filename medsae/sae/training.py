@@ -13,6 +13,7 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from torch import Tensor
 from medsae import config
 from medsae.progress import Progress, Task, UserError
 from medsae.sae import checkpoint, kinds
-from medsae.sae.gradients import Dense, Screen
+from medsae.sae.gradients import CELLS_IN_CACHE, Dense, Screen
 from medsae.sae.gradients.screen import low_precision_is_faster
 from medsae.sae.metrics import dead_neurons, quality
 from medsae.sae.model import Sae, normalised
@@ -148,25 +149,16 @@ def check(x_train_nd: np.ndarray, x_holdout_nd: np.ndarray | None, options: conf
 
 
 class Workspace:
-    """Memory of one batch of activations, made once and used by every training of this shape in turn."""
+    """Memory for the search of active cells in a batch, made once and used by every training of this shape in turn."""
 
     def __init__(self, n: int, d: int, m: int, device: torch.device):
-        self.pre_nm = torch.empty(n, m, device=device)
-        self._d, self._screen, self._spare_nm = d, None, None
+        self.shape, self.device = (n, d, m), device
 
-    @property
-    def spare_nm(self) -> Tensor:
-        """A second [n, m], for the path through all cells."""
-        self._spare_nm = torch.empty_like(self.pre_nm) if self._spare_nm is None else self._spare_nm
-        return self._spare_nm
-
-    @property
+    @cached_property
     def screen(self) -> Screen:
-        """For the path through the active cells."""
-        if self._screen is None:
-            self._spare_nm = None
-            self._screen = Screen(self.pre_nm, self._d, low_precision_is_faster(self._d, self.pre_nm.shape[1]))
-        return self._screen
+        """Made when the first step is done on a list."""
+        n, d, m = self.shape
+        return Screen(n, d, m, low_precision_is_faster(d, m))
 
 
 class Trainer:
@@ -174,7 +166,7 @@ class Trainer:
 
     def __init__(self, options: config.Train, images: int, space: Workspace, d: int):
         assert options.expansion and options.lr
-        device = space.pre_nm.device
+        device = space.device
         self.kind, self.space = kinds.of(options.sae), space
         start = kinds.Start(d, options.expansion * d, images)
         trained = initial_weights(self.kind, start, torch.Generator().manual_seed(options.seed))
@@ -189,6 +181,7 @@ class Trainer:
         """One batch of normalised embeddings [n, d]: gradients, Adam, decoder norms."""
         with torch.no_grad():
             done = self._gradients(x_nd)
+            done.gradients.update({name: g.contiguous() for name, g in done.gradients.items()})
             w_dec, g_dec = self.trained["W_dec"], done.gradients["W_dec"]
             if self.kind.unit_decoder:
                 g_dec.addcmul_(w_dec, torch.linalg.vecdot(g_dec, w_dec)[:, None], value=-1)
@@ -202,16 +195,20 @@ class Trainer:
 
     def _gradients(self, x_nd: Tensor) -> kinds.Step:
         w, n, on_cpu = self.weights, len(x_nd), x_nd.device.type == "cpu"
-        m, bias_m = len(w["b_enc"]), kinds.pre_activation_bias(w)
+        m = len(w["b_enc"])
         if on_cpu and self.share < SPARSE_BELOW:
-            cells = self.space.screen.cells(x_nd, w["W_enc"], bias_m, self.kind.floor(w))
+            cells = self.space.screen.cells(x_nd, w["W_enc"], kinds.pre_activation_bias(w), self.kind.floor(w))
             step = self.kind.gradients(cells, x_nd, w)
             if step is not None:
                 self.share = len(cells.values) / (n * m)
                 return step
-        pre_nm = torch.addmm(bias_m, x_nd, w["W_enc"].T, out=self.space.pre_nm[:n])
-        step = self.kind.gradients(Dense(pre_nm, self.space.spare_nm[:n]), x_nd, w)
-        assert step is not None, "only a list can be too short"
+        rows = max(1, CELLS_IN_CACHE // m) if on_cpu and self.kind.by_image else n
+        step = None
+        for x in x_nd.split(rows):
+            part = self.kind.gradients(Dense(kinds.pre_activations(x, w), n), x, w)
+            assert part is not None, "only a list can be too short"
+            step = part if step is None else step.add_(part)
+        assert step is not None, "a batch has images"
         if on_cpu:
             self.share = float(step.active) / (n * m)
         return step

@@ -131,11 +131,9 @@ def by_hand(options, x_nd, w, listed):
     with torch.no_grad():
         bias = kinds.pre_activation_bias(w)
         if listed:
-            cells = Screen(torch.empty(len(x_nd), M), D, low_precision=True).cells(
-                x_nd, w["W_enc"], bias, kind.floor(w)
-            )
+            cells = Screen(len(x_nd), D, M, low_precision=True).cells(x_nd, w["W_enc"], bias, kind.floor(w))
         else:
-            cells = Dense(torch.addmm(bias, x_nd, w["W_enc"].T), torch.empty(len(x_nd), M))
+            cells = Dense(torch.addmm(bias, x_nd, w["W_enc"].T))
         step = kind.gradients(cells, x_nd, w)
     assert step is not None
     return step
@@ -204,9 +202,7 @@ def test_the_guess_of_topk_is_never_seen():
             assert torch.equal(good.gradients[name], value)
     w["guess"] = kth.max()
     kind = kinds.of(options)
-    cells = Screen(torch.empty(N, M), D, low_precision=True).cells(
-        x_nd, w["W_enc"], kinds.pre_activation_bias(w), kind.floor(w)
-    )
+    cells = Screen(N, D, M, low_precision=True).cells(x_nd, w["W_enc"], kinds.pre_activation_bias(w), kind.floor(w))
     assert kind.gradients(cells, x_nd, w) is None
 
 
@@ -218,7 +214,7 @@ def test_the_screen_loses_no_cell(seed, scale, low, n, m, d):
     generator = torch.Generator().manual_seed(seed)
     x, w = scale * torch.randn(n, d, generator=generator), torch.randn(m, d, generator=generator)
     bias, floor = torch.randn(m, generator=generator) * scale, torch.randn(m, generator=generator) * scale / 4
-    cells = Screen(torch.empty(17, m), d, low).cells(x, w, bias, floor)
+    cells = Screen(17, d, m, low).cells(x, w, bias, floor)
     truth = x.double() @ w.double().T + bias.double()
     found = torch.zeros(n, m, dtype=torch.bool)
     found[cells.image, cells.column] = True
@@ -230,7 +226,7 @@ def test_the_screen_loses_no_cell(seed, scale, low, n, m, d):
 def test_low_precision_changes_no_bit():
     x_nd, w = problem(KINDS["relu"], 1.5, n=200)
     bias, floor = kinds.pre_activation_bias(w), torch.zeros(M)
-    fast, slow = (Screen(torch.empty(200, M), D, low).cells(x_nd, w["W_enc"], bias, floor) for low in (True, False))
+    fast, slow = (Screen(200, D, M, low).cells(x_nd, w["W_enc"], bias, floor) for low in (True, False))
     assert len(fast.values) > 0
     assert torch.equal(fast.column, slow.column)
     assert torch.equal(fast.image, slow.image)

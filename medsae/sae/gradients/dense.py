@@ -9,6 +9,10 @@ from torch import Tensor
 
 from medsae.sae.gradients.products import times_transposed
 
+CELLS_IN_CACHE = 2**22
+"""Cells that are worked on at once on a CPU: 16 MiB of each of their numbers. More leave the last level of the cache,
+and memory of more than 32 MiB is asked from the system anew each time, page by page."""
+
 
 @dataclass
 class Dense:

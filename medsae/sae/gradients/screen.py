@@ -25,16 +25,15 @@ _UP = 1 + 2**-7
 
 
 class Screen:
-    """Finds candidates in batches of at most n images, d inputs and m neurons; its product is written into `space_nm`
-    (float32, contiguous), so that a step allocates nothing large."""
+    """Finds candidates in batches of at most n images, d inputs and m neurons, in memory of its own, so that a step
+    allocates nothing large."""
 
-    def __init__(self, space_nm: Tensor, d: int, low_precision: bool):
-        (n, m), self.d, self.low_precision = space_nm.shape, d, low_precision
-        self.m = m
+    def __init__(self, n: int, d: int, m: int, low_precision: bool):
+        self.d, self.m, self.low_precision = d, m, low_precision
         self.width = -(-(d + 6) // 8) * 8
         self.gamma = 4 * self.width * 2**-24  # twice for the screen and the fp32 value, twice more to be safe
         kind = torch.bfloat16 if low_precision else torch.float32
-        self.product_nm = space_nm.view(-1).view(kind)[: n * m].view(n, m)
+        self.product_nm = torch.empty(n, m, dtype=kind)
         self.on_nm = torch.empty(n, m, dtype=torch.bool)
         if low_precision:
             self.x = torch.zeros(n, self.width, dtype=kind)

@@ -67,7 +67,7 @@ class Kind(Protocol):
 
     @property
     def by_image(self) -> bool:
-        """An image's part of the loss knows no other image: the steps of parts of a batch add up to that of the batch."""
+        """No image's loss depends on another image: the steps of parts of a batch add up to that of the batch."""
         ...
 
     @property
