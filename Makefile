@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
 
-.PHONY: setup demo run app test check bench clean
+.PHONY: setup demo run app test check clean
 
 setup: $(STAMP)
 
@@ -25,7 +25,8 @@ demo: $(STAMP)
 	$(PY) -m medsae run demo
 
 app: $(STAMP)
-	$(PY) -m streamlit run app.py --server.port $(PORT)
+	@echo "MedSAE Explorer: http://127.0.0.1:$(PORT)   (Ctrl-C ends it)"
+	@$(PY) -m streamlit run app.py --server.port $(PORT)
 
 run: demo app
 
