@@ -168,32 +168,41 @@ def similar(reader: Reader, scores: Artifact, cohort: Artifact, image: int, limi
     )  # fmt: skip
 
 
-def confounders(reader: Reader, scores: Artifact, cohort: Artifact, neuron: int) -> Frame:
-    """what, group, n, fired, rate, low, high (Wilson 95 %): how often the neuron fires, by view, sex, age, devices.
+def groups(reader: Reader, scores: Artifact, cohort: Artifact) -> Frame:
+    """One row a scored image (the index), columns view, sex, age, devices: the group it is in, or missing.
+
+    The same for every neuron and a scan of all labels, so worth keeping.
+    """
+    frame = reader.query(
+        """SELECT i.image, view, sex, CASE WHEN age < 40 THEN 'under 40' WHEN age < 60 THEN '40 to 59'
+                  WHEN age < 75 THEN '60 to 74' WHEN age >= 75 THEN '75 and over' END AS age,
+                  CASE d.value WHEN 1 THEN 'with' WHEN 0 THEN 'without' END AS devices
+           FROM {c}.image i JOIN {s}.scored USING (image)
+           LEFT JOIN (SELECT image, max(value) AS value FROM {c}.label
+                      WHERE label IN ('Support Devices', 'Device') GROUP BY 1) d USING (image)""",
+        s=scores, c=cohort,
+    ).set_index("image")  # fmt: skip
+    frame["age"] = pd.Categorical(frame["age"], ["under 40", "40 to 59", "60 to 74", "75 and over"])
+    return frame.astype({"view": "category", "sex": "category", "devices": "category"})
+
+
+def confounders(reader: Reader, scores: Artifact, neuron: int, groups: Frame) -> Frame:
+    """what, group, n, fired, rate, low, high (Wilson 95 %): how often the neuron fires in each group of `groups`.
 
     `fired` counts stored activations above 0: all of an SAE's; for a dense neuron its strongest stored images.
     """
-    return reader.query(
-        """WITH fired AS (SELECT DISTINCT image FROM {s}.activation WHERE neuron = ? AND value > 0),
-             base AS (SELECT image, view, sex, CASE WHEN age < 40 THEN 'under 40' WHEN age < 60 THEN '40 to 59'
-                        WHEN age < 75 THEN '60 to 74' WHEN age >= 75 THEN '75 and over' END AS age,
-                        f.image IS NOT NULL AS fires
-                      FROM {c}.image JOIN {s}.scored USING (image) LEFT JOIN fired f USING (image)),
-             groups AS (
-                SELECT 1 AS o, 'view' AS what, view AS "group", fires FROM base
-                UNION ALL SELECT 2, 'sex', sex, fires FROM base
-                UNION ALL SELECT 3, 'age', age, fires FROM base
-                UNION ALL SELECT 4, 'devices', CASE value WHEN 1 THEN 'with' WHEN 0 THEN 'without' END, fires
-                          FROM base JOIN {c}.label USING (image) WHERE label IN ('Support Devices', 'Device')),
-             rates AS (SELECT o, what, "group", count(*) AS n, count(*) FILTER (fires) AS fired,
-                              count(*) FILTER (fires) / count(*) AS rate
-                       FROM groups WHERE "group" IS NOT NULL GROUP BY 1, 2, 3)
-           SELECT what, "group", n, fired, rate,
-                  (rate + 1.9208 / n - 1.96 * sqrt(rate * (1 - rate) / n + 0.9604 / n / n)) / (1 + 3.8416 / n) AS low,
-                  (rate + 1.9208 / n + 1.96 * sqrt(rate * (1 - rate) / n + 0.9604 / n / n)) / (1 + 3.8416 / n) AS high
-           FROM rates ORDER BY o, CASE "group" WHEN 'under 40' THEN '0' ELSE "group" END""",
-        [neuron], s=scores, c=cohort,
-    )  # fmt: skip
+    images = reader.query("SELECT image FROM {s}.activation WHERE neuron = ? AND value > 0", [neuron], s=scores)
+    fires = groups.loc[images["image"].unique()]
+    parts = [
+        pd.DataFrame({"n": groups[what].value_counts(sort=False), "fired": fires[what].value_counts(sort=False)})
+        .rename_axis("group").reset_index().assign(what=what)
+        for what in groups.columns
+    ]  # fmt: skip
+    frame = pd.concat(parts, ignore_index=True).query("n > 0")
+    n, rate = frame["n"], frame["fired"] / frame["n"]
+    half = 1.96 * (rate * (1 - rate) / n + 0.9604 / n**2) ** 0.5
+    low, high = (rate + 1.9208 / n - half) / (1 + 3.8416 / n), (rate + 1.9208 / n + half) / (1 + 3.8416 / n)
+    return frame.assign(rate=rate, low=low, high=high)[["what", "group", "n", "fired", "rate", "low", "high"]]
 
 
 def attributes_followed(reader: Reader, scores: Artifact, neuron: int) -> Frame:

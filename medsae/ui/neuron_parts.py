@@ -147,7 +147,7 @@ def confounders(study: Study, scores: Artifact, cohort: Artifact, number: int) -
         columns = [("", False), ("ρ", True), ("", True), ("n", True)]
     else:
         look.section("Could it be something else?", "firing rate, 95 % interval")
-        frame = query_images.confounders(study.reader, scores, cohort, number)
+        frame = query_images.confounders(study.reader, scores, number, studies.groups(study, scores, cohort))
         rows = [
             [
                 format.escape(f"{r['what']}: {r['group']}"),

@@ -47,7 +47,9 @@ def html(study: Study, scores: Artifact, cohort: Artifact, row: dict[str, Any]) 
     rates = "".join(
         f"<tr><td>{escape(str(r['what']))}: {escape(str(r['group']))}</td><td class=n>{format.percent(r['rate'])}</td>"
         f"<td class='n soft'>{format.percent(r['low'])} to {format.percent(r['high'])}</td></tr>"
-        for r in query_images.confounders(study.reader, scores, cohort, number).to_dict("records")
+        for r in query_images.confounders(study.reader, scores, number, studies.groups(study, scores, cohort)).to_dict(
+            "records"
+        )
     )
     said = ""
     if note:

@@ -18,7 +18,7 @@ from streamlit.runtime.pages_manager import PagesManager
 
 from medsae.jobs import Job, Jobs
 from medsae.progress import UserError
-from medsae.store import pictures, queries
+from medsae.store import pictures, queries, query_images
 from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.ledger import Ledger
 from medsae.store.notes import Note, Notes, representation
@@ -138,6 +138,16 @@ def _names(data: str, scores: str, stamp: tuple[int, int]) -> dict[int, str]:
     frame: Frame = Ledger(Store(Path(data)), scores).names()
     frame = frame[frame["concept"].notna() & (frame["status"] == "ok")].sort_values("time")
     return {int(n): str(c) for n, c in zip(frame["neuron"], frame["concept"], strict=True)}
+
+
+def groups(study: Study, scores: Artifact, cohort: Artifact) -> Frame:
+    """The groups of every scored image, read once for these scores; shared, so never changed."""
+    return _groups(study.reader, scores, cohort, (str(study.store.data), scores.id, scores.manifest["created"]))
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _groups(_reader: Reader, _scores: Artifact, _cohort: Artifact, key: tuple[str, str, float]) -> Frame:
+    return query_images.groups(_reader, _scores, _cohort)
 
 
 def jobs() -> Jobs:

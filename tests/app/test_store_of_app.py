@@ -126,7 +126,11 @@ def test_firing_rates_and_wilson(study):
     neuron = int(table(sae, "neuron").sort_values("density")["neuron"].iloc[-1])
     fired = set(table(sae, "activation").query("neuron == @neuron and value > 0")["image"])
     image = table(cohort, "image")
-    row = query_images.confounders(reader, sae, cohort, neuron).query("what == 'sex' and group == 'F'").iloc[0]
+    row = (
+        query_images.confounders(reader, sae, neuron, query_images.groups(reader, sae, cohort))
+        .query("what == 'sex' and group == 'F'")
+        .iloc[0]
+    )
     women = image.query("sex == 'F'")["image"]
     k, n = len(set(women) & fired), len(women)
     assert (row["fired"], row["n"]) == (k, n)
