@@ -237,32 +237,6 @@ def history(reader: Reader, sae: Artifact) -> Frame:
     return reader.query("SELECT * FROM {s}.history ORDER BY step", s=sae)
 
 
-def matches(reader: Reader, first: Artifact, second: Artifact, images: int = 3000) -> Frame:
-    """For each neuron of `first` the neuron of `second` whose activations are most alike: neuron, other, cosine.
-
-    Cosine over at most `images` images scored in both (the same ones each time); pairs that fire together on fewer
-    than 3 of them are left out. Meant for sparse representations, whose activations are stored whole.
-    """
-    return reader.query(
-        f"""WITH common AS (SELECT image FROM {{a}}.scored WHERE image IN (FROM {{b}}.scored)
-                 ORDER BY hash(image) LIMIT {int(images)}),
-             x AS (SELECT neuron, image, value FROM {{a}}.activation WHERE image IN (FROM common)),
-             y AS (SELECT neuron, image, value FROM {{b}}.activation WHERE image IN (FROM common)),
-             pair AS (SELECT x.neuron AS neuron, y.neuron AS other, sum(x.value * y.value) AS dot
-                      FROM x JOIN y USING (image) GROUP BY 1, 2 HAVING count(*) >= 3),
-             nx AS (SELECT neuron, sqrt(sum(value * value)) AS norm FROM x GROUP BY 1),
-             ny AS (SELECT neuron, sqrt(sum(value * value)) AS norm FROM y GROUP BY 1)
-            SELECT p.neuron, p.other, dot / nx.norm / ny.norm AS cosine, na.entropy, nb.entropy AS other_entropy,
-                   na.top_label, nb.top_label AS other_label
-            FROM pair p JOIN nx ON nx.neuron = p.neuron JOIN ny ON ny.neuron = p.other
-            JOIN {{a}}.neuron na ON na.neuron = p.neuron JOIN {{b}}.neuron nb ON nb.neuron = p.other
-            QUALIFY row_number() OVER (PARTITION BY p.neuron ORDER BY dot / ny.norm DESC, p.other) = 1
-            ORDER BY cosine DESC""",
-        a=first,
-        b=second,
-    )
-
-
 def _none(value: Any) -> Any:
     return (
         None if value is None or value is pd.NA or value != value else value.item() if hasattr(value, "item") else value

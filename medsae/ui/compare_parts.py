@@ -5,10 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from medsae.progress import UserError
 from medsae.store import queries
 from medsae.store.artifacts import Artifact
-from medsae.store.reader import Frame
-from medsae.ui import charts, format, links, look
+from medsae.store.reader import Frame, Reader
+from medsae.ui import charts, export, format, links, look
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -53,15 +54,20 @@ def best_neurons(study: Study, scores: Artifact, other: Artifact) -> None:
 
 
 def matched(study: Study, scores: Artifact, other: Artifact) -> None:
-    """Each neuron's closest neuron in the other representation, by cosine of activations; entropy against entropy."""
-    look.section("Matched neurons", "closest by activations; a point opens the neuron")
-    if studies.is_raw(scores) or studies.is_raw(other):
-        look.empty(
-            "Only between two SAEs",
-            "Of a raw embedding only the extremes are stored, so its neurons cannot be matched by activations.",
-        )
+    """Each neuron's closest neuron in the other representation, by correlation of activations; entropy over entropy."""
+    look.section(
+        "Matched neurons", "each with the other side's neuron that goes with it most; a point opens the neuron"
+    )
+    embeddings = study.parent(scores, "embeddings"), study.parent(other, "embeddings")
+    if embeddings[0] is None or embeddings[1] is None:
+        look.empty("Nothing to match by", "The embeddings that these scores were made from are not here.")
         return
-    frame = _matches(study.reader, scores, other, (scores.id, other.id, scores.manifest["created"]))
+    key = (scores.id, other.id, scores.manifest["created"], other.manifest["created"])
+    try:
+        frame = _matches(study.reader, scores, other, embeddings, key)
+    except UserError as error:
+        look.empty("Nothing to match by", f"{error.what}; {error.do}.")
+        return
     if frame.empty:
         look.empty("No neuron has a match", "The two were scored on different images.")
         return
@@ -70,13 +76,14 @@ def matched(study: Study, scores: Artifact, other: Artifact) -> None:
         x=shown["entropy"] * study.scale,
         y=shown["other_entropy"] * study.scale,
         text=[
-            f"{r['neuron']} ~ {r['other']}: cosine {r['cosine']:.2f}<br>{r['top_label']} / {r['other_label']}"
+            f"{r['neuron']} ~ {r['other']}: ρ {r['rho']:+.2f}<br>{r['top_label']} / {r['other_label']}"
             for r in shown.to_dict("records")
         ],
     )
     st.caption(
-        f"{(frame['cosine'] >= 0.7).sum():,} of {len(frame):,} firing neurons have a match with cosine at least 0.7; "
-        f"median {frame['cosine'].median():.2f}."
+        f"Pearson correlation of activations over {format.count(frame['n'].iloc[0])} images: "
+        f"{(frame['rho'].abs() >= 0.7).sum():,} of {len(frame):,} firing neurons have a match with |ρ| at least 0.7; "
+        f"median |ρ| {frame['rho'].abs().median():.2f}."
     )
     titles = (f"entropy here ({study.unit_name})", f"entropy of the match ({study.unit_name})")
     event = charts.show(
@@ -86,14 +93,23 @@ def matched(study: Study, scores: Artifact, other: Artifact) -> None:
         on_select="rerun",
         selection_mode=["points"],
     )
+    export.menu({"Matched neurons": lambda: frame}, f"{scores.id} · {other.id}", label="Export matches")
     point = charts.clicked(event)
     if point:
         links.go(links.url("neuron", neuron=int(point[0])))
 
 
 @st.cache_data(show_spinner="Matching neurons …", max_entries=8)
-def _matches(_reader: object, _first: Artifact, _second: Artifact, key: tuple[str, str, float]) -> Frame:
-    return queries.matches(_reader, _first, _second)  # type: ignore[arg-type]
+def _matches(
+    _reader: Reader,
+    _first: Artifact,
+    _second: Artifact,
+    _embeddings: tuple[Artifact, Artifact],
+    key: tuple[str, str, float, float],
+) -> Frame:
+    from medsae.store import matching  # scipy: not before somebody compares
+
+    return matching.matches(_reader, _first, _second, _embeddings)
 
 
 def all_saes(study: Study, cohort: Artifact) -> Frame:

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st_
+from scipy import sparse
 
 from medsae.progress import UserError
-from medsae.store import pictures, queries, query_images
+from medsae.store import matching, pictures, queries, query_images
 from medsae.store.artifacts import Store
 from medsae.store.notes import Note, Notes
 from medsae.store.reader import Reader
@@ -150,10 +151,39 @@ def test_similar_images_are_of_other_patients_and_cosines(study):
     assert found["value"][0] == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-5)
 
 
-def test_matches_of_itself_is_itself(study):
+def test_matches_of_itself_is_itself(study, ids):
     reader, sae, _, _ = study
-    found = queries.matches(reader, sae, sae)
-    assert len(found) and (found["neuron"] == found["other"]).all() and np.allclose(found["cosine"], 1)
+    embeddings = Store().get(ids.embeddings)
+    found = matching.matches(reader, sae, sae, (embeddings, embeddings))
+    assert len(found) > 20 and (found["neuron"] == found["other"]).all() and np.allclose(found["rho"], 1)
+
+
+def test_matches_of_an_sae_with_raw_are_pearson_correlations(study, ids):
+    """An embedding whose column 5 is neuron j upside down: j's match is 5 with rho -1; the others as numpy has them."""
+    reader, sae, raw, _ = study
+    code = table(sae, "activation").pivot_table(index="image", columns="neuron", values="value", fill_value=0.0)
+    code = code.reindex(range(160), fill_value=0.0)
+    j = int(code.astype(bool).sum().idxmax())
+    x = np.random.default_rng(0).normal(size=(160, 24)).astype(np.float32)
+    x[:, 5] = 3 - 2 * code[j]
+    embeddings = Store().get(ids.embeddings)
+    np.save(embeddings.path / "x.npy", x)
+    found = matching.matches(reader, sae, raw, (embeddings, embeddings)).set_index("neuron")
+    assert (found.loc[j, "other"], found.loc[j, "rho"]) == (5, pytest.approx(-1, abs=1e-5))
+    expected = np.corrcoef(code.to_numpy().T, x.T)[: code.shape[1], code.shape[1] :]
+    for at, neuron in enumerate(code.columns):
+        if (code[neuron] > 0).sum() < matching.FEWEST:
+            assert neuron not in found.index
+        else:
+            assert abs(found.loc[neuron, "rho"]) == pytest.approx(np.abs(expected[at]).max(), abs=1e-4)
+    back = matching.matches(reader, raw, sae, (embeddings, embeddings)).set_index("neuron")
+    assert (back.loc[5, "other"], back.loc[5, "n"]) == (j, 160)
+
+
+def test_best_match_of_constant_columns_is_none():
+    a = np.array([[0.0, 1, 1], [0, 2, 1], [0, 4, 1], [0, 3, 1]])
+    other, rho = matching.best(a, sparse.csc_array(a))
+    assert other.tolist() == [-1, 1, -1] and np.isnan(rho[[0, 2]]).all() and rho[1] == pytest.approx(1)
 
 
 def test_reader_sees_an_artifact_that_was_made_again(data, ids):
