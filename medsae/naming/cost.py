@@ -11,7 +11,7 @@ from medsae.naming.selection import Plan
 TOKENS_A_PICTURE = 256
 """Of Gemma 3; other models differ."""
 _TEXT_TOKENS, _EXPLAIN_TEXT, _EXPLAIN_OUT, _JUDGE_OUT = 90, 150, 80, 2
-SAMPLE = 48
+SAMPLE = 24
 """Neurons whose pictures are chosen for the estimate; the rest is extrapolated."""
 
 

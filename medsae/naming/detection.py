@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
-from scipy.stats import hypergeom, rankdata
 
 from medsae.scoring.intervals import wilson
 
@@ -64,11 +64,20 @@ def detect(fires_n: np.ndarray, yes_n: np.ndarray, p_n: np.ndarray, balanced: bo
     low, high = wilson(accuracy * n, n) if accuracy is not None else (None, None)
     p = None
     if positives and negatives:
-        p = min(1.0, float(hypergeom.sf(hits - 1, n, positives, int(yes.sum()))))
+        p = fisher(hits, n, positives, int(yes.sum()))
     return Detection(
         len(fires_n), n, correct, accuracy, _number(low), _number(high), sensitivity, specificity,
         auroc(fires, p_n[good]), p,
     )  # fmt: skip
+
+
+def fisher(hits: int, n: int, positives: int, yes: int) -> float:
+    """Chance of at least `hits` firing pictures among `yes` drawn at random from n, of which `positives` fire.
+
+    Fisher's one-sided exact test, the tail of a hypergeometric distribution, in whole numbers.
+    """
+    ways = sum(comb(positives, k) * comb(n - positives, yes - k) for k in range(hits, min(positives, yes) + 1))
+    return ways / comb(n, yes)
 
 
 def auroc(fires_n: np.ndarray, p_n: np.ndarray) -> float | None:
@@ -78,7 +87,8 @@ def auroc(fires_n: np.ndarray, p_n: np.ndarray) -> float | None:
     positives, negatives = int(fires.sum()), int((~fires).sum())
     if not positives or not negatives:
         return None
-    ranks = rankdata(p)
+    _, place, ties = np.unique(p, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(ties) - (ties - 1) / 2)[place]
     return float((ranks[fires].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 

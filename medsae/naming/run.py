@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from medsae.naming import prompts
 from medsae.naming.agenda import Agenda, Step
 from medsae.naming.asking import Asker
 from medsae.naming.backends import Backend, Picture, Question, Reply
-from medsae.naming.detection import Detection, detect
 from medsae.naming.memory import Known, Memory, Row, Setup
 from medsae.naming.replies import (
     FINAL,
@@ -30,6 +29,7 @@ from medsae.naming.replies import (
     parse_explanation,
     parse_verdicts,
 )
+from medsae.naming.result import Control, result
 from medsae.naming.selection import Plan
 from medsae.progress import Task
 
@@ -37,6 +37,11 @@ PORTION = 64
 """Neurons explained before their names are judged."""
 PAPER_PICTURES = 5
 """paper: pictures a prompt."""
+_ABOUTS: dict[Step, tuple[str, ...]] = {
+    "judge": ("name", "shuffled", "random"),
+    "judge but shuffled": ("name", "random"),
+    "judge shuffled": ("shuffled",),
+}
 _EXPLAIN_TOKENS, _JUDGE_TOKENS, _LIST_TOKENS, _REPAIR_TOKENS = 300, 8, 40, 24
 
 
@@ -45,8 +50,8 @@ class _Neuron:
     plan: Plan
     explanation: Explanation
     raw: str = ""
-    concepts: dict[str, tuple[str, str, int | None]] = field(default_factory=dict)
-    """about -> concept, description, the neuron whose name it is."""
+    concepts: dict[str, Control] = field(default_factory=dict)
+    """About -> what is judged."""
     verdicts: dict[str, dict[int, Known]] = field(default_factory=dict)
     """about -> image -> verdict."""
     whole: bool = False
@@ -126,13 +131,9 @@ class Namer:
         if step == "explain":
             return self._explanation(neuron, agenda, task)
         state = self.states[neuron]
-        controls = ("shuffled", "random")[: self._controls()]
-        abouts = [a for a in controls if (a == "shuffled") != (step == "judge but shuffled")] if controls else []
-        if step == "judge":
-            abouts = list(controls)
+        asked_for = ("name", "shuffled", "random")[: 1 + self._controls()]
+        abouts = [about for about in _ABOUTS[step] if about in asked_for]
         self._choose_controls(state, abouts, agenda)
-        if step != "judge shuffled":
-            abouts = ["name", *abouts]
         state.whole = step != "judge but shuffled"
         questions = self._judgements(state, abouts, task)
         if state.whole and state.open == 0:
@@ -209,9 +210,7 @@ class Namer:
         return Question("explain", ask.pictures, prompts.SYSTEM, text, prompts.EXPLAIN_SCHEMA, _EXPLAIN_TOKENS,
                         ask.neuron)  # fmt: skip
 
-    def _explained(
-        self, state: _Neuron, ask: _Ask, explanation: Explanation, raw: str | None, rows: list[Row]
-    ) -> None:
+    def _explained(self, state: _Neuron, ask: _Ask, explanation: Explanation, raw: str | None, rows: list[Row]) -> None:
         neuron = ask.neuron
         state.explanation, state.raw = explanation, (raw or "")[:RAW_LIMIT]
         rows.append(self._row(
@@ -233,9 +232,11 @@ class Namer:
 
     def _choose_controls(self, state: _Neuron, abouts: Sequence[str], agenda: Agenda) -> None:
         neuron, own = state.plan.neuron, state.explanation
-        state.concepts["name"] = (own.concept, own.description, None)
         rows: list[Row] = []
         for about in abouts:
+            if about == "name":
+                state.concepts["name"] = (own.concept, own.description, None)
+                continue
             chosen = self.memory.controls.get((neuron, about))
             if chosen is None:
                 found = self._shuffled(neuron, own, agenda.others) if about == "shuffled" else self._random(neuron, own)
@@ -248,9 +249,10 @@ class Namer:
                 self.memory.controls[neuron, about] = chosen
                 rows.append(chosen)
             state.concepts[about] = (chosen["concept"], chosen["description"], chosen.get("other"))
-        self.write(rows)
+        if rows:
+            self.write(rows)
 
-    def _shuffled(self, neuron: int, own: Explanation, others: set[int]) -> tuple[str, str, int | None] | None:
+    def _shuffled(self, neuron: int, own: Explanation, others: set[int]) -> Control | None:
         """Another neuron's name that says something else; a label's name while no other neuron is named."""
         key = prompts.group_key(own.concept)
         found = sorted(others - {neuron})
@@ -263,7 +265,7 @@ class Namer:
             return None
         return other[0], other[1], None
 
-    def _random(self, neuron: int, own: Explanation) -> tuple[str, str, int | None]:
+    def _random(self, neuron: int, own: Explanation) -> Control:
         choices = [c for c in prompts.RANDOM_CONCEPTS if prompts.group_key(c[0]) != prompts.group_key(own.concept)]
         concept, description = choices[np.random.default_rng([self.setup.seed, neuron, 2]).integers(len(choices))]
         return concept, description, None
@@ -367,33 +369,14 @@ class Namer:
     # --- the result of a neuron
 
     def _finish(self, state: _Neuron) -> None:
-        plan, own = state.plan, state.explanation
-        results = {about: self._detection(state, about) for about in state.concepts}
-        masses = [v.mass for v in state.verdicts["name"].values() if v.mass is not None]
-        every = [v for found in state.verdicts.values() for v in found.values()]
-        retry = sum(v.status not in FINAL for v in every)
-        row = self._row(
-            "name", plan.neuron, status="ok", concept=own.concept, description=own.description,
-            group_key=prompts.group_key(own.concept), naming=list(plan.naming), top=plan.top, firing=plan.firing,
-            mass=float(np.mean(masses)) if masses else None, retry=retry, calls=state.calls, seconds=state.seconds,
-            note=_note(results["name"]), **asdict(results["name"]),
-        )  # fmt: skip
-        for about in ("shuffled", "random"):
-            if about in results:
-                r = results[about]
-                row |= {f"{about}_{k}": getattr(r, k) for k in ("accuracy", "low", "high", "auroc", "judged")}
-                row[f"{about}_concept"] = state.concepts[about][0]
-        row["shuffled_other"] = state.concepts["shuffled"][2] if "shuffled" in state.concepts else None
-        self.write([row])
-        self._settle(plan.neuron, "ok", retry)
-        del self.states[plan.neuron]
-
-    def _detection(self, state: _Neuron, about: str) -> Detection:
-        found = [state.verdicts[about][t.image] for t in state.plan.tested]
-        yes_n = np.array([np.nan if v.yes is None else float(v.yes) for v in found])
-        p_n = np.array([np.nan if v.p is None else v.p for v in found])
-        fires_n = np.array([t.fires for t in state.plan.tested])
-        return detect(fires_n, yes_n, p_n, balanced=self.setup.protocol == "strict")
+        neuron, retry = (
+            state.plan.neuron,
+            sum(v.status not in FINAL for f in state.verdicts.values() for v in f.values()),
+        )
+        values = result(state.plan, state.explanation, state.concepts, state.verdicts, self.setup.protocol == "strict")
+        self.write([self._row("name", neuron, retry=retry, calls=state.calls, seconds=state.seconds, **values)])
+        self._settle(neuron, "ok", retry)
+        del self.states[neuron]
 
     # --- small things
 
@@ -419,9 +402,3 @@ class Namer:
     def _explanation_key(self, ask: _Ask) -> str:
         # The labels look at the neuron, not at its pictures.
         return f"{ask.key}-{ask.neuron}" if self.backend.name == "labels" else ask.key
-
-
-def _note(result: Detection) -> str | None:
-    if result.judged == result.asked:
-        return None
-    return f"{result.asked - result.judged} of {result.asked} verdicts failed and are left out"

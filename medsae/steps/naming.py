@@ -115,48 +115,44 @@ def remember(ledger: Ledger, setup: Setup, backend: Backend) -> Memory:
     memory = Memory()
     same = [backend.name, backend.model, prompts.VERSION]
     runs = "SELECT run FROM {lines} WHERE kind = 'run' AND backend = ? AND model = ? AND prompts = ?"
-    verdicts = ledger.query(
+    for run, neuron, about, image, key, status, yes, p, mass, raw in ledger.rows(
         "SELECT run, neuron, about, image, key, status, yes, p, mass, raw FROM {verdicts} WHERE kind = 'verdict' "
         f"AND key IS NOT NULL AND image IS NOT NULL AND run IN ({runs}) ORDER BY time",
         same,
-    )
-    verdicts = verdicts.astype(object).where(verdicts.notna(), None)
-    for run, neuron, about, image, key, status, yes, p, mass, raw in verdicts.itertuples(index=False):
+    ):
         if run == setup.run:
-            memory.written.add((int(neuron), about, int(image), key))
+            memory.written.add((neuron, about, image, key))
         if status in FINAL:
-            memory.verdicts[key, int(image)] = Known(status, None if yes is None else bool(yes), p, mass, raw)
-    explanations = ledger.query(
-        "SELECT run, neuron, take, key, concept, description, status, note, raw FROM {lines} "
+            memory.verdicts[key, image] = Known(status, yes, p, mass, raw)
+    for run, neuron, key, *told in ledger.rows(
+        "SELECT run, neuron, key, concept, description, status, note, raw FROM {lines} "
         f"WHERE kind = 'explanation' AND run IN ({runs}) ORDER BY time",
         same,
-    )
-    for row in _records(explanations):
-        if row["status"] in FINAL and row["key"]:
-            memory.explanations[row["key"]] = row
-        if row["status"] == "ok" and row["run"] == setup.run:
-            memory.explained[int(row["neuron"])] = (row["concept"], row["description"])
-    controls = ledger.query(
+    ):
+        row: dict[str, Any] = dict(zip(("concept", "description", "status", "note", "raw"), told, strict=True))
+        if row["status"] in FINAL and key:
+            memory.explanations[key] = row
+        if row["status"] == "ok" and run == setup.run:
+            memory.explained[neuron] = (row["concept"], row["description"])
+    for neuron, about, concept, description, other in ledger.rows(
         "SELECT neuron, about, concept, description, other FROM {lines} WHERE kind = 'control' AND run = ? "
         "ORDER BY time", [setup.run],
-    )  # fmt: skip
-    for row in _records(controls):
-        memory.controls[int(row["neuron"]), row["about"]] = row
-    done = ledger.query(
-        "SELECT neuron, status, coalesce(retry, 0) AS retry FROM {lines} WHERE kind = 'name' AND run = ? "
+    ):  # fmt: skip
+        memory.controls[neuron, about] = {"concept": concept, "description": description, "other": other}
+    memory.done = {neuron for neuron, retry in ledger.rows(
+        "SELECT neuron, coalesce(retry, 0) FROM {lines} WHERE kind = 'name' AND run = ? "
         "QUALIFY row_number() OVER (PARTITION BY neuron ORDER BY time DESC) = 1",
         [setup.run],
-    )
-    memory.done = {int(row["neuron"]) for row in _records(done) if not row["retry"]}
+    ) if not retry}  # fmt: skip
     return memory
 
 
 def _asking_anew(config: c.Name, setup: Setup, ledger: Ledger, memory: Memory) -> Setup:
     if not config.again:
         return setup
-    found = ledger.query("SELECT coalesce(max(take), 0) AS take FROM {lines} WHERE run = ?", [setup.run])
+    found = ledger.rows("SELECT coalesce(max(take), 0) FROM {lines} WHERE run = ?", [setup.run])
     memory.done.clear()
-    return c.replace(setup, take=int(found["take"][0]) + 1)
+    return c.replace(setup, take=found[0][0] + 1 if found else 1)
 
 
 def _namer(
@@ -245,7 +241,3 @@ class _Told:
         if time.monotonic() - self.last > 0.1:
             self.last = time.monotonic()
             self.tell(self.count)
-
-
-def _records(frame: Any) -> list[dict[str, Any]]:
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")

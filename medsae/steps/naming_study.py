@@ -22,6 +22,8 @@ from medsae.store.artifacts import Artifact, Store
 SIDE_PX = 896
 """Longest side of a picture as a model gets it: MedGemma's own input size."""
 _KEPT_PICTURES = 2048
+_KEPT_PLANS = 32
+"""More than the estimate of the cost chooses: they are not chosen again when the run begins."""
 SILENT = 1e-7
 """An SAE neuron fires above this activation (the published threshold); a dense one above its mean."""
 
@@ -51,6 +53,7 @@ class StudyOfScores:
         self._jpegs: OrderedDict[int, bytes] = OrderedDict()
         self.hash_of = lru_cache(65_536)(self._hash_of)
         self.labels_of = lru_cache(65_536)(self._labels_of)
+        self.plan = lru_cache(_KEPT_PLANS)(self._plan)
 
     def close(self) -> None:
         """Let go of the artifacts' files."""
@@ -79,7 +82,7 @@ class StudyOfScores:
             return Activity(images[fires], values[fires], np.sort(images[~fires]))
         return Activity(images[fires], values[fires], np.setdiff1d(self.scored, images[fires], assume_unique=True))
 
-    def plan(self, neuron: int, protocol: str, pictures: int, hard: float) -> Plan:
+    def _plan(self, neuron: int, protocol: str, pictures: int, hard: float) -> Plan:
         """The pictures for one neuron under a protocol."""
         activity = self.activity(neuron)
         if protocol == "paper":

@@ -18,13 +18,15 @@ import secrets
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pandas as pd
 
 from medsae.progress import UserError
 from medsae.store.artifacts import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = {
     # every line
@@ -101,11 +103,21 @@ class Ledger:
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """The result of `sql`: {verdicts} stands for the verdicts as a table of VERDICT, {lines} for all other lines as
         a table of COLUMNS; damaged lines are left out."""
+        with duckdb.connect(":memory:") as connection:
+            return connection.execute(self._sql(sql), parameters or None).df()
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The same as tuples, NULL as None: for those who need no pandas, a fifth of a second to load."""
+        if not self.stamp()[1]:
+            return []
+        with duckdb.connect(":memory:") as connection:
+            return connection.execute(self._sql(sql), parameters or None).fetchall()
+
+    def _sql(self, sql: str) -> str:
         for word, verdicts in (("{lines}", False), ("{verdicts}", True)):
             if word in sql:
                 sql = sql.replace(word, f"({self._lines(verdicts)})")
-        with duckdb.connect(":memory:") as connection:
-            return connection.execute(sql, parameters or None).df()
+        return sql
 
     def names(self) -> pd.DataFrame:
         """The newest result of every neuron in every run, best accuracy first, with what the run asked.

@@ -260,6 +260,7 @@ def test_the_watching_service_answers_requests_and_cancels(world):
         _until(lambda: requests.state().get("neuron") == 3 or not requests.waiting(3))
         waited = time.monotonic() - began
         _until(lambda: not requests.waiting(3))
+        server.delay = 0.2  # time to cancel it
         requests.ask(4)
         _until(lambda: requests.state().get("done", 0) > 5 and requests.state().get("neuron") == 4)
         requests.cancel(4)

@@ -30,6 +30,8 @@ KEY_VARIABLE = "MEDSAE_ENDPOINT_KEY"
 LOST_IN_A_ROW = 25
 """Questions in a row that found no server before the run stops."""
 _CACHED_PICTURES = 1024
+_SPARE = 2
+"""Threads beside those whose requests are in flight: they have the next question encoded when a place comes free."""
 _TOP_LOGPROBS = 20
 
 
@@ -58,7 +60,10 @@ def refuse_remote(address: str, allowed: bool, say: Callable[[str], None]) -> No
 
 
 class Endpoint:
-    """One server and model. `prepare` looks for the server, the model and its eyes before a run."""
+    """One server and model; `concurrency` requests are in flight at most, and always while there are questions.
+
+    `prepare` looks for the server, the model and its eyes before a run.
+    """
 
     name, batch = "endpoint", 1
 
@@ -68,7 +73,8 @@ class Endpoint:
     ):  # fmt: skip
         self.client = Client(address, timeout_seconds, key, attempts, sleep)
         self.address, self.model, self.load = address, model or "", load
-        self.concurrency, self.seed = concurrency, seed
+        self.seed = seed
+        self.concurrency, self.places = concurrency + _SPARE, threading.BoundedSemaphore(concurrency)
         self.lock = threading.Lock()
         self.schema = self.logprobs = True
         self.lost = self.without_logprobs = self.judged = 0
@@ -155,16 +161,21 @@ class Endpoint:
             extras["response_format"] = {"type": "json_schema", "json_schema": form}
         if judging and self.logprobs:
             extras |= {"logprobs": True, "top_logprobs": _TOP_LOGPROBS}
-        answer = self.client.post("/chat/completions", json.dumps(body | extras).encode())
+        answer = self._post(body | extras)
         if answer.code in (400, 422) and extras:
             # Some servers refuse what they do not know: ask plainly, and remember which extra it was.
-            plain = self.client.post("/chat/completions", json.dumps(body).encode())
+            plain = self._post(body)
             if plain.status == "ok":
                 with self.lock:
                     self.schema = self.schema and "response_format" not in extras
                     self.logprobs = self.logprobs and "logprobs" not in extras
                 return plain
         return answer
+
+    def _post(self, body: dict[str, Any]) -> Answer:
+        data = json.dumps(body).encode()
+        with self.places:
+            return self.client.post("/chat/completions", data)
 
     def _count_lost(self, answer: Answer) -> None:
         with self.lock:
