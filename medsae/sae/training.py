@@ -24,7 +24,7 @@ from torch import Tensor
 from medsae import config
 from medsae.progress import Progress, Task, UserError
 from medsae.sae import checkpoint, kinds
-from medsae.sae.gradients import CELLS_IN_CACHE, Dense, Screen
+from medsae.sae.gradients import CELLS_IN_CACHE, Dense, Question, Screen, SharedSearch, Sparse, above
 from medsae.sae.gradients.screen import low_precision_is_faster
 from medsae.sae.metrics import dead_neurons, quality
 from medsae.sae.model import Sae, normalised
@@ -160,6 +160,10 @@ class Workspace:
         n, d, m = self.shape
         return Screen(n, d, m, low_precision_is_faster(d, m))
 
+    @cached_property
+    def shared(self) -> SharedSearch:
+        return SharedSearch(self.screen)
+
 
 class Trainer:
     """Weights, Adam and one step. Knows no epochs, no files and no clock."""
@@ -177,10 +181,19 @@ class Trainer:
         self.share = 1.0
         """Share of cells that had a part in the last step: decides how the next one is done (on a CPU)."""
 
-    def step(self, x_nd: Tensor) -> kinds.Step:
-        """One batch of normalised embeddings [n, d]: gradients, Adam, decoder norms."""
+    @property
+    def question(self) -> Question | None:
+        """Which cells the next step will work on, if it is done on a list."""
+        if self.space.device.type != "cpu" or self.share >= SPARSE_BELOW:
+            return None
+        w = self.weights
+        return Question(w["W_enc"], kinds.pre_activation_bias(w), self.kind.floor(w))
+
+    def step(self, x_nd: Tensor, near: Sparse | None = None) -> kinds.Step:
+        """One batch of normalised embeddings [n, d]: gradients, Adam, decoder norms. `near`: candidates of this batch,
+        if they have been found already (`step_together`)."""
         with torch.no_grad():
-            done = self._gradients(x_nd)
+            done = self._gradients(x_nd, near)
             done.gradients.update({name: g.contiguous() for name, g in done.gradients.items()})
             w_dec, g_dec = self.trained["W_dec"], done.gradients["W_dec"]
             if self.kind.unit_decoder:
@@ -193,11 +206,11 @@ class Trainer:
                 w_dec.div_(torch.linalg.vector_norm(w_dec, dim=1, keepdim=True).clamp_(min=1e-12))
             return done
 
-    def _gradients(self, x_nd: Tensor) -> kinds.Step:
+    def _gradients(self, x_nd: Tensor, near: Sparse | None) -> kinds.Step:
         w, n, on_cpu = self.weights, len(x_nd), x_nd.device.type == "cpu"
-        m = len(w["b_enc"])
-        if on_cpu and self.share < SPARSE_BELOW:
-            cells = self.space.screen.cells(x_nd, w["W_enc"], kinds.pre_activation_bias(w), self.kind.floor(w))
+        m, question = len(w["b_enc"]), self.question
+        if question is not None:
+            cells = self.space.screen.cells(x_nd, question) if near is None else above(near, x_nd, question)
             step = self.kind.gradients(cells, x_nd, w)
             if step is not None:
                 self.share = len(cells.values) / (n * m)
@@ -228,6 +241,14 @@ class Trainer:
         for name, tensor in self.trained.items():
             saved = {k: tensors[f"adam.{name}.{k}"] for k in ("step", "exp_avg", "exp_avg_sq")}
             self.adam.state[tensor] = {k: v.to(tensor.device, copy=True) for k, v in saved.items()}
+
+
+def near_all(trainers: list[Trainer], x_nd: Tensor) -> Sparse | None:
+    """Candidates of a batch for all of these trainers of one shape; None where each should look for its own. Which of
+    the two makes no difference to a bit of their steps."""
+    with torch.no_grad():
+        questions = [question for trainer in trainers if (question := trainer.question) is not None]
+        return trainers[0].space.shared.near(x_nd, questions) if len(questions) > 1 else None
 
 
 def initial_weights(kind: kinds.Kind, start: kinds.Start, generator: torch.Generator) -> dict[str, Tensor]:
@@ -267,9 +288,9 @@ class Member:
         folder.mkdir(parents=True, exist_ok=True)
         self._resume(progress)
 
-    def step(self, x_nd: Tensor) -> None:
+    def step(self, x_nd: Tensor, near: Sparse | None) -> None:
         began = time.monotonic()
-        done = self.trainer.step(x_nd)
+        done = self.trainer.step(x_nd, near)
         self.steps += 1
         self.penalty += done.penalty * len(x_nd)
         self.fired_m |= done.fired_m
@@ -346,8 +367,14 @@ def run_epochs(members: list[Member], x_nd: Tensor, x_seen_nd: Tensor, progress:
             first = steps % batches * options.batch
             x_batch_nd = x_nd[order_nd[first : first + options.batch]]
             due = [member for member in members if member.steps == steps]
-            for member in due:
-                member.step(x_batch_nd)
+            for space in {id(member.trainer.space): member.trainer.space for member in due}.values():
+                alike = [member for member in due if member.trainer.space is space]
+                began = time.monotonic()
+                near = near_all([member.trainer for member in alike], x_batch_nd)
+                took = time.monotonic() - began
+                for member in alike:
+                    member.seconds += took / len(alike)
+                    member.step(x_batch_nd, near)
             steps += 1
             if steps % batches == 0:
                 show(task, [member.end_epoch(x_seen_nd) for member in due])

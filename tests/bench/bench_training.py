@@ -24,7 +24,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from medsae import config
 from medsae.progress import Silent
-from medsae.sae.training import Trainer, Workspace, train
+from medsae.sae.training import Trainer, Workspace, near_all, train
 
 warnings.filterwarnings("ignore")
 D, M, N = 512, 8192, 4096
@@ -223,6 +223,12 @@ def whole() -> None:
     print("L0 share by epoch:", " ".join(f"{row.l0:.4f}" for row in a.history))
 
 
+def together(trainers: list[Trainer], x: torch.Tensor) -> None:
+    near = near_all(trainers, x)
+    for trainer in trainers:
+        trainer.step(x, near)
+
+
 def sweep() -> None:
     """Eight lambdas on the same batch against one, step by step in turns."""
     print("\n| shape | one, ms | eight, ms | ratio |\n|---|---|---|---|")
@@ -236,7 +242,7 @@ def sweep() -> None:
             trainers[-1].share = 0.0
         steps = {
             "one": lambda t=trainers, x=x: t[0].step(x),
-            "eight": lambda t=trainers, x=x: [one.step(x) for one in t[1:]],
+            "eight": lambda t=trainers, x=x: together(t[1:], x),
         }
         took = in_turns(steps, 7)
         print(f"| d {d}, m {m}, batch {n} | {took['one'] * 1e3:,.1f} | {took['eight'] * 1e3:,.1f} | "

@@ -12,7 +12,7 @@ from torch.nn.functional import relu
 
 from medsae import config
 from medsae.sae import kinds
-from medsae.sae.gradients import Dense, Screen
+from medsae.sae.gradients import Dense, Question, Screen, SharedSearch, above, shared
 from medsae.sae.gradients.screen import where
 from medsae.sae.kinds import common, matryoshka
 from medsae.sae.kinds.common import listed_cells
@@ -131,7 +131,7 @@ def by_hand(options, x_nd, w, listed):
     with torch.no_grad():
         bias = kinds.pre_activation_bias(w)
         if listed:
-            cells = Screen(len(x_nd), D, M, low_precision=True).cells(x_nd, w["W_enc"], bias, kind.floor(w))
+            cells = Screen(len(x_nd), D, M, low_precision=True).cells(x_nd, Question(w["W_enc"], bias, kind.floor(w)))
         else:
             cells = Dense(torch.addmm(bias, x_nd, w["W_enc"].T))
         step = kind.gradients(cells, x_nd, w)
@@ -202,7 +202,8 @@ def test_the_guess_of_topk_is_never_seen():
             assert torch.equal(good.gradients[name], value)
     w["guess"] = kth.max()
     kind = kinds.of(options)
-    cells = Screen(N, D, M, low_precision=True).cells(x_nd, w["W_enc"], kinds.pre_activation_bias(w), kind.floor(w))
+    question = Question(w["W_enc"], kinds.pre_activation_bias(w), kind.floor(w))
+    cells = Screen(N, D, M, low_precision=True).cells(x_nd, question)
     assert kind.gradients(cells, x_nd, w) is None
 
 
@@ -214,7 +215,7 @@ def test_the_screen_loses_no_cell(seed, scale, low, n, m, d):
     generator = torch.Generator().manual_seed(seed)
     x, w = scale * torch.randn(n, d, generator=generator), torch.randn(m, d, generator=generator)
     bias, floor = torch.randn(m, generator=generator) * scale, torch.randn(m, generator=generator) * scale / 4
-    cells = Screen(17, d, m, low).cells(x, w, bias, floor)
+    cells = Screen(17, d, m, low).cells(x, Question(w, bias, floor))
     truth = x.double() @ w.double().T + bias.double()
     found = torch.zeros(n, m, dtype=torch.bool)
     found[cells.image, cells.column] = True
@@ -226,11 +227,44 @@ def test_the_screen_loses_no_cell(seed, scale, low, n, m, d):
 def test_low_precision_changes_no_bit():
     x_nd, w = problem(KINDS["relu"], 1.5, n=200)
     bias, floor = kinds.pre_activation_bias(w), torch.zeros(M)
-    fast, slow = (Screen(200, D, M, low).cells(x_nd, w["W_enc"], bias, floor) for low in (True, False))
+    fast, slow = (Screen(200, D, M, low).cells(x_nd, Question(w["W_enc"], bias, floor)) for low in (True, False))
     assert len(fast.values) > 0
     assert torch.equal(fast.column, slow.column)
     assert torch.equal(fast.image, slow.image)
     assert torch.equal(fast.values, slow.values)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), low=st.booleans(), apart=st.sampled_from([0.0, 1e-4, 0.05]), n=st.integers(1, 40))
+def test_a_shared_search_finds_what_each_finds_alone(seed, low, apart, n):
+    """Encoders, biases and floors that differ: the same cells with the same bits, whoever searched."""
+    generator = torch.Generator().manual_seed(seed)
+    x, w = torch.randn(n, D, generator=generator), torch.randn(M, D, generator=generator)
+    screen, questions = Screen(40, D, M, low), []
+    for _ in range(4):
+        off, bias, floor = (torch.randn(size, generator=generator) for size in ((M, D), (M,), (M,)))
+        questions.append(Question(w + apart * off, 0.2 * bias - 9, 0.2 * floor))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shared, "CROWDED", 1.0)
+        near = SharedSearch(screen).near(x, questions)
+    assert near is not None
+    for q in questions:
+        alone, together = screen.cells(x, q), above(near, x, q)
+        for name in ("image", "column", "values"):
+            assert torch.equal(getattr(alone, name), getattr(together, name))
+
+
+def test_a_shared_search_that_does_not_pay_is_left_for_a_while():
+    x, w = torch.ones(8, D), torch.ones(M, D)
+    search = SharedSearch(Screen(8, D, M, low_precision=False), patience=2)
+    alike = [
+        Question(w, torch.full((M,), bias), torch.zeros(M)) for bias in (-100.0, -D / 2)
+    ]  # all cells of the second
+    far = [Question(w, torch.full((M,), -100.0), torch.zeros(M))] * 2
+    assert search.near(x, alike) is None
+    assert [search.near(x, far) is None for _ in range(3)] == [True, True, False]
+    assert search.near(x, alike) is None
+    assert [search.near(x, far) is None for _ in range(5)] == [True, True, True, True, False]
 
 
 @settings(max_examples=30, deadline=None)

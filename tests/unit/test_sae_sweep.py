@@ -9,8 +9,10 @@ import torch
 from medsae import config
 from medsae.progress import Silent, UserError
 from medsae.sae import sweep as sweeping
+from medsae.sae import training
+from medsae.sae.gradients import shared
 from medsae.sae.sweep import bytes_needed, plan, sweep
-from medsae.sae.training import train
+from medsae.sae.training import Trainer, near_all, train
 
 
 def option(**fields) -> config.Train:
@@ -54,6 +56,34 @@ def test_a_cut_sweep_equals_training_alone(tmp_path, monkeypatch):
         alone = train(embeddings(), None, one, checkpoint_dir=tmp_path / f"alone{i}", progress=Silent())
         assert all(torch.equal(v, results[i].sae.weights[k]) for k, v in alone.sae.weights.items())
         assert results[i].sae.kind == one.sae
+
+
+def test_members_that_are_alike_are_searched_together(tmp_path, monkeypatch):
+    """A sweep whose members are sparse and close: the shared search is really used, and changes no bit."""
+    options = [option(l1=l1, lr=1e-3, epochs=3) for l1 in (0.1, 0.11, 0.12)]
+    start, lists = Trainer.__init__, []
+
+    def sparse(self, *rest):
+        start(self, *rest)
+        self.weights["b_enc"].fill_(-2.0)
+        self.share = 0.0
+
+    def counted(trainers, x_nd):
+        lists.append(near_all(trainers, x_nd))
+        return lists[-1]
+
+    monkeypatch.setattr(Trainer, "__init__", sparse)
+    monkeypatch.setattr(training, "near_all", counted)
+    monkeypatch.setattr(training, "SPARSE_BELOW", 0.5)
+    monkeypatch.setattr(shared, "CROWDED", 0.5)
+    folders = [tmp_path / str(i) for i in range(3)]
+    together = sweep(embeddings(), None, options, checkpoint_dirs=folders, progress=Silent())
+    assert len(lists) == 9
+    assert all(near is not None for near in lists)
+    for i, one in enumerate(options):
+        alone = train(embeddings(), None, one, checkpoint_dir=tmp_path / f"alone{i}", progress=Silent())
+        assert all(torch.equal(v, together[i].sae.weights[k]) for k, v in alone.sae.weights.items())
+        assert alone.history == together[i].history
 
 
 def test_a_bad_member_stops_a_sweep_before_it_begins(tmp_path):

@@ -13,10 +13,21 @@ from torch import Tensor
 
 from medsae.sae.gradients.dense import CELLS_IN_CACHE, Dense
 from medsae.sae.gradients.products import times_transposed
-from medsae.sae.gradients.screen import Screen
+from medsae.sae.gradients.screen import Question, Screen, above
+from medsae.sae.gradients.shared import SharedSearch
 from medsae.sae.gradients.sparse import Sparse
 
-__all__ = ["CELLS_IN_CACHE", "Cells", "Dense", "Screen", "Sparse", "times_transposed"]
+__all__ = [
+    "CELLS_IN_CACHE",
+    "Cells",
+    "Dense",
+    "Question",
+    "Screen",
+    "SharedSearch",
+    "Sparse",
+    "above",
+    "times_transposed",
+]
 
 
 class Cells(Protocol):

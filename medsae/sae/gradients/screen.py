@@ -14,6 +14,7 @@ the screening was done, so that a machine where bf16 is slow screens in fp32 and
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,56 +25,65 @@ _UP = 1 + 2**-7
 """A number times this, rounded to nearest in bf16 (8 bits), is not below the number."""
 
 
+@dataclass(frozen=True)
+class Question:
+    """For which cells is <x_n, w_j> + bias_j > floor_j?"""
+
+    w_md: Tensor
+    bias_m: Tensor
+    floor_m: Tensor
+
+
 class Screen:
     """Finds candidates in batches of at most n images, d inputs and m neurons, in memory of its own, so that a step
     allocates nothing large."""
 
     def __init__(self, n: int, d: int, m: int, low_precision: bool):
-        self.d, self.m, self.low_precision = d, m, low_precision
-        self.width = -(-(d + 6) // 8) * 8
-        self.gamma = 4 * self.width * 2**-24  # twice for the screen and the fp32 value, twice more to be safe
+        self.d, self.m = d, m
+        width = -(-(d + 6) // 8) * 8
+        self.gamma = 4 * width * 2**-24  # twice for the screen and the fp32 value, twice more to be safe
         kind = torch.bfloat16 if low_precision else torch.float32
-        self.product_nm = torch.empty(n, m, dtype=kind)
-        self.on_nm = torch.empty(n, m, dtype=torch.bool)
-        if low_precision:
-            self.x = torch.zeros(n, self.width, dtype=kind)
-            self.w = torch.zeros(m, self.width, dtype=kind)
+        self.product_nm, self.on_nm = torch.empty(n, m, dtype=kind), torch.empty(n, m, dtype=torch.bool)
+        self.x, self.w = torch.zeros(n, width, dtype=kind), torch.zeros(m, width, dtype=kind)
+        self.x[:, d : d + 4] = 1.0
 
-    def cells(self, x_nd: Tensor, w_md: Tensor, bias_m: Tensor, floor_m: Tensor) -> Sparse:
-        """Every cell with <x_n, w_j> + bias_j > floor_j, with that value in fp32."""
-        n = len(x_nd)
-        product_nm, on_nm = self.product_nm[:n], self.on_nm[:n]
-        if self.low_precision:
-            self._low_precision(x_nd, w_md, bias_m - floor_m, product_nm)
-            torch.gt(product_nm.view(torch.int16), 0, out=on_nm)  # the sign bit of bf16 is that of int16
-        else:
-            margin_m = self.gamma * (
-                x_nd.norm(dim=1).max() * w_md.norm(dim=1) + bias_m.abs() + floor_m.abs()
-            )  # two fp32 sums in another order differ by less
-            torch.mm(x_nd, w_md.T, out=product_nm)
-            torch.gt(product_nm, floor_m - bias_m - margin_m, out=on_nm)
-        cell = where(on_nm)
-        image = torch.div(cell, self.m, rounding_mode="floor")
-        column = cell - image * self.m
-        candidates = Sparse(image, column, x_nd.new_zeros(0), n, self.m)
-        candidates.values = candidates.correlate(x_nd, w_md).add_(bias_m[column])
-        return candidates.only(candidates.values > floor_m[column])
+    def cells(self, x_nd: Tensor, q: Question) -> Sparse:
+        """The answer to a question: every cell above its floor, with its value in fp32."""
+        return above(self.near(x_nd, q.w_md, q.bias_m - q.floor_m, q.bias_m.abs() + q.floor_m.abs()), x_nd, q)
 
-    def _low_precision(self, x_nd: Tensor, w_md: Tensor, bias_m: Tensor, out_nm: Tensor) -> None:
-        d, x, w = self.d, self.x[: len(x_nd)], self.w
+    def near(
+        self, x_nd: Tensor, w_md: Tensor, level_m: Tensor, size_m: Tensor, slack_m: Tensor | None = None
+    ) -> Sparse:
+        """Candidates, without values: every cell with <x_n, v_j> + level_j > 0 for some v_j within slack_j of w_j
+        (0 if not given), computed in fp32 by terms that are no larger than `size_m`; and some more."""
+        d, n = self.d, len(x_nd)
+        x, w, product_nm, on_nm = self.x[:n], self.w, self.product_nm[:n], self.on_nm[:n]
         x[:, :d], w[:, :d] = x_nd, w_md
-        x[:, d : d + 4] = 1.0
         x[:, d + 4] = x_nd.norm(dim=1) * _UP
         x[:, d + 5] = (x_nd - x[:, :d]).norm(dim=1) * _UP
-        rest_m = bias_m.clone()
+        rest_m = level_m.clone()
         for column in range(d, d + 3):
             w[:, column] = rest_m
             rest_m -= w[:, column]
-        w[:, d + 3] = bias_m.abs() * (self.gamma * _UP)
+        w[:, d + 3] = size_m * (self.gamma * _UP)
         norm_m = w_md.norm(dim=1)
-        w[:, d + 4] = ((w_md - w[:, :d]).norm(dim=1) + self.gamma * norm_m) * _UP
+        margin_m = (w_md - w[:, :d]).norm(dim=1) + self.gamma * norm_m
+        if slack_m is not None:
+            margin_m += slack_m * (1 + self.gamma)
+        w[:, d + 4] = margin_m * _UP
         w[:, d + 5] = norm_m * (_UP * (1 + 2**-8))
-        torch.mm(x, w.T, out=out_nm)
+        torch.mm(x, w.T, out=product_nm)
+        # A number of 2 or 4 bytes is positive when the whole number in the same bits is: compared faster, in bf16.
+        torch.gt(product_nm.view(torch.int16 if product_nm.element_size() == 2 else torch.int32), 0, out=on_nm)
+        cell = where(on_nm)
+        image = torch.div(cell, self.m, rounding_mode="floor")
+        return Sparse(image, cell - image * self.m, x_nd.new_zeros(0), n, self.m)
+
+
+def above(near: Sparse, x_nd: Tensor, q: Question) -> Sparse:
+    """Those candidates that lie above their floor, with their values."""
+    values = near.correlate(x_nd, q.w_md).add_(q.bias_m[near.column])
+    return replace(near, values=values).only(values > q.floor_m[near.column])
 
 
 def where(on_nm: Tensor) -> Tensor:

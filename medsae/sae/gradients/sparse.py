@@ -81,7 +81,8 @@ class Sparse:
         return torch.zeros_like(self.image, dtype=torch.bool).scatter_(0, top, True)
 
     def only(self, on: Tensor) -> Sparse:
-        return Sparse(self.image[on], self.column[on], self.values[on], self.n, self.m)
+        at = on.nonzero().view(-1)
+        return Sparse(self.image[at], self.column[at], self.values[at], self.n, self.m)
 
     def replace_images(self, images: Tensor, other: Sparse) -> Sparse:
         """The cells of `other` (whose image i is images[i] here) in place of this list's cells of those images."""

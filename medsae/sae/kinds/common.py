@@ -111,6 +111,11 @@ def residual(cells: Cells, z: Tensor, x_nd: Tensor, w: Weights) -> Tensor:
     return cells.decode(z, w["W_dec"]).add_(w["b_pre"]).sub_(x_nd)
 
 
+def where_active(g: Tensor, z: Tensor) -> Tensor:
+    """g where z > 0, else 0, in place and in one pass."""
+    return torch.ops.aten.threshold_backward.grad_input(g, z, 0, grad_input=g)
+
+
 def encoder_gradients(cells: Cells, g: Tensor, x_nd: Tensor, w: Weights) -> Weights:
     """Gradients through pre = (x - b_pre) W_enc^T + b_enc, given dL/dpre of every cell."""
     g_m = cells.over_images(g)
@@ -131,8 +136,8 @@ def autoencoder_gradients(cells: Cells, z: Tensor, g: Tensor, e_nd: Tensor, x_nd
 
 def report(cells: Cells, z: Tensor, e_nd: Tensor, penalty: Tensor, gradients: Weights) -> Step:
     """A `Step` of activations z and residual e = x^ - x."""
-    on = z > 0
-    return Step(gradients, e_nd.square().sum() / cells.n, penalty, z.sum() / cells.n, on.sum(), cells.fired(on))
+    error, l1 = e_nd.square().sum() / cells.n, z.sum() / cells.n
+    return Step(gradients, error, penalty, l1, z.count_nonzero(), cells.fired(z > 0))
 
 
 # --- dead neurons -----------------------------------------------------------------------------------------------------

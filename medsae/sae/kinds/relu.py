@@ -7,7 +7,7 @@ from torch import Tensor
 
 from medsae import config
 from medsae.sae.gradients import Cells
-from medsae.sae.kinds.common import Start, Step, Weights, autoencoder_gradients, report, residual
+from medsae.sae.kinds.common import Start, Step, Weights, autoencoder_gradients, report, residual, where_active
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class Relu:
         price = self.options.l1 / cells.n
         g = cells.correlate(scaled, w["W_dec"])
         if self.unit_decoder:
-            g.add_(price).mul_(z > 0)
+            where_active(g.add_(price), z)
             penalty = price * z.sum()
             grads = autoencoder_gradients(cells, z, g, scaled, x_nd, w)
         else:
             norm_m = w["W_dec"].norm(dim=1)
             z_m = cells.over_images(z)
-            g.add_(cells.neuron(price * norm_m)).mul_(z > 0)
+            where_active(g.add_(cells.neuron(price * norm_m)), z)
             penalty = price * torch.dot(norm_m, z_m)
             grads = autoencoder_gradients(cells, z, g, scaled, x_nd, w)
             grads["W_dec"].addcmul_(w["W_dec"], (price * z_m / norm_m.clamp(min=1e-30))[:, None])
