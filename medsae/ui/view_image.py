@@ -8,7 +8,7 @@ import pandas as pd
 
 from medsae.store import pictures, query_images
 from medsae.store.artifacts import Artifact
-from medsae.ui import cards, format, links
+from medsae.ui import cards, format, full_picture, links
 from medsae.ui.study import Study
 
 
@@ -25,7 +25,7 @@ def data(
     row = query_images.image(study.reader, cohort, image)
     if row is None:
         return None
-    picture, what = pictures.full_size(study.reader, cohort, image)
+    picture, what = full_picture.full_size(study.reader, cohort, image)
     caption = query_images.captions(study.reader, cohort, [image]).to_dict("records")[0]
     fires = query_images.firing(study.reader, scores, image, 12) if scores else pd.DataFrame()
     at = among.index(image) if among and image in among else None

@@ -1,5 +1,6 @@
 """What the app reads and keeps: notes survive torn lines, queries agree with plain Python, pictures keep patients out."""
 
+import io
 import json
 
 import numpy as np
@@ -7,14 +8,18 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st_
+from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 from scipy import sparse
 
+from medsae.cohorts.pictures import decode
 from medsae.progress import UserError
 from medsae.store import matching, pictures, queries, query_images
 from medsae.store.artifacts import Store
 from medsae.store.notes import Note, Notes
 from medsae.store.reader import Reader
-from medsae.ui import bars, export, format, forms
+from medsae.ui import bars, export, format, forms, full_picture
 
 
 @pytest.fixture
@@ -207,8 +212,54 @@ def test_salt_is_made_once_and_hashes_differ_between_folders(tmp_path):
 
 def test_full_picture_falls_back_and_says_so(study):
     reader, _, _, cohort = study
-    assert pictures.full_size(reader, cohort, 0)[1] == "full size"
-    assert pictures.full_size(reader, cohort, 10**6) == (None, "no picture was kept")
+    assert full_picture.full_size(reader, cohort, 0)[1] == "full size"
+    picture, what = full_picture.full_size(reader, cohort, 10**6)
+    assert picture is None and "no picture was kept" in what
+
+
+def test_a_dicom_is_shown_at_full_size_as_the_model_saw_it(study, tmp_path, monkeypatch):
+    """The viewer's grey levels are those of the one decoder: window of the file applied, MONOCHROME1 turned."""
+    reader, _, _, cohort = study
+    monkeypatch.setattr(full_picture.query_images, "full_picture", lambda *_: None)
+    monkeypatch.setitem(cohort.manifest["facts"], "root", str(tmp_path))
+    path = tmp_path / query_images.image(reader, cohort, 3)["path"]
+    path.parent.mkdir(parents=True)
+    stored = np.add.outer(np.arange(400), np.arange(300)).astype(np.uint16)
+    path.write_bytes(dicom(stored, "MONOCHROME1", centre=350, width=700))
+    picture, what = full_picture.full_size(reader, cohort, 3)
+    shown = np.asarray(Image.open(io.BytesIO(picture))).astype(int)
+    assert what == "full size" and shown.shape == (400, 300)
+    assert np.abs(shown - decode(path).astype(int)).max() <= 6, "JPEG of quality 90"
+    assert shown[0, 0] > 250 and shown[-1, -1] < 5, "MONOCHROME1: small values are bright"
+    path.write_bytes(b"DICM of another kind")
+    assert "thumbnail (the full picture: " in full_picture.full_size(reader, cohort, 3)[1]
+
+
+def test_a_large_picture_is_scaled_to_what_a_page_may_send(study, tmp_path, monkeypatch):
+    reader, _, _, cohort = study
+    monkeypatch.setattr(full_picture.query_images, "full_picture", lambda *_: None)
+    monkeypatch.setitem(cohort.manifest["facts"], "root", str(tmp_path))
+    path = tmp_path / query_images.image(reader, cohort, 3)["path"]
+    path.parent.mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 256, (1600, 1200), dtype=np.uint8)
+    Image.fromarray(noise).save(path, "PNG")
+    picture, what = full_picture.full_size(reader, cohort, 3)
+    assert len(picture) <= full_picture.MOST_BYTES and "of 1200 × 1600" in what
+
+
+def dicom(stored, photometric, centre, width):
+    """Bytes of a DICOM file of 12-bit pixels."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file = FileDataset("x.dcm", {}, file_meta=meta, preamble=b"\0" * 128)
+    file.Rows, file.Columns = stored.shape
+    file.PhotometricInterpretation, file.SamplesPerPixel, file.PixelRepresentation = photometric, 1, 0
+    file.BitsAllocated, file.BitsStored, file.HighBit = 16, 12, 11
+    file.WindowCenter, file.WindowWidth = centre, width
+    file.PixelData = stored.astype("<u2").tobytes()
+    out = io.BytesIO()
+    file.save_as(out)
+    return out.getvalue()
 
 
 @given(st_.floats(allow_nan=True, allow_infinity=False, width=32))

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "jobs": BASE,
     "steps": BASE | ROOMS | {"steps"},
     "cli": BASE | {"jobs", "steps", "store"},
-    "ui": BASE | {"ui", "store", "jobs"},
+    "ui": BASE | {"ui", "store", "jobs", "cohorts"},  # cohorts: the one decoder, for the viewer (decision 055)
     "app": BASE | {"ui", "store", "jobs"},
 }
 FILES = sorted([*ROOT.glob("medsae/**/*.py"), *ROOT.glob("pages/*.py"), ROOT / "app.py"])
