@@ -79,11 +79,3 @@ class Cells(Protocol):
     def columns(self, first: int, last: int) -> Cells:
         """The cells of neurons first <= j < last, renumbered from 0."""
         ...
-
-    def per_image(self, on: Tensor) -> Tensor:
-        """How many cells of each image are on -> int64 [n]."""
-        ...
-
-    def fired(self, on: Tensor) -> Tensor:
-        """Which neurons have a cell that is on -> bool [m]."""
-        ...

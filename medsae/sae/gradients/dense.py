@@ -59,9 +59,3 @@ class Dense:
 
     def columns(self, first: int, last: int) -> Dense:
         return Dense(self.values[:, first:last], self.batch)
-
-    def per_image(self, on: Tensor) -> Tensor:
-        return on.sum(1)
-
-    def fired(self, on: Tensor) -> Tensor:
-        return on.any(0)

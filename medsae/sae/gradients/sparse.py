@@ -97,12 +97,6 @@ class Sparse:
         part = self.only((self.column >= first) & (self.column < last))
         return replace(part, column=part.column - first, m=last - first)
 
-    def per_image(self, on: Tensor) -> Tensor:
-        return torch.bincount(self.image[on], minlength=self.n)
-
-    def fired(self, on: Tensor) -> Tensor:
-        return torch.zeros(self.m, dtype=torch.bool, device=on.device).index_fill_(0, self.column[on], True)
-
 
 def starts(index: Tensor, size: int) -> Tensor:
     """Where each value 0 <= index < size begins when the list is sorted by it, and the end -> [size + 1]."""

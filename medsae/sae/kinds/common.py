@@ -40,7 +40,7 @@ class Step:
     l1: Tensor
     """sum_j |z_j|, mean over images."""
     active: Tensor
-    """Active cells."""
+    """Number of active cells, float64."""
     fired_m: Tensor
     """Which neurons were active."""
 
@@ -137,7 +137,8 @@ def autoencoder_gradients(cells: Cells, z: Tensor, g: Tensor, e_nd: Tensor, x_nd
 def report(cells: Cells, z: Tensor, e_nd: Tensor, penalty: Tensor, gradients: Weights) -> Step:
     """A `Step` of activations z and residual e = x^ - x."""
     error, l1 = e_nd.square().sum() / cells.n, z.sum() / cells.n
-    return Step(gradients, error, penalty, l1, z.count_nonzero(), cells.fired(z > 0))
+    count_m = cells.over_images(z.sign())  # many times faster than sums of bool
+    return Step(gradients, error, penalty, l1, count_m.sum(dtype=torch.float64), count_m > 0)
 
 
 # --- dead neurons -----------------------------------------------------------------------------------------------------
