@@ -3,7 +3,7 @@
 import streamlit as st
 
 from medsae.store import concepts, queries
-from medsae.ui import cards, export, format, links, look, naming_panel
+from medsae.ui import cards, export, filters, format, links, look, naming_panel
 from medsae.ui import study as studies
 
 study, scores, cohort = studies.ready()
@@ -44,14 +44,22 @@ else:
     cards.show(naming_panel.concepts_table(shown))
     links.pager(pages)
     lines = concepts.provenance(scores, run)
+    noted = filters.with_people(study, frame)
     with st.container(horizontal=True):
         st.download_button(
-            "CSV", lambda: concepts.csv(frame, lines), f"concepts-{run.run}.csv", "text/csv", on_click="ignore"
+            "CSV", lambda: concepts.csv(noted, lines), f"concepts-{run.run}.csv", "text/csv", on_click="ignore"
         )
         st.download_button(
-            "Markdown", lambda: concepts.markdown(frame, lines), f"concepts-{run.run}.md", "text/markdown",
+            "Markdown", lambda: concepts.markdown(noted, lines), f"concepts-{run.run}.md", "text/markdown",
             on_click="ignore",
         )  # fmt: skip
-        export.menu({"All names of this run": lambda: names[names["run"] == run.run]}, f"{scores.id} · run {run.run}")
+        export.menu(
+            {
+                "All names of this run": lambda: filters.with_people(
+                    study, names[names["run"] == run.run].rename(columns={"note": "reason"})
+                )
+            },
+            f"{scores.id} · run {run.run}",
+        )
 st.caption(f"{run.overlap}. " + format.escape(concepts.provenance(scores, run)[3]) + ".")
 studies.foot(cohort.id)

@@ -35,7 +35,7 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
             {
                 "Neurons of this filter": lambda: filters.with_people(
                     study, queries.neurons(study.reader, scores, chosen, None)
-                )
+                ).assign(name=lambda f: [study.names.get(int(n), "") for n in f["neuron"]])
             },
             scores.id,
         )

@@ -131,11 +131,15 @@ def provenance(scores: Artifact, run: RunOfNames) -> list[str]:
 
 
 def markdown(frame: pd.DataFrame, lines: list[str]) -> bytes:
-    """The table as Markdown, as the paper prints it, with provenance below."""
-    rows = ["| Neuron | Accuracy | 95 % interval | q | Concept | Also neurons |", "|--:|--:|--|--:|--|--|"]
+    """The table as Markdown, as the paper prints it, with provenance below; star, verdict, tags and note where the
+    frame has them."""
+    people = [c for c in ("star", "verdict", "tags", "note") if c in frame]
+    heads = ["Neuron", "Accuracy", "95 % interval", "q", "Concept", "Also neurons", *(c.capitalize() for c in people)]
+    rows = ["| " + " | ".join(heads) + " |", "|--:|--:|--|--:|--|--|" + "--|" * len(people)]
     for r in frame.to_dict("records"):
         cells = [str(int(r["neuron"])), f"{r['accuracy']:.2f}", f"{r['low']:.2f}-{r['high']:.2f}", _number(r["q"]),
                  _cell(r["concept"]), _cell(r["others"])]  # fmt: skip
+        cells += [("★" if r[c] else "") if c == "star" else _cell(r[c]) for c in people]
         rows.append("| " + " | ".join(cells) + " |")
     return ("\n".join(rows) + "\n\n" + "\n".join(f"- {line}" for line in lines) + "\n").encode()
 
@@ -144,7 +148,9 @@ def csv(frame: pd.DataFrame, lines: list[str]) -> bytes:
     """The table as CSV; the first lines are comments with provenance. A cell that a spreadsheet would take for a
     formula gets an apostrophe: the text comes from a model."""
     safe = frame.copy()
-    for column in ("concept", "description", "label", "others"):
+    for column in ("concept", "description", "label", "others", "tags", "note"):
+        if column not in safe:
+            continue
         safe[column] = safe[column].map(lambda v: f"'{v}" if isinstance(v, str) and v[:1] in "=+-@\t\r" and v else v)
     return ("".join(f"# {line}\n" for line in lines) + safe.to_csv(index=False)).encode()
 

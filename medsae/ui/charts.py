@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
 
 from medsae.store.reader import Frame
-from medsae.ui import look
+from medsae.ui import export, look
+from medsae.ui import study as studies
 
 LIGHT = [[0.0, "#a8540b"], [0.25, "#dfa566"], [0.5, "#f7f7f5"], [0.75, "#6da3d3"], [1.0, "#14558f"]]
 DARK = [[0.0, "#f0a657"], [0.25, "#8f5a20"], [0.5, "#12171e"], [0.75, "#25639b"], [1.0, "#7cc1f5"]]
@@ -21,16 +23,36 @@ def diverging() -> list[list[Any]]:
     return LIGHT if st.context.theme.type == "light" else DARK
 
 
-def show(figure: go.Figure, key: str, alt: str, **more: Any) -> Any:
-    """Draw a figure with the toolbar that saves SVG (PNG: right beside it in the export menu) and no logo."""
+def show(figure: go.Figure, key: str, alt: str, save: bool = True, **more: Any) -> Any:
+    """Draw a figure without a logo; below it, unless `save` is off, what saves it as PNG, SVG and HTML."""
     config = {
         "displaylogo": False,
         "displayModeBar": "hover",
         "modeBarButtonsToRemove": ["lasso2d", "autoScale2d"],
-        "toImageButtonOptions": {"format": "svg", "filename": key},
+        "toImageButtonOptions": {"format": "png", "scale": 2, "filename": key},
         "scrollZoom": False,
     }
-    return st.plotly_chart(figure, key=key, alt=alt, config=config, width="stretch", **more)
+    event = st.plotly_chart(figure, key=key, alt=alt, config=config, width="stretch", **more)
+    if save:
+        study = studies.current()
+        ids = " · ".join(a.id for a in (study.scores, study.versus) if a)
+        links = "".join(
+            f'<a href="#" role="button" data-plot="{kind}" aria-label="Save plot as {kind.upper()}: {escape(alt)}">'
+            f"{kind.upper()}</a>"
+            for kind in ("png", "svg")
+        )
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"_save-{key}"):
+            st.html(f'<div class="ms-save"><span>save plot</span>{links}</div>', width="content")
+            st.download_button(
+                "HTML",
+                lambda: export.plot(figure, ids),
+                f"{key}.html",
+                "text/html",
+                key=f"_export-{key}.html",
+                on_click="ignore",
+                type="tertiary",
+            )
+    return event
 
 
 def blank(height: int, **layout: Any) -> go.Figure:

@@ -1,4 +1,4 @@
-"""Exports: any table as CSV or Parquet, any plot as HTML (SVG and PNG are in the plot's own toolbar), a report.
+"""Exports: tables as CSV and Parquet, plots as HTML (the browser makes PNG and SVG: `charts.show`), a report.
 
 A file is made when its button is clicked, not before. Every export says `Research use only` and names its artifacts.
 """
@@ -47,7 +47,8 @@ def menu(
 ) -> None:
     """A menu of downloads: tables and plots (name -> function that makes it), other files (name -> function, type)."""
     with st.popover(label):
-        st.caption("SVG is in the toolbar of each plot; a plot saved as HTML carries that toolbar with it.")
+        if plots:
+            st.caption("PNG and SVG: open the HTML file and use the camera of its toolbar.")
         for name, frame in tables.items():
             stem = re.sub(r"\W+", "-", name).strip("-").lower()
             with st.container(horizontal=True, vertical_alignment="center"):

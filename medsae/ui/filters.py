@@ -70,10 +70,9 @@ def bar(study: Study, scores: Artifact, cohort: Artifact) -> queries.Filter:
 
 
 def with_people(study: Study, frame: Frame) -> Frame:
-    """Rows of `neuron` with the name and people's notes."""
+    """Rows with a column `neuron`, and beside them people's notes: star, tags, verdict, note."""
     notes = [study.notes.get(int(n)) for n in frame["neuron"]]
     return frame.assign(
-        name=[study.names.get(int(n), "") for n in frame["neuron"]],
         star=[bool(n and n.star) for n in notes],
         tags=[", ".join(n.tags) if n else "" for n in notes],
         verdict=[n.verdict if n else "" for n in notes],

@@ -66,7 +66,7 @@ def _curve(job: Job, facts: dict[str, Any]) -> None:
         del seen[:-500]
     if len(seen) > 2:
         figure = charts.lines(pd.DataFrame(seen), "step", {"loss": look.SAE}, 180)
-        charts.show(figure, f"curve-{job.id}", "Loss since this page was opened")
+        charts.show(figure, f"curve-{job.id}", "Loss since this page was opened", save=False)
 
 
 def artifacts(study: Study) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import time
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -12,7 +13,9 @@ from medsae.steps.naming import name
 from medsae.store import concepts
 from medsae.store.artifacts import Store
 from medsae.store.ledger import Ledger
+from medsae.store.notes import Note, Notes
 from medsae.store.requests import Requests
+from medsae.ui import filters
 
 RUN = {"kind": "run", "run": "abc", "scores": "s", "protocol": "strict", "backend": "endpoint", "model": "oracle",
        "prompts": "1", "pictures": 30, "hard": 0.0, "controls": True, "seed": 0, "overlap": "disjoint"}  # fmt: skip
@@ -137,3 +140,22 @@ def test_exports_carry_provenance_and_no_formula(named, ids):
     assert raw.startswith("# Research use only") and ids.scores in raw
     read = pd.read_csv(io.StringIO(raw), comment="#")
     assert read["concept"][0].startswith("'=") and len(read) == len(frame)
+
+
+def test_exports_carry_peoples_notes(named, ids):
+    """Star, verdict, tags and text of a neuron stand in its row of the Concepts table, with no formula and no markup."""
+    store = Store(named)
+    Notes(store, ids.sae).put(
+        Note(1, star=True, tags=("device", "left"), verdict="disagree", text="=1+1 <b>|", name="x")
+    )
+    scores = store.get(ids.scores)
+    names = Ledger(store, ids.scores).names()
+    study = SimpleNamespace(notes=Notes(store, ids.sae).all())
+    frame = filters.with_people(study, concepts.table(names, "abc"))
+    lines = concepts.provenance(scores, concepts.runs(names)[0])
+    read = pd.read_csv(io.BytesIO(concepts.csv(frame, lines)), comment="#").set_index("neuron")
+    assert read.loc[1, ["star", "tags", "verdict", "note"]].tolist() == [True, "device, left", "disagree", "'=1+1 <b>|"]
+    assert read.loc[3, "star"] == False and pd.isna(read.loc[3, "note"])  # noqa: E712
+    rows = concepts.markdown(frame, lines).decode().splitlines()
+    assert rows[0].endswith("| Star | Verdict | Tags | Note |") and rows[0].count("|") == rows[1].count("|")
+    assert next(r for r in rows if r.startswith("| 1 ")).endswith("| ★ | disagree | device, left | =1+1 &lt;b&gt;\\| |")

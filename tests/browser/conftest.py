@@ -11,6 +11,7 @@ import urllib.request
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -124,3 +125,19 @@ def visit(chromium, study):
     yield new
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def workshop(chromium, tmp_path, synthetic):
+    """(tab, data folder) of a server of this test's own over a study whose embeddings can be trained on."""
+    data = tmp_path / "data"
+    ids = synthetic.write(data, images=160, neurons=72, d=24)
+    x_nd = np.random.default_rng(0).normal(size=(160, 24)).astype(np.float32)
+    np.save(data / "artifacts/embeddings" / ids.embeddings / "x.npy", x_nd)
+    server, address = serve(data, tmp_path / "log.txt")
+    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+    yield Visit(context, address), data
+    context.close()
+    server.terminate()
+    server.wait(20)
+    assert "Traceback" not in (tmp_path / "log.txt").read_text(), (tmp_path / "log.txt").read_text()

@@ -1,6 +1,7 @@
 """What only a browser shows: links without reloading, back, keyboard, brushing, clicks in charts, viewer, themes."""
 
 import re
+import struct
 
 import pytest
 
@@ -136,3 +137,46 @@ def test_text_contrast(visit):
             text = page.evaluate(f"s => ({luminance})(getComputedStyle(document.querySelector(s)).color)", part)
             high, low = max(text, ground), min(text, ground)
             assert (high + 0.05) / (low + 0.05) >= 4.5, (scheme, part)
+
+
+def test_a_plot_is_saved_as_png_svg_and_html(visit, tmp_path):
+    page = visit().open("entropy")
+    plot = page.locator(".js-plotly-plot").first
+    plot.wait_for()
+    first = {}
+    for kind in ("PNG", "SVG", "HTML"):
+        with page.expect_download() as caught:
+            page.locator(".stMain").get_by_text(kind, exact=True).first.click()
+        path = tmp_path / caught.value.suggested_filename
+        caught.value.save_as(path)
+        assert path.suffix == f".{kind.lower()}"
+        first[kind] = path.read_bytes()
+    wide = struct.unpack(">I", first["PNG"][16:20])[0]
+    assert first["PNG"][:8] == b"\x89PNG\r\n\x1a\n" and abs(wide - 2 * plot.bounding_box()["width"]) <= 4
+    assert b"<svg" in first["SVG"][:200] and b"<rect" in first["SVG"]
+    assert b"Research use only" in first["HTML"] and b"Plotly.newPlot" in first["HTML"]
+
+
+def test_a_training_is_started_watched_cancelled_and_resumed(workshop):
+    """In the browser alone: fill the form, see progress and a loss curve, cancel, resume, read how it was made."""
+    tab, data = workshop
+    page = tab.open("runs?tab=start&step=train")
+    page.get_by_text("More settings").click()
+    for name, value in (("k", "4"), ("expansion", "2"), ("epochs", "20000"), ("batch", "32")):
+        field = page.get_by_role("textbox", name=name, exact=True)
+        field.fill(value)
+        field.press("Tab")
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.wait_for_url(re.compile(r"tab=jobs&job="))
+    cancel, resume = (page.get_by_role("button", name=n, exact=True) for n in ("Cancel", "Resume"))
+    page.get_by_role("progressbar").first.wait_for()
+    page.locator(".js-plotly-plot").first.wait_for()
+    cancel.first.click()
+    resume.wait_for()
+    assert "cancelled" in page.locator(".ms-table").first.inner_text()
+    resume.click()
+    page.get_by_role("progressbar").first.wait_for()
+    cancel.first.click()
+    resume.wait_for()
+    jobs = sorted(p.name for p in (data / "jobs").iterdir() if p.is_dir())
+    assert len(jobs) == 2, jobs
