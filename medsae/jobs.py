@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from medsae import config as configs
 from medsae.progress import UserError
+from medsae.store import locks
 
 State = Literal["running", "done", "failed", "cancelled", "interrupted"]
 ENVIRONMENT = "MEDSAE_JOB"
@@ -94,7 +95,7 @@ class Jobs:
         if not begun or "/" in id:
             raise UserError(f"no job {id!r}", self.folder)
         end = _read(folder / "end.json")
-        state: State = end.get("state") or ("running" if _locked(folder) else "interrupted")
+        state: State = end.get("state") or ("running" if locks.held(folder / "lock") else "interrupted")
         if not end:
             end = _read(folder / "end.json")  # it may have ended between the two looks
             state = end.get("state") or state
@@ -171,20 +172,6 @@ def _create(jobs: Path, words: list[str], cwd: str) -> tuple[Path, int]:
             f"the data folder is not writable ({error.strerror})", jobs, "choose another with --data DIR"
         ) from error
     return folder, lock
-
-
-def _locked(folder: Path) -> bool:
-    try:
-        handle = os.open(folder / "lock", os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

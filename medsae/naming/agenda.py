@@ -24,17 +24,17 @@ class _Portion:
     def explained(self) -> bool:
         return not self.unasked and not self.unanswered
 
-    def next(self) -> tuple[int, Step] | None:
+    def next(self, first: bool) -> tuple[int, Step] | None:
         if self.unasked:
             neuron = self.unasked.popleft()
             self.unanswered.add(neuron)
             return neuron, "explain"
-        if self.explained and self.put_off:
+        if first and self.explained and self.put_off:
             return self.put_off.popleft(), "judge shuffled"
         if not self.named:
             return None
         neuron = self.named.popleft()
-        if self.explained:
+        if first and self.explained:
             return neuron, "judge"
         self.put_off.append(neuron)
         return neuron, "judge but shuffled"
@@ -43,8 +43,8 @@ class _Portion:
 class Agenda:
     """Neurons in portions of `size`: all of a portion are explained, then judged.
 
-    While the last explanations of a portion are on their way, the names that are there already are judged, and then
-    the next portion is begun: the backend never waits for one slow reply.
+    The backend never waits for one slow reply: while the last explanations of a portion are on their way, the names
+    that are there are judged; and while a portion is judged, the next one is explained, one neuron for each judged.
     """
 
     def __init__(self, neurons: Sequence[int], size: int, others: Iterable[int]):
@@ -52,17 +52,23 @@ class Agenda:
         self.portions = deque(_Portion(deque(chunk)) for chunk in chunks)
         self.of = {neuron: portion for portion in self.portions for neuron in portion.unasked}
         self.others = set(others)
-        """Neurons whose names may serve as shuffled controls now: no name of an unfinished portion is among them, so
-        that the choice does not depend on the order in which replies arrive."""
+        """Neurons whose names may serve as shuffled controls now: no name of a later portion is among them, so that
+        the choice does not depend on the order in which replies arrive."""
+        self.ahead = False
 
     def next(self) -> tuple[int, Step] | None:
         """The next step; None when nothing can be asked before a reply comes, or at all."""
         while self.portions:
-            for portion in (self.portions[i] for i in range(min(2, len(self.portions)))):
-                if (step := portion.next()) is not None:
-                    return step
-            if not self.portions[0].explained:
-                return None
+            first, second = self.portions[0], self.portions[1] if len(self.portions) > 1 else None
+            if first.explained:
+                self.others.update(first.names)
+                self.ahead = not self.ahead
+                if self.ahead and second is not None and second.unasked:
+                    return second.next(False)
+            if (step := first.next(True)) is not None:
+                return step
+            if not first.explained:
+                return second.next(False) if second is not None else None
             self.portions.popleft()
         return None
 
@@ -73,5 +79,3 @@ class Agenda:
         if named:
             portion.named.append(neuron)
             portion.names.append(neuron)
-        if portion.explained:
-            self.others.update(portion.names)

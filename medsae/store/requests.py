@@ -20,6 +20,7 @@ from typing import Any
 
 from medsae import config as configs
 from medsae.progress import UserError
+from medsae.store import locks
 from medsae.store.artifacts import Store
 
 
@@ -37,17 +38,7 @@ class Requests:
 
     def alive(self) -> bool:
         """A service holds the lock."""
-        try:
-            handle = os.open(self.folder / "lock", os.O_RDWR)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-        except OSError:
-            return True
-        finally:
-            os.close(handle)
+        return locks.held(self.folder / "lock")
 
     def ask(self, neuron: int, again: bool = False) -> None:
         """Ask for a neuron; a request that waits already is left as it is."""

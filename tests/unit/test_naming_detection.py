@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import hypergeom
 
-from medsae.naming.detection import auroc, detect
+from medsae.naming.detection import auroc, detect, fisher
 from medsae.scoring.intervals import benjamini_hochberg
 
 NAN = float("nan")
@@ -20,6 +21,13 @@ def test_by_hand():
     assert (found.sensitivity, found.specificity) == (0.75, 0.75)
     assert found.p == pytest.approx(17 / 70)
     assert found.auroc == pytest.approx((4 + 4 + 4 + 2) / 16)
+
+
+@given(st.integers(1, 60), st.integers(0, 60), st.integers(0, 60), st.integers(0, 60))
+def test_fishers_tail_is_the_hypergeometric_one(n, positives, yes, hits):
+    positives, yes = min(positives, n), min(yes, n)
+    hits = min(max(hits, positives + yes - n), positives, yes)
+    assert fisher(hits, n, positives, yes) == pytest.approx(hypergeom.sf(hits - 1, n, positives, yes), rel=1e-9)
 
 
 def test_the_papers_interval():

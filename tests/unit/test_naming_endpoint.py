@@ -316,12 +316,28 @@ def test_odd_logprobs_are_survived(odd):
     assert p is None or math.isnan(p)
 
 
-def test_the_configured_number_of_requests_is_in_flight(world, tmp_path):
-    study = _copy(world, tmp_path)
-    server = nw.Server(world, delay=0.02)
+@pytest.mark.parametrize("concurrency", [3, 8])
+def test_the_configured_number_of_requests_is_always_in_flight(crowd, tmp_path, concurrency, monkeypatch):
+    """By the server's own count: it answers nothing before `concurrency` requests are there, and then one at a time.
+
+    A client that ever waited for a reply before it sent the next request would wait for ever. Portions of nine neurons,
+    so that there are also ends of portions; only the last requests of the run are let through without company.
+    """
+    monkeypatch.setattr("medsae.naming.run.PORTION", 9)
+    fields = dict(scores=_copy(crowd, tmp_path), all=True, pictures=5, backend="endpoint", concurrency=concurrency)
+    free = nw.Server(crowd)
+    with free.serve() as address:
+        asked = name(c.Name(endpoint=address, **fields), Store(tmp_path), Silent())["asked"]
+    assert free.most_flying <= concurrency
+    server = nw.Server(crowd, gate=concurrency, gated=asked - concurrency)
     before = threading.active_count()
     with server.serve() as address:
-        name(c.Name(scores=study, neurons="0,1", pictures=10, backend="endpoint", endpoint=address, concurrency=6),
-             Store(tmp_path), Silent())  # fmt: skip
-    assert server.most_flying == 6
-    assert threading.active_count() <= before + 8
+        again = name(c.Name(endpoint=address, again=True, **fields), Store(tmp_path), Silent())["asked"]
+    assert len(server.requests) == again == asked
+    assert (server.starved, server.most_flying) == (0, concurrency)
+    assert threading.active_count() <= before + concurrency + 4
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory):
+    return nw.build(tmp_path_factory.mktemp("crowd"), images=260, neurons=20, share=0.5)

@@ -16,6 +16,11 @@ import pytest
 
 from medsae import config as c
 from medsae.naming import prompts
+from medsae.naming.memory import Known
+from medsae.naming.replies import Explanation
+from medsae.naming.result import result
+from medsae.naming.selection import Plan
+from medsae.naming.selection import Tested as OnePicture
 from medsae.progress import Silent, UserError
 from medsae.steps.naming import name
 from medsae.store.artifacts import Store
@@ -86,6 +91,38 @@ def test_accuracy_is_one_minus_the_error_and_a_wrong_name_is_luck(world, protoco
     assert (mine["yes"].astype(bool) == mine["fires"]).mean() == pytest.approx(names["accuracy"][0])
     assert mine["raw"].notna().all()
     assert mine["p"].notna().all() == (protocol == "strict") == bool(true["auroc"].notna().all())
+
+
+def test_the_false_discovery_rate_holds_over_a_thousand_null_neurons(original, tmp_path):
+    """Names of a judge who is right in 85 %, of 1,000 neurons that fire by chance and 100 that follow their factor, by
+    the way of a run: verdicts -> result -> ledger -> q-values of the Concepts table."""
+    judge, rng = nw.Server(original, error=0.15), np.random.default_rng(0)
+    every = np.arange(len(original.truth_nk))
+
+    def row(run, neuron, null):
+        factor = neuron % len(nw.FACTORS)
+        fires = rng.random(len(every)) < 0.4 if null else original.truth_nk[:, factor]
+        chosen = [(i, True) for i in rng.choice(every[fires], 30, replace=False)]
+        chosen += [(i, False) for i in rng.choice(every[~fires], 30, replace=False)]
+        plan = Plan(neuron, tested=tuple(OnePicture(int(i), f, float(f), 1 if f else None) for i, f in chosen))
+        own = Explanation("ok", nw.FACTORS[factor], "")
+        said = {t.image: judge.verdict(own.concept, t.image) for t in plan.tested}
+        verdicts = {i: Known("ok", yes, 0.9 if yes else 0.1, 1.0, None) for i, yes in said.items()}
+        found = result(plan, own, {"name": (own.concept, "", None)}, {"name": verdicts}, balanced=True)
+        return {"kind": "name", "run": run, "neuron": neuron, **found}
+
+    book = Ledger(Store(tmp_path), "scores-null")
+    with book.writer() as writer:
+        writer.append({"kind": "run", "run": run, "backend": "endpoint", "model": "m"} for run in ("alone", "beside"))
+        for run, true in (("alone", 0), ("beside", 100)):
+            writer.append(row(run, neuron, neuron >= true) for neuron in range(true + 1000))
+    names = book.names()
+    alone, beside = (names[names["run"] == run] for run in ("alone", "beside"))
+    assert len(alone) == 1000 and not (alone["q"] <= 0.05).any()
+    assert abs(alone["accuracy"].mean() - 0.5) < 0.01 and (alone["p"] <= 0.05).mean() <= 0.06
+    found = beside[beside["q"] <= 0.05]
+    assert (found["neuron"] >= 100).mean() <= 0.05 and (found["neuron"] < 100).sum() >= 95
+    assert abs(beside[beside["neuron"] < 100]["accuracy"].mean() - 0.85) < 0.02
 
 
 def test_strict_shows_one_picture_a_prompt_and_other_patients_than_it_named(world):
