@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from medsae.store.reader import Frame
-from medsae.ui import export, look
+from medsae.ui import export, links, look
 from medsae.ui import study as studies
 
 LIGHT = [[0.0, "#a8540b"], [0.25, "#dfa566"], [0.5, "#f7f7f5"], [0.75, "#6da3d3"], [1.0, "#14558f"]]
@@ -32,17 +32,18 @@ def show(figure: go.Figure, key: str, alt: str, save: bool = True, **more: Any) 
         "toImageButtonOptions": {"format": "png", "scale": 2, "filename": key},
         "scrollZoom": False,
     }
+    figure.update_layout(height=round(figure.layout.height * links.scale()))  # type: ignore[attr-defined]
     event = st.plotly_chart(figure, key=key, alt=alt, config=config, width="stretch", **more)
     if save:
         study = studies.current()
         ids = " · ".join(a.id for a in (study.scores, study.versus) if a)
-        links = "".join(
+        chips = "".join(
             f'<a href="#" role="button" data-plot="{kind}" aria-label="Save plot as {kind.upper()}: {escape(alt)}">'
             f"{kind.upper()}</a>"
             for kind in ("png", "svg")
         )
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"_save-{key}"):
-            st.html(f'<div class="ms-save"><span>save plot</span>{links}</div>', width="content")
+            st.html(f'<div class="ms-save"><span>save plot</span>{chips}</div>', width="content")
             st.download_button(
                 "HTML",
                 lambda: export.plot(figure, ids),

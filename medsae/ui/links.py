@@ -33,7 +33,13 @@ def router() -> None:
     if gone is not None:
         st.session_state["_go_count"] = st.session_state.get("_go_count", 0) + 1
     nonce = st.session_state.get("_go_count", 0)
-    _router(key="router", data={"go": gone, "nonce": nonce}, height="content")
+    _router(key="router", data={"go": gone, "nonce": nonce}, height="content", on_scale_change=lambda: None)
+
+
+def scale() -> float:
+    """How much larger than usual the browser shows text: 1 below 2,200 px of width, 1.6 on a 4K screen."""
+    value = getattr(st.session_state.get("router"), "scale", None)
+    return value if isinstance(value, int | float) and 0.5 <= value <= 4 else 1.0
 
 
 def clicks() -> int:

@@ -4,6 +4,9 @@ export default function (component) {
     window.__medsaeGone = component.data.nonce;
     go(component.data.go);
   }
+  // Text is larger on large screens (style.css); charts have heights in pixels and must grow with it.
+  const scale = Math.round(parseFloat(getComputedStyle(document.documentElement).fontSize) / 1.5) / 10;
+  if (window.__medsaeScale !== scale) { if (window.__medsaeScale || scale !== 1) component.setStateValue("scale", scale); window.__medsaeScale = scale; }
   const savePlot = (link) => {
     const plots = [...document.querySelectorAll(".js-plotly-plot")].filter((p) => p.compareDocumentPosition(link) & Node.DOCUMENT_POSITION_FOLLOWING);
     const plot = plots[plots.length - 1];
