@@ -196,7 +196,7 @@ def by_label(
 def heat_map(frame: Frame, labels: list[str], neurons: list[int], limit: float, texts: dict[int, str]) -> go.Figure:
     """Neurons (rows) x labels of rho; a transparent marker on each cell makes it clickable (customdata: neuron)."""
     grid = frame.pivot(index="neuron", columns="label", values="rho").reindex(index=neurons, columns=labels)
-    figure = blank(max(240, 60 + 17 * len(neurons)), dragmode=False, showlegend=False)
+    figure = blank(max(240, 60 + 17 * len(neurons)), dragmode=False, showlegend=False, hoverdistance=-1)
     rows = [texts.get(n, str(n)) for n in neurons]
     position = {n: i for i, n in enumerate(neurons)}
     column = {label: i for i, label in enumerate(labels)}

@@ -1,5 +1,6 @@
 """What only a browser shows: links without reloading, back, keyboard, brushing, clicks in charts, viewer, themes."""
 
+import itertools
 import re
 import struct
 
@@ -180,3 +181,33 @@ def test_a_training_is_started_watched_cancelled_and_resumed(workshop):
     resume.wait_for()
     jobs = sorted(p.name for p in (data / "jobs").iterdir() if p.is_dir())
     assert len(jobs) == 2, jobs
+
+
+def test_on_a_4k_screen_text_is_larger_and_charts_grow_with_it(visit):
+    page = visit(width=3840, height=2160).open("correlations?top=60")
+    names = page.locator(".js-plotly-plot .yaxislayer-above text, .js-plotly-plot .yaxislayer-below text")
+    page.wait_for_function("document.querySelector('.js-plotly-plot').offsetHeight > 1.5 * (60 + 17 * 50)")
+    boxes = [names.nth(i).bounding_box() for i in range(names.count())]
+    assert len(boxes) >= 50 and boxes[0]["height"] >= 14
+    tops = sorted(b["y"] for b in boxes)
+    assert all(b - a > 14 for a, b in itertools.pairwise(tops)), "the rows' names lie over each other"
+    assert page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)") >= 20
+    side = page.locator('[data-testid="stSidebar"]').bounding_box()
+    assert side["width"] >= 440 and page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 1
+
+
+def test_cards_and_pictures_are_reached_and_opened_by_keyboard(visit):
+    page = visit().open("neurons?sort=neuron")
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.classList.contains('ms-card')"):
+            break
+    assert page.evaluate("getComputedStyle(document.activeElement).borderColor") != page.evaluate(
+        "getComputedStyle(document.querySelectorAll('a.ms-card')[1]).borderColor"
+    ), "the focused card is not marked"
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Neuron 0", exact=True).wait_for()
+    for path in ("neurons?sort=-density", "neuron?sort=-density", "image?image=0"):
+        page = visit().open(path)
+        pictures = page.locator("img")
+        assert pictures.count() and all(pictures.nth(i).get_attribute("alt") for i in range(pictures.count()))
