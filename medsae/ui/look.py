@@ -18,7 +18,7 @@ from medsae.ui import format
 if TYPE_CHECKING:
     from medsae.store import queries
 
-SAE, RAW, NULL, SECOND = "#3d93d4", "#d4862f", "#8b94a1", "#9277d8"
+SAE, RAW, NULL, SECOND = "#3d93d4", "#d08129", "#8b94a1", "#9277d8"
 """Chart colours of meaning (SECOND: another representation of the same kind); at least 3:1 on both backgrounds."""
 Tone: TypeAlias = Literal["sae", "raw", "null", "good", "bad", ""]
 RESEARCH = "Research use only, not for diagnosis"
