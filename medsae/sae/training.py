@@ -3,7 +3,7 @@
 Adam with constant learning rate and betas (0.9, 0.999), fp32 weights and state. Rows of W_dec at norm 1 where the
 kind says so: the part of the gradient along a row is taken away before the step (Adam would turn it into momentum)
 and the row is scaled back after it. The order of epoch e comes from a generator seeded by (seed, e), so that nothing
-but the counters must be saved to go on in the same order. The last, smaller batch of an epoch is used.
+but the counters must be saved to go on in the same order. Batches of an epoch are equal, and none is left out.
 """
 
 from __future__ import annotations
@@ -381,8 +381,7 @@ def run_epochs(members: list[Member], x_nd: Tensor, x_seen_nd: Tensor, progress:
         task.advance(steps)
         order_nd = epoch_order(x_nd, options.seed, steps // batches)
         while steps < total:
-            first = steps % batches * options.batch
-            x_batch_nd = x_nd[order_nd[first : first + options.batch]]
+            x_batch_nd = x_nd[batch_of(order_nd, steps % batches, batches)]
             due = [member for member in members if member.steps == steps]
             for space in {id(member.trainer.space): member.trainer.space for member in due}.values():
                 alike = [member for member in due if member.trainer.space is space]
@@ -402,6 +401,13 @@ def run_epochs(members: list[Member], x_nd: Tensor, x_seen_nd: Tensor, progress:
                 for member in due:
                     member.save()
                 saved = time.monotonic()
+
+
+def batch_of(order_nd: Tensor, number: int, batches: int) -> Tensor:
+    """One batch of an epoch. All are of one size (to one image): a last one of a few images would take a step as long
+    as the others', in a direction that is mostly noise (docs/decisions/024)."""
+    n = len(order_nd)
+    return order_nd[number * n // batches : (number + 1) * n // batches]
 
 
 def show(task: Task, rows: list[HistoryRow]) -> None:

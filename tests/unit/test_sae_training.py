@@ -22,7 +22,7 @@ from medsae.progress import Silent, UserError
 from medsae.sae import checkpoint
 from medsae.sae.model import Sae
 from medsae.sae.normalise import Normalisation
-from medsae.sae.training import Trainer, Workspace, train, train_together
+from medsae.sae.training import Trainer, Workspace, batch_of, train, train_together
 
 ROOT = Path(__file__).parents[2]
 KINDS = ["relu", "topk", "batchtopk", "jumprelu", "gated", "matryoshka"]
@@ -190,6 +190,13 @@ def test_sigkill_then_the_same_command_gives_the_same_weights(tmp_path):
     a, b = (load_file(folder / "sae.safetensors") for folder in (killed, whole))
     assert all(torch.equal(a[name], b[name]) for name in b)
     assert (killed / "history.jsonl").read_bytes() == (whole / "history.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(("n", "batches"), [(600, 10), (10_000, 40), (65, 2), (64, 1)])
+def test_batches_of_an_epoch_are_equal_and_leave_nothing_out(n, batches):
+    parts = [batch_of(torch.arange(n), i, batches) for i in range(batches)]
+    assert torch.equal(torch.cat(parts), torch.arange(n))
+    assert {len(part) for part in parts} <= {n // batches, -(-n // batches)}
 
 
 def test_a_checkpoint_of_another_training_is_not_used(tmp_path):
