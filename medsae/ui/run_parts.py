@@ -220,7 +220,7 @@ def start(study: Study) -> None:
     default = "run demo" if not study.artifacts else studies.next_step(study)
     step = links.choose(st.segmented_control, "Step", "step", {s: s for s in STEPS}, default)
     with st.container(border=True):
-        look.section(step, (STEPS[step].__doc__ or "").strip().splitlines()[0])
+        look.section(step, (STEPS[step].__doc__ or "").strip().splitlines()[0].replace("`", ""))
         config = forms.form(STEPS[step], study.artifacts, f"form-{step}")
     if config is not None:
         _start(lambda: studies.jobs().start(config))

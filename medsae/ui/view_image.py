@@ -62,7 +62,11 @@ def facts(study: Study, cohort: Artifact, row: dict[str, Any], caption: dict[str
         ["patient", study.patient(str(row["patient"]))],
         ["sex, age", f"{row['sex'] or format.NOTHING}, {age}"],
         ["view", str(row["view"] or format.NOTHING)],
-        ["split", str(row["split"]) + (", in the evaluation set" if row["evaluation"] else "")],
+        [
+            "split",
+            str(row["split"])
+            + (", in the evaluation set" if row["evaluation"] and row["split"] != "evaluation" else ""),
+        ],
     ]
     if row["width"] is not None:
         known.append(["size", f"{int(row['width'])} × {int(row['height'])} px"])

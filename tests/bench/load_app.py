@@ -1,8 +1,9 @@
 """Many readers at once, without a browser: sessions over the websocket that a browser would open.
 
-    python tests/bench/load_app.py DATA [--sessions 10] [--visits 1000]
+    python tests/bench/load_app.py DATA [--sessions 10] [--pause 3] [--visits 1000]
 
-`--sessions` readers step through neurons and images at the same time, each a second after its last page came; then one
+`--sessions` readers step through neurons and images at the same time, each
+`--pause` seconds (half to one and a half of it) after its last page came; then one
 after the other walks `--visits` pages, and the server's memory is read on the way. Times are from the request to the
 last message of the run: what a browser then paints is not in them (see bench_app.py).
 """
@@ -67,13 +68,13 @@ async def reader(address: str, seed: int, walk: list[str], neurons: int, pause: 
     return found
 
 
-async def measure(address: str, pid: int, sessions: int, visits: int, neurons: int) -> None:
+async def measure(address: str, pid: int, sessions: int, pause: float, visits: int, neurons: int) -> None:
     await reader(address, 0, [*PAGES], neurons, 0)
     say(what="memory of the server, every page seen once", mib=round(resident_mib(pid)))
     walks = [["neuron", "neuron", "image", "neurons", "entropy", "correlations", "neuron"] * 3 for _ in range(sessions)]
-    found = await asyncio.gather(*(reader(address, i, walk, neurons, 1.0) for i, walk in enumerate(walks)))
+    found = await asyncio.gather(*(reader(address, i, walk, neurons, pause) for i, walk in enumerate(walks)))
     seconds = [s for each in found for _, s, _ in each]
-    say(what=f"{sessions} sessions at once", pages=len(seconds), p50_ms=round(1000 * np.median(seconds)),
+    say(what=f"{sessions} sessions at once, {pause:g} s between pages", pages=len(seconds), p50_ms=round(1000 * np.median(seconds)),
         p95_ms=round(1000 * np.quantile(seconds, 0.95)))  # fmt: skip
     most: dict[str, int] = {}
     for hundred in range(visits // 100):
@@ -87,6 +88,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--sessions", type=int, default=10)
+    parser.add_argument("--pause", type=float, default=3.0)
     parser.add_argument("--visits", type=int, default=1000)
     parser.add_argument("--neurons", type=int, default=8192)
     given = parser.parse_args()
@@ -98,7 +100,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         server, address = tools.serve(given.data, Path(folder) / "log.txt")
         try:
-            asyncio.run(measure(address, server.pid, given.sessions, given.visits, given.neurons))
+            asyncio.run(measure(address, server.pid, given.sessions, given.pause, given.visits, given.neurons))
         finally:
             server.terminate()
             server.wait(20)
