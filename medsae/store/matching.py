@@ -62,7 +62,7 @@ def best(a_nm: np.ndarray | sparse.csc_array, b_nm: np.ndarray | sparse.csc_arra
     for start in range(0, a_nm.shape[1], CHUNK):
         part = slice(start, start + CHUNK)
         product = a_nm[:, part].T @ b_nm
-        dot = product.toarray() if sparse.issparse(product) else np.asarray(product)
+        dot = product.toarray() if isinstance(product, sparse.sparray) else np.asarray(product)
         found = (dot / n - np.outer(a_mean[part], b_mean)) / np.outer(a_sd[part], b_sd)
         known = np.isfinite(found)
         at = np.where(known, np.abs(found), -1.0).argmax(axis=1)
@@ -74,7 +74,7 @@ def best(a_nm: np.ndarray | sparse.csc_array, b_nm: np.ndarray | sparse.csc_arra
 
 def _moments(z_nm: np.ndarray | sparse.csc_array) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation (NaN where it cannot be divided by) of each column."""
-    if sparse.issparse(z_nm):
+    if isinstance(z_nm, sparse.csc_array):
         mean = np.asarray(z_nm.mean(axis=0)).ravel()
         square = np.asarray(z_nm.multiply(z_nm).mean(axis=0)).ravel()
         few = np.diff(z_nm.indptr) < FEWEST

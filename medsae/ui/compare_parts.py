@@ -58,13 +58,13 @@ def matched(study: Study, scores: Artifact, other: Artifact) -> None:
     look.section(
         "Matched neurons", "each with the other side's neuron that goes with it most; a point opens the neuron"
     )
-    embeddings = study.parent(scores, "embeddings"), study.parent(other, "embeddings")
-    if embeddings[0] is None or embeddings[1] is None:
+    mine, theirs = study.parent(scores, "embeddings"), study.parent(other, "embeddings")
+    if mine is None or theirs is None:
         look.empty("Nothing to match by", "The embeddings that these scores were made from are not here.")
         return
     key = (scores.id, other.id, scores.manifest["created"], other.manifest["created"])
     try:
-        frame = _matches(study.reader, scores, other, embeddings, key)
+        frame = _matches(study.reader, scores, other, (mine, theirs), key)
     except UserError as error:
         look.empty("Nothing to match by", f"{error.what}; {error.do}.")
         return

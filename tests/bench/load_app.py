@@ -85,7 +85,7 @@ async def measure(address: str, pid: int, sessions: int, pause: float, visits: i
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Many readers at once, without a browser.")
     parser.add_argument("data", type=Path)
     parser.add_argument("--sessions", type=int, default=10)
     parser.add_argument("--pause", type=float, default=3.0)
