@@ -6,6 +6,8 @@ images. Of an SAE they are stored whole; of a raw embedding only extremes are, s
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -13,6 +15,8 @@ from scipy import sparse
 from medsae.store.artifacts import Artifact
 from medsae.store.reader import Frame, Reader
 
+Matrix: TypeAlias = Any
+"""np.ndarray or scipy.sparse.csc_array [images, neurons]; the type checker knows no common type of the two."""
 CHUNK = 512
 """Neurons correlated at a time: 512 x 8,192 correlations are 16 MiB."""
 FEWEST = 3
@@ -51,7 +55,7 @@ def matches(
     return found.sort_values("rho", key=lambda r: -r.abs(), kind="stable").reset_index(drop=True)
 
 
-def best(a_nm: np.ndarray | sparse.csc_array, b_nm: np.ndarray | sparse.csc_array) -> tuple[np.ndarray, np.ndarray]:
+def best(a_nm: Matrix, b_nm: Matrix) -> tuple[np.ndarray, np.ndarray]:
     """For each column of `a_nm` the column of `b_nm` with the largest |rho|, and that rho in -1..1.
 
     -1 and NaN where a column is constant, has fewer than FEWEST values other than 0, or meets only such columns.
@@ -72,7 +76,7 @@ def best(a_nm: np.ndarray | sparse.csc_array, b_nm: np.ndarray | sparse.csc_arra
     return other, rho
 
 
-def _moments(z_nm: np.ndarray | sparse.csc_array) -> tuple[np.ndarray, np.ndarray]:
+def _moments(z_nm: Matrix) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation (NaN where it cannot be divided by) of each column."""
     if isinstance(z_nm, sparse.csc_array):
         mean = np.asarray(z_nm.mean(axis=0)).ravel()
@@ -84,9 +88,7 @@ def _moments(z_nm: np.ndarray | sparse.csc_array) -> tuple[np.ndarray, np.ndarra
     return mean, np.where(few | (variance <= 1e-12 * np.maximum(square, 1e-300)), np.nan, np.sqrt(np.abs(variance)))
 
 
-def _activations(
-    reader: Reader, scores: Artifact, embeddings: Artifact, images: np.ndarray
-) -> np.ndarray | sparse.csc_array:
+def _activations(reader: Reader, scores: Artifact, embeddings: Artifact, images: np.ndarray) -> Matrix:
     """Activations [n, m] on these images (float64): sparse of an SAE, the embedding itself of raw."""
     order = pd.DataFrame({"image": images, "at": np.arange(len(images))})
     numbers = images.tolist()
