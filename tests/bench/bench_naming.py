@@ -1,20 +1,21 @@
 """What our own side of naming costs: overhead, encodings saved, the Concepts table at full size.
 
-    python tests/bench/bench_naming.py [overhead|cache|concepts|watch]
+    python tests/bench/bench_naming.py [overhead|whole|cache|throughput|concepts|watch]
 
 Figures and the machine they were taken on: docs/naming.md.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import multiprocessing
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,7 +27,7 @@ import naming_world as nw
 import tiny_gemma3
 
 from medsae import config as c
-from medsae.naming.backends import Reply
+from medsae.naming.backends import Reply, medgemma
 from medsae.naming.backends.medgemma import MedGemma
 from medsae.naming.memory import Memory, Setup
 from medsae.naming.run import Namer
@@ -60,7 +61,7 @@ class Instant:
 
 
 def overhead(neurons: int = 10) -> None:
-    """Wall time of naming against calls x 50 ms / 8, pictures, ledger and all; and the same through HTTP."""
+    """Wall time of naming against calls x 50 ms / 8, pictures, ledger and all."""
     with tempfile.TemporaryDirectory() as folder:
         world = nw.build(Path(folder), images=600, neurons=neurons)
         store = Store(world.data)
@@ -79,36 +80,36 @@ def overhead(neurons: int = 10) -> None:
             f"instant backend: {namer.asked} calls, {wall:.2f} s; {least:.2f} s by arithmetic, {bare:.2f} s for bare "
             f"threads that only sleep: overhead {wall / bare - 1:.1%} of those; our CPU {spent:.2f} s"
         )
-        with _elsewhere(world) as address:
-            began, used = time.perf_counter(), time.process_time()
-            found = name(c.Name(scores=world.scores, all=True, backend="endpoint", endpoint=address), store, Silent())
-            wall, spent = time.perf_counter() - began, time.process_time() - used
-        bare = _bare(found["asked"])
-        print(
-            f"HTTP server in another process: {found['asked']} calls, {wall:.2f} s, start and estimate included; "
-            f"{found['asked'] * CALL_SECONDS / CONCURRENCY:.2f} s by arithmetic, {bare:.2f} s for bare threads: overhead "
-            f"{wall / bare - 1:.1%} of those; our CPU {spent:.2f} s"
-        )
 
 
-@contextlib.contextmanager
-def _elsewhere(world: nw.World):
-    """The scripted server in a process of its own, so that its work is not counted as ours."""
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe()
-
-    def serve() -> None:
-        with nw.Server(world, delay=CALL_SECONDS).serve() as address:
-            theirs.send(address)
-            theirs.recv()
-
-    process = context.Process(target=serve)
-    process.start()
-    try:
-        yield ours.recv()
-    finally:
-        ours.send("stop")
-        process.join()
+def whole(neurons: int = 40) -> None:
+    """The whole command, from the start of Python to its end, against a server of 50 ms in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        world = nw.build(Path(folder), images=600, neurons=neurons)
+        script = Path(__file__).with_name("instant_server.py")
+        server = subprocess.Popen([sys.executable, script, str(CALL_SECONDS)], stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None
+        address = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
+        words = ["name", "--scores", world.scores, "--all", "--backend", "endpoint", "--endpoint", address, "--json"]
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "medsae", *words], env=os.environ | {"MEDSAE_DATA": folder}, check=True,
+            cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        wall, found = time.perf_counter() - began, json.loads(done.stdout)
+        with urllib.request.urlopen(f"{address}/stats") as reply:
+            count = json.load(reply)
+        server.terminate()
+        server.wait()
+    least = found["asked"] * CALL_SECONDS / CONCURRENCY
+    span = count["last"] - count["first"]
+    busy = sum(int(k) * seconds for k, seconds in count["seconds_of"].items())
+    print(
+        f"whole command, {neurons} neurons, {found['asked']} calls over HTTP: {wall:.2f} s, {least:.2f} s by arithmetic "
+        f"({wall / least - 1:.1%} over); first request to last reply {span:.2f} s ({span / least - 1:.1%} over, "
+        f"{span / (busy / CONCURRENCY) - 1:.1%} over what the server itself took); "
+        f"{busy / span:.2f} of {CONCURRENCY} requests in flight on average"
+    )
 
 
 def _bare(calls: int) -> float:
@@ -125,20 +126,75 @@ def cache(neurons: int = 6) -> None:
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        world = nw.build(Path(folder) / "data", images=600, neurons=neurons)
-        model = tiny_gemma3.build(Path(folder) / "tiny")
-        original = MedGemma.ask
-
-        def named(self, questions):
-            said = '{"concept": "Concept %d", "description": "It is."}'
-            replies = original(self, questions)
-            return [r if q.task != "explain" else Reply("ok", said % q.neuron)
-                    for q, r in zip(questions, replies, strict=True)]  # fmt: skip
-
-        MedGemma.ask = named
-        config = c.Name(scores=world.scores, all=True, backend="medgemma", model=str(model), device="cpu", batch=16)
-        found = name(config, Store(world.data), Silent())
+        found, _ = _in_process(Path(folder), neurons, "cpu")
         print(f"tiny model on CPU: {found['asked']} questions in {found['seconds']} s, {found['backend']}")
+
+
+def throughput(neurons: int = 6) -> None:
+    """Neurons named and judged a minute, memory, encodings saved: full size with random weights on a GPU, else tiny."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with tempfile.TemporaryDirectory() as folder:
+        original = medgemma._load
+        medgemma._load = _full_size if device == "cuda" else original
+        try:
+            found, seconds = _in_process(Path(folder), neurons, device, side_px=896, tokens=256, batch=32)
+        finally:
+            medgemma._load = original
+        peak = f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if device == "cuda" else "not measured"
+        print(
+            f"{'full-size architecture' if device == 'cuda' else 'tiny model'} with random weights on {device}: {neurons} "
+            f"neurons ({found['asked']} questions, loading included) in {seconds:.1f} s: {60 * neurons / seconds:.2f} "
+            f"neurons a minute; peak {peak}; {found['backend']}"
+        )
+
+
+def _full_size(source: str, device, four_bit: bool):
+    """The processor of the tiny model and a Gemma 3 4B of the published sizes, made on the device, nothing on disk."""
+    import torch
+    from transformers import AutoProcessor, Gemma3Config, Gemma3ForConditionalGeneration
+
+    tiny = Gemma3Config.from_pretrained(source)
+    config = Gemma3Config(
+        text_config=dict(
+            vocab_size=262_208, hidden_size=2560, intermediate_size=10_240, num_hidden_layers=34, num_attention_heads=8,
+            num_key_value_heads=4, head_dim=256, sliding_window=1024, pad_token_id=0, eos_token_id=1, bos_token_id=2,
+        ),
+        vision_config=dict(hidden_size=1152, intermediate_size=4304, num_hidden_layers=27, num_attention_heads=16,
+                           image_size=896, patch_size=14, vision_use_head=False),
+        mm_tokens_per_image=256, boi_token_index=tiny.boi_token_index, eoi_token_index=tiny.eoi_token_index,
+        image_token_index=tiny.image_token_index,
+    )  # fmt: skip
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device(device):
+            net = Gemma3ForConditionalGeneration(config).eval()
+    finally:
+        torch.set_default_dtype(before)
+    return AutoProcessor.from_pretrained(source), net
+
+
+def _in_process(folder: Path, neurons: int, device: str, batch: int = 16, **sizes):
+    """Result and seconds of naming `neurons` with a random model, whose explanations are replaced by names."""
+    world = nw.build(folder / "data", images=600, neurons=neurons)
+    model = tiny_gemma3.build(folder / "tiny", **(sizes if device == "cuda" else {}))
+    original = MedGemma.ask
+
+    def named(self, questions):
+        said = '{"concept": "Concept %d", "description": "It is."}'
+        replies = original(self, questions)
+        return [r if q.task != "explain" else Reply("ok", said % q.neuron)
+                for q, r in zip(questions, replies, strict=True)]  # fmt: skip
+
+    MedGemma.ask = named
+    config = c.Name(scores=world.scores, all=True, backend="medgemma", model=str(model), device=device, batch=batch)
+    began = time.perf_counter()
+    try:
+        return name(config, Store(world.data), Silent()), time.perf_counter() - began
+    finally:
+        MedGemma.ask = original
 
 
 def table(neurons: int = 8192, pictures: int = 60) -> None:
@@ -209,6 +265,7 @@ def watch() -> None:
 
 
 if __name__ == "__main__":
-    which = sys.argv[1:] or ["overhead", "cache", "concepts", "watch"]
-    for each in which:
-        {"overhead": overhead, "cache": cache, "concepts": table, "watch": watch}[each]()
+    every = {"overhead": overhead, "whole": whole, "cache": cache, "throughput": throughput, "concepts": table,
+             "watch": watch}  # fmt: skip
+    for each in sys.argv[1:] or every:
+        every[each]()
