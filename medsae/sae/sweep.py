@@ -85,7 +85,7 @@ def plan(options: list[config.Train], shape: tuple[int, ...], free: int) -> list
 
 def bytes_needed(options: list[config.Train], n: int, d: int) -> int:
     """Embeddings, 5 x parameters a member (weights, gradient, two moments, the copy that is saved), and for each shape
-    its activations: three float32 [batch, m] while many neurons fire."""
+    its activations: three float32 [batch, m] on a GPU or for top-k's first step; elsewhere one at most."""
     widths = [(o.expansion or 1) * d for o in options]
     batch = options[0].batch or 1
     return 4 * (n * d + sum(5 * (2 * m * d + 2 * m + d) for m in widths) + sum(3 * batch * m for m in set(widths)))
