@@ -13,17 +13,53 @@ import argparse
 import importlib.util
 import json
 import os
-import re
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 PAGES = ("overview", "entropy", "correlations", "neurons", "neuron", "image", "compare", "concepts", "runs", "about")
+
+
+INTERACTIONS = {
+    "": ("nats", "bits"),
+    "entropy": ("count", "cumulative", "per label", "share"),
+    "correlations": ("strongest first", "alike together", "lowest entropy", "grouped by label"),
+    "neurons": ("key ArrowRight", "key ArrowLeft"),
+    "neuron?sort=neuron&neuron=20": ("key ArrowRight",),
+    "neuron?sort=-density": ("slices", "random", "nearest silent", "top"),
+    "image": ("key ArrowRight",),
+    "compare": ("nats", "bits"),
+    "runs": ("jobs", "start a step", "artifacts"),
+}
+"""Page -> what is clicked (by its text) or pressed, in turn."""
+WATCH = """() => { if (window.__watched) return; window.__watched = 1;
+  const note = () => requestAnimationFrame(() => requestAnimationFrame(() => { window.__last = performance.now(); }));
+  new MutationObserver((all) => { if (all.some((m) => (m.target.closest ? m.target : m.target.parentElement)?.closest(".stMain"))) note(); })
+    .observe(document.body, { subtree: true, childList: true, characterData: true });
+  document.addEventListener("load", note, true);
+  for (const k of ["pointerdown", "keydown"])
+    document.addEventListener(k, () => { window.__start = performance.now(); window.__last = 0; }, true); }"""
+"""Notes the time of the click or key, and two frames after every change of the page."""
+IDLE = """() => window.__last > window.__start && performance.now() - window.__last > 400
+  && document.querySelector(".stApp").dataset.testScriptState === "notRunning"
+  && [...document.querySelectorAll("img")].every((e) => e.complete)"""
+
+
+def painted(page: Any, press: str) -> float:
+    """Milliseconds from the click or key to the last change of the page and of its pictures."""
+    page.evaluate(WATCH)
+    if press.startswith("key "):
+        page.keyboard.press(press.removeprefix("key "))
+    else:
+        page.locator(".stApp").get_by_text(press, exact=True).first.click()
+    page.wait_for_function(IDLE)
+    return float(page.evaluate("window.__last - window.__start"))
 
 
 def say(**figures: object) -> None:
@@ -90,17 +126,14 @@ def browser(data: Path) -> None:
         page.goto(address)
         page.locator(".ms-foot").first.wait_for()
         say(what="cold start to first page", seconds=round(time.perf_counter() - began, 2))
-        page.goto(f"{address}/neuron?sort=neuron&neuron=20")
-        page.locator(".ms-pic img").first.wait_for()
-        times = []
-        for neuron in range(21, 51):
-            began = time.perf_counter()
-            page.keyboard.press("ArrowRight")
-            page.get_by_role("heading", name=re.compile(f"^Neuron {neuron}$")).wait_for()
-            page.wait_for_function("() => [...document.querySelectorAll('.ms-pic img')].every(e => e.complete)")
-            times.append(time.perf_counter() - began)
-        say(what="neuron to neuron, key to painted", p50_ms=round(1000 * np.median(times)),
-            p95_ms=round(1000 * np.quantile(times, 0.95)))  # fmt: skip
+        for path, presses in INTERACTIONS.items():
+            page.goto(f"{address}/{path}")
+            page.locator(".ms-foot").first.wait_for()
+            page.locator('.stApp[data-test-script-state="notRunning"]').wait_for()
+            page.wait_for_timeout(800)
+            times = [painted(page, presses[i % len(presses)]) for i in range(24)]
+            say(what="click or key to painted", page=path.split("?")[0] or "overview", p50_ms=round(np.median(times)),
+                p95_ms=round(np.quantile(times, 0.95)))  # fmt: skip
         server.terminate()
         server.wait(20)
         chromium.close()
