@@ -38,7 +38,7 @@ def sweep(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
                 checkpoint_dirs=[build.shards for build in builds.values()], progress=progress, device=config.device,
             )  # fmt: skip
             for (place, build), result in zip(builds.items(), results, strict=True):
-                manifests[place] = publish(build, result, options[place][0], data)
+                manifests[place] = publish(build, result, options[place][0], data, progress)
     rows = [_row(manifests[place], store, progress, config) for place in range(len(options))]
     best = min(rows, key=lambda row: row["mean_entropy"] if row["mean_entropy"] is not None else float("inf"))
     below = [

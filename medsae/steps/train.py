@@ -45,7 +45,7 @@ def train(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
         result = training.train(
             data.train_nd, data.holdout_nd, config, checkpoint_dir=build.shards, progress=progress, device=config.device
         )
-        return publish(build, result, config, data)
+        return publish(build, result, config, data, progress)
 
 
 def read(config: c.Train, store: Store, progress: Progress) -> Data:
@@ -70,8 +70,8 @@ def resolved(config: c.Train, data: Data) -> tuple[c.Train, str]:
     return config, f"{config.kind}-x{config.expansion}-{data.embeddings.facts['encoder']}"
 
 
-def publish(build: Build, result: TrainResult, config: c.Train, data: Data) -> dict[str, Any]:
-    """Weights, history and dead neurons as an artifact."""
+def publish(build: Build, result: TrainResult, config: c.Train, data: Data, progress: Progress) -> dict[str, Any]:
+    """Weights, history and dead neurons as an artifact; says what the training came to."""
     result.sae.save(build.path / "sae.safetensors")
     m = len(result.dead_m)
     history = pd.DataFrame([asdict(row) for row in result.history]).assign(dead=lambda h: h["dead"] / m)
@@ -83,6 +83,15 @@ def publish(build: Build, result: TrainResult, config: c.Train, data: Data) -> d
         connection.execute("INSERT INTO dead SELECT neuron, dead FROM frame")
     last = result.history[-1]
     holdout = 0 if data.holdout_nd is None else len(data.holdout_nd)
+    progress.say(
+        f"{last.l0 * m:,.1f} of {m:,} neurons active an image, FVE {last.fve:.3f} on {result.history_on},"
+        f" {np.mean(result.dead_m):.1%} dead"
+    )
+    if last.fve < 0:
+        progress.say(
+            f"the reconstruction is worse than the mean image: {last.step:,} steps at a learning rate of {config.lr:g}"
+            " were too few; give more --epochs or a larger --lr"
+        )
     return build.publish({
         "kind": config.kind, "m": m, "d": data.train_nd.shape[1], "expansion": config.expansion,
         "l1": config.l1, "k": config.k, "l0_coefficient": config.l0, "lr": config.lr, "epochs": config.epochs,

@@ -263,6 +263,13 @@ def test_a_sweep_ends_as_training_alone_and_marks_the_best(walked, tmp_path, med
     assert status == 2 and "--sweep" in err
 
 
+def test_a_training_that_was_too_short_says_so(walked):
+    status, _, said = walked["medsae"]("train", "--embeddings", walked["embeddings"], "--expansion", 16, "--epochs", 1,
+                                       "--l1", 0, "--lr", 1e-7)  # fmt: skip
+    assert status == 0 and "the reconstruction is worse than the mean image" in said and "--epochs" in said
+    assert "of 192 neurons active an image, FVE -" in said
+
+
 def test_an_sae_matched_with_itself_is_stable(walked):
     scores = walked["medsae"].id(
         "score", "--sae", walked["sae"], "--versus", walked["sae"], "--draws", 5, "--bootstraps", 5
