@@ -1,6 +1,7 @@
 """Choices live in the URL: a used widget writes it, a link is shown by the widgets, previous and next stay within."""
 
 import re
+from types import SimpleNamespace
 
 from medsae.store import queries
 from medsae.store.artifacts import Store
@@ -76,6 +77,7 @@ def test_note_belongs_to_the_neuron_not_to_a_scoring(data, ids):
 
 
 def test_url_keeps_the_study_and_drops_what_is_none(monkeypatch):
-    monkeypatch.setattr(links.st, "query_params", {"scores": "a", "lo": "1", "unit": "nats"})
+    given = {"scores": "a", "lo": "1", "unit": "nats"}
+    monkeypatch.setattr(links.st, "query_params", SimpleNamespace(to_dict=lambda: given))
     assert links.url("neurons", page=2, unit=None) == "neurons?scores=a&page=2"
     assert links.neuron_url(7) == "neuron?scores=a&unit=nats&lo=1&neuron=7"

@@ -140,7 +140,7 @@ def browser(data: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Speed and memory of the app.")
     parser.add_argument("data", type=Path)
     parser.add_argument("--visits", type=int, default=200)
     parser.add_argument("--no-browser", action="store_true")
