@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "progress": set(),
     **{room: BASE | {room} for room in ROOMS},
     "naming": BASE | {"naming", "scoring"},  # Wilson intervals and the false-discovery rate are kept in scoring alone
-    "jobs": BASE,
+    "jobs": BASE | {"store"},  # store.locks: whether a lock is held is asked in one place
     "steps": BASE | ROOMS | {"steps"},
     "cli": BASE | {"jobs", "steps", "store"},
     "ui": BASE | {"ui", "store", "jobs", "cohorts"},  # cohorts: the one decoder, for the viewer (decision 055)
