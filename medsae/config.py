@@ -443,7 +443,7 @@ class Name(Command):
     neurons: str | None = None
     """Comma-separated neurons: 12,57."""
     top: int | None = None
-    """The best N neurons --by a measure."""
+    """The best N neurons --by a measure, of those that fire on enough pictures to be named and tested."""
     by: Literal["entropy", "correlation", "density"] = "entropy"
     """What --top orders by: lowest entropy, strongest |rho|, or highest density."""
     all: bool = False

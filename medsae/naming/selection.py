@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -24,6 +25,13 @@ PAPER_TOP, PAPER_MIDDLE, PAPER_LEAST = 15, 15, 60
 """paper: top pictures, pictures around a middle rank, and the firing pictures that a neuron must exceed."""
 SAME_BITS = 10
 """Two thumbnails whose 256-bit difference hashes differ in so few bits are the same picture (docs/decisions/062)."""
+
+
+def firing_least(protocol: str, pictures: int) -> int:
+    """Scored pictures on which a neuron must fire to be worth a try: with fewer, the test or the name lacks pictures
+    (strict: after the split by patient, on average)."""
+    return max(PAPER_LEAST + 1, pictures) if protocol == "paper" else math.ceil(pictures / (1 - NAMING_SHARE))
+
 
 Hash = Callable[[int], int | None]
 """image -> difference hash of its thumbnail, or None where there is none."""

@@ -19,6 +19,7 @@ from medsae.naming.cost import Cost, estimate
 from medsae.naming.memory import Known, Memory, Setup
 from medsae.naming.replies import FINAL
 from medsae.naming.run import Namer
+from medsae.naming.selection import firing_least
 from medsae.progress import Progress, Task, UserError
 from medsae.steps.naming_study import StudyOfScores
 from medsae.store.artifacts import Artifact, Store
@@ -78,7 +79,11 @@ def choose(config: c.Name, study: StudyOfScores) -> list[int]:
     if config.all:
         return list(range(m))
     assert config.top is not None
-    return study.ordered(_ORDERS[config.by])[: config.top]
+    least = firing_least(config.protocol, config.pictures)
+    able = study.ordered(_ORDERS[config.by], least)
+    c.check(bool(able), f"no neuron fires on {least} of {len(study.scored):,} scored pictures", study.scores.id,
+            "fewer --pictures, or scores of more images (score --images all)")  # fmt: skip
+    return able[: config.top]
 
 
 def make_backend(config: c.Name, study: StudyOfScores, progress: Progress) -> Backend:

@@ -60,10 +60,11 @@ class StudyOfScores:
         self.tables.close()
         self.pictures.close()
 
-    def ordered(self, order: str) -> list[int]:
-        """Neurons with a defined value, best first."""
+    def ordered(self, order: str, least: int) -> list[int]:
+        """Neurons with a defined value that fire on at least `least` of the scored pictures, best first."""
         column = order.split()[0]
-        return self._column(f"SELECT neuron FROM neuron WHERE {column} IS NOT NULL ORDER BY {order}, neuron")
+        return self._column(f"SELECT neuron FROM neuron WHERE {column} IS NOT NULL AND active >= {least}"
+                            f" ORDER BY {order}, neuron")  # fmt: skip
 
     def activity(self, neuron: int) -> Activity:
         """Where a neuron fires and where it is silent.

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from medsae.naming import prompts
 from medsae.naming.memory import Known
 from medsae.naming.replies import Explanation
 from medsae.naming.result import result
-from medsae.naming.selection import Plan
+from medsae.naming.selection import Plan, firing_least
 from medsae.naming.selection import Tested as OnePicture
 from medsae.progress import Silent, UserError
-from medsae.steps.naming import name
+from medsae.steps.naming import choose, name
+from medsae.steps.naming_study import StudyOfScores
 from medsae.store.artifacts import Store
 from medsae.store.ledger import Ledger, count_lines
 from medsae.store.requests import Requests
@@ -264,6 +266,17 @@ def test_top_orders_neurons(world):
     name(c.Name(scores=world.scores, top=1, by="density"), Store(world.data), Silent())
     densest = int(world.fires_nm.mean(0).argmax())
     assert densest in ledger(world).names()["neuron"].tolist()
+
+
+def test_top_passes_over_neurons_that_fire_on_too_few_pictures(world):
+    fires_m = np.sort(world.fires_nm.sum(0))
+    pictures = int(fires_m[-2]) * 2 // 3 + 1  # 3/2 of it is more than all but the densest fire on
+    with closing(StudyOfScores(Store(world.data), Store(world.data).get(world.scores), seed=0)) as study:
+        assert fires_m[-2] < firing_least("strict", pictures) <= fires_m[-1]
+        config = c.Name(scores=world.scores, top=5, by="density", pictures=pictures)
+        assert choose(config, study) == [int(world.fires_nm.sum(0).argmax())]
+        with pytest.raises(UserError, match="no neuron fires on"):
+            choose(replace(config, pictures=int(fires_m[-1])), study)
 
 
 def test_a_name_that_is_script_is_kept_as_text(world):
