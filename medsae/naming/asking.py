@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from medsae.naming.backends import Backend, Question, Reply
-from medsae.progress import UserError
 
 Tag = TypeVar("Tag")
 _AHEAD = 2  # batches waiting for each worker, so that none ever waits for us
+_PATIENCE_SECONDS = 2.0
 
 
 class Asker(Generic[Tag]):
     """Puts questions to a backend from `backend.concurrency` threads. Use as a context manager.
 
-    The threads are daemons: Ctrl-C ends the program at once, without waiting for a server that hangs.
+    The threads are daemons: Ctrl-C lets questions in flight end for at most `_PATIENCE_SECONDS`, and never waits for a
+    server that hangs.
     """
 
     def __init__(self, backend: Backend):
@@ -27,8 +29,9 @@ class Asker(Generic[Tag]):
         self.done: queue.SimpleQueue[list[tuple[Tag, Reply]] | BaseException] = queue.SimpleQueue()
 
     def __enter__(self) -> Asker[Tag]:
-        for _ in range(self.backend.concurrency):
-            threading.Thread(target=self._work, daemon=True).start()
+        self.threads = [threading.Thread(target=self._work, daemon=True) for _ in range(self.backend.concurrency)]
+        for thread in self.threads:
+            thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -37,8 +40,11 @@ class Asker(Generic[Tag]):
                 self.todo.get_nowait()
             except queue.Empty:
                 break
-        for _ in range(self.backend.concurrency):
+        for _ in self.threads:
             self.todo.put(None)
+        end = time.monotonic() + _PATIENCE_SECONDS
+        for thread in self.threads:
+            thread.join(max(0.0, end - time.monotonic()))
 
     def run(
         self,
@@ -108,8 +114,5 @@ class Asker(Generic[Tag]):
             try:
                 replies = self.backend.ask([question for _, question in batch])
                 self.done.put([(tag, reply) for (tag, _), reply in zip(batch, replies, strict=True)])
-            except UserError as error:
+            except BaseException as error:  # raised by `run`, in its own thread
                 self.done.put(error)
-            except BaseException as error:
-                self.done.put(error)
-                raise

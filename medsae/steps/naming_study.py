@@ -56,9 +56,10 @@ class StudyOfScores:
         self.plan = lru_cache(_KEPT_PLANS)(self._plan)
 
     def close(self) -> None:
-        """Let go of the artifacts' files."""
-        self.tables.close()
-        self.pictures.close()
+        """Let go of the artifacts' files, once no thread reads them."""
+        with self.lock:
+            self.tables.close()
+            self.pictures.close()
 
     def ordered(self, order: str, least: int) -> list[int]:
         """Neurons with a defined value that fire on at least `least` of the scored pictures, best first."""
@@ -148,7 +149,8 @@ class StudyOfScores:
 
     def _train_patients(self) -> np.ndarray:
         query = "SELECT image FROM image WHERE patient IN (SELECT patient FROM image WHERE split = 'train')"
-        return np.array([r[0] for r in self.pictures.execute(query).fetchall()], dtype=np.int64)
+        with self.lock:
+            return np.array([r[0] for r in self.pictures.execute(query).fetchall()], dtype=np.int64)
 
     def _own_label(self, neuron: int) -> np.ndarray:
         """bool by image number: carries the label the neuron follows most (or lacks it, for a negative correlation)."""

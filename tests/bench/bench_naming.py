@@ -1,6 +1,6 @@
 """What our own side of naming costs: overhead, encodings saved, the Concepts table at full size.
 
-    python tests/bench/bench_naming.py [overhead|whole|cache|throughput|concepts|watch]
+    python tests/bench/bench_naming.py [overhead|whole[:NEURONS]|cache|throughput|concepts|watch]
 
 Figures and the machine they were taken on: docs/naming.md.
 """
@@ -268,4 +268,5 @@ if __name__ == "__main__":
     every = {"overhead": overhead, "whole": whole, "cache": cache, "throughput": throughput, "concepts": table,
              "watch": watch}  # fmt: skip
     for each in sys.argv[1:] or every:
-        every[each]()
+        what, _, neurons = each.partition(":")
+        every[what](*([int(neurons)] if neurons else []))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import socket
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ from medsae import config as c
 from medsae.naming.backends import Picture, PictureGone, Question
 from medsae.naming.backends import endpoint as module
 from medsae.naming.backends.endpoint import Endpoint, is_loopback, refuse_remote, yes_no
+from medsae.naming.backends.http import Client
 from medsae.naming.replies import FINAL
 from medsae.progress import Silent, UserError
 from medsae.steps.naming import name
@@ -272,6 +274,25 @@ def test_a_server_that_refuses_extras_is_asked_plainly(world, backend):
         found = backend(address)
         assert found.ask([question()])[0].status == "ok" and found.logprobs is False
         assert found.ask([question()])[0].status == "ok"
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_closing_ends_the_requests_in_flight_quietly():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = Client(f"http://127.0.0.1:{silent.getsockname()[1]}", 30, None)
+        answers = []
+        threads = [threading.Thread(target=lambda: answers.append(client.post("/x", b"{}"))) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        accepted = [silent.accept()[0] for _ in threads]
+        assert all(connection.recv(1) for connection in accepted)  # every request is on its way
+        client.close()
+        for connection in accepted:
+            connection.close()
+        for thread in threads:
+            thread.join(20)
+        assert [answer.status for answer in answers] == ["broken reply"] * 8
+        assert client.post("/x", b"{}").body is None  # none begins
 
 
 def test_a_picture_that_is_gone_is_not_sent(world, backend):

@@ -220,6 +220,33 @@ def test_kill_9_in_the_middle_then_the_same_command_loses_nothing(world):
     assert sum(n - 1 for n in asked.values()) <= 2 * 4 + 4
 
 
+def test_ctrl_c_stops_quietly_and_keeps_what_was_answered(world):
+    server = nw.Server(world, delay=0.02)
+    with server.serve() as address:
+        words = [
+            "name",
+            "--scores",
+            world.scores,
+            "--neurons",
+            "0,1,2,3",
+            "--backend",
+            "endpoint",
+            "--endpoint",
+            address,
+        ]
+        env = os.environ | {"MEDSAE_DATA": str(world.data), "PYTHONPATH": str(ROOT)}
+        with subprocess.Popen([sys.executable, "-m", "medsae", *words], env=env, cwd=ROOT, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:  # fmt: skip
+            deadline = time.monotonic() + 60
+            while len(server.requests) < 100 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            child.send_signal(signal.SIGINT)
+            _, said = child.communicate(timeout=30)
+    assert child.returncode == 130 and "Traceback" not in said and "Exception" not in said
+    assert said.rstrip().endswith("the same command goes on from there")
+    assert sum(count_lines(path)[0] for path in ledger(world).files()) > 80
+
+
 def test_cost_is_told_before_and_asks_nothing(world):
     server, said = nw.Server(world), Said()
     with server.serve() as address:

@@ -62,11 +62,12 @@ class Client:
         self.headers = headers + (f"Authorization: Bearer {_one_line(key)}\r\n" if key else "")
         self.local, self.lock = threading.local(), threading.Lock()
         self.opened: set[http.client.HTTPConnection] = set()
-        self.retries = 0
+        self.retries, self.closed = 0, False
 
     def close(self) -> None:
-        """Close the connections of all threads."""
+        """Close the connections of all threads; an exchange in the middle ends as a broken reply, none begins."""
         with self.lock:
+            self.closed = True
             for connection in self.opened:
                 connection.close()
             self.opened.clear()
@@ -98,7 +99,7 @@ class Client:
             return self._exchange(method, path, body, deadline)
         except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
             self._close()
-            if kept:
+            if kept and not self.closed:
                 with contextlib.suppress(OSError, http.client.HTTPException, TimeoutError):
                     return self._exchange(method, path, body, deadline)
                 self._close()
@@ -112,6 +113,10 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             self._close()
             return Answer("broken reply", text=f"{type(error).__name__}: {error}"), None
+        except (AttributeError, ValueError):  # what http.client does when its socket is taken away in the middle
+            if not self.closed:
+                raise
+            return Answer("broken reply", text="stopped"), None
 
     def _exchange(self, method: str, path: str, body: bytes | None, deadline: float) -> tuple[Answer, float | None]:
         connection = self._connection(deadline)
@@ -166,9 +171,12 @@ class Client:
                 raise
             # Without this the last piece of a long request waits for an acknowledgement.
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.local.connection = connection
             with self.lock:
+                if self.closed:
+                    connection.close()
+                    raise ConnectionAbortedError("stopped")
                 self.opened.add(connection)
+            self.local.connection = connection
         connection.sock.settimeout(left)
         return connection
 
