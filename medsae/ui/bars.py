@@ -14,7 +14,7 @@ from medsae.ui import format
 def correlations(frame: Frame, tone: str) -> str:
     """One row a label: a bar from 0 to rho with its 95 % interval, and the number; undefined labels say why."""
     known = frame[frame["rho"].notna()]
-    most = max(0.1, float(known[["rho", "low", "high"]].abs().to_numpy().max()) if len(known) else 0.1)
+    most = max(0.1, float(known[["rho", "low", "high"]].abs().max().max()) if len(known) else 0.1)  # skips no interval
     rows = []
     for row in frame.to_dict("records"):
         label = escape(str(row["label"]))

@@ -281,7 +281,7 @@ def correlations(frame: Frame, colour: str) -> go.Figure:
         hovertemplate="%{y}: ρ %{x:+.3f} [%{customdata[0]:+.3f}, %{customdata[1]:+.3f}], n = %{customdata[2]:,}"
         "<extra></extra>",
     )
-    most = max(0.1, float(known[["low", "high"]].abs().to_numpy().max()) if len(known) else 0.1)
+    most = max(0.1, float(known[["rho", "low", "high"]].abs().max().max()) if len(known) else 0.1)  # skips no interval
     figure.update_xaxes(range=[-most * 1.05, most * 1.05], zeroline=True, zerolinecolor=look.NULL, tickformat="+.1f")
     figure.update_yaxes(showgrid=False)
     figure.update_layout(margin=dict(r=46))
@@ -349,6 +349,15 @@ def scatter(
     return figure
 
 
+def pareto(frame: Frame) -> go.Figure:
+    """FVE over L0 (columns fve, active, text); both axes from 0 (FVE from its least where that is below), FVE to 1."""
+    titles = ("active neurons an image (L0)", "variance explained (FVE)")
+    figure = scatter(frame, "active", "fve", "text", look.SAE, titles, 300)
+    figure.update_xaxes(range=[0, 1.1 * most if (most := float(frame["active"].max())) > 0 else 1])
+    figure.update_yaxes(range=[min(0.0, float(frame["fve"].fillna(0).min())) - 0.02, 1.02])
+    return figure
+
+
 def clicked(event: Any) -> list[Any] | None:
     """customdata of the point that was clicked in a chart drawn with on_select, or None."""
     points = event.get("selection", {}).get("points", []) if event else []
@@ -388,7 +397,7 @@ def _varied(grid: Frame) -> bool:
 
 
 def pairs(frame: Frame, columns: tuple[str, str], names: tuple[str, str], colours: tuple[str, str]) -> go.Figure:
-    """Two values of each label joined by a line, best difference on top."""
+    """Two AUROCs of each label joined by a line, best difference on top; the axis is never narrower than 0.4 to 1."""
     known = frame.assign(gap=frame[columns[0]] - frame[columns[1]]).sort_values("gap", na_position="first")
     figure = blank(60 + 24 * max(1, len(known)), dragmode=False)
     xs, ys = [], []
@@ -407,6 +416,8 @@ def pairs(frame: Frame, columns: tuple[str, str], names: tuple[str, str], colour
             marker=dict(color=colour, size=10),
             hovertemplate="%{y}: %{x:.3f}<extra>" + name + "</extra>",
         )
+    least = float(known[list(columns)].min().min())
+    figure.update_xaxes(range=[min(0.4, least if math.isfinite(least) else 0.4) - 0.02, 1.02])
     figure.update_yaxes(showgrid=False)
     return figure
 

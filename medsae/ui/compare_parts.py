@@ -62,6 +62,14 @@ def matched(study: Study, scores: Artifact, other: Artifact) -> None:
     if mine is None or theirs is None:
         look.empty("Nothing to match by", "The embeddings that these scores were made from are not here.")
         return
+    for side, embeddings in ((scores, mine), (other, theirs)):
+        if studies.is_raw(side) and not (embeddings.path / "x.npy").is_file():
+            look.empty(
+                "Matches are not available",
+                f"A neuron of a raw embedding is matched by its numbers on every image, and {embeddings.id} is here "
+                "without them (x.npy).",
+            )
+            return
     key = (scores.id, other.id, scores.manifest["created"], other.manifest["created"])
     try:
         frame = _matches(study.reader, scores, other, (mine, theirs), key)
@@ -158,10 +166,7 @@ def pareto(frame: Frame) -> None:
     )
     left, right = st.columns([2, 3], gap="medium")
     with left:
-        titles = ("active neurons an image (L0)", "variance explained (FVE)")
-        charts.show(
-            charts.scatter(points, "active", "fve", "text", look.SAE, titles, 300), "pareto", "FVE over L0 of every SAE"
-        )
+        charts.show(charts.pareto(points), "pareto", "FVE over L0 of every SAE")
     with right:
         rows = [
             [

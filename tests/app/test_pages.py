@@ -48,6 +48,12 @@ def test_ready(page, app, html, data, ids):
     assert not test.warning, [w.value for w in test.warning]
 
 
+def test_matches_without_the_numbers_of_the_embedding_say_so(app, html, data, ids):
+    text = html(app.open("compare"))
+    assert "Matches are not available" in text and f"{ids.embeddings} is here without them" in text
+    assert "damaged" not in text
+
+
 def test_raw_scores_are_looked_at_by_the_same_pages(app, html, data, ids):
     for page in ABOUT_SCORES:
         assert ids.raw in html(app.open(page, scores=ids.raw))
