@@ -194,7 +194,8 @@ class Trainer:
         if they have been found already (`step_together`)."""
         with torch.no_grad():
             done = self._gradients(x_nd, near)
-            done.gradients.update({name: g.contiguous() for name, g in done.gradients.items()})
+            for name in done.gradients:  # one at a time, so that only one is held twice
+                done.gradients[name] = done.gradients[name].contiguous()
             w_dec, g_dec = self.trained["W_dec"], done.gradients["W_dec"]
             if self.kind.unit_decoder:
                 g_dec.addcmul_(w_dec, torch.linalg.vecdot(g_dec, w_dec)[:, None], value=-1)

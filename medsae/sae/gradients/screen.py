@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from medsae.sae.gradients.dense import CELLS_IN_CACHE
 from medsae.sae.gradients.sparse import Sparse
 
 _UP = 1 + 2**-7
@@ -35,15 +36,16 @@ class Question:
 
 
 class Screen:
-    """Finds candidates in batches of at most n images, d inputs and m neurons, in memory of its own, so that a step
-    allocates nothing large."""
+    """Finds candidates in batches of at most n images, d inputs and m neurons, some images at a time, in memory of its
+    own: a step allocates nothing large, and signs are read while the product is in the cache."""
 
     def __init__(self, n: int, d: int, m: int, low_precision: bool):
         self.d, self.m = d, m
         width = -(-(d + 6) // 8) * 8
         self.gamma = 4 * width * 2**-24  # twice for the screen and the fp32 value, twice more to be safe
         kind = torch.bfloat16 if low_precision else torch.float32
-        self.product_nm, self.on_nm = torch.empty(n, m, dtype=kind), torch.empty(n, m, dtype=torch.bool)
+        rows = max(1, min(n, CELLS_IN_CACHE // m))
+        self.product_nm, self.on_nm = torch.empty(rows, m, dtype=kind), torch.empty(rows, m, dtype=torch.bool)
         self.x, self.w = torch.zeros(n, width, dtype=kind), torch.zeros(m, width, dtype=kind)
         self.x[:, d : d + 4] = 1.0
 
@@ -57,7 +59,7 @@ class Screen:
         """Candidates, without values: every cell with <x_n, v_j> + level_j > 0 for some v_j within slack_j of w_j
         (0 if not given), computed in fp32 by terms that are no larger than `size_m`; and some more."""
         d, n = self.d, len(x_nd)
-        x, w, product_nm, on_nm = self.x[:n], self.w, self.product_nm[:n], self.on_nm[:n]
+        x, w = self.x[:n], self.w
         x[:, :d], w[:, :d] = x_nd, w_md
         x[:, d + 4] = x_nd.norm(dim=1) * _UP
         x[:, d + 5] = (x_nd - x[:, :d]).norm(dim=1) * _UP
@@ -67,23 +69,34 @@ class Screen:
             rest_m -= w[:, column]
         w[:, d + 3] = size_m * (self.gamma * _UP)
         norm_m = w_md.norm(dim=1)
-        margin_m = (w_md - w[:, :d]).norm(dim=1) + self.gamma * norm_m
+        margin_m = distance(w_md, w[:, :d]) + self.gamma * norm_m
         if slack_m is not None:
             margin_m += slack_m * (1 + self.gamma)
         w[:, d + 4] = margin_m * _UP
         w[:, d + 5] = norm_m * (_UP * (1 + 2**-8))
-        torch.mm(x, w.T, out=product_nm)
-        # A number of 2 or 4 bytes is positive when the whole number in the same bits is: compared faster, in bf16.
-        torch.gt(product_nm.view(torch.int16 if product_nm.element_size() == 2 else torch.int32), 0, out=on_nm)
-        cell = where(on_nm)
+        cell = torch.cat([where(self.positive(part, w)) + i * len(self.on_nm) * self.m
+                          for i, part in enumerate(x.split(len(self.on_nm)))])  # fmt: skip
         image = torch.div(cell, self.m, rounding_mode="floor")
         return Sparse(image, cell - image * self.m, x_nd.new_zeros(0), n, self.m)
+
+    def positive(self, x: Tensor, w: Tensor) -> Tensor:
+        """Where x w^T > 0 -> bool [images, m], in memory that the next call uses again."""
+        product_nm, on_nm = self.product_nm[: len(x)], self.on_nm[: len(x)]
+        torch.mm(x, w.T, out=product_nm)
+        # A number of 2 or 4 bytes is positive when the whole number in the same bits is: compared faster, in bf16.
+        return torch.gt(product_nm.view(torch.int16 if product_nm.element_size() == 2 else torch.int32), 0, out=on_nm)
 
 
 def above(near: Sparse, x_nd: Tensor, q: Question) -> Sparse:
     """Those candidates that lie above their floor, with their values."""
     values = near.correlate(x_nd, q.w_md).add_(q.bias_m[near.column])
     return replace(near, values=values).only(values > q.floor_m[near.column])
+
+
+def distance(a_md: Tensor, b_md: Tensor) -> Tensor:
+    """|a_j - b_j| of every row -> [m]; some rows at a time, so that the difference stays in the cache."""
+    parts = zip(a_md.split(1024), b_md.split(1024), strict=True)
+    return torch.cat([torch.linalg.vector_norm(a - b, dim=1) for a, b in parts])
 
 
 def where(on_nm: Tensor) -> Tensor:

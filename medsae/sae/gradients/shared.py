@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from medsae.sae.gradients.screen import Question, Screen
+from medsae.sae.gradients.screen import Question, Screen, distance
 from medsae.sae.gradients.sparse import Sparse
 
 CROWDED = 0.02
@@ -43,9 +43,3 @@ class SharedSearch:
             self.wait, self.patience = self.patience, 2 * self.patience
             return None
         return self.screen.near(x_nd, w_md, level_m, size_m, slack_m)
-
-
-def distance(a_md: Tensor, b_md: Tensor) -> Tensor:
-    """|a_j - b_j| of every row -> [m]; some rows at a time, so that the difference stays in the cache."""
-    parts = zip(a_md.split(1024), b_md.split(1024), strict=True)
-    return torch.cat([torch.linalg.vector_norm(a - b, dim=1) for a, b in parts])

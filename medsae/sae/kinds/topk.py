@@ -62,7 +62,7 @@ class TopK:
         whole = self.complete(cells, x_nd, w) if isinstance(cells, Sparse) and w["guess"] > 0 else cells
         if whole is None:
             return None
-        chosen = listed(whole, whole.top_of_each(k) & (whole.values > 0))
+        chosen = listed(whole, whole.top_of_each(k).logical_and_(whole.values > 0))
         least_n = x_nd.new_zeros(len(x_nd)).scatter_reduce_(0, chosen.image, chosen.values, "amin", include_self=False)
         w["guess"].copy_(GUESS * least_n.kthvalue(1 + int(SHORT * len(x_nd))).values)
         return plain_step(chosen, x_nd, w)
@@ -112,7 +112,7 @@ def batch_top(cells: Cells, k: int, w: Weights) -> Sparse | None:
     """The k * n largest positive cells of a batch; None where the list holds fewer than it should."""
     if isinstance(cells, Sparse) and w["guess"] > 0 and len(cells.values) < k * cells.n:
         return None
-    chosen = listed(cells, cells.top_of_all(k * cells.n) & (cells.values > 0))
+    chosen = listed(cells, cells.top_of_all(k * cells.n).logical_and_(cells.values > 0))
     if len(chosen.values):
         least, old = chosen.values.min(), w["threshold"]
         w["guess"].copy_(BATCH_GUESS * least)
