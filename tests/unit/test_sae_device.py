@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from medsae import config
 from medsae.progress import Silent
 from medsae.sae.normalise import Normalisation
-from medsae.sae.training import Member, Workspace, batch_of
+from medsae.sae.training import Member, Workspace, batch_of, wait_for
 
 N, D, M = 32, 8, 32
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -76,3 +76,15 @@ def test_the_watch_sees_what_would_wait(what):
     v = torch.tensor([1.0, 2.0])
     with pytest.raises(AssertionError, match="waits for the device"), Watch():
         what(v)
+
+
+def test_the_wait_for_a_gpu_is_shared_among_those_that_it_worked_for(monkeypatch, tmp_path):
+    members = [on_meta("relu", tmp_path / str(i)) for i in range(2)]
+    clock, waited = iter((100.0, 106.0)), []
+    monkeypatch.setattr("medsae.sae.training.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    wait_for(torch.device("cpu"), members)
+    assert not waited
+    wait_for(torch.device("cuda"), members)
+    assert waited == [torch.device("cuda")]
+    assert [member.seconds for member in members] == [3.0, 3.0]
