@@ -14,16 +14,30 @@ with left, st.container(border=True):
 An encoder turns a radiograph into an embedding $x \in \mathbb{R}^d$, centred by the training mean and scaled so that
 $\mathbb{E}\lVert x \rVert = \sqrt{d}$. A sparse autoencoder has $m \gg d$ neurons:
 
-$$z = \mathrm{ReLU}\big(W_\text{enc}(x - b_\text{pre}) + b_\text{enc}\big), \qquad
-\hat x = W_\text{dec} z + b_\text{pre} \tag{1}$$
+$$
+\begin{aligned}
+z &= \mathrm{ReLU}\big(W_\text{enc}(x - b_\text{pre}) + b_\text{enc}\big) \\
+\hat x &= W_\text{dec}\, z + b_\text{pre}
+\end{aligned} \tag{1}
+$$
 
-$$L = \lVert x - \hat x \rVert_2^2 + \lambda \lVert z \rVert_1 \tag{2}$$
+$$
+L = \lVert x - \hat x \rVert_2^2 + \lambda \lVert z \rVert_1 \tag{2}
+$$
 
 (or the $k$ largest activations stay instead of the penalty). For neuron $i$ and label $j$ over images:
 
-$$\rho_{ij} = \frac{\operatorname{cov}(z_i, y_j)}{\sigma_{z_i}\,\sigma_{y_j}} \tag{3} \qquad
-p_{ij} = \frac{|\rho_{ij}|}{\sum_j |\rho_{ij}|} \tag{4} \qquad
-H_i = -\sum_j p_{ij} \log_2 p_{ij} \tag{5}$$
+$$
+\rho_{ij} = \frac{\operatorname{cov}(z_i, y_j)}{\sigma_{z_i}\,\sigma_{y_j}} \tag{3}
+$$
+
+$$
+p_{ij} = \frac{|\rho_{ij}|}{\sum_j |\rho_{ij}|} \tag{4}
+$$
+
+$$
+H_i = -\sum_j p_{ij} \log_2 p_{ij} \tag{5}
+$$
 
 `raw` is the identity representation of the same embeddings, so every page serves both.
 """

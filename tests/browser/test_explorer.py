@@ -71,6 +71,13 @@ def test_brushing_a_range_lists_its_neurons_and_is_in_the_link(visit):
     assert again.get_by_text(re.compile(r"\d+ neurons? between")).inner_text() == said
 
 
+def test_equations_are_set_and_numbered(visit):
+    page = visit().open("about")
+    page.locator(".katex-display").nth(4).wait_for()
+    assert page.locator(".katex-error").count() == 0
+    assert page.locator(".katex-display .tag").all_inner_texts() == ["(1)", "(2)", "(3)", "(4)", "(5)"]
+
+
 def test_heat_map_click_opens_the_neuron_and_back_stays_back(visit):
     page = visit(height=1000).open("correlations?top=20")
     plot = page.locator(".js-plotly-plot").first
@@ -159,7 +166,7 @@ def test_a_plot_is_saved_as_png_svg_and_html(visit, tmp_path):
 
 
 def test_a_training_is_started_watched_cancelled_and_resumed(workshop):
-    """In the browser alone: fill the form, see progress and a loss curve, cancel, resume, read how it was made."""
+    """In the browser alone: fill the form, see progress and a loss curve, cancel, resume, cancel again."""
     tab, data = workshop
     page = tab.open("runs?tab=start&step=train")
     page.get_by_text("More settings").click()
