@@ -1,6 +1,6 @@
 """Training speed and quality against libraries that people use; see docs/performance.md for how to run it.
 
-python tests/bench/bench_training.py speed | crossover | whole | sweep | memory | kinds
+python tests/bench/bench_training.py speed | crossover | whole | sweep | sweep_whole | memory | kinds
 
 Everything of a table is measured in one process, in turns (one step of each, then again), and medians are shown: on a
 machine that others use too, the ratios mean more than the milliseconds. Peers that are not installed are left out.
@@ -29,6 +29,7 @@ from medsae import config
 from medsae.progress import Silent
 from medsae.sae.metrics import dead_neurons, quality
 from medsae.sae.normalise import Normalisation
+from medsae.sae.sweep import sweep as train_sweep
 from medsae.sae.training import Trainer, Workspace, epoch_order, near_all, train
 
 warnings.filterwarnings("ignore")
@@ -332,6 +333,38 @@ def sweep() -> None:
               f"{took['eight'] / took['one']:.2f} |", flush=True)  # fmt: skip
 
 
+def sweep_whole() -> None:
+    """Eight lambdas from start to end, `sweep` against eight trainings one after the other, and one alone: d = 128,
+    m = 1,024, batch 256, 8,192 structured images, 20 epochs; measuring and checkpoints included."""
+    n, d, m, epochs = 8192, 128, 1024, 20
+    raw = clustered(n + 1024, d, 256, 6, seed=0)
+    print("\n| lambdas | learning rate | one, s | eight alone, s | sweep, s | alone / sweep | sweep / one | active share at "
+          "the end | same bits |\n" + "|---" * 9 + "|", flush=True)  # fmt: skip
+    for low, high, lr in ((1e-4, 1e-3, 1.5e-4), (0.5, 4.0, 1e-3)):
+        options = [
+            config.Train(embeddings="b", kind="relu", l1=l1, expansion=m // d, epochs=epochs, lr=lr, batch=256)
+            for l1 in np.geomspace(low, high, 8).tolist()
+        ]
+        options = [option.resolved(n) for option in options]
+        with tempfile.TemporaryDirectory() as folder:
+            took, alone = [], []
+            for i, option in enumerate(options):
+                began = time.perf_counter()
+                alone.append(train(raw[:n], raw[n:], option, checkpoint_dir=Path(folder, f"alone{i}"),
+                                   progress=Silent(), checkpoint_seconds=1e9))  # fmt: skip
+                took.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            folders = [Path(folder, f"sweep{i}") for i in range(8)]
+            found = train_sweep(raw[:n], raw[n:], options, checkpoint_dirs=folders, progress=Silent())
+            seconds = time.perf_counter() - began
+        same = all(torch.equal(v, b.sae.weights[k]) for a, b in zip(alone, found, strict=True)
+                   for k, v in a.sae.weights.items())  # fmt: skip
+        shares = [result.history[-1].l0 for result in found]
+        one = statistics.median(took)
+        print(f"| {low:g} - {high:g} | {lr:g} | {one:.1f} | {sum(took):.1f} | {seconds:.1f} | {sum(took) / seconds:.2f} | "
+              f"{seconds / one:.2f} | {min(shares):.2%} - {max(shares):.2%} | {same} |", flush=True)  # fmt: skip
+
+
 def peer_trainer(name: str, d: int, m: int, steps: int, lr: float, seed: int, **own):
     at, cls = {
         "relu": ("standard", "StandardTrainer"), "topk": ("top_k", "TopKTrainer"),
@@ -356,7 +389,7 @@ def kinds(only: tuple[str, ...] = ()) -> None:
     x, atoms = planted(12_000)
     held, n, batch, seeds = 2000, 10_000, 256, (0, 1, 2)
     peers = {
-        "relu": [dict(l1_penalty=v) for v in (1.0, 2.0, 4.0)], "topk": [dict(k=5)], "batchtopk": [dict(k=5)],
+        "relu": [dict(l1_penalty=v) for v in (1.0, 2.0, 4.0)], "topk": [dict(k=5)], "batchtopk": [dict(k=5), dict(k=6)],
         "matryoshka": [dict(k=5, group_fractions=[1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2])],
         "gated": [dict(l1_penalty=v) for v in (0.1, 0.3, 1.0)],
         "jumprelu": [dict(sparsity_penalty=1.0, target_l0=v) for v in (4.0, 6.0)],
@@ -423,5 +456,5 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["memory"]:
         memory(*sys.argv[2:])
     else:
-        for part in sys.argv[1:] or ["speed", "crossover", "whole", "sweep", "memory", "kinds"]:
+        for part in sys.argv[1:] or ["speed", "crossover", "whole", "sweep", "sweep_whole", "memory", "kinds"]:
             globals()[part]()
