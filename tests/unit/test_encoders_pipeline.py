@@ -196,12 +196,13 @@ def test_kill_9_and_the_same_command_give_the_bits_of_an_undisturbed_run(tmp_pat
 
 
 def test_failed_pictures_are_reported_and_change_no_other_row(tmp_path):
-    whole = np.array(run(tmp_path / "whole")[0])
-    x, report = run(tmp_path / "bad", pictures=Noise(50, bad=[0, 17]))
+    choices = tmp_path / "choices.json"
+    whole = np.array(run(tmp_path / "whole", choices=choices)[0])
+    x, report = run(tmp_path / "bad", pictures=Noise(50, bad=[0, 17]), choices=choices)
     assert report.failed == [(0, "picture 0 is truncated"), (17, "picture 17 is truncated")]
     good = np.setdiff1d(np.arange(50), [0, 17])
     assert (x[good] == whole[good]).all() and np.isnan(x[[0, 17]]).all()
-    _, report = run(tmp_path / "bad", pictures=Noise(50, bad=[0, 17]))
+    _, report = run(tmp_path / "bad", pictures=Noise(50, bad=[0, 17]), choices=choices)
     assert len(report.failed) == 2, "a restart still knows them"
 
 
