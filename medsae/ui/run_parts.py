@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import Any
@@ -13,7 +14,7 @@ from medsae import config as configs
 from medsae.jobs import Job
 from medsae.progress import UserError
 from medsae.store import queries
-from medsae.store.artifacts import KINDS, Artifact
+from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.reader import Frame
 from medsae.ui import charts, export, format, forms, links, look
 from medsae.ui import study as studies
@@ -34,14 +35,14 @@ STEPS: dict[str, type] = {
 def live(study: Study) -> None:
     """Running jobs, refreshed every second while there are any."""
     if any(j.state == "running" for j in studies.jobs().list()):
-        _live()
+        _live(study.store)
     for kind in KINDS:
         for id, _ in study.store.unfinished(kind):
             st.caption(f"Being built, or interrupted: {id}. The same command goes on from what is finished.")
 
 
 @st.fragment(run_every=1.0)
-def _live() -> None:
+def _live(store: Store) -> None:
     running = [j for j in studies.jobs().list() if j.state == "running"]
     if not running:
         st.rerun()
@@ -52,21 +53,31 @@ def _live() -> None:
             facts = job.progress.get("facts") or {}
             if facts:
                 st.caption(" · ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in facts.items()))
-            _curve(job, facts)
             if st.button("Cancel", key=f"cancel-{job.id}", help="What is finished stays; the same command goes on."):
                 studies.jobs().cancel(job.id)
+    if any(job.step in ("train", "run") for job in running):
+        _curves(store, min(job.started for job in running))
 
 
-def _curve(job: Job, facts: dict[str, Any]) -> None:
-    """The loss of a training as far as this page has watched it."""
-    seen: list[dict[str, float]] = st.session_state.setdefault(f"_curve-{job.id}", [])
-    done = job.progress.get("done")
-    if isinstance(facts.get("loss"), float) and (not seen or seen[-1]["step"] != done):
-        seen.append({"step": float(done or 0), "loss": facts["loss"]})
-        del seen[:-500]
-    if len(seen) > 2:
-        figure = charts.lines(pd.DataFrame(seen), "step", {"loss": look.SAE}, 180)
-        charts.show(figure, f"curve-{job.id}", "Loss since this page was opened", save=False)
+def _curves(store: Store, since: float) -> None:
+    """The loss of every training under way, from its first epoch on (what has not grown since then is not drawn)."""
+    for id, shards in store.unfinished("sae")[:_MOST_CURVES]:
+        path = shards / "history.jsonl"
+        try:
+            lines = path.read_text().splitlines() if path.stat().st_mtime >= since else []
+        except OSError:
+            continue  # it was published between the two looks
+        rows = []
+        for line in lines[:: max(1, len(lines) // 300)]:
+            with contextlib.suppress(ValueError):  # the last line may be half written
+                rows.append(json.loads(line))
+        if len(rows) > 2:
+            look.section(id, f"{len(lines):,} epochs so far")
+            figure = charts.lines(pd.DataFrame(rows), "epoch", {"loss": look.SAE}, 180)
+            charts.show(figure, f"curve-{id}", "Loss over epochs so far", save=False)
+
+
+_MOST_CURVES = 4
 
 
 def artifacts(study: Study) -> None:
@@ -153,6 +164,7 @@ def details(study: Study, artifact: Artifact) -> None:
         ("facts", artifact.facts),
         ("config", artifact.config),
         ("versions", manifest.get("versions", {})),
+        ("machine", manifest.get("hardware", {})),
     ):
         with st.expander(name, expanded=name == "facts"):
             shown = {k: v for k, v in values.items() if k != "root" or study.patients}
@@ -162,10 +174,10 @@ def details(study: Study, artifact: Artifact) -> None:
             st.html(look.table([("", False), ("", False)], rows))
     with st.expander("files and their sha256"):
         rows = [
-            [format.escape(n), f"{f['bytes']:,} B", f'<span class="ms-code">{format.escape(f["sha256"][:16])}…</span>']
+            [f'{format.escape(n)}<br><span class="ms-hash">{format.escape(f["sha256"])}</span>', f"{f['bytes']:,} B"]
             for n, f in manifest["files"].items()
         ]
-        st.html(look.table([("file", False), ("size", True), ("sha256", False)], rows))
+        st.html(look.table([("file, sha256", False), ("size", True)], rows))
 
 
 def _short(value: object) -> str:

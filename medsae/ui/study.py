@@ -370,7 +370,8 @@ def show_job(job: Job) -> None:
     """One running job as a bar with what it does and the time left."""
     state = job.progress
     done, total = state.get("done"), state.get("total")
-    text = f"{job.step}: {state.get('what', 'starting')}"
+    what = state.get("what", "starting")
+    text = what if what == job.step else f"{job.step}: {what}"
     if total:
         text += f" · {done:,} of {total:,} {state.get('unit', '')}"
     if state.get("seconds_left") is not None:

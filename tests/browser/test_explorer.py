@@ -1,11 +1,23 @@
 """What only a browser shows: links without reloading, back, keyboard, brushing, clicks in charts, viewer, themes."""
 
+import hashlib
+import importlib.metadata
 import itertools
+import os
+import platform
 import re
+import shlex
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from medsae.jobs import Jobs
+from medsae.store.artifacts import Store
+
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.browser
 PAGES = ["", "entropy", "correlations", "neurons", "neuron", "image", "concepts", "compare", "runs", "about"]
 
@@ -165,29 +177,75 @@ def test_a_plot_is_saved_as_png_svg_and_html(visit, tmp_path):
     assert b"Research use only" in first["HTML"] and b"Plotly.newPlot" in first["HTML"]
 
 
-def test_a_training_is_started_watched_cancelled_and_resumed(workshop):
-    """In the browser alone: fill the form, see progress and a loss curve, cancel, resume, cancel again."""
+def test_a_training_is_started_cancelled_resumed_and_its_provenance_is_read(workshop):
+    """In the browser alone: fill the form, see progress and a loss curve, cancel, resume, read what it came to."""
     tab, data = workshop
     page = tab.open("runs?tab=start&step=train")
     page.get_by_text("More settings").click()
-    for name, value in (("k", "4"), ("expansion", "2"), ("epochs", "20000"), ("batch", "32")):
+    for name, value in (("k", "4"), ("expansion", "2"), ("epochs", "5000"), ("batch", "32")):
         field = page.get_by_role("textbox", name=name, exact=True)
         field.fill(value)
         field.press("Tab")
     page.get_by_role("button", name="Start", exact=True).click()
     page.wait_for_url(re.compile(r"tab=jobs&job="))
     cancel, resume = (page.get_by_role("button", name=n, exact=True) for n in ("Cancel", "Resume"))
-    page.get_by_role("progressbar").first.wait_for()
+    page.get_by_text(re.compile(r"train · [1-9][\d,]* of 20,000 steps")).wait_for()
     page.locator(".js-plotly-plot").first.wait_for()
     cancel.first.click()
     resume.wait_for()
-    assert "cancelled" in page.locator(".ms-table").first.inner_text()
+    jobs = page.locator(".ms-table").first
+    assert "cancelled" in jobs.inner_text() and "done" not in jobs.inner_text()
+    (id,) = [id for id, _ in Store(data).unfinished("sae")]
+    page.get_by_text(f"Being built, or interrupted: {id}").wait_for()
     resume.click()
     page.get_by_role("progressbar").first.wait_for()
-    cancel.first.click()
-    resume.wait_for()
-    jobs = sorted(p.name for p in (data / "jobs").iterdir() if p.is_dir())
-    assert len(jobs) == 2, jobs
+    # It goes on by itself to the end, and the page says so without being asked again.
+    jobs.locator("tr", has_text=id).locator(".ms-good", has_text="done").wait_for()
+    assert len([p for p in (data / "jobs").iterdir() if p.is_dir()]) == 2
+    (job,) = [j for j in Jobs(data).list() if j.state == "done"]
+    assert job.result == id and Store(data).unfinished("sae") == []
+    jobs.get_by_role("link", name=id).click()
+    page.wait_for_url(re.compile(rf"id={id}"))
+
+    artifact = Store(data).get(id, "sae")
+    page.get_by_text("The command that makes it again").wait_for()
+    command = page.locator(".stCode code").first.inner_text().strip()
+    assert command == " ".join(artifact.manifest["command"])
+    embeddings = artifact.parents["embeddings"]
+    for word in (
+        f"--embeddings {embeddings}",
+        "--k 4",
+        "--expansion 2",
+        "--epochs 5000",
+        "--batch 32",
+        "--kind topk",
+        "--lr 0.001",
+    ):
+        assert word in command
+    for name in ("config", "versions", "machine", "files and their sha256"):
+        page.locator("details", has=page.get_by_text(name, exact=True)).locator("summary").click()
+    page.locator(".ms-hash").last.wait_for(state="visible")
+    rows = [row.inner_text().split("\t") for row in page.locator(".stMain .ms-table tr").all()]
+    told = {cells[0].strip(): cells[-1].strip() for cells in rows if len(cells) > 1}
+    for name, value in (("k", "4"), ("expansion", "2"), ("epochs", "5000"), ("batch", "32"), ("kind", "topk")):
+        assert told[name] == value, (name, told)
+    assert told["embeddings"] == embeddings, "the parent"
+    assert told["torch"] == importlib.metadata.version("torch")
+    assert told["python"] == platform.python_version()
+    assert told["cores"] == str(os.cpu_count())
+    hashes = page.locator(".ms-hash").all_inner_texts()
+    files = [p for p in artifact.path.iterdir() if p.name != "artifact.json"]
+    assert sorted(hashes) == sorted(hashlib.sha256(p.read_bytes()).hexdigest() for p in files) and len(files) == 2
+    page.get_by_role("link", name=embeddings).last.click()
+    page.wait_for_url(re.compile(rf"id={embeddings}"))
+
+    # The command is exact: said again, it finds this artifact and makes nothing.
+    again = subprocess.run(
+        [sys.executable, *shlex.split(command)[1:]], cwd=ROOT, env=os.environ | {"MEDSAE_DATA": str(data)},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.split()[-1] == id and Store(data).get(id, "sae").manifest == artifact.manifest
 
 
 def test_on_a_4k_screen_text_is_larger_and_charts_grow_with_it(visit):
