@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from medsae import config
-from medsae.sae.gradients import times_transposed
-from medsae.sae.model import activations, in_blocks
+from medsae.sae.gradients import in_blocks, times_transposed
+from medsae.sae.model import activations
 
 
 @dataclass(frozen=True)

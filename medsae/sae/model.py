@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from medsae import config
 from medsae.progress import UserError
 from medsae.sae import kinds
-from medsae.sae.gradients import CELLS_IN_CACHE, Dense
+from medsae.sae.gradients import Dense
 from medsae.sae.normalise import Normalisation
 
 FORMAT = "medsae-sae-1"
@@ -123,8 +122,3 @@ def activations(kind: config.SaeKind, weights: dict[str, Tensor], x_nd: Tensor) 
     """Normalised embeddings -> activations [n, m]."""
     with torch.no_grad():
         return kinds.of(kind).activate(Dense(kinds.pre_activations(x_nd, weights)), weights)
-
-
-def in_blocks(x_nd: Tensor, m: int) -> Iterator[Tensor]:
-    """Rows of x, so many at a time that their activations fit: on a CPU in its cache, on a GPU in 128 MiB."""
-    return iter(x_nd.split(max(1, (CELLS_IN_CACHE if x_nd.device.type == "cpu" else 2**25) // m)))

@@ -24,7 +24,7 @@ from torch import Tensor
 from medsae import config
 from medsae.progress import Progress, Task, UserError
 from medsae.sae import checkpoint, kinds
-from medsae.sae.gradients import CELLS_IN_CACHE, Dense, Question, Screen, SharedSearch, Sparse, above
+from medsae.sae.gradients import Dense, Question, Screen, SharedSearch, Sparse, above, in_blocks
 from medsae.sae.gradients.screen import low_precision_is_faster
 from medsae.sae.metrics import dead_neurons, quality
 from medsae.sae.model import Sae, normalised
@@ -193,33 +193,28 @@ class Trainer:
         """One batch of normalised embeddings [n, d]: gradients, Adam, decoder norms. `near`: candidates of this batch,
         if they have been found already (`step_together`)."""
         with torch.no_grad():
-            done = self._gradients(x_nd, near)
-            for name in done.gradients:  # one at a time, so that only one is held twice
-                done.gradients[name] = done.gradients[name].contiguous()
-            w_dec, g_dec = self.trained["W_dec"], done.gradients["W_dec"]
+            grads = kinds.Gradients()
+            done = self._gradients(x_nd, near, grads)
+            for name in grads:  # one at a time, so that only one is held twice
+                grads[name] = grads[name].contiguous()
+            w_dec, g_dec = self.trained["W_dec"], grads["W_dec"]
             if self.kind.unit_decoder:
                 g_dec.addcmul_(w_dec, torch.linalg.vecdot(g_dec, w_dec)[:, None], value=-1)
-            self.adam.step(done.gradients)
+            self.adam.step(grads)
             if self.kind.unit_decoder:
                 w_dec.div_(torch.linalg.vector_norm(w_dec, dim=1, keepdim=True).clamp_(min=1e-12))
             return done
 
-    def _gradients(self, x_nd: Tensor, near: Sparse | None) -> kinds.Step:
+    def _gradients(self, x_nd: Tensor, near: Sparse | None, grads: kinds.Gradients) -> kinds.Step:
         w, n, on_cpu = self.weights, len(x_nd), x_nd.device.type == "cpu"
         m, question = len(w["b_enc"]), self.question
         if question is not None:
             cells = self.space.screen.cells(x_nd, question) if near is None else above(near, x_nd, question)
-            step = self.kind.gradients(cells, x_nd, w)
+            step = self.kind.gradients(cells, x_nd, w, grads)
             if step is not None:
                 self.share = len(cells.values) / (n * m)
                 return step
-        rows = max(1, CELLS_IN_CACHE // m) if on_cpu and self.kind.by_image else n
-        step = None
-        for x in x_nd.split(rows):
-            part = self.kind.gradients(Dense(kinds.pre_activations(x, w), n), x, w)
-            assert part is not None, "only a list can be too short"
-            step = part if step is None else step.add_(part)
-        assert step is not None, "a batch has images"
+        step = on_all_cells(self.kind, x_nd, w, grads)
         if on_cpu:
             self.share = float(step.active) / (n * m)
         return step
@@ -236,6 +231,26 @@ class Trainer:
             tensor.copy_(tensors[f"weights.{name}"])
         for name, tensor in self.adam.state.items():
             tensor.copy_(tensors[f"adam.{name}"])
+
+
+def on_all_cells(kind: kinds.Kind, x_nd: Tensor, w: kinds.Weights, grads: kinds.Gradients) -> kinds.Step:
+    """One batch by matrix products, some images at a time; kinds that choose cells work on the list of these."""
+    m, step, lists = len(w["b_enc"]), None, []
+    for x in in_blocks(x_nd, m, kind.matrices):
+        cells = Dense(kinds.pre_activations(x, w), len(x_nd))
+        chosen = kind.chosen(cells)
+        if chosen is None:
+            part = kind.gradients(cells, x, w, grads)
+            assert part is not None, "only a list can be too short"
+            step = part if step is None else step.add_(part)
+        else:
+            lists.append(kinds.listed_cells(cells, chosen))
+        del cells, chosen  # before the next ones are made
+    if lists:
+        w["guess"].zero_()  # nothing is hidden in this list
+        step = kind.gradients(Sparse.joined(lists), x_nd, w, grads)
+    assert step is not None, "a batch has images"
+    return step
 
 
 class Adam:

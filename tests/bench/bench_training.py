@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib
+import itertools
 import math
 import statistics
 import subprocess
@@ -268,19 +269,18 @@ def memory(kind: str = "", path: str = "") -> None:
     if not kind:
         print("\n| kind | path | peak beside the images, MiB | 4 x parameters | one [batch, m] in fp32 |\n" + "|---" * 5 + "|",
               flush=True)  # fmt: skip
-        for case in (("relu", "list"), ("relu", "matrix"), ("topk", "list")):
+        for case in itertools.product(("relu", "gated", "jumprelu", "topk", "batchtopk", "matryoshka"), ("list", "matrix")):
             subprocess.run([sys.executable, __file__, "memory", *case], check=True)
         return
 
-    def steps(n: int, m: int, x: torch.Tensor, share: float | None) -> int:
-        own = dict(l1=L1) if kind == "relu" else dict(k=K)
+    def steps(n: int, m: int, x: torch.Tensor, share: float) -> int:
+        own = {"relu": dict(l1=L1), "gated": dict(l1=L1), "jumprelu": dict(l0=1.0)}.get(kind, dict(k=K))
         options = config.Train(embeddings="bench", kind=kind, expansion=m // D, epochs=1, lr=LR, batch=n, **own)
         trainer = Trainer(options.resolved(n), n, Workspace(n, D, m, torch.device("cpu")), D)
-        if kind == "relu":
+        if share == 0.0:
             trainer.weights["b_enc"].fill_(BIAS)
         for turn in range(6):
-            if share is not None and kind == "relu":
-                trainer.share = share
+            trainer.share = share
             trainer.step(x[turn % 2 * n :][:n])
         return sum(v.numel() for v in trainer.trained.values()) * 4
 

@@ -12,11 +12,11 @@ from torch.nn.functional import relu
 
 from medsae import config
 from medsae.sae import kinds
-from medsae.sae.gradients import Dense, Question, Screen, SharedSearch, above, shared
+from medsae.sae.gradients import Dense, Question, Screen, SharedSearch, above, dense, shared
 from medsae.sae.gradients.screen import where
 from medsae.sae.kinds import common, matryoshka
 from medsae.sae.kinds.common import listed_cells
-from medsae.sae.training import initial_weights
+from medsae.sae.training import initial_weights, on_all_cells
 
 N, D, M = 24, 16, 40
 KINDS = {
@@ -127,16 +127,22 @@ def autograd(options, x_nd, w):
 
 
 def by_hand(options, x_nd, w, listed):
-    kind, w = kinds.of(options), {k: v.clone() for k, v in w.items()}
+    kind, w, grads = kinds.of(options), {k: v.clone() for k, v in w.items()}, kinds.Gradients()
     with torch.no_grad():
-        bias = kinds.pre_activation_bias(w)
         if listed:
-            cells = Screen(len(x_nd), D, M, low_precision=True).cells(x_nd, Question(w["W_enc"], bias, kind.floor(w)))
+            question = Question(w["W_enc"], kinds.pre_activation_bias(w), kind.floor(w))
+            cells = Screen(len(x_nd), D, M, low_precision=True).cells(x_nd, question)
+            step = kind.gradients(cells, x_nd, w, grads)
         else:
-            cells = Dense(torch.addmm(bias, x_nd, w["W_enc"].T))
-        step = kind.gradients(cells, x_nd, w)
+            step = on_all_cells(kind, x_nd, w, grads)
     assert step is not None
-    return step
+    return step, grads
+
+
+@pytest.fixture(autouse=True, params=[1, 4], ids=["whole", "slices"])
+def slices(request, monkeypatch):
+    """A batch in one piece, and in four (or more, for kinds that hold several matrices)."""
+    monkeypatch.setattr(dense, "CELLS_IN_CACHE", N * M // request.param)
 
 
 @pytest.mark.parametrize("listed", [False, True], ids=["matrix", "list"])
@@ -146,12 +152,12 @@ def test_gradients_equal_autograd(name, bias, listed):
     options = KINDS[name]
     x_nd, w = problem(options, bias)
     loss, expected = autograd(options, x_nd, w)
-    step = by_hand(options, x_nd, w, listed)
+    step, grads = by_hand(options, x_nd, w, listed)
     assert float(step.error + step.penalty) == pytest.approx(loss, rel=1e-5)
-    assert set(step.gradients) == set(expected)
+    assert set(grads) == set(expected)
     for key, value in expected.items():
         scale = max(float(value.abs().max()), 1e-6)
-        assert float((step.gradients[key] - value).abs().max()) / scale <= 1e-5, key
+        assert float((grads[key] - value).abs().max()) / scale <= 1e-5, key
     if bias == 50.0:
         assert int(step.active) == 0
 
@@ -164,11 +170,11 @@ def test_dead_neurons_get_autograds_gradient(name, listed):
     w["b_enc"][20:30] -= 2.0
     w["silent"][20:30] = 10**6
     loss, expected = autograd(options, x_nd, w)
-    step = by_hand(options, x_nd, w, listed)
+    step, grads = by_hand(options, x_nd, w, listed)
     assert float(step.error + step.penalty) == pytest.approx(loss, rel=1e-5)
     assert expected["W_dec"][20:30].abs().max() > 0
     for key, value in expected.items():
-        assert float((step.gradients[key] - value).abs().max() / value.abs().max()) <= 1e-5, key
+        assert float((grads[key] - value).abs().max() / value.abs().max()) <= 1e-5, key
 
 
 def test_relu_by_hand():
@@ -176,35 +182,37 @@ def test_relu_by_hand():
     w = dict(W_enc=torch.tensor([[1.0], [-1.0]]), b_enc=torch.tensor([-1.0, 0.0]), b_pre=torch.zeros(1),
              W_dec=torch.tensor([[0.5], [1.0]]))  # fmt: skip
     x_nd = torch.tensor([[3.0]])
-    step = kinds.of(config.Relu(l1=0.1)).gradients(Dense(x_nd @ w["W_enc"].T + w["b_enc"]), x_nd, w)
+    grads = kinds.Gradients()
+    step = kinds.of(config.Relu(l1=0.1)).gradients(Dense(x_nd @ w["W_enc"].T + w["b_enc"]), x_nd, w, grads)
     assert step is not None
     assert float(step.error) == pytest.approx(4.0)
     assert float(step.penalty) == pytest.approx(0.2)
     assert step.fired_m.tolist() == [True, False]
     # dL/dx^ = -4; dL/dz = -4 * 0.5 + 0.1 = -1.9; dL/dW_dec = -4 * 2; dL/dW_enc = -1.9 * 3; dL/db_pre = -4 + 1.9
-    assert step.gradients["W_dec"].flatten().tolist() == pytest.approx([-8.0, 0.0])
-    assert step.gradients["W_enc"].flatten().tolist() == pytest.approx([-5.7, 0.0])
-    assert step.gradients["b_enc"].tolist() == pytest.approx([-1.9, 0.0])
-    assert step.gradients["b_pre"].tolist() == pytest.approx([-2.1])
+    assert grads["W_dec"].flatten().tolist() == pytest.approx([-8.0, 0.0])
+    assert grads["W_enc"].flatten().tolist() == pytest.approx([-5.7, 0.0])
+    assert grads["b_enc"].tolist() == pytest.approx([-1.9, 0.0])
+    assert grads["b_pre"].tolist() == pytest.approx([-2.1])
 
 
 def test_the_guess_of_topk_is_never_seen():
     """A floor that hides cells of some image is refused; one that does not gives the same step."""
     options = KINDS["topk"]
     x_nd, w = problem(options, 0.0)
-    full = by_hand(options, x_nd, w, listed=True)
+    _, full = by_hand(options, x_nd, w, listed=True)
     pre = torch.addmm(kinds.pre_activation_bias(w), x_nd, w["W_enc"].T)
     kth = pre.topk(4, dim=1).values[:, -1]
     for guess in (0.99 * kth.min(), kth.sort().values[2] + 1e-6):  # below all, and above what three images need
         w["guess"] = guess
-        good = by_hand(options, x_nd, w, listed=True)
-        for name, value in full.gradients.items():
-            assert torch.equal(good.gradients[name], value)
+        _, good = by_hand(options, x_nd, w, listed=True)
+        for name, value in full.items():
+            assert torch.equal(good[name], value)
     w["guess"] = kth.max()
     kind = kinds.of(options)
     question = Question(w["W_enc"], kinds.pre_activation_bias(w), kind.floor(w))
     cells = Screen(N, D, M, low_precision=True).cells(x_nd, question)
-    assert kind.gradients(cells, x_nd, w) is None
+    grads = kinds.Gradients()
+    assert kind.gradients(cells, x_nd, w, grads) is None and not grads
 
 
 @settings(max_examples=40, deadline=None)

@@ -11,14 +11,13 @@ from typing import Protocol
 
 from torch import Tensor
 
-from medsae.sae.gradients.dense import CELLS_IN_CACHE, Dense
+from medsae.sae.gradients.dense import Dense, in_blocks
 from medsae.sae.gradients.products import times_transposed
 from medsae.sae.gradients.screen import Question, Screen, above
 from medsae.sae.gradients.shared import SharedSearch
 from medsae.sae.gradients.sparse import Sparse
 
 __all__ = [
-    "CELLS_IN_CACHE",
     "Cells",
     "Dense",
     "Question",
@@ -26,6 +25,7 @@ __all__ = [
     "SharedSearch",
     "Sparse",
     "above",
+    "in_blocks",
     "times_transposed",
 ]
 
@@ -66,16 +66,4 @@ class Cells(Protocol):
 
     def top_of_each(self, k: int) -> Tensor:
         """Which cells are among the k largest of their image -> bool, shaped like `values`."""
-        ...
-
-    def top_of_all(self, count: int) -> Tensor:
-        """Which cells are among the `count` largest of the batch -> bool, shaped like `values`."""
-        ...
-
-    def only(self, on: Tensor) -> Cells:
-        """The cells where `on`; the others count as 0 from here."""
-        ...
-
-    def columns(self, first: int, last: int) -> Cells:
-        """The cells of neurons first <= j < last, renumbered from 0."""
         ...

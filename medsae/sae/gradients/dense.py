@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,15 @@ from medsae.sae.gradients.products import times_transposed
 CELLS_IN_CACHE = 2**22
 """Cells that are worked on at once on a CPU: 16 MiB of each of their numbers. More leave the last level of the cache,
 and memory of more than 32 MiB is asked from the system anew each time, page by page."""
+
+CELLS_ON_GPU = 2**25
+"""The same on a GPU: 128 MiB."""
+
+
+def in_blocks(x_nd: Tensor, m: int, matrices: int = 1) -> Iterator[Tensor]:
+    """Rows of x, so many at a time that so many arrays [images, m] fit: on a CPU its cache, on a GPU 128 MiB."""
+    cells = CELLS_IN_CACHE if x_nd.device.type == "cpu" else CELLS_ON_GPU
+    return iter(x_nd.split(max(1, cells // (m * matrices))))
 
 
 @dataclass
@@ -50,12 +60,7 @@ class Dense:
         return torch.zeros_like(self.values, dtype=torch.bool).scatter_(1, top, True)
 
     def top_of_all(self, count: int) -> Tensor:
+        """Which cells are among the `count` largest of these images -> bool [images, m]."""
         flat = self.values.reshape(-1)
         top = flat.topk(min(count, flat.numel()), sorted=False).indices
         return torch.zeros_like(flat, dtype=torch.bool).scatter_(0, top, True).view_as(self.values)
-
-    def only(self, on: Tensor) -> Dense:
-        return Dense(self.values.masked_fill_(~on, 0), self.batch)
-
-    def columns(self, first: int, last: int) -> Dense:
-        return Dense(self.values[:, first:last], self.batch)

@@ -77,10 +77,12 @@ class Sparse:
         return on
 
     def top_of_all(self, count: int) -> Tensor:
+        """Which cells are among the `count` largest of the list -> bool [c]."""
         top = self.values.topk(min(count, len(self.values)), sorted=False).indices
         return torch.zeros_like(self.image, dtype=torch.bool).scatter_(0, top, True)
 
     def only(self, on: Tensor) -> Sparse:
+        """The cells where `on`."""
         at = on.nonzero().view(-1)
         return Sparse(self.image[at], self.column[at], self.values[at], self.n, self.m)
 
@@ -93,9 +95,24 @@ class Sparse:
         column, values = torch.cat([rest.column, other.column]), torch.cat([rest.values, other.values])
         return Sparse(image[order], column[order], values[order], self.n, self.m)
 
+    def of_columns(self, first: int, last: int) -> Tensor:
+        """Which cells belong to neurons first <= j < last -> bool [c]."""
+        return (self.column >= first) & (self.column < last)
+
     def columns(self, first: int, last: int) -> Sparse:
-        part = self.only((self.column >= first) & (self.column < last))
+        """Those cells, with their neurons renumbered from 0."""
+        part = self.only(self.of_columns(first, last))
         return replace(part, column=part.column - first, m=last - first)
+
+    @staticmethod
+    def joined(parts: list[Sparse]) -> Sparse:
+        """Lists of some images each, one after the other, as the list of all of them."""
+        first, images = 0, []
+        for part in parts:
+            images.append(part.image + first)
+            first += part.n
+        return Sparse(torch.cat(images), torch.cat([part.column for part in parts]),
+                      torch.cat([part.values for part in parts]), first, parts[0].m)  # fmt: skip
 
 
 def starts(index: Tensor, size: int) -> Tensor:

@@ -5,14 +5,33 @@ from __future__ import annotations
 from typing import assert_never
 
 from medsae import config
-from medsae.sae.kinds.common import Kind, Start, Step, Weights, pre_activation_bias, pre_activations
+from medsae.sae.kinds.common import (
+    Gradients,
+    Kind,
+    Start,
+    Step,
+    Weights,
+    listed_cells,
+    pre_activation_bias,
+    pre_activations,
+)
 from medsae.sae.kinds.gated import Gated
 from medsae.sae.kinds.jumprelu import JumpRelu
 from medsae.sae.kinds.matryoshka import Matryoshka
 from medsae.sae.kinds.relu import Relu
 from medsae.sae.kinds.topk import BatchTopK, TopK
 
-__all__ = ["Kind", "Start", "Step", "Weights", "of", "pre_activation_bias", "pre_activations"]
+__all__ = [
+    "Gradients",
+    "Kind",
+    "Start",
+    "Step",
+    "Weights",
+    "listed_cells",
+    "of",
+    "pre_activation_bias",
+    "pre_activations",
+]
 
 
 def of(options: config.SaeKind) -> Kind:

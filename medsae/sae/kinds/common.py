@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from medsae.sae.gradients import Cells, Dense, Sparse, times_transposed
+from medsae.sae.gradients import Cells, Dense, Sparse, in_blocks, times_transposed
 
 Weights: TypeAlias = dict[str, Tensor]
 
@@ -28,11 +28,21 @@ class Start:
     """Training images."""
 
 
+class Gradients(dict[str, Tensor]):
+    """Gradients by name. Parts of a batch are added up as they come, so that none of them waits in memory."""
+
+    def add(self, name: str, part: Tensor) -> None:
+        """`part` may be used up."""
+        if name in self:
+            self[name].add_(part)
+        else:
+            self[name] = part
+
+
 @dataclass
 class Step:
-    """One batch: gradients by name, and what is reported. Numbers are 0-d tensors, read once an epoch."""
+    """What is reported of one batch. Numbers are 0-d tensors, read once an epoch."""
 
-    gradients: Weights
     error: Tensor
     """Squared error, summed over d, mean over images."""
     penalty: Tensor
@@ -46,8 +56,6 @@ class Step:
 
     def add_(self, other: Step) -> Step:
         """With the step of other images of the same batch."""
-        for name, gradient in self.gradients.items():
-            gradient.add_(other.gradients[name])
         for total, part in zip(
             (self.error, self.penalty, self.l1, self.active, self.fired_m),
             (other.error, other.penalty, other.l1, other.active, other.fired_m),
@@ -66,8 +74,8 @@ class Kind(Protocol):
         ...
 
     @property
-    def by_image(self) -> bool:
-        """No image's loss depends on another image: the steps of parts of a batch add up to that of the batch."""
+    def matrices(self) -> int:
+        """About how many arrays [images, m] `gradients` holds at once on all cells."""
         ...
 
     @property
@@ -87,8 +95,15 @@ class Kind(Protocol):
         """A cell at or below this pre-activation has no part in loss or gradient -> [m]."""
         ...
 
-    def gradients(self, cells: Cells, x_nd: Tensor, w: Weights) -> Step | None:
-        """Loss and gradients of one batch; `cells` may be used up. None: the floor was too high for this batch."""
+    def chosen(self, cells: Dense) -> Tensor | None:
+        """Those cells, of some images of a batch, that can be among the chosen of the batch -> bool [images, m], for
+        kinds that choose: `gradients` gets the list of them. None: all can have a part, and the steps of parts of a
+        batch add up to that of the batch."""
+        ...
+
+    def gradients(self, cells: Cells, x_nd: Tensor, w: Weights, grads: Gradients) -> Step | None:
+        """Loss of one batch, its gradients added to `grads`; `cells` may be used up. None, and nothing added: the floor
+        was too high for this batch."""
         ...
 
     def activate(self, cells: Cells, w: Weights) -> Tensor:
@@ -116,29 +131,27 @@ def where_active(g: Tensor, z: Tensor) -> Tensor:
     return torch.ops.aten.threshold_backward.grad_input(g, z, 0, grad_input=g)
 
 
-def encoder_gradients(cells: Cells, g: Tensor, x_nd: Tensor, w: Weights) -> Weights:
-    """Gradients through pre = (x - b_pre) W_enc^T + b_enc, given dL/dpre of every cell."""
-    g_m = cells.over_images(g)
-    return {
-        "W_enc": cells.outer(g, x_nd - w["b_pre"]),
-        "b_enc": g_m,
-        "b_pre": torch.mv(w["W_enc"].T, g_m).neg_(),
-    }
+def encoder_gradients(grads: Gradients, cells: Cells, g: Tensor, x_nd: Tensor, w: Weights) -> None:
+    """Gradients of W_enc and b_pre through pre = (x - b_pre) W_enc^T + b_enc, given dL/dpre of every cell."""
+    grads.add("b_pre", torch.mv(w["W_enc"].T, cells.over_images(g)).neg_())
+    grads.add("W_enc", cells.outer(g, x_nd - w["b_pre"]))
 
 
-def autoencoder_gradients(cells: Cells, z: Tensor, g: Tensor, e_nd: Tensor, x_nd: Tensor, w: Weights) -> Weights:
+def autoencoder_gradients(
+    grads: Gradients, cells: Cells, z: Tensor, g: Tensor, e_nd: Tensor, x_nd: Tensor, w: Weights
+) -> None:
     """Gradients of all four weights, given z, dL/dpre = g and dL/dx^ = e."""
-    grads = encoder_gradients(cells, g, x_nd, w)
-    grads["W_dec"] = cells.outer(z, e_nd)
-    grads["b_pre"] += e_nd.sum(0)
-    return grads
+    encoder_gradients(grads, cells, g, x_nd, w)
+    grads.add("b_enc", cells.over_images(g))
+    grads.add("W_dec", cells.outer(z, e_nd))
+    grads.add("b_pre", e_nd.sum(0))
 
 
-def report(cells: Cells, z: Tensor, e_nd: Tensor, penalty: Tensor, gradients: Weights) -> Step:
+def report(cells: Cells, z: Tensor, e_nd: Tensor, penalty: Tensor) -> Step:
     """A `Step` of activations z and residual e = x^ - x."""
     error, l1 = e_nd.square().sum() / cells.n, z.sum() / cells.n
     count_m = cells.over_images(z.sign())  # many times faster than sums of bool
-    return Step(gradients, error, penalty, l1, count_m.sum(dtype=torch.float64), count_m > 0)
+    return Step(error, penalty, l1, count_m.sum(dtype=torch.float64), count_m > 0)
 
 
 # --- dead neurons -----------------------------------------------------------------------------------------------------
@@ -157,7 +170,7 @@ def silent_memory(start: Start) -> Weights:
     return {"silent": torch.zeros(start.m, dtype=torch.int64), "silent_limit": torch.tensor(limit)}
 
 
-def revive(step: Step, e_nd: Tensor, x_nd: Tensor, w: Weights) -> Step:
+def revive(step: Step, e_nd: Tensor, x_nd: Tensor, w: Weights, grads: Gradients) -> Step:
     """Add AuxK: the d / 2 largest dead neurons of each image learn to rebuild what the live ones left over.
 
     loss += alpha | (x - x^) - sum_{dead top-k} z_j w_dec,j |^2 with (x - x^) taken as given (Gao et al. 2024, A.2)."""
@@ -168,21 +181,24 @@ def revive(step: Step, e_nd: Tensor, x_nd: Tensor, w: Weights) -> Step:
         return step
     n, d = x_nd.shape
     part = {"W_enc": w["W_enc"][dead], "W_dec": w["W_dec"][dead], "b_enc": w["b_enc"][dead], "b_pre": w["b_pre"]}
-    cells = Dense(pre_activations(x_nd, part))
-    listed = listed_cells(cells, cells.top_of_each(min(d // 2, len(dead))) & (cells.values > 0))
-    z = listed.values
-    e_aux = listed.decode(z, part["W_dec"]).add_(e_nd)
-    scaled = e_aux * (2 * AUX_COEFFICIENT / n)
-    grads = encoder_gradients(listed, listed.correlate(scaled, part["W_dec"]), x_nd, part)
-    step.gradients["W_enc"].index_add_(0, dead, grads["W_enc"])
-    step.gradients["b_enc"].index_add_(0, dead, grads["b_enc"])
-    step.gradients["W_dec"].index_add_(0, dead, listed.outer(z, scaled))
-    step.gradients["b_pre"] += grads["b_pre"]
-    step.penalty = step.penalty + AUX_COEFFICIENT / n * e_aux.square().sum()
+    own = Gradients()
+    for x, e in zip(in_blocks(x_nd, len(dead)), in_blocks(e_nd, len(dead)), strict=True):
+        cells = Dense(pre_activations(x, part))
+        listed = listed_cells(cells, cells.top_of_each(min(d // 2, len(dead))) & (cells.values > 0))
+        e_aux = listed.decode(listed.values, part["W_dec"]).add_(e)
+        step.penalty = step.penalty + AUX_COEFFICIENT / n * e_aux.square().sum()
+        scaled = e_aux.mul_(2 * AUX_COEFFICIENT / n)
+        g = listed.correlate(scaled, part["W_dec"])
+        encoder_gradients(own, listed, g, x, part)
+        own.add("b_enc", listed.over_images(g))
+        own.add("W_dec", listed.outer(listed.values, scaled))
+    for name in ("W_enc", "b_enc", "W_dec"):
+        grads[name].index_add_(0, dead, own.pop(name))
+    grads.add("b_pre", own["b_pre"])
     return step
 
 
 def listed_cells(cells: Dense, on: Tensor) -> Sparse:
     """The cells of a matrix that are on, as a list."""
     image, column = on.nonzero(as_tuple=True)
-    return Sparse(image, column, cells.values[image, column], cells.n, cells.m)
+    return Sparse(image, column, cells.values[image, column], len(cells.values), cells.m)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from medsae import config
-from medsae.sae.gradients import Cells
-from medsae.sae.kinds.common import Start, Step, Weights, encoder_gradients, report, residual
+from medsae.sae.gradients import Cells, Dense
+from medsae.sae.kinds.common import Gradients, Start, Step, Weights, encoder_gradients, report, residual
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Gated:
 
     options: config.Gated
     unit_decoder = True
-    by_image = True
+    matrices = 2
     encoder_norm = 1.0
 
     def start(self, start: Start) -> Weights:
@@ -36,7 +36,10 @@ class Gated:
         linear = cells.values - cells.neuron(w["b_enc"])
         return (linear * cells.neuron(w["r_mag"].exp()) + cells.neuron(w["b_mag"])).clamp_(min=0) * (cells.values > 0)
 
-    def gradients(self, cells: Cells, x_nd: Tensor, w: Weights) -> Step:
+    def chosen(self, cells: Dense) -> None:
+        return None
+
+    def gradients(self, cells: Cells, x_nd: Tensor, w: Weights, grads: Gradients) -> Step:
         on = cells.values > 0
         linear = cells.values - cells.neuron(w["b_enc"])
         z = self.activate(cells, w)
@@ -47,12 +50,13 @@ class Gated:
         scaled = e_nd * (2 / cells.n)
 
         growth = cells.neuron(w["r_mag"].exp())
-        g_mag = cells.correlate(scaled, w["W_dec"]) * (z > 0)
-        g_mag_m, g_r = cells.over_images(g_mag), cells.over_images(g_mag * linear * growth)
-        g_gate = (cells.correlate(e_gate_nd * (2 / cells.n), w["W_dec"]) + price) * on
-        grads = encoder_gradients(cells, g_mag * growth + g_gate, x_nd, w)
-        grads |= {"b_enc": cells.over_images(g_gate), "b_mag": g_mag_m, "r_mag": g_r}
-        grads["W_dec"] = cells.outer(z, scaled)
-        grads["b_pre"] += scaled.sum(0)
+        g_mag = cells.correlate(scaled, w["W_dec"]).mul_(z > 0)
+        g_gate = cells.correlate(e_gate_nd * (2 / cells.n), w["W_dec"]).add_(price).mul_(on)
+        grads.add("b_enc", cells.over_images(g_gate))
+        grads.add("b_mag", cells.over_images(g_mag))
+        grads.add("r_mag", cells.over_images(linear.mul_(g_mag).mul_(growth)))
+        encoder_gradients(grads, cells, g_gate.add_(g_mag.mul_(growth)), x_nd, w)
+        grads.add("W_dec", cells.outer(z, scaled))
+        grads.add("b_pre", scaled.sum(0))
         penalty = price * gate.sum() + e_gate_nd.square().sum() / cells.n
-        return report(cells, z, e_nd, penalty, grads)
+        return report(cells, z, e_nd, penalty)

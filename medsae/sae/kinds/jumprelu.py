@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from medsae import config
-from medsae.sae.gradients import Cells
-from medsae.sae.kinds.common import Start, Step, Weights, autoencoder_gradients, report, residual
+from medsae.sae.gradients import Cells, Dense
+from medsae.sae.kinds.common import Gradients, Start, Step, Weights, autoencoder_gradients, report, residual
 
 FIRST_THRESHOLD = 0.1
 """For embeddings of norm sqrt(d) (Anthropic, Circuits updates, January 2025: JumpReLU)."""
@@ -29,7 +29,7 @@ class JumpRelu:
 
     options: config.JumpRelu
     unit_decoder = True
-    by_image = True
+    matrices = 2
     encoder_norm = 1.0
 
     def start(self, start: Start) -> Weights:
@@ -44,7 +44,10 @@ class JumpRelu:
     def activate(self, cells: Cells, w: Weights) -> Tensor:
         return cells.values.masked_fill(cells.values <= cells.neuron(w["log_threshold"].exp()), 0)
 
-    def gradients(self, cells: Cells, x_nd: Tensor, w: Weights) -> Step:
+    def chosen(self, cells: Dense) -> None:
+        return None
+
+    def gradients(self, cells: Cells, x_nd: Tensor, w: Weights, grads: Gradients) -> Step:
         theta = cells.neuron(w["log_threshold"].exp())
         on = cells.values > theta
         near = (cells.values - theta).abs() < w["bandwidth"] / 2
@@ -54,7 +57,8 @@ class JumpRelu:
         price = self.options.l0 / cells.n
         g_z = cells.correlate(scaled, w["W_dec"])
         # d/d log theta = theta d/d theta
-        g_log = (g_z * theta + price) * near * (theta / -w["bandwidth"])
-        grads = autoencoder_gradients(cells, z, g_z.mul_(on), scaled, x_nd, w)
-        grads["log_threshold"] = cells.over_images(g_log)
-        return report(cells, z, e_nd, price * on.sum(), grads)
+        g_log = (g_z * theta).add_(price).mul_(near).mul_(theta / -w["bandwidth"])
+        grads.add("log_threshold", cells.over_images(g_log))
+        del g_log
+        autoencoder_gradients(grads, cells, z, g_z.mul_(on), scaled, x_nd, w)
+        return report(cells, z, e_nd, price * on.sum())

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from medsae import config
-from medsae.sae.gradients import Cells
-from medsae.sae.kinds.common import Start, Step, Weights, autoencoder_gradients, report, revive, silent_memory
-from medsae.sae.kinds.topk import batch_top
+from medsae.sae.gradients import Cells, Dense
+from medsae.sae.kinds.common import Gradients, Start, Step, Weights, encoder_gradients, report, revive, silent_memory
+from medsae.sae.kinds.topk import batch_top, may_be_top
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 """Nested prefixes as shares of the neurons (Bussmann et al. 2025: groups of 1/16, 1/16, 1/8, 1/4, 1/2)."""
@@ -23,7 +23,7 @@ class Matryoshka:
 
     options: config.Matryoshka
     unit_decoder = True
-    by_image = False
+    matrices = 1
     encoder_norm = 1.0
 
     def start(self, start: Start) -> Weights:
@@ -38,29 +38,30 @@ class Matryoshka:
     def activate(self, cells: Cells, w: Weights) -> Tensor:
         return cells.values.masked_fill_(cells.values <= w["threshold"], 0)
 
-    def gradients(self, cells: Cells, x_nd: Tensor, w: Weights) -> Step | None:
+    def chosen(self, cells: Dense) -> Tensor:
+        return may_be_top(cells, self.options.k)
+
+    def gradients(self, cells: Cells, x_nd: Tensor, w: Weights, grads: Gradients) -> Step | None:
         chosen = batch_top(cells, self.options.k, w)
         if chosen is None:
             return None
-        ends = sorted({max(1, round(share * chosen.m)) for share in SHARES})
-        groups = [
-            (chosen.columns(a, b), {k: v[a:b] if k in ("W_enc", "b_enc", "W_dec") else v for k, v in w.items()})
-            for a, b in zip([0, *ends], ends, strict=False)
-        ]
-        residuals, e_nd = [], w["b_pre"] - x_nd
-        for cells_g, w_g in groups:
-            e_nd = e_nd + cells_g.decode(cells_g.values, w_g["W_dec"])
+        z, m, e_nd = chosen.values, chosen.m, w["b_pre"] - x_nd
+        ends = sorted({max(1, round(share * m)) for share in SHARES})
+        groups = [(slice(a, b), chosen.columns(a, b)) for a, b in zip([0, *ends], ends, strict=False)]
+        residuals = []
+        for here, cells_g in groups:
+            e_nd = e_nd + cells_g.decode(cells_g.values, w["W_dec"][here])
             residuals.append(e_nd)
-        scale = 2 / (chosen.n * len(groups))
-        parts, behind = [], torch.zeros_like(e_nd)
-        for (cells_g, w_g), e_g in zip(reversed(groups), reversed(residuals), strict=True):
-            behind = behind + e_g * scale  # a neuron is part of its own prefix and of all longer ones
-            g = cells_g.correlate(behind, w_g["W_dec"])
-            parts.append(autoencoder_gradients(cells_g, cells_g.values, g, behind, x_nd, w_g))
-        parts.reverse()
-        grads = {name: torch.cat([part[name] for part in parts]) for name in ("W_enc", "b_enc", "W_dec")}
-        # dL/dx^ reaches b_pre once a prefix, not once a group: keep the encoder's share of each, and the sum of all.
-        grads["b_pre"] = behind.sum(0) - w["W_enc"].T @ grads["b_enc"]
         mean_error = torch.stack([e.square().sum() for e in residuals]).mean() / chosen.n
-        step = report(chosen, chosen.values, e_nd, mean_error - e_nd.square().sum() / chosen.n, grads)
-        return revive(step, e_nd, x_nd, w)
+        scale = 2 / (chosen.n * len(groups))
+        g, behind = torch.zeros_like(z), torch.zeros_like(e_nd)
+        grads.add("W_dec", torch.zeros_like(w["W_dec"]))
+        for (here, cells_g), e_g in zip(reversed(groups), reversed(residuals), strict=True):
+            behind += e_g * scale  # a neuron is part of its own prefix and of all longer ones
+            g[chosen.of_columns(here.start, here.stop)] = cells_g.correlate(behind, w["W_dec"][here])
+            grads["W_dec"][here] = cells_g.outer(cells_g.values, behind)
+        encoder_gradients(grads, chosen, g, x_nd, w)
+        grads.add("b_enc", chosen.over_images(g))
+        grads.add("b_pre", behind.sum(0))
+        step = report(chosen, z, e_nd, mean_error - e_nd.square().sum() / chosen.n)
+        return revive(step, e_nd, x_nd, w, grads)

@@ -6,8 +6,17 @@ import torch
 from torch import Tensor
 
 from medsae import config
-from medsae.sae.gradients import Cells
-from medsae.sae.kinds.common import Start, Step, Weights, autoencoder_gradients, report, residual, where_active
+from medsae.sae.gradients import Cells, Dense
+from medsae.sae.kinds.common import (
+    Gradients,
+    Start,
+    Step,
+    Weights,
+    autoencoder_gradients,
+    report,
+    residual,
+    where_active,
+)
 
 
 @dataclass(frozen=True)
@@ -21,7 +30,7 @@ class Relu:
     """
 
     options: config.Relu
-    by_image = True
+    matrices = 1
 
     @property
     def unit_decoder(self) -> bool:
@@ -43,7 +52,10 @@ class Relu:
     def activate(self, cells: Cells, w: Weights) -> Tensor:
         return cells.values.clamp_(min=0)
 
-    def gradients(self, cells: Cells, x_nd: Tensor, w: Weights) -> Step:
+    def chosen(self, cells: Dense) -> None:
+        return None
+
+    def gradients(self, cells: Cells, x_nd: Tensor, w: Weights, grads: Gradients) -> Step:
         z = self.activate(cells, w)
         e_nd = residual(cells, z, x_nd, w)
         scaled = e_nd * (2 / cells.n)
@@ -52,12 +64,12 @@ class Relu:
         if self.unit_decoder:
             where_active(g.add_(price), z)
             penalty = price * z.sum()
-            grads = autoencoder_gradients(cells, z, g, scaled, x_nd, w)
+            autoencoder_gradients(grads, cells, z, g, scaled, x_nd, w)
         else:
             norm_m = w["W_dec"].norm(dim=1)
             z_m = cells.over_images(z)
             where_active(g.add_(cells.neuron(price * norm_m)), z)
             penalty = price * torch.dot(norm_m, z_m)
-            grads = autoencoder_gradients(cells, z, g, scaled, x_nd, w)
+            autoencoder_gradients(grads, cells, z, g, scaled, x_nd, w)
             grads["W_dec"].addcmul_(w["W_dec"], (price * z_m / norm_m.clamp(min=1e-30))[:, None])
-        return report(cells, z, e_nd, penalty, grads)
+        return report(cells, z, e_nd, penalty)

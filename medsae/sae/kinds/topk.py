@@ -8,6 +8,7 @@ from torch import Tensor
 from medsae import config
 from medsae.sae.gradients import Cells, Dense, Sparse
 from medsae.sae.kinds.common import (
+    Gradients,
     Start,
     Step,
     Weights,
@@ -42,7 +43,7 @@ class TopK:
 
     options: config.TopK
     unit_decoder = True
-    by_image = False
+    matrices = 1
     encoder_norm = 1.0
 
     def start(self, start: Start) -> Weights:
@@ -57,15 +58,18 @@ class TopK:
     def activate(self, cells: Cells, w: Weights) -> Tensor:
         return cells.values.masked_fill_(~(cells.top_of_each(self.options.k) & (cells.values > 0)), 0)
 
-    def gradients(self, cells: Cells, x_nd: Tensor, w: Weights) -> Step | None:
-        k = self.options.k
-        whole = self.complete(cells, x_nd, w) if isinstance(cells, Sparse) and w["guess"] > 0 else cells
+    def chosen(self, cells: Dense) -> Tensor:
+        return cells.top_of_each(self.options.k).logical_and_(cells.values > 0)
+
+    def gradients(self, cells: Cells, x_nd: Tensor, w: Weights, grads: Gradients) -> Step | None:
+        assert isinstance(cells, Sparse)
+        whole = self.complete(cells, x_nd, w) if w["guess"] > 0 else cells
         if whole is None:
             return None
-        chosen = listed(whole, whole.top_of_each(k).logical_and_(whole.values > 0))
+        chosen = whole.only(whole.top_of_each(self.options.k))
         least_n = x_nd.new_zeros(len(x_nd)).scatter_reduce_(0, chosen.image, chosen.values, "amin", include_self=False)
         w["guess"].copy_(GUESS * least_n.kthvalue(1 + int(SHORT * len(x_nd))).values)
-        return plain_step(chosen, x_nd, w)
+        return plain_step(chosen, x_nd, w, grads)
 
     def complete(self, cells: Sparse, x_nd: Tensor, w: Weights) -> Sparse | None:
         """The list with what the guess hid; None where too much is hidden."""
@@ -75,7 +79,7 @@ class TopK:
             return None
         bias_m, x_short = pre_activation_bias(w), x_nd[short]
         rows = Dense(pre_activations(x_short, w))
-        found = listed_cells(rows, rows.top_of_each(k) & (rows.values > 0))
+        found = listed_cells(rows, self.chosen(rows))
         found.values = found.correlate(x_short, w["W_enc"]).add_(bias_m[found.column])  # the bits of any list
         return cells.replace_images(short, found)
 
@@ -88,7 +92,7 @@ class BatchTopK:
 
     options: config.BatchTopK
     unit_decoder = True
-    by_image = False
+    matrices = 1
     encoder_norm = 1.0
 
     def start(self, start: Start) -> Weights:
@@ -103,16 +107,25 @@ class BatchTopK:
     def activate(self, cells: Cells, w: Weights) -> Tensor:
         return cells.values.masked_fill_(cells.values <= w["threshold"], 0)
 
-    def gradients(self, cells: Cells, x_nd: Tensor, w: Weights) -> Step | None:
+    def chosen(self, cells: Dense) -> Tensor:
+        return may_be_top(cells, self.options.k)
+
+    def gradients(self, cells: Cells, x_nd: Tensor, w: Weights, grads: Gradients) -> Step | None:
         chosen = batch_top(cells, self.options.k, w)
-        return None if chosen is None else plain_step(chosen, x_nd, w)
+        return None if chosen is None else plain_step(chosen, x_nd, w, grads)
+
+
+def may_be_top(cells: Dense, k: int) -> Tensor:
+    """Which cells of some images of a batch can be among the k * n largest positive ones of it -> bool [images, m]."""
+    return cells.top_of_all(k * cells.n).logical_and_(cells.values > 0)
 
 
 def batch_top(cells: Cells, k: int, w: Weights) -> Sparse | None:
-    """The k * n largest positive cells of a batch; None where the list holds fewer than it should."""
-    if isinstance(cells, Sparse) and w["guess"] > 0 and len(cells.values) < k * cells.n:
+    """The k * n largest of listed positive cells; None where the list holds fewer than it should."""
+    assert isinstance(cells, Sparse)
+    if w["guess"] > 0 and len(cells.values) < k * cells.n:
         return None
-    chosen = listed(cells, cells.top_of_all(k * cells.n).logical_and_(cells.values > 0))
+    chosen = cells.only(cells.top_of_all(k * cells.n))
     if len(chosen.values):
         least, old = chosen.values.min(), w["threshold"]
         w["guess"].copy_(BATCH_GUESS * least)
@@ -120,18 +133,10 @@ def batch_top(cells: Cells, k: int, w: Weights) -> Sparse | None:
     return chosen
 
 
-def listed(cells: Cells, on: Tensor) -> Sparse:
-    """The cells that are on, as a list."""
-    if isinstance(cells, Dense):
-        return listed_cells(cells, on)
-    assert isinstance(cells, Sparse)
-    return cells.only(on)
-
-
-def plain_step(cells: Cells, x_nd: Tensor, w: Weights) -> Step:
+def plain_step(cells: Sparse, x_nd: Tensor, w: Weights, grads: Gradients) -> Step:
     """Squared error of chosen cells, and AuxK for the dead neurons."""
     z = cells.values
     e_nd = residual(cells, z, x_nd, w)
     scaled = e_nd * (2 / cells.n)
-    grads = autoencoder_gradients(cells, z, cells.correlate(scaled, w["W_dec"]), scaled, x_nd, w)
-    return revive(report(cells, z, e_nd, x_nd.new_zeros(()), grads), e_nd, x_nd, w)
+    autoencoder_gradients(grads, cells, z, cells.correlate(scaled, w["W_dec"]), scaled, x_nd, w)
+    return revive(report(cells, z, e_nd, x_nd.new_zeros(())), e_nd, x_nd, w, grads)
