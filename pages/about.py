@@ -85,6 +85,7 @@ Patients are shown as a short salted hash; numbers from file paths appear only w
     )
     look.section("Keys")
     st.markdown(
-        "`←` `→` previous and next (neuron, page, picture) · `i` invert · `r` reset the window · `Esc` close or clear"
+        "`←` `→` previous and next (neuron, page, picture) · `s` star · `a` agree, `d` disagree with its name · "
+        "`i` invert · `r` reset the window · `Esc` close or clear"
     )
 studies.foot()

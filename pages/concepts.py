@@ -26,11 +26,11 @@ if not runs:
 first = next(iter(runs))
 with st.container(border=True), st.container(horizontal=True, vertical_alignment="bottom"):
     run = runs[links.choose(st.selectbox, "Named and judged by", "run", {k: r.title for k, r in runs.items()}, first)]
-    above = float(links.choose(st.selectbox, "Accuracy at least", "above", naming_panel.THRESHOLDS, "0.7"))
+    above = float(links.choose(st.selectbox, "Accuracy at least", "above", naming_panel.THRESHOLDS, "0.7", width=130))
     labels = {"": "any label"} | {x: x for x in queries.labels(study.reader, cohort)}
-    label = links.choose(st.selectbox, "Following the label", "label", labels, "")
-    text = links.text("Search in names", "q", "effusion")
-    grouped = links.switch("Group near-identical", "grouped", True)
+    label = links.choose(st.selectbox, "Following the label", "label", labels, "", width=190)
+    text = links.text("Search in names", "q", "effusion", width=150)
+    grouped = links.switch("Group alike", "grouped", True, help="Near-identical names stand in one row.")
 
 naming_panel.headlines(study, scores, names, run, above)
 top_label = naming_panel.top_labels(study, scores)
@@ -41,7 +41,7 @@ else:
     pages = -(-len(frame) // naming_panel.ROWS)
     page = min(pages, links.whole("page", 1, 1) or 1)
     shown = frame.iloc[(page - 1) * naming_panel.ROWS : page * naming_panel.ROWS]
-    cards.show(naming_panel.concepts_table(shown))
+    cards.show(naming_panel.concepts_table(shown, run))
     links.pager(pages)
     lines = concepts.provenance(scores, run)
     noted = filters.with_people(study, frame)

@@ -26,8 +26,8 @@ look.heading(
 labels = [x for x in queries.labels(study.reader, cohort)]
 ROWS = {"label": "grouped by label", "rho": "strongest first", "entropy": "lowest entropy", "like": "alike together"}
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    order = links.choose(st.segmented_control, "Rows", "rows", ROWS, "label")
-    top = int(links.choose(st.select_slider, "Neurons", "top", [str(n) for n in (20, 40, 60, 100)], "40", width=200))
+    order = links.choose(st.selectbox, "Order of neurons", "rows", ROWS, "label", width=180)
+    top = int(links.choose(st.segmented_control, "Neurons shown", "top", ["20", "40", "60", "100"], "40"))
     label = links.choose(st.selectbox, "Following", "label", {"": "any label", **{x: x for x in labels}}, "", width=210)
     both = links.switch("Both representations", "beside", False) if study.versus else False
 
@@ -49,7 +49,7 @@ for place, each in zip(st.columns(len(shown), gap="medium"), shown, strict=True)
         neurons = charts.row_order(frame, kept, order)
         limit = max(0.2, float(frame["rho"].abs().max()))
         names = study.names if each is scores else {}
-        texts = {n: f"{n} {names[n][:28]}" if n in names else str(n) for n in neurons}
+        texts = {n: f"{n} {format.shortened(names[n], 28)}" if n in names else str(n) for n in neurons}
         event = charts.show(
             charts.heat_map(frame, kept, neurons, limit, texts),
             f"heat-{each.id}-{order}-{top}-{label}-{links.clicks()}",

@@ -39,7 +39,7 @@ for summary, name, tone in ((first, titles[0], study.tone(scores)), (second, tit
         items.append(
             (
                 f"{format.scaled(m, scale)} {unit}",
-                f"{name} mean {format.interval(m.low, m.high, 2, scale)} · null {format.scaled(null, scale)}"
+                f"{name} mean\n{format.interval(m.low, m.high, 2, scale)} · null {format.scaled(null, scale)}"
                 f" · {format.count(m.n)} neurons",
                 tone,
             )
@@ -49,7 +49,7 @@ if study.versus:
     items.append(
         (
             f"{format.signed(None if d.value is None else d.value * scale)} {unit}",
-            look.difference(d, scale),
+            f"difference\n{look.difference(d, scale)}",
             "",
         )
     )
@@ -57,7 +57,7 @@ if study.versus:
     items.append(
         (
             f"{format.percent(a.value if a else None, 0)} / {format.percent(b.value if b else None, 0)}",
-            "selective neurons (FDR 5 %)",
+            f"selective neurons, {titles[0]} / {titles[1]}\nfalse-discovery rate 5 %",
             "",
         )
     )

@@ -1,23 +1,18 @@
 """One neuron: the radiographs that fire it, its correlations, how it fires, what else could explain it."""
 
-from dataclasses import replace
-
 import streamlit as st
 
 from medsae.store import queries
-from medsae.ui import format, links, look, neuron_parts, view_image, viewer
+from medsae.ui import filters, format, links, look, neuron_parts, view_image, viewer
 from medsae.ui import study as studies
 
 study, scores, cohort = studies.ready()
-chosen = links.filter_of_url()
+chosen = filters.complete(study, links.filter_of_url())
 total = int(scores.facts.get("m") or queries.count(study.reader, scores, queries.Filter()))
 number = links.whole("neuron", None, 0, max(0, total - 1))
 if number is None:
-    number = (
-        int(queries.neurons(study.reader, scores, replace(chosen, show="defined"), 1)["neuron"].squeeze() or 0)
-        if total
-        else 0
-    )
+    first = queries.neurons(study.reader, scores, chosen, 1)
+    number = int(first["neuron"].iloc[0]) if len(first) else 0
 row = queries.neuron(study.reader, scores, number)
 if row is None:
     look.heading(f"Neuron {number}")
@@ -38,6 +33,7 @@ with left:
         with st.container(border=True):
             neuron_parts.neighbours(study, scores, number)
 with right:
+    neuron_parts.judgement(study, scores, number)
     with st.container(border=True):
         frame = neuron_parts.correlations(study, scores, row)
     with st.container(border=True):

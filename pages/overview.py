@@ -25,7 +25,8 @@ def mean(summary: dict[str, queries.Measure], name: str) -> str:
     if m is None:
         return f"{name}: not computed"
     luck = f" · null {format.scaled(null, study.scale)}" if null else ""
-    return f"{name} mean entropy {format.interval(m.low, m.high, 2, study.scale)}{luck} · {format.count(m.n)} neurons"
+    ends = format.interval(m.low, m.high, 2, study.scale)
+    return f"{name}, mean entropy\n{ends}{luck} · {format.count(m.n)} neurons"
 
 
 items: list[tuple[str, str, str]] = [
@@ -44,7 +45,7 @@ if study.versus:
             mean(second, other),
             study.tone(study.versus),
         ),
-        (f"{format.signed(shift)} {study.unit_name}", look.difference(difference, study.scale), ""),
+        (f"{format.signed(shift)} {study.unit_name}", f"difference\n{look.difference(difference, study.scale)}", ""),
     ]
 look.figures(items)
 if study.state == "partial":
@@ -79,6 +80,16 @@ def cell(summary: dict[str, queries.Measure], measure: str, kind: str) -> str:
     extra = format.interval(m.low, m.high, 2, scale) if kind == "unit" else ""
     n = f"n = {format.count(m.n)}" if m.n else ""
     return f'{text} <span class="ms-soft">{format.escape(" ".join([extra, n]).strip())}</span>'
+
+
+def neuron_link(neuron: object) -> str:
+    """The number of a neuron as a link to it."""
+    return format.NOTHING if format.missing(neuron) else look.link(int(neuron), links.neuron_url(int(neuron)))  # type: ignore[call-overload]
+
+
+def soft(low: float | None, high: float | None) -> str:
+    """An interval in soft text."""
+    return f'<span class="ms-soft">{format.interval(low, high)}</span>'
 
 
 left, right = st.columns([3, 2], gap="medium")
@@ -116,6 +127,19 @@ with right, st.container(border=True):
 
 names = naming_panel.names(study.store, scores)
 runs = concepts.runs(names)
+with right, st.container(border=True):
+    look.section("Steps", "what this page is made from")
+    sae = study.parent(scores, "sae")
+    done = [("cohort", cohort), ("embeddings", embeddings), *([("SAE", sae)] if sae else []), ("scores", scores)]
+    steps = [
+        [format.escape(step), look.link(made.id, links.url("runs", id=made.id)), '<span class="ms-good">✓</span>']
+        for step, made in done
+        if made
+    ]
+    named = len(study.names)
+    names_of = look.link(format.plural(named, "neuron"), links.url("concepts")) if named else "none yet"
+    steps.append(["names", names_of, '<span class="ms-good">✓</span>' if named else ""])
+    st.html(look.table([("", False), ("", False), ("", True)], steps))
 with st.container(border=True):
     look.section("Names", "tested on pictures they were not made from")
     if runs:
@@ -127,45 +151,31 @@ with st.container(border=True):
             f"python -m medsae name --scores {scores.id} --top 50",
         )
 with st.container(border=True):
-    look.section("Best neuron of each label", "|ρ| strongest · AUROC on the patients it was not chosen on")
+    look.section("Best neuron of each label", "the last AUROC is over patients who did not choose the neuron")
     best = queries.best_of_labels(study.reader, scores)
     body = []
     for row in best.to_dict("records"):
-        neuron = row["best_neuron_rho"]
-        link = (
-            "–"
-            if format.missing(neuron)
-            else f'<a data-go href="{format.escape(links.neuron_url(int(neuron)))}">{int(neuron)}</a>'
-        )
         body.append(
             [
                 format.escape(str(row["label"])),
-                f"{int(row['positives']):,}",
-                link,
-                format.signed(row["rho"]),
-                f"{format.number(row['auroc'])} {format.interval(row['low'], row['high'])}",
-                format.number(row["auroc_other_half"]),
+                format.count(row["positives"]),
+                neuron_link(row["best_neuron_rho"]),
+                f"{format.signed(row['rho'])} {soft(row['rho_low'], row['rho_high'])}",
+                neuron_link(row["best_neuron_auroc"]),
+                f"{format.number(row['auroc'])} {soft(row['low'], row['high'])}",
+                f"{format.number(row['auroc_other_half'])} {soft(row['other_half_low'], row['other_half_high'])}",
             ]
         )
-    st.html(
-        look.table(
-            [
-                ("label", False),
-                ("positives", True),
-                ("neuron", True),
-                ("ρ", True),
-                ("AUROC (chosen here)", True),
-                ("AUROC (other half)", True),
-            ],
-            body,
-        )
-    )
+    columns = ["images with it", "strongest ρ", "ρ", "best AUROC", "AUROC, all patients", "AUROC, other patients"]
+    st.html(look.table([("label", False), *((c, True) for c in columns)], body))
 recovered = queries.recovery(study.reader, scores)
 if len(recovered):
     with st.container(border=True):
         look.section(
             "Planted truth", "AUROC of the best neuron, chosen on half of the patients, measured on the other half"
         )
-        charts.show(charts.recovery(recovered), "recovery", "AUROC of the best neuron for each planted factor")
+        parts = links.switch("Sides and lobes apart", "parts", False)
+        shown = recovered if parts else recovered[~recovered["factor"].str.contains(":")]
+        charts.show(charts.recovery(shown), "recovery", "AUROC of the best neuron for each planted factor")
         export.menu({"Recovery of planted factors": lambda: recovered}, scores.id, label="Export recovery")
 studies.foot(cohort.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-Show: TypeAlias = Literal["all", "defined", "selective", "named", "starred", "dead"]
+Show: TypeAlias = Literal["all", "defined", "selective", "named", "unjudged", "agree", "disagree", "starred", "dead"]
 Sort: TypeAlias = Literal["entropy", "-entropy", "-rho", "-density", "density", "neuron", "q"]
 SORTS: dict[str, str] = {
     "entropy": "entropy ASC NULLS LAST, neuron",

@@ -26,12 +26,13 @@ def shift(study: Study, scores: Artifact, other: Artifact) -> None:
         pair = f"{format.scaled(first.get(key), study.scale)} against {format.scaled(second.get(key), study.scale)}"
         value = None if d.value is None else d.value * study.scale
         items.append(
-            (f"{format.signed(value)} {study.unit_name}", f"{name}: {pair} · {look.difference(d, study.scale)}", "")
+            (f"{format.signed(value)} {study.unit_name}", f"{name}: {pair}\n{look.difference(d, study.scale)}", "")
         )
     for key, name in (("selective_share", "selective neurons"), ("median_max_rho", "median strongest |ρ|")):
         a, b = first.get(key), second.get(key)
         show = format.percent if key == "selective_share" else format.number
-        items.append((f"{show(a.value if a else None)} / {show(b.value if b else None)}", name, ""))
+        both = f"{show(a.value if a else None)} / {show(b.value if b else None)}"
+        items.append((both, f"{name}\n{' / '.join(studies.short_titles(study))}", ""))
     look.figures(items)
 
 

@@ -17,6 +17,9 @@ SHOW = {
     "defined": "defined",
     "selective": "selective",
     "named": "named",
+    "unjudged": "named, not judged",
+    "agree": "you agreed",
+    "disagree": "you disagreed",
     "starred": "starred",
     "dead": "dead or undefined",
 }
@@ -40,6 +43,10 @@ def complete(study: Study, chosen: queries.Filter) -> queries.Filter:
         ids = {n for n, note in study.notes.items() if note.star}
     if chosen.show == "named":
         ids = set(study.names)
+    if chosen.show == "unjudged":
+        ids = {n for n, name in study.names.items() if not _judged(study, n, name)}
+    if chosen.show in ("agree", "disagree"):
+        ids = {n for n, note in study.notes.items() if note.verdict == chosen.show}
     if chosen.search:
         words = chosen.search.lower()
         found = {n for n, name in study.names.items() if words in name.lower()}
@@ -47,6 +54,12 @@ def complete(study: Study, chosen: queries.Filter) -> queries.Filter:
         found |= {int(words)} if words.isascii() and words.isdigit() else set()
         ids = found if ids is None else ids & found
     return chosen.among(ids)
+
+
+def _judged(study: Study, neuron: int, name: str) -> bool:
+    """Whether somebody said agree or disagree to this very name."""
+    note = study.notes.get(neuron)
+    return note is not None and bool(note.verdict) and note.name == name
 
 
 def bar(study: Study, scores: Artifact, cohort: Artifact) -> queries.Filter:

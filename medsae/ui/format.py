@@ -67,6 +67,11 @@ def plural(n: int, word: str) -> str:
     return f"{n:,} {word}" if n == 1 else f"{n:,} {word}s"
 
 
+def shortened(text: str, most: int) -> str:
+    """At most `most` characters, the last of them … where something was left out."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as a person says them."""
     if missing(seconds) or seconds is None:

@@ -15,6 +15,7 @@ import streamlit as st
 
 from medsae.progress import UserError
 from medsae.store.artifacts import Artifact
+from medsae.ui import look
 
 _HIDDEN = ("data", "json", "watch", "cost", "again", "idle_minutes")
 _KINDS = {"cohort": "cohort", "embeddings": "embeddings", "sae": "sae", "scores": "scores"}
@@ -44,7 +45,7 @@ def form(config: type, artifacts: tuple[Artifact, ...], key: str) -> Any:
     try:
         return config(**values)
     except UserError as error:
-        st.error(f"Not started: {error.what}" + (f" — {error.do}" if error.do else ""))
+        st.error(look.literal(f"Not started: {error.what}" + (f" — {error.do}" if error.do else "")))
         return None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -155,7 +155,7 @@ def filter_of_url() -> Filter:
     """The filter of neurons that the URL describes; unknown words are named and left out."""
     show = st.query_params.get("show", "all")
     sort = st.query_params.get("sort", DEFAULT_SORT)
-    if show not in ("all", "defined", "selective", "named", "starred", "dead"):
+    if show not in get_args(Show):
         st.warning(f"The link asks for show = {show!r}, which there is not.")
         show = "all"
     if sort not in SORTS:

@@ -5,6 +5,7 @@ Text that comes from artifacts, models or people is escaped here; a caller hands
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -62,9 +63,10 @@ def copy_link(href: str) -> str:
 
 
 def figures(items: Sequence[tuple[str, str, str]]) -> None:
-    """A row of (value, what it is, tone)."""
+    """A row of (value, what it is, tone); a line break in `what` is one on the page."""
     cells = "".join(
-        f'<div><b class="{"ms-" + tone if tone else ""}">{escape(value)}</b><span>{escape(what)}</span></div>'
+        f'<div><b class="{"ms-" + tone if tone else ""}">{escape(value)}</b>'
+        f"<span>{escape(what).replace(chr(10), '<br>')}</span></div>"
         for value, what, tone in items
     )
     st.html(f'<div class="ms-figures">{cells}</div>')
@@ -84,7 +86,12 @@ def empty(title: str, text: str, command: str | None = None) -> None:
 
 def problem(error: UserError) -> None:
     """What a user can mend, on the page."""
-    st.warning(f"{error.what}" + (f" — {error.do}" if error.do else ""))
+    st.warning(literal(error.what + (f" — {error.do}" if error.do else "")))
+
+
+def literal(text: str) -> str:
+    """Text as Markdown that shows every character as it is: a file name keeps its underscores."""
+    return re.sub(r"([\\`*_\[\]<>$:~|])", r"\\\1", text)
 
 
 def footer(*ids: str) -> None:
@@ -96,18 +103,19 @@ def footer(*ids: str) -> None:
 def table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -> str:
     """HTML of a small table; columns are (heading, is a number); cells are ready HTML."""
     head = "".join(f"<th{' class=n' if n else ''}>{escape(c)}</th>" for c, n in columns)
+    head = f"<thead><tr>{head}</tr></thead>" if any(c for c, _ in columns) else ""
     body = "".join(
         "<tr>"
         + "".join(f"<td{' class=n' if n else ''}>{cell}</td>" for cell, (_, n) in zip(row, columns, strict=True))
         + "</tr>"
         for row in rows
     )
-    return f'<table class="ms-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<table class="ms-table">{head}<tbody>{body}</tbody></table>'
 
 
 def difference(d: queries.Difference, scale: float) -> str:
-    """The caption of a difference: its interval and what luck gives."""
+    """What stands under a difference: its interval and what luck gives, or why there is none."""
     if d.low is None:
-        return f"difference ({d.note})" if d.note else "difference"
+        return d.note
     luck = f" · null {format.interval(d.null_low, d.null_high, 2, scale)}" if d.null_low is not None else ""
-    return f"difference {format.interval(d.low, d.high, 2, scale)}{luck}"
+    return f"{format.interval(d.low, d.high, 2, scale)}{luck}"

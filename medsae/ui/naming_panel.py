@@ -83,7 +83,7 @@ def _chosen(scores: Artifact) -> Name | None:
         backend = links.choose(st.segmented_control, "Asked of", "backend", BACKENDS, "labels")
         protocols = {p: p for p in get_args(Protocol)}
         protocol = links.choose(st.segmented_control, "Protocol", "protocol", protocols, "strict")
-        pictures = links.choose(st.selectbox, "Pictures a side", "pictures", {"30": "30", "20": "20", "10": "10"}, "30")
+        pictures = links.choose(st.segmented_control, "Pictures a side", "pictures", ["30", "20", "10"], "30")
     fields: dict[str, Any] = {"backend": backend, "protocol": protocol, "pictures": int(pictures)}
     if backend == "endpoint":
         fields["endpoint"] = links.text("Address of the server on this machine", "endpoint",
@@ -121,7 +121,7 @@ def _asking(store: Store, config: Name, neuron: int, waiting: bool) -> None:
         state = requests.state()
         if not alive and not starting:
             error = state.get("error") or "it ended without an answer; its log is on the Runs page"
-            st.error(f"The naming service stopped: {error}")
+            st.error(look.literal(f"The naming service stopped: {error}"))
             if st.button("Try again", key="_name-again"):
                 _ask(store, config, requests, neuron, False)
                 st.rerun(scope="app")
@@ -217,9 +217,9 @@ def verdict_grid(study: Study, rows: pd.DataFrame) -> str:
         if row["status"] == "":
             tone, said = "", ""
         elif row["status"] != "ok" or format.missing(yes):
-            tone, said = "", f"failed: {row['status']}"
+            tone, said = " ms-failed", f"failed: {row['status']}"
         else:
-            p = "" if format.missing(row["p"]) else f" {row['p']:.2f}"
+            p = "" if format.missing(row["p"]) or row["p"] in (0, 1) else f" {row['p']:.2f}"
             tone = " ms-right" if bool(yes) == fires else " ms-wrong"
             said = f"{'✓' if bool(yes) == fires else '✗'} {'yes' if yes else 'no'}{p}"
         alt = f"Radiograph {image}: {truth}" + (f", judged {said}" if said else "")
@@ -275,16 +275,18 @@ def _top_labels(data: str, scores: str, created: float) -> pd.Series:
     return frame.set_index("neuron")["top_label"]
 
 
-def concepts_table(frame: pd.DataFrame) -> str:
-    """HTML of the Concepts table; every text escaped."""
-    columns = [("Neuron", True), ("Accuracy", True), ("95 % interval", False), ("q", True), ("AUROC", True),
-               ("Shuffled", True), ("Concept", False), ("Follows", False), ("Also neurons", False)]  # fmt: skip
+def concepts_table(frame: pd.DataFrame, run: RunOfNames) -> str:
+    """HTML of the Concepts table of a run; every text escaped."""
+    columns = [("neuron", True), ("accuracy", True), ("95 % interval", True), ("q", True), ("AUROC", True),
+               ("other's name", True), ("concept", False), ("follows", False), ("also neurons", False)]  # fmt: skip
     rows = []
     for row in frame.to_dict("records"):
         neuron = int(row["neuron"])
         concept = f"<b>{escape(str(row['concept']))}</b>"
         if isinstance(row["description"], str) and row["description"]:
-            concept += f'<br><span class="ms-soft">{escape(row["description"])}</span>'
+            # The labels say the same preface of every neuron; what follows the colon is its own.
+            said = row["description"].partition(": ")[2] if run.backend == "labels" else ""
+            concept += f'<br><span class="ms-soft">{escape(said or row["description"])}</span>'
         others = [int(n) for n in str(row["others"] or "").split(", ") if n]
         also = ", ".join(_link(n) for n in others[:6]) + (f" and {len(others) - 6} more" if len(others) > 6 else "")
         label = "" if format.missing(row["label"]) else escape(str(row["label"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -133,7 +134,7 @@ def activations(
 def confounders(study: Study, scores: Artifact, cohort: Artifact, number: int) -> None:
     """What else it may follow: firing rates by view, sex, age and devices; of a dense neuron correlations with them."""
     if studies.is_raw(scores):
-        look.section("Could it be something else?", "correlation, 95 % interval")
+        look.section("Could it be something else?")
         frame = query_images.attributes_followed(study.reader, scores, number)
         rows = [
             [
@@ -144,20 +145,20 @@ def confounders(study: Study, scores: Artifact, cohort: Artifact, number: int) -
             ]
             for r in frame.to_dict("records")
         ]
-        columns = [("", False), ("ρ", True), ("", True), ("n", True)]
+        columns = [("", False), ("ρ", True), ("95 % interval", True), ("images", True)]
     else:
-        look.section("Could it be something else?", "firing rate, 95 % interval")
+        look.section("Could it be something else?")
         frame = query_images.confounders(study.reader, scores, number, studies.groups(study, scores, cohort))
         rows = [
             [
                 format.escape(f"{r['what']}: {r['group']}"),
                 format.percent(r["rate"]),
-                f'<span class="ms-soft">{format.percent(r["low"])} to {format.percent(r["high"])}</span>',
+                f'<span class="ms-soft">{100 * r["low"]:.1f} to {format.percent(r["high"])}</span>',
                 f"{int(r['n']):,}",
             ]
             for r in frame.to_dict("records")
         ]
-        columns = [("", False), ("fires on", True), ("", True), ("n", True)]
+        columns = [("", False), ("fires on", True), ("95 % interval", True), ("images", True)]
     if frame.empty:
         look.empty("Nothing is known of these pictures", "The cohort has no view, sex, age or devices.")
         return
@@ -166,50 +167,74 @@ def confounders(study: Study, scores: Artifact, cohort: Artifact, number: int) -
 
 def neighbours(study: Study, scores: Artifact, number: int) -> None:
     """The nearest neurons by decoder direction and by firing together."""
-    look.section("Neighbours", "cosine")
+    look.section("Neighbours")
     frame = queries.neighbours(study.reader, scores, number)
     if frame.empty:
         look.empty("No neighbour", "Neighbours are computed for neurons of an SAE that fire.")
         return
-    titles = {"decoder": "same direction (decoder)", "coactivation": "fires together"}
-    for place, (measure, mine) in zip(st.columns(2), frame.groupby("measure", sort=False), strict=False):
+    titles = {"coactivation": "fires together with", "decoder": "points the same way (decoder)"}
+    places = st.columns(2, gap="medium")
+    for place, (measure, title) in zip(places, titles.items(), strict=True):
         rows = [
             [
                 look.link(int(r["neuron"]), links.neuron_url(int(r["neuron"]))),
                 cards.name_or_label(study, r),
                 format.number(r["value"]),
             ]
-            for r in mine.to_dict("records")
+            for r in frame[frame["measure"] == measure].to_dict("records")
         ]
         with place:
-            st.html(look.table([(titles.get(str(measure), str(measure)), False), ("", False), ("", True)], rows))
+            st.html(look.table([("neuron", True), (title, False), ("cosine", True)], rows))
+
+
+def judgement(study: Study, scores: Artifact, number: int) -> None:
+    """Star and verdict on the name, each one key and saved at once: a reader goes through neurons without the mouse."""
+    known = study.notes.get(number, Note(number))
+    name = study.names.get(number, "")
+
+    def keep(**values: Any) -> None:
+        try:
+            Notes(study.store, representation(scores)).put(replace(known, **values))
+        except UserError as error:
+            st.session_state["_unsaved"] = error
+
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="_judgement"):
+        st.button(
+            "★ starred" if known.star else "☆ star",
+            key=f"_star-{scores.id}-{number}",
+            shortcut="s",
+            type="primary" if known.star else "secondary",
+            on_click=lambda: keep(star=not known.star),
+        )
+        for verdict, key in (("agree", "a"), ("disagree", "d")):
+            on = known.verdict == verdict and known.name == name
+            st.button(
+                verdict,
+                key=f"_{verdict}-{scores.id}-{number}",
+                shortcut=key,
+                type="primary" if on else "secondary",
+                disabled=not name,
+                help=None if name else "There is no name to judge yet.",
+                on_click=lambda verdict=verdict, on=on: keep(verdict="" if on else verdict, name=name),
+            )
+    unsaved = st.session_state.pop("_unsaved", None)
+    if unsaved is not None:
+        look.problem(unsaved)
+    if known.verdict and known.name != name:
+        st.caption(format.escape(f"You said “{known.verdict}” to another name: {known.name}"))
 
 
 def note(study: Study, scores: Artifact, number: int) -> None:
-    """Star, verdict on the name, tags and text; saved when the button is pressed, kept for ever."""
+    """Tags and text; saved when the button is pressed, kept for ever."""
     known = study.notes.get(number, Note(number))
-    name = study.names.get(number, "")
-    notes = Notes(study.store, representation(scores))
-    look.section("Your note", "kept in a file of its own; a new run loses nothing")
+    look.section("Your note", "no new run loses it")
     with st.form(f"note-{scores.id}-{number}", border=False):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            star = st.toggle("Star", known.star)
-            options = ["", "agree", "disagree"]
-            verdict = st.segmented_control(
-                "Verdict on the name",
-                options,
-                default=known.verdict,
-                format_func=lambda o: o or "no verdict",
-                label_visibility="collapsed",
-                disabled=not name,
-                help="Agree or disagree with the name." if name else "It has no name yet.",
-            )
         tags = st.text_input("Tags", ", ".join(known.tags), placeholder="artefact, left, pacemaker")
         text = st.text_area("Text", known.text, height=80)
         if st.form_submit_button("Save"):
             words = tuple(dict.fromkeys(t.strip() for t in tags.split(",") if t.strip()))
             try:
-                notes.put(Note(number, star, words, verdict or "", text.strip(), name))  # type: ignore[arg-type]
+                Notes(study.store, representation(scores)).put(replace(known, tags=words, text=text.strip()))
             except UserError as error:
                 look.problem(error)
                 return

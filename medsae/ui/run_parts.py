@@ -11,7 +11,6 @@ import pandas as pd
 import streamlit as st
 
 from medsae import config as configs
-from medsae.jobs import Job
 from medsae.progress import UserError
 from medsae.store import queries
 from medsae.store.artifacts import KINDS, Artifact, Store
@@ -188,7 +187,7 @@ def _short(value: object) -> str:
         if isinstance(value, list)
         else str(value)
     )
-    return text if len(text) <= 200 else text[:200] + " …"
+    return format.shortened(text, 200)
 
 
 def jobs(study: Study) -> None:
@@ -202,7 +201,7 @@ def jobs(study: Study) -> None:
         return
     rows = [
         [
-            look.link(" ".join(j.command)[:90], links.url("runs", tab="jobs", job=j.id)),
+            look.link(format.shortened(" ".join(j.command), 90), links.url("runs", tab="jobs", job=j.id)),
             f'<span class="{_TONES.get(j.state, "")}">{j.state}</span>',
             format.escape(_when(j.started)),
             format.duration((j.ended or time.time()) - j.started) if j.state != "interrupted" else format.NOTHING,
@@ -218,7 +217,7 @@ def jobs(study: Study) -> None:
         with st.container(border=True):
             look.section(" ".join(job.command), job.state)
             if job.error:
-                st.error(job.error)
+                st.error(look.literal(job.error))
             if job.state in ("failed", "interrupted", "cancelled") and st.button("Resume", key=f"resume-{job.id}"):
                 _start(lambda: studies.jobs().resume(job.id))
             st.code(studies.jobs().log(job.id)[-6000:] or "no output yet", language=None, wrap_lines=True)
@@ -242,6 +241,6 @@ def _start(begin: Any) -> None:
     try:
         job = begin()
     except UserError as error:
-        st.error(f"Not started: {error.what}" + (f" — {error.do}" if error.do else ""))
+        st.error(look.literal(f"Not started: {error.what}" + (f" — {error.do}" if error.do else "")))
         return
     links.go(links.url("runs", tab="jobs", job=job.id))

@@ -3,6 +3,9 @@
 import re
 from types import SimpleNamespace
 
+from medsae import config as c
+from medsae.progress import Silent
+from medsae.steps.naming import name
 from medsae.store import queries
 from medsae.store.artifacts import Store
 from medsae.store.notes import Note, Notes
@@ -56,18 +59,46 @@ def test_entropy_range_lists_its_neurons(app, html, data, ids):
     assert f"between {2 * 0.6931:.2f}" in html(app.open("entropy", lo=2.0, hi=3.0, unit="nats"))
 
 
+def press(test, label):
+    next(b for b in test.button if b.label == label).click().run()
+    assert not test.exception
+
+
 def test_note_is_saved_shown_and_filterable(app, html, data, ids):
     test = app.open("neuron", neuron=5)
-    next(t for t in test.toggle if t.label == "Star").set_value(True)
+    press(test, "☆ star")
     test.text_area[0].set_value("pacemaker <b>lead</b>")
     next(t for t in test.text_input if t.label == "Tags").set_value("device, left, device")
-    next(b for b in test.button if b.label == "Save").click().run()
-    assert not test.exception
+    press(test, "Save")
     note = Notes(Store(), ids.sae).of(5)
     assert (note.star, note.tags, note.text) == (True, ("device", "left"), "pacemaker <b>lead</b>")
     assert "neuron=5" in html(app.open("neurons", show="starred"))
     assert re.search(r">1 neuron\b", html(app.open("neurons", q="pacemaker")))
     assert "★" in html(app.open("neurons", show="starred"))
+    press(app.open("neuron", neuron=5), "★ starred")
+    note = Notes(Store(), ids.sae).of(5)
+    assert (note.star, note.tags) == (False, ("device", "left")), "a star taken away leaves the rest"
+
+
+def test_a_verdict_is_of_one_name_and_filters(app, html, data, ids):
+    name(c.Name(scores=ids.scores, all=True, pictures=5), Store(data), Silent())
+    named = sorted(int(n) for n in re.findall(r"neuron=(\d+)", html(app.open("neurons", show="named"))))
+    assert len(named) >= 3
+    test = app.open("neuron", neuron=named[0], show="named", sort="neuron")
+    press(test, "disagree")
+    said = Notes(Store(), ids.sae).of(named[0])
+    assert said.verdict == "disagree" and said.name
+    keys = dict(re.findall(r'data-key="(\w+)" href="([^"]+)"', html(test)))
+    assert f"neuron={named[1]}" in keys["ArrowRight"], "the next neuron is the next that has a name"
+    assert re.search(r">1 neuron\b", html(app.open("neurons", show="disagree")))
+    assert f">{len(named) - 1} neurons" in html(app.open("neurons", show="unjudged"))
+    press(app.open("neuron", neuron=named[0]), "disagree")
+    assert Notes(Store(), ids.sae).of(named[0]).verdict == "", "pressed again it is taken back"
+    # A verdict on a name that has gone is no verdict on the present one.
+    Notes(Store(), ids.sae).put(Note(named[0], verdict="agree", name="Older name"))
+    test = app.open("neuron", neuron=named[0])
+    assert any("to another name: Older name" in caption.value for caption in test.caption)
+    assert f">{len(named)} neurons" in html(app.open("neurons", show="unjudged"))
 
 
 def test_note_belongs_to_the_neuron_not_to_a_scoring(data, ids):
