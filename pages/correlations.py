@@ -5,7 +5,7 @@ import streamlit as st
 from medsae.store import queries
 from medsae.store.artifacts import Artifact
 from medsae.store.reader import Frame, Reader
-from medsae.ui import charts, format, links, look
+from medsae.ui import cards, charts, format, links, look
 from medsae.ui import study as studies
 
 
@@ -49,6 +49,7 @@ for place, each in zip(st.columns(len(shown), gap="medium"), shown, strict=True)
         neurons = charts.row_order(frame, kept, order)
         limit = max(0.2, float(frame["rho"].abs().max()))
         names = study.names if each is scores else {}
+        cards.few_last(queries.few(study.reader, each, filter))
         texts = {n: f"{n} {format.shortened(names[n], 28)}" if n in names else str(n) for n in neurons}
         event = charts.show(
             charts.heat_map(frame, kept, neurons, limit, texts),

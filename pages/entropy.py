@@ -158,6 +158,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", horizontal_align
 if total:
     pages = math.ceil(total / 24)
     page = min(pages, links.whole("page", 1, 1) or 1)
+    cards.few_last(queries.few(study.reader, scores, narrow))
     cards.show(
         cards.neuron_cards(study, scores, cohort, queries.neurons(study.reader, scores, narrow, 24, 24 * (page - 1)))
     )

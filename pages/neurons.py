@@ -40,6 +40,7 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
             scores.id,
         )
 if total:
+    cards.few_last(queries.few(study.reader, scores, chosen))
     rows = queries.neurons(study.reader, scores, chosen, cards.A_PAGE, cards.A_PAGE * (page - 1))
     cards.show(cards.neuron_cards(study, scores, cohort, rows))
     links.pager(pages)

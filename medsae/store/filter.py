@@ -7,15 +7,21 @@ from typing import Any, Literal, TypeAlias
 
 Show: TypeAlias = Literal["all", "defined", "selective", "named", "unjudged", "agree", "disagree", "starred", "dead"]
 Sort: TypeAlias = Literal["entropy", "-entropy", "-rho", "-density", "density", "neuron", "q"]
+FIRING_LEAST = 10
+"""A neuron that fires on fewer pictures than this says too little to lead a list (docs/decisions/054)."""
+_OFTEN = f"least(coalesce(active, 0), {FIRING_LEAST}) DESC"
+"""Those that fire on enough pictures first; of the others the ones with fewer come later."""
 SORTS: dict[str, str] = {
-    "entropy": "entropy ASC NULLS LAST, neuron",
+    "entropy": f"{_OFTEN}, entropy ASC NULLS LAST, neuron",
     "-entropy": "entropy DESC NULLS LAST, neuron",
-    "-rho": "max_abs_rho DESC NULLS LAST, neuron",
+    "-rho": f"{_OFTEN}, max_abs_rho DESC NULLS LAST, neuron",
     "-density": "density DESC NULLS LAST, neuron",
     "density": "density ASC NULLS LAST, neuron",
     "neuron": "neuron",
-    "q": "q ASC NULLS LAST, max_abs_rho DESC, neuron",
+    "q": f"{_OFTEN}, q ASC NULLS LAST, max_abs_rho DESC, neuron",
 }
+FEW_LAST = frozenset(sort for sort, order in SORTS.items() if order.startswith(_OFTEN))
+"""The orders that put neurons of few pictures last; a page that uses one says so."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from medsae.store.artifacts import Artifact
-from medsae.store.filter import SORTS, Filter
+from medsae.store.filter import FEW_LAST, FIRING_LEAST, SORTS, Filter
 from medsae.store.reader import Frame, Reader
 
 BIN_BITS = 0.05
@@ -115,6 +115,20 @@ def count(reader: Reader, scores: Artifact, filter: Filter) -> int:
     """Neurons that pass the filter."""
     where, values = filter.where()
     return int(reader.query(f"SELECT count(*) AS n FROM {{s}}.neuron WHERE {where}", values, s=scores)["n"][0])
+
+
+def few(reader: Reader, scores: Artifact, filter: Filter) -> int:
+    """Neurons of the filter that its order puts last because they fire on 1 to FIRING_LEAST - 1 pictures."""
+    if filter.sort not in FEW_LAST:
+        return 0
+    where, values = filter.where()
+    return int(
+        reader.query(
+            f"SELECT count(*) AS n FROM {{s}}.neuron WHERE active BETWEEN 1 AND {FIRING_LEAST - 1} AND {where}",
+            values,
+            s=scores,
+        )["n"][0]
+    )
 
 
 def neurons(reader: Reader, scores: Artifact, filter: Filter, limit: int | None = 24, offset: int = 0) -> Frame:

@@ -13,6 +13,7 @@ import streamlit as st
 
 from medsae.store import query_images
 from medsae.store.artifacts import Artifact
+from medsae.store.filter import FIRING_LEAST
 from medsae.store.pictures import data_uri
 from medsae.store.reader import Frame
 from medsae.ui import format, links
@@ -127,10 +128,28 @@ def name_or_label(study: Study, row: dict[str, Any]) -> str:
 
 
 def density_text(row: dict[str, Any]) -> str:
-    """How often it fires."""
+    """How often it fires; in pictures where they are too few for a share."""
     if format.missing(row.get("density")):
         return ""
-    return "never fires" if row["density"] == 0 else f"fires on {format.percent(row['density'])}"
+    if row["density"] == 0:
+        return "never fires"
+    if is_few(row):
+        return f"fires on {format.plural(int(row['active']), 'picture')} only"
+    return f"fires on {format.percent(row['density'])}"
+
+
+def is_few(row: dict[str, Any]) -> bool:
+    """Whether a neuron (a row of `neuron`) fires, but on too few pictures to say much."""
+    return not format.missing(row.get("active")) and 0 < row["active"] < FIRING_LEAST
+
+
+def few_last(few: int) -> None:
+    """Say that an order puts neurons of few pictures last, where there are any."""
+    if few:
+        st.caption(
+            f"{format.plural(few, 'neuron')} of these {'fires' if few == 1 else 'fire'} on fewer than {FIRING_LEAST} "
+            "pictures and come last: a correlation over so few is mostly luck."
+        )
 
 
 def show(html: str) -> None:

@@ -54,7 +54,7 @@ def headline(study: Study, row: Row, tone: look.Tone) -> None:
         look.figures(
             [
                 ("–", f"entropy: {row['reason'] or 'undefined'}", ""),
-                (format.percent(row["density"]), "of images fire", ""),
+                _fires(row),
             ]
         )
         return
@@ -65,11 +65,17 @@ def headline(study: Study, row: Row, tone: look.Tone) -> None:
         [
             (f"{format.number(row['entropy'] * study.scale)} {study.unit_name}", f"entropy · {null}", tone),
             (format.signed(row["top_rho"]), f"strongest ρ: {row['top_label']}", ""),
-            *([(format.percent(row["density"]), "of images fire", "")] if tone == "sae" else []),
+            *([_fires(row)] if tone == "sae" else []),
             (f"q {_small(row['q'])}", f"against shuffled labels: {selective}", ""),
             (format.number(row["max"]), "largest activation", ""),
         ]
     )
+
+
+def _fires(row: Row) -> tuple[str, str, look.Tone]:
+    """How often it fires, and whether that is too seldom to say much."""
+    images = f"of images fire it ({format.count(row['active'])})"
+    return format.percent(row["density"]), images + ("\ntoo few to say much" if cards.is_few(row) else ""), ""
 
 
 def _times(value: float | None, scale: float) -> float | None:

@@ -17,6 +17,7 @@ from medsae.cohorts.pictures import decode
 from medsae.progress import UserError
 from medsae.store import matching, pictures, queries, query_images
 from medsae.store.artifacts import Store
+from medsae.store.filter import FIRING_LEAST
 from medsae.store.notes import Note, Notes
 from medsae.store.reader import Reader
 from medsae.ui import bars, export, format, forms, full_picture
@@ -86,6 +87,41 @@ def test_beside_walks_the_order_of_the_filter(study, sort):
     while (at := queries.beside(reader, sae, chosen, at)["next"]) is not None:
         walked.append(at)
     assert walked == order
+
+
+def test_neurons_of_few_pictures_come_after_the_others_and_are_counted(study):
+    reader, sae, _, _ = study
+    rows = table(sae, "neuron")[["neuron", "active", "q", "max_abs_rho", "entropy"]]
+    alive = rows.dropna(subset="entropy")
+    assert (alive["active"] < FIRING_LEAST).any() and (alive["active"] >= FIRING_LEAST).any()
+    for sort, best in (("q", "q"), ("-rho", "max_abs_rho"), ("entropy", "entropy")):
+        chosen = queries.Filter(show="defined", sort=sort)
+        order = queries.neurons(reader, sae, chosen, None)
+        few = order["active"] < FIRING_LEAST
+        assert not few[: len(alive) - few.sum()].any() and few[len(alive) - few.sum() :].all()
+        assert order["active"][few].is_monotonic_decreasing, "the fewest come last"
+        lead = order[best][~few]
+        assert lead.is_monotonic_decreasing if sort == "-rho" else lead.is_monotonic_increasing
+        assert queries.few(reader, sae, chosen) == few.sum() == (alive["active"] < FIRING_LEAST).sum()
+    assert queries.few(reader, sae, queries.Filter(sort="neuron")) == 0, "by number nobody is put last"
+    dead = queries.neurons(reader, sae, queries.Filter(sort="q"), None)["active"]
+    assert list(dead[len(alive) :]) == [0] * (len(rows) - len(alive)), "dead ones after all"
+
+
+def test_a_gallery_that_puts_neurons_last_says_so(app, html, data, ids, study):
+    reader, sae, _, _ = study
+    few = queries.few(reader, sae, queries.Filter(sort="q"))
+    said = f"{few} neurons of these fire on fewer than 10 pictures and come last"
+    for page in ("neurons", "entropy", "correlations"):
+        assert any(said in caption.value for caption in app.open(page).caption), page
+        assert (
+            not any("come last" in caption.value for caption in app.open(page, sort="neuron").caption)
+            or page == "correlations"
+        )
+    (seldom,) = queries.neurons(reader, sae, queries.Filter(sort="q", show="defined"), None)["neuron"].tail(1)
+    active = int(queries.neuron(reader, sae, seldom)["active"])
+    assert f"fires on {active} picture" in html(app.open("neurons", q=seldom))
+    assert "too few to say much" in html(app.open("neuron", neuron=seldom))
 
 
 def test_beside_of_a_neuron_outside_the_filter_leads_into_it(study):
