@@ -2,7 +2,7 @@
 
 python tests/bench/bench_training.py speed | crossover | whole | sweep | sweep_whole | memory | kinds
 
-Everything of a table is measured in one process, in turns (one step of each, then again), and medians are shown: on a
+`kinds topk gated` measures these alone. Everything of a table is measured in one process, in turns (one step of each, then again), and medians are shown: on a
 machine that others use too, the ratios mean more than the milliseconds. Peers that are not installed are left out.
 """
 
@@ -28,10 +28,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from medsae import config
 from medsae.progress import Silent
+from medsae.sae.kinds import pre_activations
 from medsae.sae.metrics import dead_neurons, quality
+from medsae.sae.model import activations
 from medsae.sae.normalise import Normalisation
 from medsae.sae.sweep import sweep as train_sweep
-from medsae.sae.training import Trainer, Workspace, epoch_order, near_all, train
+from medsae.sae.training import Trainer, Workspace, batch_of, epoch_order, near_all, train
 
 warnings.filterwarnings("ignore")
 D, M, N = 512, 8192, 4096
@@ -269,7 +271,9 @@ def memory(kind: str = "", path: str = "") -> None:
     if not kind:
         print("\n| kind | path | peak beside the images, MiB | 4 x parameters | one [batch, m] in fp32 |\n" + "|---" * 5 + "|",
               flush=True)  # fmt: skip
-        for case in itertools.product(("relu", "gated", "jumprelu", "topk", "batchtopk", "matryoshka"), ("list", "matrix")):
+        for case in itertools.product(
+            ("relu", "gated", "jumprelu", "topk", "batchtopk", "matryoshka"), ("list", "matrix")
+        ):
             subprocess.run([sys.executable, __file__, "memory", *case], check=True)
         return
 
@@ -382,79 +386,109 @@ def peer_trainer(name: str, d: int, m: int, steps: int, lr: float, seed: int, **
     return getattr(module, cls)(**plain | own)
 
 
+PEERS: dict[str, list[dict]] = {
+    "relu": [dict(l1_penalty=v) for v in (1.0, 2.0, 4.0)],
+    "topk": [dict(k=5)],
+    "batchtopk": [dict(k=5)],
+    "matryoshka": [dict(k=5, group_fractions=[1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2])],
+    "gated": [dict(l1_penalty=v) for v in (2.0, 3.0, 5.0)],
+    "jumprelu": [dict(sparsity_penalty=1.0, target_l0=v) for v in (2.0, 3.0, 4.0)],
+}
+OURS: dict[str, list[dict]] = {
+    "relu": [dict(l1=v, encoder_norm=0.1) for v in (1.0, 2.0, 4.0)],
+    "topk": [dict(k=5)],
+    "batchtopk": [dict(k=5)],
+    "matryoshka": [dict(k=5)],
+    "gated": [dict(l1=v) for v in (2.0, 3.0, 5.0)],
+    "jumprelu": [dict(l0=v) for v in (0.5, 1.0, 2.0)],
+}
+HELD, SEEDS = 2000, (0, 1, 2)
+
+
 def kinds(only: tuple[str, ...] = ()) -> None:
-    """Each kind against dictionary-learning's of it: same images, order, batch, steps, learning rate and seeds."""
+    """Each kind against dictionary-learning's of it: same images, order, batches, learning rate, number of steps and
+    seeds. Those that choose over a batch are measured in that way, too ("chosen"): L0 is the same by construction."""
     from tests.unit.test_sae_planted import RECIPES, planted, recovery
 
     x, atoms = planted(12_000)
-    held, n, batch, seeds = 2000, 10_000, 256, (0, 1, 2)
-    peers = {
-        "relu": [dict(l1_penalty=v) for v in (1.0, 2.0, 4.0)], "topk": [dict(k=5)], "batchtopk": [dict(k=5), dict(k=6)],
-        "matryoshka": [dict(k=5, group_fractions=[1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2])],
-        "gated": [dict(l1_penalty=v) for v in (0.1, 0.3, 1.0)],
-        "jumprelu": [dict(sparsity_penalty=1.0, target_l0=v) for v in (4.0, 6.0)],
-    }  # fmt: skip
-    grid = {
-        "relu": [dict(l1=v, encoder_norm=0.1) for v in (1.0, 2.0, 4.0)], "topk": [dict(k=5)],
-        "batchtopk": [dict(k=5)], "matryoshka": [dict(k=5)], "gated": [dict(l1=v) for v in (2.0, 3.0, 5.0)],
-        "jumprelu": [dict(l0=v) for v in (0.5, 1.0, 2.0)],
-    }  # fmt: skip
-    print(
-        "\n| kind | options | library | L0 | FVE (mean +- sd of 3 seeds) | mean max cosine |\n|---|---|---|---|---|---|"
-    )
-    for kind in only or grid:
+    train_x, seen_x, batch = x[:-HELD], x[-HELD:], 256
+    print("\n| kind | options | library | L0 | FVE (mean +- sd of 3 seeds) | mean max cosine |\n" + "|---" * 6 + "|")
+    for kind in only or OURS:
         lr, epochs = RECIPES[kind]["lr"], RECIPES[kind]["epochs"]
-        for own in grid[kind]:
-            found = []
-            for seed in seeds:
+        normal = Normalisation.fit(train_x)
+        data_nd, seen = (torch.from_numpy(normal.apply(part)) for part in (train_x, seen_x))
+        by_batch = kind in ("batchtopk", "matryoshka")
+        for own in OURS[kind]:
+            found, chosen = [], []
+            for seed in SEEDS:
                 options = config.Train(embeddings="b", kind=kind, expansion=4, epochs=epochs, lr=lr, batch=batch,
-                                       seed=seed, **own).resolved(n)  # fmt: skip
+                                       seed=seed, **own).resolved(len(train_x))  # fmt: skip
                 with tempfile.TemporaryDirectory() as folder:
-                    result = train(x[:n], x[-held:], options, checkpoint_dir=Path(folder), progress=Silent(),
-                                   checkpoint_seconds=1e9)  # fmt: skip
-                last, m = result.history[-1], result.sae.m
-                found.append((last.l0 * m, last.fve, recovery(result.sae.weights["W_dec"], atoms)))
-                normal = result.sae.normalisation
-            line(kind, own, "ours", found)
-        for own in peers[kind]:
-            found = []
-            for seed in seeds:
-                data_nd = torch.from_numpy(normal.apply(x[:n]))
-                seen = torch.from_numpy(normal.apply(x[-held:]))
-                steps = epochs * (n // batch)
+                    sae = train(train_x, seen_x, options, checkpoint_dir=Path(folder), progress=Silent(),
+                                checkpoint_seconds=1e9).sae  # fmt: skip
+                w, cosine = sae.weights, recovery(sae.weights["W_dec"], atoms)
+                found.append((*l0_fve(activations(sae.kind, w, seen), w["W_dec"], w["b_pre"], seen), cosine))
+                if by_batch:
+                    z = top_of_batch(pre_activations(seen, w), own["k"])
+                    chosen.append((*l0_fve(z, w["W_dec"], w["b_pre"], seen), cosine))
+            line(kind, own, "ours", found, chosen)
+        for own in PEERS[kind]:
+            found, chosen = [], []
+            for seed in SEEDS:
+                steps, batches = epochs * -(-len(data_nd) // batch), -(-len(data_nd) // batch)
                 try:
                     trainer = peer_trainer(kind, 64, 256, steps, lr, seed, **own)
                 except ImportError as error:
                     return print(f"left out: dictionary-learning ({error})")
-                step = 0
-                for epoch in range(epochs):
-                    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch + 1))
-                    for first in range(0, n - batch + 1, batch):
-                        trainer.update(step, data_nd[order[first : first + batch]])
-                        step += 1
-                ae = trainer.ae
+                for step in range(steps):
+                    epoch, number = divmod(step, batches)
+                    if number == 0:
+                        order = epoch_order(data_nd, seed, epoch)
+                    trainer.update(step, data_nd[batch_of(order, number, batches)])
                 with torch.no_grad():
-                    threshold = {"use_threshold": True} if kind in ("batchtopk", "matryoshka") else {}
-                    f = ae.encode(seen, **threshold)
-                    f = f[0] if isinstance(f, tuple) else f
-                    back = ae.decode(f)
-                    fve = 1 - float((seen - back).square().sum() / (seen - seen.mean(0)).square().sum())
-                w = ae.W_dec if hasattr(ae, "W_dec") else ae.decoder.weight.T
-                found.append((float((f > 0).float().sum(1).mean()), fve, recovery(w.detach(), atoms)))
-            line(kind, own, "dictionary-learning", found)
+                    ae = trainer.ae
+                    w_dec = (ae.W_dec if hasattr(ae, "W_dec") else ae.decoder.weight.T).detach()
+                    back = {name: encoded(ae, seen, use_threshold=name == "found") if by_batch else encoded(ae, seen)
+                            for name in ("found", "chosen")}  # fmt: skip
+                    zero = ae.decode(torch.zeros_like(back["found"][:1]))[0]
+                    cosine = recovery(w_dec, atoms)
+                    found.append((*l0_fve(back["found"], w_dec, zero, seen), cosine))
+                    if by_batch:
+                        chosen.append((*l0_fve(back["chosen"], w_dec, zero, seen), cosine))
+            line(kind, own, "dictionary-learning", found, chosen)
 
 
-def line(kind: str, own: dict, library: str, found: list[tuple[float, float, float]]) -> None:
-    l0, fve, cosine = (np.array(values) for values in zip(*found, strict=True))
-    text = " ".join(f"{k}={v}" for k, v in own.items() if k != "group_fractions")
-    print(f"| {kind} | {text} | {library} | {l0.mean():.2f} | {fve.mean():.4f} +- {fve.std():.4f} | {cosine.mean():.3f} |",
-          flush=True)  # fmt: skip
+def encoded(ae, x: torch.Tensor, **how) -> torch.Tensor:
+    f = ae.encode(x, **how)
+    return f[0] if isinstance(f, tuple) else f
+
+
+def top_of_batch(pre: torch.Tensor, k: int) -> torch.Tensor:
+    """Activations of the k * n largest cells."""
+    top = pre.flatten().topk(k * len(pre))
+    return torch.zeros_like(pre).flatten().scatter_(0, top.indices, top.values.clamp(min=0)).view_as(pre)
+
+
+def l0_fve(z: torch.Tensor, w_dec: torch.Tensor, bias: torch.Tensor, x: torch.Tensor) -> tuple[float, float]:
+    error = (x - z @ w_dec - bias).square().sum() / (x - x.mean(0)).square().sum()
+    return float((z > 0).float().sum(1).mean()), 1 - float(error)
+
+
+def line(kind: str, own: dict, library: str, found: list, chosen: list) -> None:
+    text = ", ".join(f"{k} {v:g}" for k, v in own.items() if k != "group_fractions")
+    for what, values in (("", found), (", chosen", chosen)):
+        if values:
+            l0, fve, cosine = np.array(values).T
+            print(f"| {kind}{what} | {text} | {library} | {l0.mean():.2f} | {fve.mean():.4f} ± {fve.std(ddof=1):.4f} | "
+                  f"{cosine.mean():.3f} |", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
     if sys.argv[1:2] == ["memory"]:
         memory(*sys.argv[2:])
+    elif sys.argv[1:2] == ["kinds"]:
+        kinds(tuple(sys.argv[2:]))
     else:
         for part in sys.argv[1:] or ["speed", "crossover", "whole", "sweep", "sweep_whole", "memory", "kinds"]:
             globals()[part]()
