@@ -1,7 +1,7 @@
 """Speed and memory of the app over synthetic artifacts; writes one JSON line a figure.
 
-    python tests/bench/synthetic.py DATA --images 224000 --neurons 8192 --d 512
-    python tests/bench/bench_app.py DATA [--visits 200] [--no-browser]
+    python tests/bench/synthetic.py DATA --images 224000 --neurons 8192 --d 512 --names --vectors
+    python tests/bench/bench_app.py DATA [--visits 200] [--no-browser] [--no-scripts]
 
 Script time is that of one run of a page in this process (AppTest), warm, another neuron or image each time; memory is
 this process's after each round. With a browser: cold start of the server to the first page, and click to painted.
@@ -29,15 +29,18 @@ PAGES = ("overview", "entropy", "correlations", "neurons", "neuron", "image", "c
 INTERACTIONS = {
     "": ("nats", "bits"),
     "entropy": ("count", "cumulative", "per label", "share"),
-    "correlations": ("strongest first", "alike together", "lowest entropy", "grouped by label"),
+    "correlations": ("60", "100", "20", "40"),
     "neurons": ("key ArrowRight", "key ArrowLeft"),
     "neuron?sort=neuron&neuron=20": ("key ArrowRight",),
     "neuron?sort=-density": ("slices", "random", "nearest silent", "top"),
     "image": ("key ArrowRight",),
     "compare": ("nats", "bits"),
+    "concepts?above=0": ("2", "3", "1"),
     "runs": ("jobs", "start a step", "artifacts"),
-}
-"""Page -> what is clicked (by its text) or pressed, in turn."""
+    "neurons?sort=-rho": ("go Overview", "go Entropy", "go Correlations", "go Neurons", "go Neuron", "go Image",
+                          "go Concepts", "go Compare", "go Runs", "go About"),
+}  # fmt: skip
+"""Page -> what is clicked (by its text), pressed, or gone to (a link of the sidebar), in turn."""
 WATCH = """() => { if (window.__watched) return; window.__watched = 1;
   const note = () => requestAnimationFrame(() => requestAnimationFrame(() => { window.__last = performance.now(); }));
   new MutationObserver((all) => { if (all.some((m) => (m.target.closest ? m.target : m.target.parentElement)?.closest(".stMain"))) note(); })
@@ -48,14 +51,18 @@ WATCH = """() => { if (window.__watched) return; window.__watched = 1;
 """Notes the time of the click or key, and two frames after every change of the page."""
 IDLE = """() => window.__last > window.__start && performance.now() - window.__last > 400
   && document.querySelector(".stApp").dataset.testScriptState === "notRunning"
-  && [...document.querySelectorAll("img")].every((e) => e.complete)"""
+  && [...document.querySelectorAll("img")].every((e) => e.complete || !e.checkVisibility()
+    || e.getBoundingClientRect().top > innerHeight)"""
 
 
 def painted(page: Any, press: str) -> float:
     """Milliseconds from the click or key to the last change of the page and of its pictures."""
     page.evaluate(WATCH)
-    if press.startswith("key "):
-        page.keyboard.press(press.removeprefix("key "))
+    how, _, what = press.partition(" ")
+    if how == "key":
+        page.keyboard.press(what)
+    elif how == "go":
+        page.locator('[data-testid="stSidebar"]').get_by_role("link", name=what, exact=True).click()
     else:
         page.locator(".stApp").get_by_text(press, exact=True).first.click()
     page.wait_for_function(IDLE)
@@ -66,8 +73,8 @@ def say(**figures: object) -> None:
     print(json.dumps(figures), flush=True)
 
 
-def resident_mib() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+def resident_mib(pid: int | str = "self") -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def scripts(visits: int) -> None:
@@ -106,8 +113,8 @@ def scripts(visits: int) -> None:
     say(what="memory of this process", after_first_round_mib=round(memory[len(PAGES) - 1]), last_mib=round(memory[-1]))
 
 
-def browser(data: Path) -> None:
-    """Cold start of the server to the first page, and click to painted, in a headless chromium."""
+def browser(data: Path, only: list[str]) -> None:
+    """Cold start of the server to the first page, and click to painted, in a headless chromium; `only` these pages."""
     from playwright.sync_api import sync_playwright
 
     spec = importlib.util.spec_from_file_location("browser_conftest", ROOT / "tests/browser/conftest.py")
@@ -127,13 +134,22 @@ def browser(data: Path) -> None:
         page.locator(".ms-foot").first.wait_for()
         say(what="cold start to first page", seconds=round(time.perf_counter() - began, 2))
         for path, presses in INTERACTIONS.items():
+            if only and path not in only:
+                continue
             page.goto(f"{address}/{path}")
             page.locator(".ms-foot").first.wait_for()
             page.locator('.stApp[data-test-script-state="notRunning"]').wait_for()
             page.wait_for_timeout(800)
-            times = [painted(page, presses[i % len(presses)]) for i in range(24)]
-            say(what="click or key to painted", page=path.split("?")[0] or "overview", p50_ms=round(np.median(times)),
+            times = [painted(page, presses[i % len(presses)]) for i in range(60 if len(presses) > 4 else 24)]
+            if len(presses) > 4:
+                for i, press in enumerate(presses):
+                    mine = times[len(presses) + i :: len(presses)]  # the first round imports and reads
+                    say(what="page to page", page=press.removeprefix("go ").lower(), first_ms=round(times[i]),
+                        p50_ms=round(np.median(mine)), worst_ms=round(max(mine)))  # fmt: skip
+                continue
+            say(what="click or key to painted", page=path.replace("?", " ") or "overview", p50_ms=round(np.median(times)),
                 p95_ms=round(np.quantile(times, 0.95)))  # fmt: skip
+        say(what="memory of the server", mib=round(resident_mib(server.pid)))
         server.terminate()
         server.wait(20)
         chromium.close()
@@ -144,8 +160,11 @@ if __name__ == "__main__":
     parser.add_argument("data", type=Path)
     parser.add_argument("--visits", type=int, default=200)
     parser.add_argument("--no-browser", action="store_true")
+    parser.add_argument("--no-scripts", action="store_true")
+    parser.add_argument("--only", nargs="*", help="of the interactions (see INTERACTIONS) only these")
     given = parser.parse_args()
     os.environ["MEDSAE_DATA"] = str(given.data)
-    scripts(given.visits)
+    if not given.no_scripts:
+        scripts(given.visits)
     if not given.no_browser:
-        browser(given.data)
+        browser(given.data, given.only or [])

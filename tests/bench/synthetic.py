@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from medsae.config import CHEXPERT_LABELS, Embed, IngestSimulated, Score, Train
 from medsae.store.artifacts import Build, Store
+from medsae.store.ledger import Ledger
 
 POOL = 240
 """Different pictures drawn; a larger cohort shows them again."""
@@ -42,9 +43,12 @@ class Synthetic:
 
 def write(
     data: Path, images: int = 240, neurons: int = 96, d: int = 24, seed: int = 0, active: float = 16, dead: float = 0.2,
-    fve: float = 0.93,
+    fve: float = 0.93, vectors: bool = False,
 ) -> Synthetic:  # fmt: skip
-    """Write cohort, embeddings, SAE, and scores of SAE and raw; `active` neurons fire on an image on average."""
+    """Write cohort, embeddings, SAE, and scores of SAE and raw; `active` neurons fire on an image on average.
+
+    vectors: the numbers of the embedding too (x.npy, images x d x 4 bytes), which Compare matches neurons by.
+    """
     rng = np.random.default_rng(seed)
     store = Store(data)
     labels = list(CHEXPERT_LABELS)
@@ -69,10 +73,37 @@ def write(
     z = _sparse(rng, m, y_nk, dead_m, active)
     scores = _scores(store, rng, Score(sae=sae, images="all", seed=seed).resolved(), "sae", z, m, y_nk, labels,
                      {"embeddings": embeddings, "cohort": cohort, "sae": sae})  # fmt: skip
+    columns = _dense(rng, d, y_nk)
     raw = _scores(store, rng, Score(embeddings=embeddings, representation="raw", images="all", seed=seed).resolved(),
-                  "raw", _dense(rng, d, y_nk), d, y_nk, labels,
-                  {"embeddings": embeddings, "cohort": cohort})  # fmt: skip
+                  "raw", columns, d, y_nk, labels, {"embeddings": embeddings, "cohort": cohort})  # fmt: skip
+    if vectors:
+        np.save(store.get(embeddings).path / "x.npy", np.stack(columns, axis=1))
     return Synthetic(cohort, embeddings, sae, scores, raw)
+
+
+def write_names(data: Path, scores: str, seed: int = 0) -> int:
+    """Names and test results of every defined neuron in the ledger, as one run of a model; how many."""
+    store, rng = Store(data), np.random.default_rng(seed)
+    with store.get(scores, "scores").connect() as tables:
+        rows = tables.execute("SELECT neuron, top_label FROM neuron WHERE entropy IS NOT NULL ORDER BY neuron").fetchall()
+    run = {"kind": "run", "run": "synthetic", "scores": scores, "protocol": "strict", "backend": "endpoint",
+           "model": "none", "prompts": "1", "pictures": 30, "hard": 0.0, "controls": True, "seed": seed,
+           "overlap": "disjoint"}  # fmt: skip
+    names = []
+    for neuron, label in rows:
+        accuracy, luck = rng.beta(12, 7), rng.beta(10, 10)
+        concept = f"{label}, {('right', 'left', 'faint', 'dense', 'basal', 'apical')[neuron % 6]} {neuron % 40}"
+        names.append({
+            "kind": "name", "run": "synthetic", "neuron": neuron, "take": 0, "status": "ok", "concept": concept,
+            "description": f"A finding of the kind {label}, as a model would describe it in a sentence.",
+            "group_key": concept.lower(), "accuracy": accuracy, "low": max(0, accuracy - 0.12),
+            "high": min(1, accuracy + 0.1), "auroc": accuracy, "p": float(rng.random() ** 6), "judged": 60, "asked": 60,
+            "shuffled_accuracy": luck, "shuffled_low": luck - 0.1, "shuffled_high": luck + 0.1,
+            "shuffled_concept": "another", "naming": [1, 2],
+        })  # fmt: skip
+    with Ledger(store, scores).writer() as writer:
+        writer.append([run, *names])
+    return len(names)
 
 
 def _labels(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
@@ -393,5 +424,10 @@ if __name__ == "__main__":
     parser.add_argument("--neurons", type=int, default=512)
     parser.add_argument("--d", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--names", action="store_true", help="a ledger with a name for every defined neuron of the SAE")
+    parser.add_argument("--vectors", action="store_true", help="the numbers of the embedding (x.npy)")
     given = parser.parse_args()
-    print(write(given.data, given.images, given.neurons, given.d, given.seed))
+    made = write(given.data, given.images, given.neurons, given.d, given.seed, vectors=given.vectors)
+    if given.names:
+        write_names(given.data, made.scores, given.seed)
+    print(made)
