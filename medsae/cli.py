@@ -76,6 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parse(words: list[str]) -> Any:
+    if words[0].startswith("-"):
+        raise UserError(f"{words[0]} stands before the command", None, "python -m medsae COMMAND [options]")
     if words[0] not in COMMANDS:
         raise UserError(f"no command {words[0]!r}", None, f"commands: {', '.join(COMMANDS)}")
     marks = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)

@@ -180,14 +180,18 @@ class Trainer:
         self.adam = Adam(self.trained, options.lr)
         self.share = 1.0
         """Share of cells that had a part in the last step: decides how the next one is done (on a CPU)."""
+        self.asked: Question | None = None
+        """The question of the next step, if somebody asked for it."""
 
     @property
     def question(self) -> Question | None:
         """Which cells the next step will work on, if it is done on a list."""
         if self.space.device.type != "cpu" or self.share >= SPARSE_BELOW:
             return None
-        w = self.weights
-        return Question(w["W_enc"], kinds.pre_activation_bias(w), self.kind.floor(w))
+        if self.asked is None:
+            w = self.weights
+            self.asked = Question(w["W_enc"], kinds.pre_activation_bias(w), self.kind.floor(w))
+        return self.asked
 
     def step(self, x_nd: Tensor, near: Sparse | None = None) -> kinds.Step:
         """One batch of normalised embeddings [n, d]: gradients, Adam, decoder norms. `near`: candidates of this batch,
@@ -195,6 +199,7 @@ class Trainer:
         with torch.no_grad():
             grads = kinds.Gradients()
             done = self._gradients(x_nd, near, grads)
+            self.asked = None
             for name in grads:  # one at a time, so that only one is held twice
                 grads[name] = grads[name].contiguous()
             w_dec, g_dec = self.trained["W_dec"], grads["W_dec"]
@@ -226,7 +231,7 @@ class Trainer:
 
     def restore(self, tensors: dict[str, Tensor], share: float) -> None:
         """Take over what `state` gave."""
-        self.share = share
+        self.share, self.asked = share, None
         for name, tensor in self.weights.items():
             tensor.copy_(tensors[f"weights.{name}"])
         for name, tensor in self.adam.state.items():

@@ -1,6 +1,6 @@
 """Training speed and quality against libraries that people use; see docs/performance.md for how to run it.
 
-python tests/bench/bench_training.py speed | crossover | whole | sweep | sweep_whole | memory | kinds
+python tests/bench/bench_training.py speed | crossover | whole | sweep | sweep_whole | memory | kinds | gpu
 
 `kinds topk gated` measures these alone. Everything of a table is measured in one process, in turns (one step of each, then again), and medians are shown: on a
 machine that others use too, the ratios mean more than the milliseconds. Peers that are not installed are left out.
@@ -386,6 +386,51 @@ def peer_trainer(name: str, d: int, m: int, steps: int, lr: float, seed: int, **
     return getattr(module, cls)(**plain | own)
 
 
+def gpu(device: str = "cuda", images: str = "224000", epochs: str = "200") -> None:
+    """A training and a sweep of 16 on a GPU, d = 512, m = 8,192, batch 4,096: seconds, the share of the rate at which the
+    same device multiplies fp32 matrices of these shapes, and how much of the time a kernel runs.
+
+    `gpu cpu 8192 1` tries the program itself where there is none."""
+    if device == "cuda" and not torch.cuda.is_available():
+        return print("left out: no CUDA device")
+    where, n, count = torch.device(device), int(images), int(epochs)
+    raw = clustered(n, D, 1024, 8, seed=0)
+    x, w = data(N, D).to(where), directions().to(where)
+
+    def waited(work: Callable[[], object]) -> float:
+        began = time.perf_counter()
+        work()
+        if where.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    product = statistics.median(waited(lambda: x @ w.T) for _ in range(20))
+    rate = 2 * N * D * M / product
+    print(f"\n{torch.cuda.get_device_name() if where.type == 'cuda' else device}, product at {rate / 1e9:,.0f} GFLOP/s\n"
+          "\n| what | seconds | share of that rate |\n|---|---|---|", flush=True)  # fmt: skip
+    lambdas = np.geomspace(0.5, 4.0, 16).tolist()
+    options = [config.Train(embeddings="b", kind="relu", l1=l1, expansion=M // D, epochs=count, lr=1e-3, batch=N)
+               for l1 in lambdas]  # fmt: skip
+    options = [option.resolved(n) for option in options]
+    for what, those in (("one", options[:1]), ("16 lambdas", options)):
+        with tempfile.TemporaryDirectory() as folder:
+            folders = [Path(folder, str(i)) for i in range(len(those))]
+            began = time.perf_counter()
+            train_sweep(raw, None, those, checkpoint_dirs=folders, progress=Silent(), device=device)
+            seconds = time.perf_counter() - began
+        work = len(those) * count * n * 5 * 2 * D * M
+        print(f"| {what}, {n:,} images, {count} epochs | {seconds:.1f} | {work / seconds / rate:.0%} |", flush=True)
+    trainer = Trainer(options[0], n, Workspace(N, D, M, where), D)
+    activity = torch.profiler.ProfilerActivity
+    kinds_of = [activity.CUDA] if where.type == "cuda" else [activity.CPU]
+    trainer.step(x)
+    with torch.profiler.profile(activities=kinds_of) as profile:
+        seconds = waited(lambda: [trainer.step(x) for _ in range(50 if where.type == "cuda" else 2)])
+    spent = sum(event.self_device_time_total if where.type == "cuda" else event.self_cpu_time_total
+                for event in profile.key_averages()) / 1e6  # fmt: skip
+    print(f"\nkernels run {spent / seconds:.0%} of the time of a step")
+
+
 PEERS: dict[str, list[dict]] = {
     "relu": [dict(l1_penalty=v) for v in (1.0, 2.0, 4.0)],
     "topk": [dict(k=5)],
@@ -485,10 +530,10 @@ def line(kind: str, own: dict, library: str, found: list, chosen: list) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
-    if sys.argv[1:2] == ["memory"]:
-        memory(*sys.argv[2:])
+    if sys.argv[1:2] in (["memory"], ["gpu"]):
+        globals()[sys.argv[1]](*sys.argv[2:])
     elif sys.argv[1:2] == ["kinds"]:
         kinds(tuple(sys.argv[2:]))
     else:
-        for part in sys.argv[1:] or ["speed", "crossover", "whole", "sweep", "sweep_whole", "memory", "kinds"]:
+        for part in sys.argv[1:] or ["speed", "crossover", "whole", "sweep", "sweep_whole", "memory", "kinds", "gpu"]:
             globals()[part]()
