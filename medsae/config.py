@@ -253,7 +253,7 @@ TRAIN_PRESETS: dict[str, dict[str, Any]] = {
     "demo": dict(kind="topk", k=16, expansion=4, epochs=60, lr=1e-3, batch=256),
 }
 KIND_DEFAULTS: dict[str, dict[str, Any]] = {
-    "relu": dict(l1=3e-4, decoder_norm="unit", encoder_norm=1.0),
+    "relu": dict(l1=3e-4, decoder_norm="unit", encoder_norm=None),
     "topk": dict(k=32),
     "batchtopk": dict(k=32),
     "jumprelu": dict(l0=1.0),
@@ -278,7 +278,7 @@ class Train(Command):
     decoder_norm: Literal["unit", "weighted"] | None = None
     """relu: unit decoder rows, or L1 weighted by the decoder norm."""
     encoder_norm: float | None = None
-    """relu: norm of the encoder's rows at the start."""
+    """relu: norm of the encoder's rows at the start; 1, or 0.1 for an l1 of 1 or more (docs/decisions/020)."""
     k: int | None = None
     """topk, batchtopk, matryoshka: active neurons an image."""
     l0: float | None = None
@@ -331,6 +331,8 @@ class Train(Command):
         }
         for name in ("expansion", "epochs", "lr"):
             values[name] = getattr(self, name) if getattr(self, name) is not None else preset[name]
+        if kind == "relu" and values["encoder_norm"] is None:
+            values["encoder_norm"] = 1.0 if values["l1"] < 1 else 0.1
         if self.batch is not None:
             values["batch"] = self.batch
         else:

@@ -69,6 +69,11 @@ def test_bad_combinations_exit_with_2_and_name_the_option(words, message, capsys
     assert re.search(message, capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("l1, given, norm", [(None, None, 1.0), (0.99, None, 1.0), (1.0, None, 0.1), (4.0, 1.0, 1.0)])
+def test_a_large_lambda_starts_with_a_small_encoder(l1, given, norm):
+    assert c.Train(embeddings="e", kind="relu", l1=l1, encoder_norm=given).resolved(100).encoder_norm == norm
+
+
 def test_a_record_is_plain_json_without_runtime_fields():
     record = c.record(c.Embed(cohort="x", encoder="simclip", device="cpu"))
     assert record["encoder"] == "simclip" and "device" not in record and "data" not in record
