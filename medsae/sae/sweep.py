@@ -11,6 +11,7 @@ import torch
 
 from medsae import config
 from medsae.progress import Progress, UserError
+from medsae.sae.gradients.dense import CELLS_ON_GPU
 from medsae.sae.training import TrainResult, check, choose_device, train_together
 
 SHARE_OF_MEMORY = 0.8
@@ -85,10 +86,14 @@ def plan(options: list[config.Train], shape: tuple[int, ...], free: int) -> list
 
 def bytes_needed(options: list[config.Train], n: int, d: int) -> int:
     """Embeddings, 5 x parameters a member (weights, gradient, two moments, the copy that is saved), and for each shape
-    its activations: three float32 [batch, m] on a GPU or for top-k's first step; elsewhere one at most."""
+    the activations that are worked on at once: three float32 [images, m] on a GPU, in fewer images on a CPU."""
     widths = [(o.expansion or 1) * d for o in options]
     batch = options[0].batch or 1
-    return 4 * (n * d + sum(5 * (2 * m * d + 2 * m + d) for m in widths) + sum(3 * batch * m for m in set(widths)))
+    return 4 * (
+        n * d
+        + sum(5 * (2 * m * d + 2 * m + d) for m in widths)
+        + sum(3 * min(batch * m, CELLS_ON_GPU) for m in set(widths))
+    )
 
 
 def free_bytes(device: torch.device) -> int:

@@ -39,7 +39,10 @@ def sweep(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
             )  # fmt: skip
             for (place, build), result in zip(builds.items(), results, strict=True):
                 manifests[place] = publish(build, result, options[place][0], data, progress)
+    varied = [part.partition("=")[0] for part in (config.sweep or "").split()]
     rows = [_row(manifests[place], store, progress, config) for place in range(len(options))]
+    for row, (option, _) in zip(rows, options, strict=True):
+        row["swept"] = {name: getattr(option, name) for name in varied}
     best = min(rows, key=lambda row: row["mean_entropy"] if row["mean_entropy"] is not None else float("inf"))
     below = [
         row for row in rows if row["high"] is not None and row["null_low"] is not None and row["high"] < row["null_low"]
@@ -72,13 +75,15 @@ def _table(rows: list[dict[str, Any]], best: dict[str, Any], proven: dict[str, A
     def number(value: float | None, digits: int) -> str:
         return "-" if value is None else f"{value:.{digits}f}"
 
-    lines = [f"{'SAE':44} {'L0 %':>7} {'FVE':>7} {'dead %':>7} {'entropy':>8} {'null':>7}  bits"]
-    for row in rows:
+    swept = [" ".join(f"{name} {value:g}" for name, value in row["swept"].items()) for row in rows]
+    width = max(5, *map(len, swept))
+    lines = [f"{'SAE':44} {'swept':{width}} {'L0 %':>7} {'FVE':>7} {'dead %':>7} {'entropy':>8} {'null':>7}  bits"]
+    for row, values in zip(rows, swept, strict=True):
         marks = ["lowest mean entropy (the paper's choice)"] if row is best else []
         marks += ["furthest below its null"] if row is proven else []
         sizes = f"{100 * row['l0']:7.2f} {row['fve']:7.4f} {100 * row['dead_share']:7.1f}"
         entropy = f"{number(row['mean_entropy'], 3):>8} {number(row['null'], 3):>7}"
-        lines.append(f"{row['id']:44} {sizes} {entropy}  {'; '.join(marks)}")
+        lines.append(f"{row['id']:44} {values:{width}} {sizes} {entropy}  {'; '.join(marks)}")
     if proven is None:
         lines.append("no mean entropy lies below its permutation null: luck alone could have chosen among these")
     return "\n".join(lines)

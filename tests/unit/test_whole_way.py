@@ -257,6 +257,8 @@ def test_a_sweep_ends_as_training_alone_and_marks_the_best(walked, tmp_path, med
     status, out, err = together(*train, "--sweep", "l1=1e-3,1e-1", "--json")
     result = json.loads(out)
     assert status == 0 and len(result["sweep"]) == 2 and "entropy" in err
+    assert [row["swept"] for row in result["sweep"]] == [{"l1": 1e-3}, {"l1": 1e-1}]
+    assert "l1 0.001" in err and "l1 0.1 " in err
     assert result["id"] == min(result["sweep"], key=lambda row: row["mean_entropy"])["id"]
     single = alone.id(*train, "--l1", 1e-1)
     assert single in {row["id"] for row in result["sweep"]}
