@@ -24,6 +24,7 @@ import duckdb
 
 from medsae.progress import UserError
 from medsae.store.artifacts import Store
+from medsae.store.places import Places
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,10 +87,14 @@ class Ledger:
 
     def __init__(self, store: Store, scores: str):
         self.folder = store.artifacts / "names" / scores
+        self._judged, self._told = Places(lambda: self._files(True)), Places(lambda: self._files(False))
 
     def files(self) -> list[Path]:
         """The files of all jobs, oldest first."""
         return sorted(self.folder.glob("*.jsonl")) if self.folder.is_dir() else []
+
+    def _files(self, verdicts: bool) -> list[Path]:
+        return [path for path in self.files() if path.name.endswith(_VERDICTS) == verdicts]
 
     def stamp(self) -> tuple[int, int]:
         """Changes whenever a line was added: (files, bytes); cheap enough to ask every second."""
@@ -131,27 +136,35 @@ class Ledger:
 
     def verdicts(self, run: str, neuron: int) -> pd.DataFrame:
         """Every picture judged for a neuron in a run: about, image, fires, value, quantile, hard_one, yes, p, mass,
-        status, raw. Of two verdicts on one question the newest."""
-        return self.query(
-            "SELECT about, image, fires, value, quantile, hard_one, yes, p, mass, status, raw, take FROM {verdicts} "
-            "WHERE kind = 'verdict' AND run = ? AND neuron = ? AND image IS NOT NULL QUALIFY "
-            "row_number() OVER (PARTITION BY about, image ORDER BY time DESC) = 1 "
-            "ORDER BY about, fires DESC, value DESC, image",
-            [run, neuron],
-        )
+        status, raw, take. Of two verdicts on one question the newest."""
+        import pandas as pd
+
+        newest: dict[tuple[str, int], dict[str, Any]] = {}
+        for row in self._judged.lines(run, neuron):
+            if row.get("kind") == "verdict" and row.get("about") and isinstance(row.get("image"), int):
+                key = (row["about"], row["image"])
+                if key not in newest or row.get("time", 0) >= newest[key].get("time", 0):
+                    newest[key] = row
+        columns = ["about", "image", "fires", "value", "quantile", "hard_one", "yes", "p", "mass", "status", "raw",
+                   "take"]  # fmt: skip
+        found = pd.DataFrame(list(newest.values()), columns=columns)
+        found = found.astype({"value": float, "p": float, "mass": float, "status": object, "raw": object})
+        # Ascending "silent" is descending "fires", and what has no value comes last.
+        found = found.assign(silent=~found["fires"].astype(bool), weak=-found["value"])
+        found = found.sort_values(["about", "silent", "weak", "image"], ignore_index=True)
+        return found.drop(columns=["silent", "weak"])
 
     def explanation(self, run: str, neuron: int) -> dict[str, Any] | None:
         """The newest explanation of a neuron: concept, description, status, note, raw, naming (images), top."""
-        found = self.query(
-            "SELECT concept, description, status, note, raw, naming, top FROM {lines} "
-            "WHERE kind = 'explanation' AND run = ? AND neuron = ? ORDER BY time DESC LIMIT 1",
-            [run, neuron],
-        )
-        return found.to_dict("records")[0] if len(found) else None  # pyright: ignore[reportReturnType]
+        rows = [row for row in self._told.lines(run, neuron) if row.get("kind") == "explanation"]
+        if not rows:
+            return None
+        newest = max(rows, key=lambda row: row.get("time", 0))
+        return {name: newest.get(name) for name in ("concept", "description", "status", "note", "raw", "naming", "top")}
 
     def _lines(self, verdicts: bool) -> str:
         columns = {name: COLUMNS[name] for name in VERDICT} if verdicts else COLUMNS
-        files = [path for path in self.files() if path.name.endswith(_VERDICTS) == verdicts]
+        files = self._files(verdicts)
         if not files:
             return "SELECT " + ", ".join(f"NULL::{kind} AS {name}" for name, kind in columns.items()) + " WHERE false"
         listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)

@@ -34,21 +34,19 @@ _POLL_SECONDS = 0.5
 
 
 def names(store: Store, scores: Artifact) -> pd.DataFrame:
-    """`Ledger.names` of these scores, read again only when the ledger has grown."""
-    return _names(str(store.data), scores.id, Ledger(store, scores.id).stamp())
+    """`Ledger.names` of these scores, read again only when the ledger has grown; shared, so never changed."""
+    ledger = _ledger(str(store.data), scores.id)
+    return _names(str(store.data), scores.id, ledger.stamp())
 
 
-@st.cache_data(show_spinner=False, max_entries=8)
+@st.cache_resource(show_spinner=False, max_entries=8)
 def _names(data: str, scores: str, stamp: tuple[int, int]) -> pd.DataFrame:
-    return Ledger(Store(Path(data)), scores).names()
+    return _ledger(data, scores).names()
 
 
-@st.cache_data(show_spinner=False, max_entries=32)
-def _verdicts(
-    data: str, scores: str, run: str, neuron: int, stamp: tuple[int, int]
-) -> tuple[pd.DataFrame, dict[str, Any] | None]:
-    ledger = Ledger(Store(Path(data)), scores)
-    return ledger.verdicts(run, neuron), ledger.explanation(run, neuron)
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _ledger(data: str, scores: str) -> Ledger:
+    return Ledger(Store(Path(data)), scores)
 
 
 # --- the Neuron page
@@ -147,10 +145,9 @@ def _runs(store: Store, job: str | None) -> bool:
 
 def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]) -> None:
     neuron = int(row["neuron"])
-    stamp = Ledger(study.store, scores.id).stamp()
-    verdicts, explanation = _verdicts(str(study.store.data), scores.id, run.run, neuron, stamp)
+    ledger = _ledger(str(study.store.data), scores.id)
     if row["status"] != "ok":
-        raw = (explanation or {}).get("raw")
+        raw = (ledger.explanation(run.run, neuron) or {}).get("raw")
         look.empty(f"No name: {row['status']}", str(row["note"] or "the reply could not be used"))
         if isinstance(raw, str) and raw:
             with st.expander("What the model wrote"):
@@ -164,6 +161,7 @@ def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]
     figures(row, run)
     if run.overlap:
         st.caption(format.escape(run.overlap))
+    verdicts = ledger.verdicts(run.run, neuron)
     there = [a for a in ABOUT if (verdicts["about"] == a).any()]
     if there:
         about = links.choose(st.segmented_control, "Pictures judged for", "about", {a: ABOUT[a] for a in there}, "name")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from medsae.progress import UserError
 from medsae.scoring.intervals import benjamini_hochberg
@@ -135,3 +137,48 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 def test_an_unused_writer_leaves_no_file(ledger):
     ledger.writer().close()
     assert ledger.files() == []
+
+
+def test_lines_of_a_neuron_are_found_while_files_grow_and_are_torn(ledger):
+    """Verdicts come in between, a last line is half written, a file is added, one is removed: the index keeps up."""
+    verdict = {"kind": "verdict", "run": "r", "about": "name", "fires": True, "value": 1.0, "status": "ok"}
+    writer = ledger.writer()
+    writer.append([verdict | {"neuron": 1, "image": i} for i in (1, 2)])
+    assert ledger.verdicts("r", 1)["image"].tolist() == [1, 2] and len(ledger.verdicts("q", 1)) == 0
+    # What a model wrote cannot pass for a key of the line.
+    writer.append([verdict | {"neuron": 2, "image": 5, "raw": '{"run":"r","neuron":1}'}])
+    writer.append([verdict | {"neuron": 1, "image": 3, "yes": True}])
+    assert ledger.verdicts("r", 1)["image"].tolist() == [1, 2, 3] and ledger.verdicts("r", 2)["image"].tolist() == [5]
+    writer.close()
+    with writer.verdicts.open("ab") as file:
+        whole = b'{"kind":"verdict","run":"r","neuron":1,"image":4,"about":"name","fires":true,"value":0.5}'
+        file.write(b'{"kind":"verdict","run":"r","neuron":1,"image":9, torn\n' + whole[:40])
+        file.flush()
+        assert ledger.verdicts("r", 1)["image"].tolist() == [1, 2, 3]
+        file.write(whole[40:] + b"\n")
+        file.flush()
+        assert ledger.verdicts("r", 1)["image"].tolist() == [1, 2, 3, 4], "the line is whole now"
+    other = ledger.writer()
+    other.append([verdict | {"neuron": 1, "image": 3, "yes": False}])
+    other.close()
+    newest = ledger.verdicts("r", 1).set_index("image")["yes"]
+    assert not newest[3], "the newer verdict on the same question"
+    writer.verdicts.unlink()
+    assert ledger.verdicts("r", 1)["image"].tolist() == [3]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["r", "s"]), st.booleans()), max_size=12))
+def test_the_index_agrees_with_a_query_over_all_lines(tmp_path_factory, rows):
+    ledger = Ledger(Store(tmp_path_factory.mktemp("ledger")), "scores-x")
+    for start in range(0, len(rows), 4):  # several files, asked in between
+        writer = ledger.writer()
+        for i, (neuron, run, ok) in enumerate(rows[start : start + 4], start):
+            writer.append([{"kind": "verdict", "run": run, "neuron": neuron, "about": "name", "image": i, "fires": ok,
+                            "value": 1.0, "status": "ok"}])  # fmt: skip
+        writer.close()
+        for neuron in range(4):
+            expected = ledger.query(
+                "SELECT image FROM {verdicts} WHERE run = 'r' AND neuron = ? ORDER BY image", [neuron]
+            )
+            assert sorted(ledger.verdicts("r", neuron)["image"]) == expected["image"].tolist()
