@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from medsae.store.artifacts import Artifact
@@ -217,19 +218,20 @@ def histogram(reader: Reader, scores: Artifact, neuron: int) -> Frame:
     return reader.query("SELECT low, high, count FROM {s}.histogram WHERE neuron = ? ORDER BY bin", [neuron], s=scores)
 
 
-def histogram_of_label(reader: Reader, scores: Artifact, cohort: Artifact, neuron: int, label: str) -> Frame:
-    """low, high, present, absent, unknown: stored activations of one neuron in its bins, by one label."""
-    return reader.query(
-        """SELECT h.low, h.high, count(*) FILTER (l.value = 1) AS present, count(*) FILTER (l.value = 0) AS absent,
-                  count(a.image) FILTER (l.value IS NULL OR l.value = -1) AS unknown
-           FROM {s}.histogram h
-           LEFT JOIN {s}.activation a ON a.neuron = h.neuron AND a.value >= h.low
-                AND (a.value < h.high OR (a.value = h.high AND h.bin = (SELECT max(bin) FROM {s}.histogram
-                                                                        WHERE neuron = $neuron)))
-           LEFT JOIN (SELECT image, value FROM {c}.label WHERE label = $label) l ON l.image = a.image
-           WHERE h.neuron = $neuron GROUP BY h.bin, h.low, h.high ORDER BY h.bin""",
-        {"neuron": neuron, "label": label}, s=scores, c=cohort,
-    )  # fmt: skip
+def histogram_of_label(reader: Reader, scores: Artifact, neuron: int, value_n: np.ndarray) -> Frame:
+    """low, high, present, absent, unknown: stored activations of one neuron in its bins, by one label.
+
+    value_n: the label of every image of the cohort (a column of `query_images.LabelTable`).
+    """
+    bins = histogram(reader, scores, neuron).drop(columns="count")
+    fired = reader.query("SELECT image, value FROM {s}.activation WHERE neuron = ?", [neuron], s=scores)
+    activation, known = fired["value"].to_numpy(np.float64), value_n[fired["image"].to_numpy()]
+    low, high = bins["low"].to_numpy(), bins["high"].to_numpy()
+    at = np.searchsorted(low, activation, side="right") - 1
+    inside = (at >= 0) & ((activation < high[at]) | ((activation == high[at]) & (at == len(bins) - 1)))
+    for name, mine in (("present", known == 1), ("absent", known == 0), ("unknown", (known != 1) & (known != 0))):
+        bins[name] = np.bincount(at[mine & inside], minlength=len(bins))
+    return bins
 
 
 def neighbours(reader: Reader, scores: Artifact, neuron: int, limit: int = 6) -> Frame:

@@ -17,6 +17,7 @@ from medsae.store.filter import FIRING_LEAST
 from medsae.store.pictures import data_uri
 from medsae.store.reader import Frame
 from medsae.ui import format, links
+from medsae.ui import study as studies
 from medsae.ui.study import Study
 
 A_PAGE = 24
@@ -54,7 +55,8 @@ def grid(
     """HTML of a grid of radiographs: `rows` has image and value (NULL: silent) and, optionally, slice."""
     images = [int(i) for i in rows["image"]][:MOST]
     thumbs = query_images.thumbnails(study.reader, cohort, images)
-    captions = {int(c["image"]): c for c in query_images.captions(study.reader, cohort, images).to_dict("records")}
+    rows_of = query_images.captions(study.reader, cohort, images, studies.labels(study, cohort)).to_dict("records")
+    captions = {int(c["image"]): c for c in rows_of}
     cells = []
     for image, value in zip(images, rows["value"], strict=False):
         caption = captions.get(image)

@@ -108,7 +108,7 @@ def matched(study: Study, scores: Artifact, other: Artifact) -> None:
         links.go(links.url("neuron", neuron=int(point[0])))
 
 
-@st.cache_data(show_spinner="Matching neurons …", max_entries=8)
+@st.cache_resource(show_spinner="Matching neurons …", max_entries=8)
 def _matches(
     _reader: Reader,
     _first: Artifact,

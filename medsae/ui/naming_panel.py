@@ -266,7 +266,7 @@ def top_labels(study: Study, scores: Artifact) -> pd.Series:
     return _top_labels(str(study.store.data), scores.id, scores.manifest["created"])
 
 
-@st.cache_data(show_spinner=False, max_entries=8)
+@st.cache_resource(show_spinner=False, max_entries=8)
 def _top_labels(data: str, scores: str, created: float) -> pd.Series:
     with Store(Path(data)).get(scores, "scores").connect() as connection:
         frame = connection.execute("SELECT neuron, top_label FROM neuron").df()

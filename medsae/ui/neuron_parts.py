@@ -128,7 +128,8 @@ def activations(
     label = None
     if known and not studies.is_raw(scores):
         label = links.choose(st.selectbox, "Activations with and without", "by", {x: x for x in known}, known[0])
-        frame = queries.histogram_of_label(study.reader, scores, cohort, number, label)
+        every = studies.labels(study, cohort)
+        frame = queries.histogram_of_label(study.reader, scores, number, every.value_nk[:, every.names.index(label)])
     else:
         look.section("Activations")
     cards.show(bars.histogram(frame, label, tone))

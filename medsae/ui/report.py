@@ -29,7 +29,9 @@ def html(study: Study, scores: Artifact, cohort: Artifact, row: dict[str, Any]) 
     name, note = study.names.get(number), study.notes.get(number)
     images = query_images.images_of(study.reader, scores, cohort, number, "top", True, 18)
     thumbs = query_images.thumbnails(study.reader, cohort, [int(i) for i in images["image"]])
-    captions = query_images.captions(study.reader, cohort, [int(i) for i in images["image"]])
+    captions = query_images.captions(
+        study.reader, cohort, [int(i) for i in images["image"]], studies.labels(study, cohort)
+    )
     words = {int(c["image"]): c for c in captions.to_dict("records")}
     figures = "".join(
         f"<figure><span>{cards.img(thumbs.get(int(i)), cards.alt_text(int(i), words.get(int(i))))}</span>"

@@ -131,7 +131,7 @@ def _defined_labels(data: str, id: str, created: float) -> int:
     return queries.defined_labels(_reader(), Store(Path(data)).get(id, "scores"))
 
 
-@st.cache_data(show_spinner=False, max_entries=16)
+@st.cache_resource(show_spinner=False, max_entries=16)
 def _names(data: str, scores: str, stamp: tuple[int, int]) -> dict[int, str]:
     if stamp == (0, 0):
         return {}
@@ -148,6 +148,16 @@ def groups(study: Study, scores: Artifact, cohort: Artifact) -> Frame:
 @st.cache_resource(show_spinner=False, max_entries=4)
 def _groups(_reader: Reader, _scores: Artifact, _cohort: Artifact, key: tuple[str, str, float]) -> Frame:
     return query_images.groups(_reader, _scores, _cohort)
+
+
+def labels(study: Study, cohort: Artifact) -> query_images.LabelTable:
+    """The labels of every image, read once for this cohort; shared, so never changed."""
+    return _labels(study.reader, cohort, (str(study.store.data), cohort.id, cohort.manifest["created"]))
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _labels(_reader: Reader, _cohort: Artifact, key: tuple[str, str, float]) -> query_images.LabelTable:
+    return query_images.label_table(_reader, _cohort)
 
 
 def jobs() -> Jobs:

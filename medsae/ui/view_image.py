@@ -9,6 +9,7 @@ import pandas as pd
 from medsae.store import pictures, query_images
 from medsae.store.artifacts import Artifact
 from medsae.ui import cards, format, full_picture, links
+from medsae.ui import study as studies
 from medsae.ui.study import Study
 
 
@@ -26,7 +27,7 @@ def data(
     if row is None:
         return None
     picture, what = full_picture.full_size(study.reader, cohort, image)
-    caption = query_images.captions(study.reader, cohort, [image]).to_dict("records")[0]
+    caption = query_images.captions(study.reader, cohort, [image], studies.labels(study, cohort)).to_dict("records")[0]
     fires = query_images.firing(study.reader, scores, image, 12) if scores else pd.DataFrame()
     at = among.index(image) if among and image in among else None
     keep = (*links.STUDY, *links.FILTER, "neuron", "which", "one")

@@ -159,8 +159,29 @@ def test_label_histogram_splits_the_histogram(study):
     reader, sae, _, cohort = study
     neuron = int(table(sae, "neuron").sort_values("density")["neuron"].iloc[-1])
     whole = queries.histogram(reader, sae, neuron)
-    parts = queries.histogram_of_label(reader, sae, cohort, neuron, "Edema")
+    labels = query_images.label_table(reader, cohort)
+    parts = queries.histogram_of_label(reader, sae, neuron, labels.value_nk[:, labels.names.index("Edema")])
     assert abs(parts[["present", "absent", "unknown"]].sum(axis=1) - whole["count"]).sum() <= 2  # float32 edges
+    fired = table(sae, "activation").query("neuron == @neuron")
+    edema = table(cohort, "label").query("label == 'Edema'").set_index("image")["value"].reindex(fired["image"])
+    top = parts.iloc[-1]
+    inside = (fired["value"].to_numpy() >= top["low"]) & (fired["value"].to_numpy() <= top["high"])
+    assert top["present"] == (edema.to_numpy()[inside] == 1).sum() and inside.sum() >= 1
+
+
+def test_captions_say_what_the_label_table_says(study):
+    reader, _, _, cohort = study
+    labels = query_images.label_table(reader, cohort)
+    rows = table(cohort, "label").merge(table(cohort, "label_name"), on="label").sort_values(["image", "position"])
+    assert labels.names == table(cohort, "label_name").sort_values("position")["label"].tolist()
+    images = [3, 17, 40, 99]
+    found = query_images.captions(reader, cohort, images, labels).set_index("image")
+    assert sorted(found.index) == images and found["uncertain"].str.len().sum() > 0
+    for image in images:
+        mine = rows[rows["image"] == image]
+        assert found.loc[image, "labels"] == " · ".join(mine[mine["value"] == 1]["label"])
+        assert found.loc[image, "uncertain"] == " · ".join(mine[mine["value"] == -1]["label"])
+    assert (labels.value_nk == query_images.UNSTATED).sum() == rows["value"].isna().sum()
 
 
 def test_firing_rates_and_wilson(study):
