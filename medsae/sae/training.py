@@ -204,10 +204,12 @@ class Trainer:
                 grads[name] = grads[name].contiguous()
             w_dec, g_dec = self.trained["W_dec"], grads["W_dec"]
             if self.kind.unit_decoder:
-                g_dec.addcmul_(w_dec, torch.linalg.vecdot(g_dec, w_dec)[:, None], value=-1)
+                for g, w in zip(parts(g_dec), parts(w_dec), strict=True):
+                    g.addcmul_(w, torch.linalg.vecdot(g, w)[:, None], value=-1)
             self.adam.step(grads)
             if self.kind.unit_decoder:
-                w_dec.div_(torch.linalg.vector_norm(w_dec, dim=1, keepdim=True).clamp_(min=1e-12))
+                for w in parts(w_dec):
+                    w.div_(torch.linalg.vector_norm(w, dim=1, keepdim=True).clamp_(min=1e-12))
             return done
 
     def _gradients(self, x_nd: Tensor, near: Sparse | None, grads: kinds.Gradients) -> kinds.Step:
@@ -256,6 +258,11 @@ def on_all_cells(kind: kinds.Kind, x_nd: Tensor, w: kinds.Weights, grads: kinds.
         step = kind.gradients(Sparse.joined(lists), x_nd, w, grads)
     assert step is not None, "a batch has images"
     return step
+
+
+def parts(w_md: Tensor) -> tuple[Tensor, ...]:
+    """Rows in order, on a CPU so many at a time that what is made of them stays in the cache."""
+    return w_md.split(max(1, 2**20 // w_md.shape[1])) if w_md.device.type == "cpu" else (w_md,)
 
 
 class Adam:

@@ -50,7 +50,9 @@ class Dense:
         return times_transposed(e_nd, w_md)
 
     def outer(self, v: Tensor, y_nd: Tensor) -> Tensor:
-        return times_transposed(y_nd.T, v.T).T  # [d, m] first: v is the larger one, and is not copied
+        if 2 * self.n <= y_nd.shape[1]:  # a small batch: v is smaller than the result
+            return times_transposed(v.T, y_nd.T)
+        return times_transposed(y_nd.T, v.T).T  # [d, m] first: v is not copied, and the sum of all slices once
 
     def over_images(self, v: Tensor) -> Tensor:
         return v.sum(0)
