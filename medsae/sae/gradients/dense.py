@@ -19,9 +19,11 @@ CELLS_ON_GPU = 2**25
 
 
 def in_blocks(x_nd: Tensor, m: int, matrices: int = 1) -> Iterator[Tensor]:
-    """Rows of x, so many at a time that so many arrays [images, m] fit: on a CPU its cache, on a GPU 128 MiB."""
+    """Rows of x in equal blocks of so many that so many arrays [images, m] fit: on a CPU its cache, on a GPU 128 MiB.
+    At least d / 4: with fewer, reading weights and adding up gradients for every block costs more than it saves."""
     cells = CELLS_IN_CACHE if x_nd.device.type == "cpu" else CELLS_ON_GPU
-    return iter(x_nd.split(max(1, cells // (m * matrices))))
+    rows = max(1, cells // (m * matrices), x_nd.shape[1] // 4)
+    return iter(x_nd.tensor_split(max(1, -(-len(x_nd) // rows))))
 
 
 @dataclass
