@@ -1,5 +1,6 @@
 """Reading artifacts for people who look: one in-memory DuckDB that attaches the artifacts it is asked about.
 
+What an artifact answered once it answers always, so the newest answers are kept: many readers ask the same.
 One connection a process, one cursor a query; the artifacts' files are only ever opened read-only. A published
 artifact never changes, so an attached file may stay open; should somebody delete an artifact and make it again, the
 new one has another creation time and gets another alias (an open handle would go on giving the old data).
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -26,6 +28,8 @@ else:
 
 MEMORY_MIB = 256
 """What DuckDB may hold; larger intermediate results go to disk."""
+KEPT_BYTES, KEPT_EACH_BYTES = 32 * 2**20, 2**20
+"""What answers may take together, and the largest that is kept."""
 
 
 class Reader:
@@ -37,6 +41,8 @@ class Reader:
         )
         self._aliases: dict[str, str] = {}
         self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, str], tuple[Frame, int]] = OrderedDict()
+        self._kept_bytes = 0
 
     def alias(self, artifact: Artifact) -> str:
         """The quoted database name under which the artifact's tables are attached; UserError when it is damaged."""
@@ -58,12 +64,38 @@ class Reader:
     def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = (), **artifacts: Artifact) -> Frame:
         """The result of `sql`, in which {role} stands for the database of the artifact given as role=artifact.
 
-        Raises UserError when an artifact's file cannot be read.
+        The frame is the caller's own (pandas copies on write). Raises UserError when an artifact's file cannot be read.
         """
-        aliases = {role: self.alias(artifact) for role, artifact in artifacts.items()}
+        text = sql.format(**{role: self.alias(artifact) for role, artifact in artifacts.items()})
+        key = (text, repr(parameters))
+        kept = self._remembered(key)
+        return kept if kept is not None else self._remember(key, self._answer(text, parameters, artifacts))
+
+    def _remembered(self, key: tuple[str, str]) -> Frame | None:
+        with self._lock:
+            if key not in self._kept:
+                return None
+            self._kept.move_to_end(key)
+            return self._kept[key][0].copy(deep=False)
+
+    def _remember(self, key: tuple[str, str], frame: Frame) -> Frame:
+        size = int(frame.memory_usage(index=True, deep=True).sum()) + 500
+        if size > KEPT_EACH_BYTES:
+            return frame
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = (frame, size)
+                self._kept_bytes += size
+            while self._kept_bytes > KEPT_BYTES:
+                self._kept_bytes -= self._kept.popitem(last=False)[1][1]
+        return frame.copy(deep=False)
+
+    def _answer(
+        self, text: str, parameters: Sequence[Any] | Mapping[str, Any], artifacts: dict[str, Artifact]
+    ) -> Frame:
         cursor = self._connection.cursor()
         try:
-            return cursor.execute(sql.format(**aliases), parameters or None).df()
+            return cursor.execute(text, parameters or None).df()
         except (duckdb.IOException, duckdb.SerializationException, duckdb.CatalogException) as error:
             raise _damaged(next(iter(artifacts.values())), error) from error
         finally:

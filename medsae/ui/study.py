@@ -6,7 +6,9 @@ no data, working (steps are missing or running), partial (no second scores to co
 
 from __future__ import annotations
 
+import gc
 import math
+import sys
 import threading
 from dataclasses import dataclass
 from functools import cached_property
@@ -394,3 +396,18 @@ def foot(*more: str) -> None:
     study = current()
     about = "simulated radiographs" if study.cohort and study.cohort.facts.get("source") == "simulated" else ""
     look.footer(*[a.id for a in (study.scores, study.versus) if a], *more, about)
+    _settle()
+
+
+def _settle() -> None:
+    """Take what was imported out of the garbage collector's sight.
+
+    Streamlit collects all garbage after every run: 80 ms over the objects of pandas and plotly, which never become
+    garbage, and as long as that no other reader's page goes on. Done again only when a page has imported more.
+    """
+    if _modules[0] != len(sys.modules):
+        _modules[0] = len(sys.modules)
+        gc.freeze()
+
+
+_modules = [0]

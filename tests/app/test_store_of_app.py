@@ -356,3 +356,19 @@ def test_forms_know_every_field_and_its_help():
         assert not [f.name for f in fields(step) if f.name not in helps], step
     assert forms.plain(int | None) == (int, True) and forms.plain(str) == (str, False)
     assert "lambda" in forms.docs(config.Train)["l1"]
+
+
+def test_a_kept_answer_is_not_changed_by_who_got_it_and_the_oldest_goes(study, monkeypatch):
+    reader, sae, raw, _ = study
+    sql = "SELECT neuron, entropy FROM {s}.neuron WHERE neuron < ? ORDER BY neuron"
+    first = reader.query(sql, [5], s=sae)
+    first.loc[0, "entropy"] = -1.0
+    first["more"] = 1
+    again = reader.query(sql, [5], s=sae)
+    assert list(again.columns) == ["neuron", "entropy"] and (again["entropy"].dropna() >= 0).all()
+    assert len(reader.query(sql, [4], s=sae)) == 4, "other parameters are another question"
+    assert not reader.query(sql, [5], s=raw).equals(again), "and another artifact too"
+    monkeypatch.setattr("medsae.store.reader.KEPT_BYTES", 3000)
+    for n in range(10, 40):
+        assert len(reader.query(sql, [n], s=sae)) == n
+    assert reader._kept_bytes == sum(size for _, size in reader._kept.values()) <= 3000

@@ -37,6 +37,11 @@ def resident_mib(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def processor_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 async def visit(socket: ClientConnection, page: str, query: str) -> tuple[float, int]:
     """Seconds from the request to the end of the run, and bytes received; an exception on the page fails."""
     ask = BackMsg()
@@ -72,10 +77,13 @@ async def measure(address: str, pid: int, sessions: int, pause: float, visits: i
     await reader(address, 0, [*PAGES], neurons, 0)
     say(what="memory of the server, every page seen once", mib=round(resident_mib(pid)))
     walks = [["neuron", "neuron", "image", "neurons", "entropy", "correlations", "neuron"] * 3 for _ in range(sessions)]
+    before = processor_seconds(pid)
     found = await asyncio.gather(*(reader(address, i, walk, neurons, pause) for i, walk in enumerate(walks)))
     seconds = [s for each in found for _, s, _ in each]
     say(what=f"{sessions} sessions at once, {pause:g} s between pages", pages=len(seconds), p50_ms=round(1000 * np.median(seconds)),
-        p95_ms=round(1000 * np.quantile(seconds, 0.95)))  # fmt: skip
+        p95_ms=round(1000 * np.quantile(seconds, 0.95)),
+        server_cpu_ms_a_page=round(1000 * (processor_seconds(pid) - before) / len(seconds)),
+        load=round(os.getloadavg()[0], 1))  # fmt: skip
     most: dict[str, int] = {}
     for hundred in range(visits // 100):
         for page, _, size in await reader(address, 1000 + hundred, [*PAGES] * 10, neurons, 0):
