@@ -27,7 +27,7 @@ def form(config: type, artifacts: tuple[Artifact, ...], key: str) -> Any:
     hints, helps = typing.get_type_hints(config), docs(config)
     shown = [f for f in fields(config) if f.name not in _HIDDEN]
     first = [f for f in shown if f.default is MISSING or f.name in _KINDS or f.name in ("encoder", "preset", "kind")]
-    with st.form(key, border=False):
+    with st.form(key, border=False, width=720):
         values = {f.name: _widget(f, hints[f.name], helps.get(f.name, ""), artifacts, key) for f in first}
         rest = [f for f in shown if f not in first]
         if rest:

@@ -107,9 +107,16 @@ def choose(
         chosen = st.session_state[key]
         put(**{parameter: None if chosen == default else chosen}, **dict.fromkeys(resets))
 
-    if widget not in (st.selectbox, st.select_slider):
+    if widget is not st.selectbox:
         more = {"required": True, **more}
+    more = _wide(more)
     return widget(label, list(shown), key=key, on_change=changed, format_func=lambda o: shown.get(o, str(o)), **more)
+
+
+def _wide(more: dict[str, Any]) -> dict[str, Any]:
+    """A width in pixels grows with the text of the browser."""
+    width = more.get("width")
+    return {**more, "width": round(width * scale())} if isinstance(width, int) else more
 
 
 def switch(label: str, parameter: str, default: bool, **more: Any) -> bool:
@@ -196,7 +203,7 @@ def text(label: str, parameter: str, placeholder: str, resets: Sequence[str] = (
     def changed() -> None:
         put(**{parameter: st.session_state[key].strip()[:200]}, **dict.fromkeys(resets))
 
-    return st.text_input(label, key=key, placeholder=placeholder, on_change=changed, type="search", **more) or ""
+    return st.text_input(label, key=key, placeholder=placeholder, on_change=changed, type="search", **_wide(more)) or ""
 
 
 def bounds(

@@ -97,9 +97,11 @@ def artifacts(study: Study) -> None:
         for a in study.artifacts
         if a.kind == kind
     ]
-    left, right = st.columns([3, 2], gap="medium") if wanted else (st.container(), None)
+    left, right = st.columns([2, 3], gap="medium") if wanted else (st.container(), None)
     with left, st.container(border=True):
-        columns = [("kind", False), ("id", False), ("what", False), ("made", False), ("took", True), ("size", True)]
+        columns = [("kind", False), ("id", False), ("what", False), ("made", True), ("took", True), ("size", True)]
+        if wanted:  # beside the details of one there is room for no more
+            columns, rows = columns[:2], [row[:2] for row in rows]
         st.html(look.table(columns, rows))
         export.menu({"Artifacts": lambda: _frame(study)}, "all artifacts")
     if right is not None:
@@ -153,7 +155,7 @@ def details(study: Study, artifact: Artifact) -> None:
     if artifact.kind == "sae":
         history = queries.history(study.reader, artifact)
         if len(history):
-            for columns in ({"loss": look.SAE, "mse": look.NULL}, {"fve": look.SAE, "dead": look.RAW}):
+            for columns in ({"loss": look.SAE, "mse": look.NULL}, {"fve": look.SAE, "dead": look.NULL}):
                 figure = charts.lines(history, "epoch", columns, 190)
                 charts.show(figure, f"history-{artifact.id}-{'-'.join(columns)}", "Training history")
     parents = [[format.escape(role), look.link(i, links.url("runs", id=i))] for role, i in artifact.parents.items()]

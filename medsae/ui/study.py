@@ -6,6 +6,7 @@ no data, working (steps are missing or running), partial (no second scores to co
 
 from __future__ import annotations
 
+import atexit
 import gc
 import math
 import sys
@@ -411,3 +412,4 @@ def _settle() -> None:
 
 
 _modules = [0]
+atexit.register(gc.unfreeze)
