@@ -66,8 +66,12 @@ def test_every_dead_neuron_and_a_sample_of_the_others_open(app, html, data, ids)
     for neuron in dead:
         text = html(app.open("neuron", neuron=neuron))
         assert f"Neuron {neuron}<" in text and "No radiograph to show" in text and "dead" in text
+    for which in ("slices", "random", "silent"):
+        assert "No radiograph to show" in html(app.open("neuron", neuron=dead[0], which=which))
     for neuron in range(0, 72, 7):
         assert f"Neuron {neuron}<" in html(app.open("neuron", neuron=neuron))
+    for neuron in range(0, 24, 5):
+        assert f"Neuron {neuron}<" in html(app.open("neuron", neuron=neuron, scores=ids.raw))
 
 
 @pytest.mark.parametrize("which", ["top", "slices", "random", "silent"])

@@ -84,6 +84,19 @@ def study(tmp_path_factory, synthetic):
     assert "Traceback" not in (folder / "log.txt").read_text(), (folder / "log.txt").read_text()
 
 
+@pytest.fixture(scope="session")
+def named(tmp_path_factory, synthetic):
+    """(address, data folder, ids) of a server over a study whose neurons all have names."""
+    folder = tmp_path_factory.mktemp("named")
+    ids = synthetic.write(folder / "data", images=160, neurons=72, d=24)
+    synthetic.write_names(folder / "data", ids.scores)
+    server, address = serve(folder / "data", folder / "log.txt")
+    yield address, folder / "data", ids
+    server.terminate()
+    server.wait(20)
+    assert "Traceback" not in (folder / "log.txt").read_text(), (folder / "log.txt").read_text()
+
+
 class Visit:
     """One tab; fails on script errors and on requests that leave the machine."""
 
@@ -115,12 +128,12 @@ class Visit:
 
 @pytest.fixture
 def visit(chromium, study):
-    """Opens tabs of the app: visit(color scheme, size)."""
+    """Opens tabs of the app: visit(color scheme, size), of another server with its address."""
     contexts = []
 
-    def new(scheme: str = "dark", width: int = 1280, height: int = 800) -> Visit:
+    def new(scheme: str = "dark", width: int = 1280, height: int = 800, address: str = study[0]) -> Visit:
         contexts.append(chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": height}))
-        return Visit(contexts[-1], study[0])
+        return Visit(contexts[-1], address)
 
     yield new
     for context in contexts:

@@ -16,6 +16,7 @@ import pytest
 
 from medsae.jobs import Jobs
 from medsae.store.artifacts import Store
+from medsae.store.notes import Notes
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.browser
@@ -276,3 +277,43 @@ def test_cards_and_pictures_are_reached_and_opened_by_keyboard(visit):
         page = visit().open(path)
         pictures = page.locator("img")
         assert pictures.count() and all(pictures.nth(i).get_attribute("alt") for i in range(pictures.count()))
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_intervals_of_the_concepts_table_stand_on_one_line(visit, named, scheme):
+    page = visit(scheme, address=named[0]).open("concepts?above=0")
+    table = page.locator(".ms-table").last
+    head = table.locator("th").all_inner_texts()
+    cells = table.locator(f"tbody td:nth-child({head.index('95 % interval') + 1})")
+    assert cells.count() >= 20
+    for cell in (table.locator("th").nth(head.index("95 % interval")), cells.first, cells.last):
+        lines = cell.evaluate(
+            "e => { const r = document.createRange(); r.selectNodeContents(e); return r.getClientRects().length }"
+        )
+        assert lines == 1, cell.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 1
+
+
+def test_a_reader_goes_through_names_without_the_mouse(visit, named):
+    """a, d and s judge and mark at once, the arrow goes on; in a text field they are letters."""
+    address, data, ids = named
+    tab = visit(address=address)
+    page = tab.open("neuron?sort=neuron&show=named")
+    numbers, said = [], {}
+    for key, label in (("a", "agree"), ("d", "disagree"), ("s", "★ starred")):
+        numbers.append(int(page.locator("h1").first.inner_text().removeprefix("Neuron ")))
+        page.keyboard.press(key)
+        page.locator('button[kind="primary"]', has_text=label).wait_for()
+        tab.drawn()
+        before = page.url
+        page.keyboard.press("ArrowRight")
+        page.wait_for_url(lambda url, before=before: url != before)
+        page.get_by_role("heading", name=re.compile(rf"Neuron (?!{numbers[-1]}$)\d+")).wait_for()
+        tab.drawn()
+    said = Notes(Store(data), ids.sae).all()
+    assert [said[n].verdict for n in numbers[:2]] == ["agree", "disagree"] and all(said[n].name for n in numbers[:2])
+    assert said[numbers[2]].star and len(set(numbers)) == 3
+    page.get_by_label("Tags").last.fill("")
+    page.get_by_label("Tags").last.press_sequentially("sad")
+    page.wait_for_timeout(400)
+    assert page.get_by_label("Tags").last.input_value() == "sad" and len(Notes(Store(data), ids.sae).all()) == 3
