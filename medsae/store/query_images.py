@@ -235,7 +235,8 @@ def confounders(reader: Reader, scores: Artifact, neuron: int, groups: Frame) ->
     n, rate = frame["n"], frame["fired"] / frame["n"]
     half = 1.96 * (rate * (1 - rate) / n + 0.9604 / n**2) ** 0.5
     low, high = (rate + 1.9208 / n - half) / (1 + 3.8416 / n), (rate + 1.9208 / n + half) / (1 + 3.8416 / n)
-    return frame.assign(rate=rate, low=low, high=high)[["what", "group", "n", "fired", "rate", "low", "high"]]
+    frame = frame.assign(rate=rate, low=low.clip(lower=0), high=high.clip(upper=1))
+    return frame[["what", "group", "n", "fired", "rate", "low", "high"]]
 
 
 def attributes_followed(reader: Reader, scores: Artifact, neuron: int) -> Frame:

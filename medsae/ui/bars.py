@@ -20,7 +20,7 @@ def correlations(frame: Frame, tone: str) -> str:
         label = escape(str(row["label"]))
         if format.missing(row["rho"]):
             reason = escape(str(row["reason"] or "undefined"))
-            rows.append(f'<span>{label}</span><span class="ms-soft">{reason}</span><span class="n">–</span>')
+            rows.append(f'<span>{label}</span><span class="ms-soft ms-reason">{reason}</span><span class="n">–</span>')
             continue
         rho = row["rho"] / most
         bar = f'<i class="ms-{tone}-fill" style="left:{50 + 50 * min(rho, 0):.1f}%;width:{50 * abs(rho):.1f}%"></i>'

@@ -96,7 +96,7 @@ def pictures(study: Study, scores: Artifact, cohort: Artifact, row: Row) -> list
     rows = query_images.images_of(study.reader, scores, cohort, number, which, one, 24)  # type: ignore[arg-type]
     if rows.empty:
         why = {"silent": "No silent picture shares its code."}.get(which, "It fires on none of the scored pictures.")
-        look.empty("No radiograph to show", f"{why} {row['reason'] or ''}".strip())
+        look.empty("No radiograph to show", why)
         return []
 
     def href(image: int) -> str:
@@ -160,7 +160,7 @@ def confounders(study: Study, scores: Artifact, cohort: Artifact, number: int) -
             [
                 format.escape(f"{r['what']}: {r['group']}"),
                 format.percent(r["rate"]),
-                f'<span class="ms-soft">{100 * r["low"]:.1f} to {format.percent(r["high"])}</span>',
+                f'<span class="ms-soft">{format.number(100 * r["low"], 1)} to {format.percent(r["high"])}</span>',
                 f"{int(r['n']):,}",
             ]
             for r in frame.to_dict("records")
