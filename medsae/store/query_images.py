@@ -141,21 +141,6 @@ def image(reader: Reader, cohort: Artifact, image: int) -> dict[str, Any] | None
     return {str(k): None if v is pd.NA or v != v else v for k, v in rows[0].items()} if rows else None
 
 
-def labels_of(reader: Reader, cohort: Artifact, image: int) -> Frame:
-    """label, value of one image in the source's order."""
-    return reader.query(
-        "SELECT label, value FROM {c}.label JOIN {c}.label_name USING (label) WHERE image = ? ORDER BY position",
-        [image], c=cohort,
-    )  # fmt: skip
-
-
-def attributes_of(reader: Reader, cohort: Artifact, image: int) -> Frame:
-    """attribute, value of one image."""
-    return reader.query(
-        "SELECT attribute, value FROM {c}.attribute WHERE image = ? ORDER BY attribute", [image], c=cohort
-    )
-
-
 def full_picture(reader: Reader, cohort: Artifact, image: int) -> bytes | None:
     """The JPEG that the cohort itself carries, or None."""
     frame = reader.query("SELECT jpeg FROM {c}.picture WHERE image = ?", [image], c=cohort)

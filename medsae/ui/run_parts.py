@@ -12,7 +12,7 @@ import streamlit as st
 
 from medsae import config as configs
 from medsae.progress import UserError
-from medsae.store import queries
+from medsae.store import queries, query_images
 from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.reader import Frame
 from medsae.ui import charts, export, format, forms, links, look
@@ -161,6 +161,8 @@ def details(study: Study, artifact: Artifact) -> None:
     parents = [[format.escape(role), look.link(i, links.url("runs", id=i))] for role, i in artifact.parents.items()]
     if parents:
         st.html(look.table([("parent", False), ("", False)], parents))
+    if artifact.kind == "cohort":
+        _understood(study, artifact)
     for name, values in (
         ("facts", artifact.facts),
         ("config", artifact.config),
@@ -179,6 +181,21 @@ def details(study: Study, artifact: Artifact) -> None:
             for n, f in manifest["files"].items()
         ]
         st.html(look.table([("file, sha256", False), ("size", True)], rows))
+
+
+def _understood(study: Study, cohort: Artifact) -> None:
+    """What ingest understood of the source, and what it refused and why."""
+    refused = query_images.refused(study.reader, cohort)
+    if len(refused):
+        rows = [[format.escape(str(r["reason"])), format.count(r["pictures"])] for r in refused.to_dict("records")]
+        st.html(look.table([("refused because", False), ("pictures", True)], rows))
+    notes = "\n".join(query_images.notes(study.reader, cohort))
+    if notes:
+        root = str(cohort.facts.get("root") or "")
+        if root and not study.patients:
+            notes = notes.replace(root, "…")  # the path of a folder may name people
+        with st.expander("what ingest understood"):
+            st.code(notes, language=None)
 
 
 def _short(value: object) -> str:

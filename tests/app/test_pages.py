@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from html import escape
 
 import pytest
 
@@ -136,6 +137,17 @@ def test_patients_are_hashed_unless_switched_on(app, html, data, ids):
     plain = html(app.open("neuron", neuron=3)) + str(app.test.get("component_instance"))
     assert "patient0" not in plain and "patient " in plain
     assert "patient0" in html(app.open("neuron", neuron=3, patients=1))
+
+
+def test_a_cohort_says_what_was_refused(app, html, data, ids):
+    with Store().get(ids.cohort).connect() as tables:
+        reasons = tables.execute("SELECT reason, count(*) FROM refused GROUP BY 1").fetchall()
+        notes = [note for (note,) in tables.execute("FROM note").fetchall()]
+    test = app.open("runs", id=ids.cohort)
+    text = html(test)
+    assert ("refused because" in text) == bool(reasons)
+    assert all(f">{escape(reason)}</td><td class=n>{n}</td>" in text for reason, n in reasons)
+    assert any(all(note in code.value for note in notes) for code in test.code)
 
 
 def test_units_are_one_switch(app, html, data, ids):
