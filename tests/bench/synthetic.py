@@ -85,7 +85,9 @@ def write_names(data: Path, scores: str, seed: int = 0) -> int:
     """Names and test results of every defined neuron in the ledger, as one run of a model; how many."""
     store, rng = Store(data), np.random.default_rng(seed)
     with store.get(scores, "scores").connect() as tables:
-        rows = tables.execute("SELECT neuron, top_label FROM neuron WHERE entropy IS NOT NULL ORDER BY neuron").fetchall()
+        rows = tables.execute(
+            "SELECT neuron, top_label FROM neuron WHERE entropy IS NOT NULL ORDER BY neuron"
+        ).fetchall()
     run = {"kind": "run", "run": "synthetic", "scores": scores, "protocol": "strict", "backend": "endpoint",
            "model": "none", "prompts": "1", "pictures": 30, "hard": 0.0, "controls": True, "seed": seed,
            "overlap": "disjoint"}  # fmt: skip
