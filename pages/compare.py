@@ -29,10 +29,13 @@ else:
 
 frame = compare_parts.all_saes(study, cohort)
 with st.container(border=True):
-    look.section("All SAEs of this cohort", "sparser is left, more faithful is up")
+    look.section(
+        "All SAEs of this cohort",
+        "sparser is left, more faithful is up; a point opens the SAE, the ring is around this one",
+    )
     if frame.empty:
         look.empty("No SAE yet", "Train one.", studies.next_command(study))
     else:
-        compare_parts.pareto(frame)
+        compare_parts.pareto(study, frame)
         export.menu({"SAEs of this cohort": lambda: frame}, cohort.id)
 studies.foot(cohort.id)

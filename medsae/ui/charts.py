@@ -335,11 +335,9 @@ def lines(frame: Frame, x: str, columns: dict[str, str], height: int = 220) -> g
     return figure
 
 
-def scatter(
-    frame: Frame, x: str, y: str, text: str, colour: str, titles: tuple[str, str], height: int = 380
-) -> go.Figure:
+def scatter(frame: Frame, x: str, y: str, text: str, colour: str, titles: tuple[str, str]) -> go.Figure:
     """Points with hover text; customdata holds the column `neuron` where there is one."""
-    figure = blank(height, showlegend=False, dragmode=False)
+    figure = blank(380, showlegend=False, dragmode=False)
     custom = frame[["neuron"]].to_numpy() if "neuron" in frame else None
     trace = figure.add_scattergl if len(frame) > 400 else figure.add_scatter
     trace(
@@ -357,11 +355,25 @@ def scatter(
 
 
 def pareto(frame: Frame) -> go.Figure:
-    """FVE over L0 (columns fve, active, text); both axes from 0 (FVE from its least where that is below), FVE to 1."""
-    titles = ("active neurons an image (L0)", "variance explained (FVE)")
-    figure = scatter(frame, "active", "fve", "text", look.SAE, titles, 300)
-    figure.update_xaxes(range=[0, 1.1 * most if (most := float(frame["active"].max())) > 0 else 1])
-    figure.update_yaxes(range=[min(0.0, float(frame["fve"].fillna(0).min())) - 0.02, 1.02])
+    """FVE over L0 (columns active, fve, scores, text); `here`: the row to put a ring around. L0 from 0, FVE to 1."""
+    frame = frame[frame["active"].notna() & frame["fve"].notna()]
+    figure = blank(300, showlegend=False, dragmode=False)
+    ring = [3 if here else 0 for here in frame["here"]]
+    figure.add_scatter(
+        x=frame["active"],
+        y=frame["fve"],
+        mode="markers",
+        text=frame["text"],
+        customdata=frame[["scores"]].to_numpy(),
+        marker=dict(
+            color=look.SAE, size=[13 if r else 9 for r in ring], opacity=1, line=dict(color=soft(), width=ring)
+        ),
+        hovertemplate="%{text}<extra></extra>",
+    )
+    least = float(frame["fve"].min()) if len(frame) else 0.0
+    most = float(frame["active"].max()) if len(frame) else 0.0
+    figure.update_xaxes(title="active neurons an image (L0)", range=[0, 1.1 * most if most > 0 else 1])
+    figure.update_yaxes(title="variance explained (FVE)", range=[least - 0.25 * max(1 - least, 0.04), 1.02])
     return figure
 
 

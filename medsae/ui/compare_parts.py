@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import pandas as pd
 import streamlit as st
 
@@ -123,10 +125,11 @@ def _matches(
 
 def all_saes(study: Study, cohort: Artifact) -> Frame:
     """One row a scored SAE of the cohort: its settings, L0, FVE, dead, entropy, selective."""
+    mine = [a for a in study.artifacts if a.kind == "scores" and a.parents.get("cohort") == cohort.id]
+    mine = [a for a in mine if not studies.is_raw(a)]
+    titles = studies.titles(study.artifacts, mine)
     rows = []
-    for scores in study.artifacts:
-        if scores.kind != "scores" or studies.is_raw(scores) or scores.parents.get("cohort") != cohort.id:
-            continue
+    for scores in mine:
         sae = study.parent(scores, "sae")
         if sae is None:
             continue
@@ -139,7 +142,7 @@ def all_saes(study: Study, cohort: Artifact) -> Frame:
         rows.append(
             {
                 "scores": scores.id,
-                "sae": studies.title(study.artifacts, scores),
+                "sae": titles[scores.id],
                 "kind": facts.get("kind"),
                 "neurons": facts.get("m"),
                 "l1": facts.get("l1"),
@@ -157,17 +160,25 @@ def all_saes(study: Study, cohort: Artifact) -> Frame:
     return pd.DataFrame(rows)
 
 
-def pareto(frame: Frame) -> None:
-    """FVE over L0 of every SAE, and the table behind it."""
+def pareto(study: Study, frame: Frame) -> None:
+    """FVE over L0 of every SAE, the one that is looked at among them, and the table behind it."""
+    assert study.scores is not None
     points = frame.assign(
         text=[
-            f"{r['sae']}<br>L0 {format.number(r['active'], 1)} · FVE {format.number(r['fve'], 3)}"
+            f"{escape(r['sae'])}<br>L0 {format.number(r['active'], 1)} · FVE {format.number(r['fve'], 3)}"
             for r in frame.to_dict("records")
-        ]
+        ],
+        here=frame["scores"] == study.scores.id,
     )
     left, right = st.columns([2, 3], gap="medium")
     with left:
-        charts.show(charts.pareto(points), "pareto", "FVE over L0 of every SAE")
+        event = charts.show(
+            charts.pareto(points),
+            f"pareto-{links.clicks()}",
+            "FVE over L0 of every SAE",
+            on_select="rerun",
+            selection_mode=["points"],
+        )
     with right:
         rows = [
             [
@@ -183,3 +194,6 @@ def pareto(frame: Frame) -> None:
         ]
         columns = [("SAE", False), ("neurons", True), ("L0", True), ("FVE", True), ("dead", True)]
         st.html(look.table([*columns, ("bits (null)", True), ("selective", True)], rows))
+    point = charts.clicked(event)
+    if point:
+        links.go(links.url("overview", (), scores=point[0]))

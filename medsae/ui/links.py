@@ -61,7 +61,11 @@ def parameters(*names: str) -> dict[str, str]:
 
 
 def url(to: str, keep: Sequence[str] = STUDY, /, **values: Any) -> str:
-    """A link to a page that keeps some parameters of this one; a value of None removes its parameter."""
+    """A link to a page that keeps some parameters of this one; a value of None removes its parameter.
+
+    Overview is the page at the root of the address, so its link is the root: Streamlit knows no other path to it.
+    """
+    to = "./" if to == "overview" else to
     given = {**parameters(*keep), **{k: v for k, v in values.items()}}
     query = urlencode({k: v for k, v in given.items() if v is not None and v != ""})
     return f"{to}?{query}" if query else to

@@ -11,6 +11,7 @@ import gc
 import math
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -198,10 +199,17 @@ def short_titles(study: Study) -> tuple[str, str]:
     return title(study.artifacts, study.scores), title(study.artifacts, study.versus)
 
 
-def _titles(artifacts: tuple[Artifact, ...], scores: list[Artifact]) -> dict[str, str]:
+def titles(artifacts: tuple[Artifact, ...], scores: Sequence[Artifact]) -> dict[str, str]:
+    """id -> title of each; equal titles get their SAE's seed, and still equal ones the end of their id."""
+    seeds = {a.id: a.facts.get("seed") for a in artifacts if a.kind == "sae"}
     texts = {s.id: title(artifacts, s) for s in scores}
-    twice = {t for t in texts.values() if list(texts.values()).count(t) > 1}
-    return {i: f"{t} · {i[-4:]}" if t in twice else t for i, t in texts.items()}
+    seed = {s.id: f" · seed {seeds.get(s.parents.get('sae', ''))}" for s in scores if not is_raw(s)}
+    texts = {i: t + seed.get(i, "") if _twice(texts, t) else t for i, t in texts.items()}
+    return {i: f"{t} · {i[-4:]}" if _twice(texts, t) else t for i, t in texts.items()}
+
+
+def _twice(texts: dict[str, str], text: str) -> bool:
+    return list(texts.values()).count(text) > 1
 
 
 def cohort_title(cohort: Artifact) -> str:
@@ -265,7 +273,7 @@ def choose() -> Study:
         if scores:
             mine = [s for s in scored if s.parents.get("cohort") == scores.parents.get("cohort")]
             st.session_state["_scores"] = scores.id
-            named = _titles(artifacts, mine)
+            named = titles(artifacts, mine)
             st.selectbox(
                 "Representation",
                 list(named),
@@ -277,14 +285,8 @@ def choose() -> Study:
             if others:
                 default = cast(Artifact, _default_versus(scores, others))
                 ids = {s.id: named[s.id] for s in others} | {"none": "nothing"}
-                versus = next(
-                    (
-                        s
-                        for s in others
-                        if s.id == links.choose(st.selectbox, "Compared with", "versus", ids, default.id)
-                    ),
-                    None,
-                )
+                chosen = links.choose(st.selectbox, "Compared with", "versus", ids, default.id)
+                versus = next((s for s in others if s.id == chosen), None)
             policy = f"uncertain as {scores.config.get('uncertain')}, blank as {scores.config.get('unstated')}"
             st.caption(f"{scores.config.get('protocol')} protocol · {scores.config.get('images')} images · {policy}")
             unit = cast(

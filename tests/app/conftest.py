@@ -93,6 +93,11 @@ def app():
     return App()
 
 
+@pytest.fixture(name="synthetic")
+def synthetic_of():
+    return synthetic()
+
+
 @pytest.fixture(name="html")
 def html_of():
     return html

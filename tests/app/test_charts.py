@@ -43,12 +43,18 @@ def test_axis_of_aurocs_shows_at_least_04_to_1(values, least):
 
 
 @pytest.mark.parametrize(
-    ("l0", "fve", "right", "bottom"),
-    [([31.0], [0.8], 34.1, 0.0), ([31.0, 10.0], [-0.5, 0.9], 34.1, -0.5), ([np.nan], [np.nan], 1.0, 0.0)],
+    ("l0", "fve", "right", "points"),
+    [
+        ([31.0], [0.8], 34.1, 1),
+        ([31.0, 10.0], [-0.5, 0.9], 34.1, 2),
+        ([np.nan], [np.nan], 1.0, 0),
+        ([5.0], [1.0], 5.5, 1),
+    ],
 )
-def test_axes_of_the_pareto_plot(l0, fve, right, bottom):
-    figure = charts.pareto(pd.DataFrame({"active": l0, "fve": fve, "text": "an SAE"}))
-    assert isinstance(figure, go.Figure)
+def test_axes_of_the_pareto_plot_hold_every_point(l0, fve, right, points):
+    frame = pd.DataFrame({"active": l0, "fve": fve, "text": "an SAE", "scores": "scores-1", "here": True})
+    figure = charts.pareto(frame)
+    assert isinstance(figure, go.Figure) and len(figure.data[0].x) == points
     assert figure.layout["xaxis"].range == (0, pytest.approx(right))
     low, high = figure.layout["yaxis"].range
-    assert bottom - 0.05 <= low < bottom and 1 < high < 1.05
+    assert all(low < y <= 1 < high for y in figure.data[0].y) and 1 < high < 1.05

@@ -11,6 +11,7 @@ from medsae.store.artifacts import Store
 from medsae.store.notes import Note, Notes
 from medsae.store.reader import Reader
 from medsae.ui import links
+from medsae.ui import study as studies
 
 
 def test_a_used_chooser_writes_the_url_and_the_default_leaves_it(app, data, ids):
@@ -112,3 +113,23 @@ def test_url_keeps_the_study_and_drops_what_is_none(monkeypatch):
     monkeypatch.setattr(links.st, "query_params", SimpleNamespace(to_dict=lambda: given))
     assert links.url("neurons", page=2, unit=None) == "neurons?scores=a&page=2"
     assert links.neuron_url(7) == "neuron?scores=a&unit=nats&lo=1&neuron=7"
+
+
+def test_titles_tell_representations_apart():
+    def artifact(kind, id, facts=None, config=None, **parents):
+        return SimpleNamespace(kind=kind, id=id, facts=facts or {}, config=config or {}, parents=parents)
+
+    facts = {"kind": "topk", "k": 16, "expansion": 4}
+    saes = [artifact("sae", f"sae-{i}", facts | {"seed": seed}) for i, seed in enumerate([0, 1, 1])]
+    embeddings = artifact("embeddings", "emb-1", {"encoder": "simclip"})
+    config = {"images": "evaluation", "protocol": "strict", "representation": "sae"}
+    scores = [artifact("scores", f"s-000{i}", config=config, sae=s.id) for i, s in enumerate(saes)]
+    raw = artifact("scores", "s-0009", config=config | {"representation": "raw"}, embeddings="emb-1")
+    everything = (*saes, embeddings, *scores, raw)
+    assert studies.titles(everything, scores[:1]) == {"s-0000": "SAE topk 16 × 4"}
+    assert list(studies.titles(everything, [*scores, raw]).values()) == [
+        "SAE topk 16 × 4 · seed 0",
+        "SAE topk 16 × 4 · seed 1 · 0001",
+        "SAE topk 16 × 4 · seed 1 · 0002",
+        "raw simclip",
+    ]

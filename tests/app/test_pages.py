@@ -60,6 +60,20 @@ def test_raw_scores_are_looked_at_by_the_same_pages(app, html, data, ids):
         assert ids.raw in html(app.open(page, scores=ids.raw))
 
 
+def test_every_representation_of_a_cohort_is_compared_with_every_other(app, html, data, ids, synthetic):
+    more = [synthetic.write(data, images=160, neurons=neurons, d=24) for neurons in (48, 96)]
+    everything = [ids.scores, ids.raw, *(each.scores for each in more)]
+    assert len(set(everything)) == 4 and all(each.raw == ids.raw for each in more)
+    for page in ABOUT_SCORES:
+        test = app.open(page)  # nothing in the link: the newest, compared with the one that fits it best
+        assert more[-1].scores in html(test) and not test.warning, (page, test.warning)
+    for scores in everything:
+        for versus in [*everything, "none"]:
+            if versus != scores:
+                text = html(app.open("compare", scores=scores, versus=versus))
+                assert scores in text and (versus == "none" or versus in text)
+
+
 def test_every_dead_neuron_and_a_sample_of_the_others_open(app, html, data, ids):
     with Store().get(ids.scores).connect() as tables:
         dead = [n for (n,) in tables.execute("SELECT neuron FROM neuron WHERE entropy IS NULL").fetchall()]

@@ -98,7 +98,7 @@ def named(tmp_path_factory, synthetic):
 
 
 class Visit:
-    """One tab; fails on script errors and on requests that leave the machine."""
+    """One tab; fails on script errors, on warnings in the console and on requests that leave the machine."""
 
     def __init__(self, context, address: str):
         self.address, self.problems = address, []
@@ -106,6 +106,13 @@ class Visit:
         self.page.set_default_timeout(60_000)
         self.page.on("pageerror", lambda error: self.problems.append(f"script error: {error}"))
         self.page.on("request", self._request)
+        self.page.on("console", self._console)
+
+    def _console(self, message) -> None:
+        # On a link to a page Streamlit asks below the page's own path first, before it asks the server's.
+        asks = message.location.get("url", "").endswith(("/_stcore/health", "/_stcore/host-config"))
+        if message.type in ("warning", "error") and not asks:
+            self.problems.append(f"console {message.type}: {message.text}")
 
     def _request(self, request) -> None:
         if not request.url.startswith((self.address, self.address.replace("http", "ws"), "data:", "blob:")):

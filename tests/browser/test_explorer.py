@@ -139,11 +139,21 @@ def test_pictures_keep_their_aspect_and_have_words(visit):
 
 def test_two_tabs_do_not_disturb_each_other(visit, study):
     one, two = visit(), visit()
-    a, b = one.open("neuron?sort=neuron&neuron=3"), two.open(f"overview?scores={study[1].raw}&unit=nats")
+    a, b = one.open("neuron?sort=neuron&neuron=3"), two.open(f"?scores={study[1].raw}&unit=nats")
     a.keyboard.press("ArrowRight")
     a.get_by_role("heading", name="Neuron 4", exact=True).wait_for()
     assert "nats" in b.locator(".ms-figures").first.inner_text()
     assert "nats" not in a.locator(".ms-figures").first.inner_text() and "unit=nats" not in a.url
+
+
+def test_the_table_of_saes_opens_an_sae_on_overview(visit, study):
+    page = visit().open("compare")
+    page.locator(".ms-table").get_by_role("link", name="SAE topk 16 × 3 · all images", exact=True).click()
+    page.get_by_role("heading", name="What do these neurons encode?").wait_for()
+    assert page.url.endswith(f"/?scores={study[1].scores}")
+    page.go_back()
+    page.get_by_role("heading", name="Compare", exact=True).wait_for()
+    assert not page.get_by_role("dialog").count()
 
 
 def test_text_contrast(visit):
