@@ -1,10 +1,19 @@
 """What this study is, the headline comparison, and which step is next."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import streamlit as st
 
 from medsae.store import concepts, queries, query_images
-from medsae.ui import charts, export, format, links, look, naming_panel
+from medsae.ui import bars, export, format, links, look, naming_panel
 from medsae.ui import study as studies
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from medsae.store.reader import Frame
 
 study, scores, cohort = studies.ready()
 first = queries.summary(study.reader, scores)
@@ -169,13 +178,28 @@ with st.container(border=True):
     columns = ["images with it", "strongest ρ", "ρ", "best AUROC", "AUROC, all patients", "AUROC, other patients"]
     st.html(look.table([("label", False), *((c, True) for c in columns)], body))
 recovered = queries.recovery(study.reader, scores)
+
+
+def plot_of_recovery(shown: Frame) -> go.Figure:
+    """The planted factors as a plot, when somebody saves it: the page itself opens without the library of plots."""
+    from medsae.ui import charts
+
+    return charts.recovery(shown)
+
+
 if len(recovered):
     with st.container(border=True):
         look.section(
-            "Planted truth", "AUROC of the best neuron, chosen on half of the patients, measured on the other half"
+            "Planted truth",
+            "AUROC of the best neuron, chosen on half of the patients, measured on the other; lines: 95 % intervals",
         )
         parts = links.switch("Sides and lobes apart", "parts", False)
         shown = recovered if parts else recovered[~recovered["factor"].str.contains(":")]
-        charts.show(charts.recovery(shown), "recovery", "AUROC of the best neuron for each planted factor")
-        export.menu({"Recovery of planted factors": lambda: recovered}, scores.id, label="Export recovery")
+        st.html(bars.recovery(shown, neuron_link))
+        export.menu(
+            {"Recovery of planted factors": lambda: recovered},
+            scores.id,
+            plots={"Plot of the recovery of planted factors": lambda: plot_of_recovery(shown)},
+            label="Export recovery",
+        )
 studies.foot(cohort.id)

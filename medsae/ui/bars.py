@@ -5,6 +5,8 @@ The same charts as Plotly figures (for export) are in `charts`.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from html import escape
 
 from medsae.store.reader import Frame
@@ -33,6 +35,51 @@ def correlations(frame: Frame, tone: str) -> str:
         value = f'<span class="n" title="{escape(title)}">{format.signed(row["rho"])}</span>'
         rows.append(f'<span>{label}</span><span class="ms-track" title="{escape(title)}">{bar}</span>{value}')
     return f'<div class="ms-bars" role="table">{"".join(rows)}</div>'
+
+
+MARKS = (
+    ("activation", "sae", "SAE activation"),
+    ("preactivation", "sae-open", "SAE before the cut"),
+    ("raw", "raw", "raw"),
+    ("random", "null", "best of as many random directions"),
+)
+"""Column of a recovery table -> mark and what it is."""
+
+
+def recovery(frame: Frame, neuron: Callable[[object], str]) -> str:
+    """One row a planted factor, most recovered on top: AUROC of the best neuron by each of `MARKS`, from 0.5 (chance)
+    or the least there is to 1, the 95 % interval of the SAE's as a line, its number, and the HTML that `neuron` makes
+    of that neuron."""
+    columns = [column for column, *_ in MARKS]
+    order = frame.assign(best=frame[columns[:3]].max(axis=1)).sort_values(["best", "factor"], ascending=[False, True])
+    least = float(frame[columns].min().min())
+    low = 0.1 * math.floor(10 * min(0.5, least)) if least == least else 0.5
+
+    def place(auroc: float) -> str:
+        return f"left:{100 * max(0.0, auroc - low) / (1 - low):.1f}%"
+
+    rows = []
+    for row in order.to_dict("records"):
+        name = escape(str(row["factor"]).replace(":", ", "))
+        known = [(c, mark, what) for c, mark, what in MARKS if not format.missing(row[c])]
+        title = escape(f"{name}: " + ", ".join(f"{what} {format.number(row[c], 3)}" for c, _, what in known))
+        marks = "".join(f'<i class="ms-mark ms-mark-{mark}" style="{place(row[c])}"></i>' for c, mark, _ in known[::-1])
+        ends = ""
+        if not format.missing(row["activation_low"]):
+            a, b = row["activation_low"], row["activation_high"]
+            title += f"; SAE activation {format.interval(a, b)}"
+            ends = f'<u style="{place(a)};width:{100 * (b - max(low, a)) / (1 - low):.1f}%"></u>'
+        rows.append(
+            f'<span>{name}</span><span class="ms-track ms-dots" title="{title}" role="img" aria-label="{title}">'
+            f'<b style="{place(0.5)}"></b>{ends}{marks}</span>'
+            f'<span class="n">{format.number(row["activation"])}</span><span class="n">{neuron(row["neuron"])}</span>'
+        )
+    ticks = [low + 0.1 * i for i in range(round((1 - low) / 0.1) + 1)]
+    axis = "".join(f'<span style="{place(tick)}">{tick:.1f}</span>' for tick in ticks)
+    legend = "".join(f'<span><i class="ms-mark ms-mark-{mark}"></i>{what}</span>' for _, mark, what in MARKS)
+    heads = '<span class="n">SAE</span><span class="n">neuron</span>'
+    head = f'<span></span><span class="ms-ticks" aria-hidden="true">{axis}</span>{heads}'
+    return f'<div class="ms-legend">{legend}</div><div class="ms-bars ms-four">{head}{"".join(rows)}</div>'
 
 
 def histogram(frame: Frame, label: str | None, tone: str) -> str:

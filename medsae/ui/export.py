@@ -8,14 +8,15 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-import plotly.graph_objects as go
-import pyarrow as pa
-import pyarrow.parquet as pq
 import streamlit as st
 
 from medsae.store.reader import Frame
 from medsae.ui import look
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 def csv(frame: Frame, ids: str) -> bytes:
@@ -25,6 +26,9 @@ def csv(frame: Frame, ids: str) -> bytes:
 
 def parquet(frame: Frame, ids: str) -> bytes:
     """Parquet with the note in the file's metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), "note": look.RESEARCH, "artifacts": ids})
     out = io.BytesIO()

@@ -114,7 +114,8 @@ def scripts(visits: int) -> None:
 
 
 def browser(data: Path, only: list[str]) -> None:
-    """Cold start of the server to the first page, and click to painted, in a headless chromium; `only` these pages."""
+    """Cold start of the server to its first page (six of them), and click to painted, in a headless chromium; `only`
+    these pages."""
     from playwright.sync_api import sync_playwright
 
     spec = importlib.util.spec_from_file_location("browser_conftest", ROOT / "tests/browser/conftest.py")
@@ -126,13 +127,22 @@ def browser(data: Path, only: list[str]) -> None:
             executable_path=next(filter(None, map(tools.shutil.which, ("chromium", "chromium-browser"))), None),
             args=tools.FLAGS,
         )
-        began = time.perf_counter()
-        server, address = tools.serve(data, Path(folder) / "log.txt")
-        page = chromium.new_page(viewport={"width": 1280, "height": 800})
-        page.set_default_timeout(120_000)
-        page.goto(address)
-        page.locator(".ms-foot").first.wait_for()
-        say(what="cold start to first page", seconds=round(time.perf_counter() - began, 2))
+        seconds, server, address, page = [], None, "", None
+        for _ in range(6):
+            if server and page:
+                server.terminate()
+                server.wait(20)
+                page.close()
+            began = time.perf_counter()
+            server, address = tools.serve(data, Path(folder) / "log.txt")
+            page = chromium.new_page(viewport={"width": 1280, "height": 800})
+            page.set_default_timeout(120_000)
+            page.goto(address)
+            page.locator(".ms-foot").first.wait_for()
+            seconds.append(time.perf_counter() - began)
+        assert server and page
+        say(what="cold start of the server to its first page", median_s=round(np.median(seconds), 2),
+            worst_s=round(max(seconds), 2))  # fmt: skip
         for path, presses in INTERACTIONS.items():
             if only and path not in only:
                 continue

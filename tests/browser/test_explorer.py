@@ -156,6 +156,29 @@ def test_the_table_of_saes_opens_an_sae_on_overview(visit, study):
     assert not page.get_by_role("dialog").count()
 
 
+@pytest.mark.parametrize("path", ["", "neuron?neuron=3", "neurons", "concepts"])
+def test_pages_of_text_and_pictures_do_not_wait_for_the_library_of_plots(visit, path):
+    """It is 4.6 MB of script, most of a second before a first page is drawn (decision 052)."""
+    page = visit().open(path)
+    page.wait_for_timeout(500)
+    loaded = page.evaluate("performance.getEntriesByType('resource').map((e) => e.name)")
+    assert any("Html." in name for name in loaded) and not [name for name in loaded if "Plotly" in name]
+
+
+def test_planted_factors_are_marks_on_a_scale_that_say_their_numbers(visit):
+    page = visit().open("?parts=1")
+    panel = page.locator(".ms-bars", has=page.locator(".ms-ticks"))
+    rows = [("device", 0.91), ("side:right", 0.78), ("side:left", 0.75)]  # as the synthetic study has them
+    assert panel.locator(".ms-dots").count() == len(rows)
+    ticks = {float(t.inner_text()): t.bounding_box() for t in panel.locator(".ms-ticks span").all()}
+    middle = lambda box: box["x"] + box["width"] / 2  # noqa: E731
+    zero, one = middle(ticks[min(ticks)]), middle(ticks[1.0])
+    for factor, auroc in rows:
+        row = panel.locator(f'.ms-dots[aria-label^="{factor.replace(":", ", ")}: SAE activation {auroc:.3f}"]')
+        at = middle(row.locator(".ms-mark-sae").bounding_box())
+        assert at == pytest.approx(zero + (one - zero) * (auroc - min(ticks)) / (1 - min(ticks)), abs=1.5)
+
+
 def test_text_contrast(visit):
     """Soft and coloured text has 4.5:1 on the page's background in both themes."""
     luminance = """color => { const c = document.createElement('canvas').getContext('2d'); c.fillStyle = color; c.fillRect(0,0,1,1);
