@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from medsae.store.reader import Frame
-from medsae.ui import export, links, look
+from medsae.ui import bars, export, links, look
 from medsae.ui import study as studies
 
 LIGHT = [[0.0, "#a8540b"], [0.25, "#dfa566"], [0.5, "#f7f7f5"], [0.75, "#6da3d3"], [1.0, "#14558f"]]
@@ -451,13 +451,14 @@ def recovery(frame: Frame) -> go.Figure:
     # Legend and axis stand above the rows: nobody scrolls down to learn what a mark is.
     figure = blank(84 + 24 * max(1, len(frame)), dragmode=False, margin=dict(l=8, r=8, t=56, b=8))
     figure.update_layout(legend=dict(yref="container", yanchor="top", y=1.0))
-    shown = (
-        ("activation", "SAE activation", look.SAE, "circle"),
-        ("preactivation", "SAE before the cut", look.SAE, "circle-open"),
-        ("raw", "raw", look.RAW, "diamond"),
-        ("random", "best of as many random directions", look.NULL, "x"),
-    )
-    for column, name, colour, symbol in shown:
+    shapes = {
+        "sae": (look.SAE, "circle"),
+        "sae-open": (look.SAE, "circle-open"),
+        "raw": (look.RAW, "diamond"),
+        "null": (look.NULL, "x"),
+    }
+    for column, mark, name in bars.MARKS:
+        colour, symbol = shapes[mark]
         figure.add_scatter(
             x=frame[column].tolist(),  # lists: the library that plotly reads frames with is slow to import
             y=factors,
@@ -466,7 +467,7 @@ def recovery(frame: Frame) -> go.Figure:
             marker=dict(color=colour, size=10, symbol=symbol),
             hovertemplate="%{y}: %{x:.3f}<extra>" + name + "</extra>",
         )
-    known = frame[[column for column, *_ in shown]].stack()
+    known = frame[[column for column, *_ in bars.MARKS]].stack()
     least = min(0.5, float(known.min())) if len(known) else 0.5
     figure.update_xaxes(title="AUROC (0.5 is chance)", range=[least - 0.02, 1.02], side="top", dtick=0.1)
     figure.update_yaxes(range=[-0.6, len(frame) - 0.4], categoryorder="array", categoryarray=factors)

@@ -203,8 +203,8 @@ def titles(artifacts: tuple[Artifact, ...], scores: Sequence[Artifact]) -> dict[
     """id -> title of each; equal titles get their SAE's seed, and still equal ones the end of their id."""
     seeds = {a.id: a.facts.get("seed") for a in artifacts if a.kind == "sae"}
     texts = {s.id: title(artifacts, s) for s in scores}
-    seed = {s.id: f" · seed {seeds.get(s.parents.get('sae', ''))}" for s in scores if not is_raw(s)}
-    texts = {i: t + seed.get(i, "") if _twice(texts, t) else t for i, t in texts.items()}
+    seed = {s.id: seeds.get(s.parents.get("sae", "")) for s in scores}
+    texts = {i: f"{t} · seed {seed[i]}" if _twice(texts, t) and seed[i] is not None else t for i, t in texts.items()}
     return {i: f"{t} · {i[-4:]}" if _twice(texts, t) else t for i, t in texts.items()}
 
 

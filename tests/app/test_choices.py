@@ -133,3 +133,5 @@ def test_titles_tell_representations_apart():
         "SAE topk 16 × 4 · seed 1 · 0002",
         "raw simclip",
     ]
+    lost = [artifact("scores", f"s-001{i}", config=config, sae="gone") for i in range(2)]
+    assert not [t for t in studies.titles(everything, lost).values() if "None" in t]
