@@ -285,7 +285,8 @@ def test_a_training_is_started_cancelled_resumed_and_its_provenance_is_read(work
 def test_on_a_4k_screen_text_is_larger_and_charts_grow_with_it(visit):
     page = visit(width=3840, height=2160).open("correlations?top=60")
     names = page.locator(".js-plotly-plot .yaxislayer-above text, .js-plotly-plot .yaxislayer-below text")
-    page.wait_for_function("document.querySelector('.js-plotly-plot').offsetHeight > 1.5 * (60 + 17 * 50)")
+    page.wait_for_function("document.querySelector('.js-plotly-plot')?.offsetHeight > 1.5 * (60 + 17 * 50)")
+    names.nth(49).wait_for()
     boxes = [names.nth(i).bounding_box() for i in range(names.count())]
     assert len(boxes) >= 50 and boxes[0]["height"] >= 14
     tops = sorted(b["y"] for b in boxes)
