@@ -74,7 +74,7 @@ def ingest_simulated(config: c.IngestSimulated, store: Store, progress: Progress
 
 def _shards(build: Build, config: c.IngestSimulated, cache: Path, progress: Progress) -> Iterator[Path]:
     """Draw in shards of 1,000; a finished shard is a file that a restarted ingest skips."""
-    from medsae.cohorts import simulated
+    from medsae import simulated
 
     workers = config.workers or cores()
     folder = simulated.prepare(cache, config.size, workers, progress)
@@ -102,8 +102,8 @@ def _shards(build: Build, config: c.IngestSimulated, cache: Path, progress: Prog
 
 def _draw(job: tuple[Path, Any, int, int]) -> dict[str, Any]:
     """One row of a shard: drawn, compressed and described in a worker process."""
-    from medsae.cohorts import simulated
-    from medsae.cohorts.simulated import projection
+    from medsae import simulated
+    from medsae.simulated import projection
 
     folder, study, size, image = job
     drawn = simulated.picture_of(projection.read_once(folder, simulated.quality_for(size)), study, size)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from medsae.cohorts.simulated import probabilities
-from medsae.encoders import load_encoder, train_simclip
+from medsae.encoders import load_encoder
 from medsae.encoders.simclip import DIM, SIZE, WORDS, ImageTower, SimClip, tokens
 from medsae.encoders.sources import SHIPPED
-from medsae.encoders.train_simclip import LOBE_WORDS, WORDING, Settings, augment, captions, embed, folded, probes, train
 from medsae.progress import UserError
+from medsae.simulated import probabilities
+from tools import train_simclip
+from tools.train_simclip import LOBE_WORDS, WORDING, Settings, augment, captions, embed, folded, probes, train
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from medsae.cohorts import simulated
-from medsae.cohorts.simulated import compose, findings, probabilities, projection, volume
-from medsae.cohorts.simulated.projection import CENTRE, Canvas, Pose, Prepared
+from medsae import simulated
 from medsae.config import CHEXPERT_LABELS
 from medsae.progress import Silent, UserError
+from medsae.simulated import compose, findings, probabilities, projection, volume
+from medsae.simulated.projection import CENTRE, Canvas, Pose, Prepared
 
 SIZE = 96
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medsae.cohorts.simulated import probabilities
-from medsae.cohorts.simulated.probabilities import Planted
+from medsae.simulated import probabilities
+from medsae.simulated.probabilities import Planted
 
 COUNT, PATIENT, STUDY, DRAWING = range(4)
 """Streams of random numbers."""

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from medsae.cohorts.simulated import shapes
 from medsae.progress import UserError
+from medsae.simulated import shapes
 
 WATER_PER_MM = 0.02
 """Linear attenuation of water at about 60 keV, per millimetre."""

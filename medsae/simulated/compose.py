@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from medsae.cohorts.simulated import devices, findings, markers, volume
-from medsae.cohorts.simulated.patients import Body, Study, Take
-from medsae.cohorts.simulated.probabilities import DEVICES, PATHOLOGIES, Planted
-from medsae.cohorts.simulated.projection import Canvas, Map, Pose, Prepared
+from medsae.simulated import devices, findings, markers, volume
+from medsae.simulated.patients import Body, Study, Take
+from medsae.simulated.probabilities import DEVICES, PATHOLOGIES, Planted
+from medsae.simulated.projection import Canvas, Map, Pose, Prepared
 
 VISIBLE = 0.05
 """A finding's mask holds the pixels whose line integral it changes by more than this (5 % of the light)."""

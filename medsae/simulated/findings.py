@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from medsae.cohorts.simulated import shapes, volume
-from medsae.cohorts.simulated.volume import Grid, Thorax, attenuation
+from medsae.simulated import shapes, volume
+from medsae.simulated.volume import Grid, Thorax, attenuation
 
 HEART_SCALES = tuple(round(0.74 + 0.06 * i, 2) for i in range(14))
 EFFUSION_MM = (62.0, 84.0, 108.0, 140.0, 185.0)

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from medsae.cohorts.simulated import findings, volume
-from medsae.cohorts.simulated.volume import Grid
 from medsae.progress import Progress, Silent, UserError
+from medsae.simulated import findings, volume
+from medsae.simulated.volume import Grid
 
 VERSION = 1
 """Raised whenever volume.py, findings.py or this file would give other maps: an older cache is then made anew."""

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from medsae.cohorts.simulated import compose, masks, probabilities, projection
-from medsae.cohorts.simulated.masks import decode, encode
-from medsae.cohorts.simulated.patients import Study, plan
-from medsae.cohorts.simulated.projection import one_core
 from medsae.progress import Progress, UserError
+from medsae.simulated import compose, masks, probabilities, projection
+from medsae.simulated.masks import decode, encode
+from medsae.simulated.patients import Study, plan
+from medsae.simulated.projection import one_core
 
 __all__ = [
     "SimulatedPicture",

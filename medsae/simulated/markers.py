@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from medsae.cohorts.simulated.patients import Study
+from medsae.simulated.patients import Study
 
 
 def burn_in(picture: np.ndarray, study: Study, without: frozenset[str] = frozenset()) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.interpolate import CubicSpline
 
-from medsae.cohorts.simulated.probabilities import Planted
-from medsae.cohorts.simulated.projection import Pose
+from medsae.simulated.probabilities import Planted
+from medsae.simulated.projection import Pose
 
 Box = tuple[slice, slice]
 Warp = Callable[[np.ndarray], np.ndarray]

@@ -1,4 +1,4 @@
-"""A contact sheet: two radiographs of each finding, captioned. `python -m medsae.cohorts.simulated.sheet OUT.png`."""
+"""A contact sheet: two radiographs of each finding, captioned. `python -m medsae.simulated.sheet OUT.png`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from medsae.cohorts.simulated import compose, patients, prepare, projection, quality_for
-from medsae.cohorts.simulated.probabilities import DEVICES, PATHOLOGIES
 from medsae.config import CHEXPERT_LABELS
+from medsae.simulated import compose, patients, prepare, projection, quality_for
+from medsae.simulated.probabilities import DEVICES, PATHOLOGIES
 
 SHOWN = CHEXPERT_LABELS
 CAPTION_PX = 16

@@ -1,4 +1,4 @@
-"""Trains simclip on simulated radiographs: `python -m medsae.encoders.train_simclip`.
+"""Trains simclip on simulated radiographs: `python -m tools.train_simclip`.
 
 Pictures are matched with short captions of what was planted ("right pleural effusion", "consolidation in the left lower
 lobe", "AP projection"). Every caption is compared with every picture of a batch and asked whether it is true of it: the
@@ -21,10 +21,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from medsae.cohorts import simulated
-from medsae.cohorts.simulated import projection
+from medsae import simulated
 from medsae.encoders.grey import square
 from medsae.encoders.simclip import SIZE, WORDS, ConvUnit, ImageTower, TextTower, tokens
+from medsae.simulated import projection
 
 SEED = 900_001
 """Seed of the training patients; `SEED + 1` draws those that the record's probes are fitted and scored on."""

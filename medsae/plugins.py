@@ -1,0 +1,140 @@
+"""What can be added without a change here: one registry an extension point.
+
+An encoder, a source of cohorts, a naming backend, an exchange format or a measure is *offered* by a module that
+registers it when it is imported:
+
+    from medsae.plugins import Encoder, encoders
+
+    encoders.register(Encoder(name="my-net", label="My net", help="...", load="my_package.network:load"))
+
+What is built in lies in the package that a registry names (each module of it is imported); a package of its own adds to
+it by an entry point of the registry's group, whose value is such a module (`examples/plugin`). A module that registers
+must stay light: the web server imports it, so torch is imported by what `load` names, when it is used. A plug-in that
+cannot be imported is left out and named in `problems`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import threading
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Generic, TypeVar
+
+from medsae.progress import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """Something that can be chosen by its name."""
+
+    name: str
+    """The word on the command line and in the saved record."""
+    label: str
+    """The name that people read."""
+    help: str
+    """One sentence: what it is, and where it comes from."""
+    load: str
+    """`package.module:attribute`: what does the work, imported when it is used and not before."""
+    options: type | None = None
+    """A frozen dataclass of its own options, each with a docstring: they become options of the command line."""
+
+    def loaded(self) -> Any:
+        """What `load` names. Raises ImportError or AttributeError where the plug-in is broken."""
+        module, _, attribute = self.load.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder(Offer):
+    """`load` names `load(name, weights, cache, progress, options) -> encoders.Encoder`."""
+
+    files: str
+    """`package.module:attribute` of `files(name, weights, cache, progress, options) -> sources.Files`: every file that
+    decides an embedding (weights, config, preprocessing) with its sha256, found or fetched without torch."""
+    prefix: bool = False
+    """`name` is the beginning of a family: `hf:` takes every `hf:ORG/NAME`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(Offer):
+    """A published data set or another origin of a cohort. `options` is the whole config of `ingest NAME`, a subclass of
+    `config.Splitting` and `config.Command`; `load` names `read(config) -> tabular.CohortTable`."""
+
+    order: int = 100
+    """Place in lists and in the docs; the smallest first."""
+    licence: str = ""
+    citation: str = ""
+    recognise: str | None = None
+    """`package.module:attribute` of `recognise(folder) -> config | None`: whether a folder is this data set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend(Offer):
+    """Who names and judges. `load` names `load(config, study) -> naming.backends.Backend`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format(Offer):
+    """SAEs of another program. `load` names a module-like object with `read(folder)` and, where it can be written,
+    `write(sae, folder)`."""
+
+
+T = TypeVar("T", bound=Offer)
+
+
+class Registry(Generic[T]):
+    """The offers of one extension point, by name."""
+
+    def __init__(self, group: str, package: str):
+        """`group`: entry points of third parties; `package`: where the modules of what is built in lie."""
+        self.group, self.package = group, package
+        self.problems: list[str] = []
+        """One sentence for each plug-in that was left out."""
+        self._offers: dict[str, T] = {}
+        self._searched = False
+        self._lock = threading.RLock()
+
+    def register(self, offer: T) -> T:
+        """Add an offer. Raises ValueError when its name is taken: nothing is replaced silently."""
+        if self._offers.get(offer.name, offer) != offer:
+            raise ValueError(f"{self.group}: the name {offer.name!r} is taken")
+        self._offers[offer.name] = offer
+        return offer
+
+    def all(self) -> dict[str, T]:
+        """Every offer by name, built-in ones first."""
+        with self._lock:
+            if not self._searched:
+                self._searched = True
+                for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
+                    importlib.import_module(f"{self.package}.{module.name}")
+                for point in metadata.entry_points(group=self.group):
+                    try:
+                        point.load()
+                    except Exception as error:  # a plug-in is foreign code: whatever it raises, the rest works
+                        name = point.dist.name if point.dist else point.value
+                        self.problems.append(
+                            f"the plug-in {point.name!r} of {name} is left out: {type(error).__name__}: {error}"
+                        )
+        return self._offers
+
+    def get(self, name: str) -> T:
+        """The offer of this name, or of the family whose prefix begins it; UserError names what there is."""
+        offers = self.all()
+        if name in offers:
+            return offers[name]
+        for offer in offers.values():
+            if getattr(offer, "prefix", False) and name.startswith(offer.name) and name != offer.name:
+                return offer
+        what = self.group.rsplit(".", 1)[-1].removesuffix("s")
+        left_out = "; ".join(self.problems)
+        raise UserError(f"there is no {what} {name!r}", None if not left_out else left_out,
+                        f"choose one of {', '.join(offers)}")  # fmt: skip
+
+
+encoders: Registry[Encoder] = Registry("medsae.encoders", "medsae.encoders.offered")
+sources: Registry[Source] = Registry("medsae.sources", "medsae.cohorts.offered")
+backends: Registry[Backend] = Registry("medsae.backends", "medsae.naming.offered")
+formats: Registry[Format] = Registry("medsae.formats", "medsae.formats.offered")
