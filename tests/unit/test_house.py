@@ -10,15 +10,17 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {"cohorts", "simulated", "encoders", "sae", "scoring", "naming", "store", "formats", "effects", "reading"}
-SHELF = {"files", "progress", "plugins"}
+SHELF = {"files", "progress", "plugins", "device", "rates"}
 BASE = SHELF | {"config"}
 MAY_IMPORT = {
     "config": SHELF,
     "files": set(),
     "progress": {"files"},
     "plugins": {"progress"},
+    "device": {"progress"},
+    "rates": set(),
     **{room: BASE | {room} for room in ROOMS},
-    "naming": BASE | {"naming", "scoring"},  # Wilson intervals and the false-discovery rate are kept in scoring alone
+    "naming": BASE | {"naming"},
     "jobs": BASE | {"store"},  # store.locks: whether a lock is held is asked in one place
     "steps": BASE | ROOMS | {"steps"},
     "cli": BASE | {"jobs", "steps", "store"},
