@@ -36,7 +36,7 @@ def runtime(default: Any) -> Any:
 
 
 def added(default: Any) -> Any:
-    """A field that came later: left out of the record while it has its default, so that older artifacts are found."""
+    """A field that came after artifacts were made: part of the identity only where it is not at its default."""
     return field(default=default, metadata={"added": True})
 
 
@@ -590,12 +590,15 @@ def check(condition: bool, what: str, where: object = None, do: str | None = Non
 
 
 def record(config: Any) -> dict[str, Any]:
-    """The config as plain JSON values with sorted keys, without its runtime fields and without later additions that
-    have their default: what is saved and hashed."""
-    values = {f.name: getattr(config, f.name) for f in fields(config) if not f.metadata.get("runtime")}
-    for f in fields(config):
-        if f.metadata.get("added") and values[f.name] == f.default:
-            del values[f.name]
+    """The config without its runtime fields, as plain JSON values with sorted keys: what is saved and hashed.
+
+    An `added` field at its default is left out: the question is the one that was asked before the field existed.
+    """
+    values = {
+        f.name: getattr(config, f.name)
+        for f in fields(config)
+        if not f.metadata.get("runtime") and not (f.metadata.get("added") and getattr(config, f.name) == f.default)
+    }
     step = {k: getattr(config, k) for k in ("step", "source") if hasattr(config, k)}
     return json.loads(json.dumps({**step, **values}, sort_keys=True, default=str))
 

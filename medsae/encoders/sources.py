@@ -7,7 +7,6 @@ from, with its hashes) and <first 16 digits of the sha256>.safetensors, the conv
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import zipfile
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medsae.encoders.download import fetch
-from medsae.files import sha256_of, write
+from medsae.files import replacing, sha256_of, write
 from medsae.progress import Progress, UserError
 
 WEIGHT_NAMES = ("pytorch_model.bin", "model.safetensors")
@@ -134,15 +133,12 @@ def _unzip(archive: Path, folder: Path, url: str, do: str) -> Path:
                 raise UserError(f"the archive holds {len(members)} files pytorch_model.bin instead of one", archive, do)
             if members[0].file_size > LARGEST_BYTES:
                 raise UserError(f"the archive announces {members[0].file_size:,} bytes", archive, do)
-            target, temporary = folder / "pytorch_model.bin", folder / f".pytorch_model.bin.{os.getpid()}"
-            with opened.open(members[0]) as packed, temporary.open("wb") as plain:
+            target = folder / "pytorch_model.bin"
+            with opened.open(members[0]) as packed, replacing(target) as new, new.open("wb") as plain:
                 shutil.copyfileobj(packed, plain, 1 << 20)
-                plain.flush()
-                os.fsync(plain.fileno())
     except zipfile.BadZipFile as error:
         with archive.open("rb") as file:
             head = file.read(60)
         archive.unlink()
         raise UserError(f"what was downloaded is not a zip ({error}); it begins with {head!r}", url, do) from error
-    os.replace(temporary, target)
     return target

@@ -344,7 +344,9 @@ def test_views_of_one_storage_are_converted(tmp_path):
 
 
 def test_unknown_encoders_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"(?s)no encoder 'medclip'.*efficientnet-lite0, .*medclip-resnet, medclip-vit, simclip"):
+    with pytest.raises(
+        UserError, match=r"(?s)no encoder 'medclip'.*efficientnet-lite0, .*medclip-resnet, medclip-vit, simclip"
+    ):
         load_encoder("medclip", None, tmp_path)
 
 
