@@ -160,11 +160,27 @@ Ingest: TypeAlias = IngestChexpert | IngestTable | IngestSimulated
 
 # --- embed ------------------------------------------------------------------------------------------------------------
 
+Pool: TypeAlias = Literal["pooler", "cls", "mean", "projected", "tokens"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooling:
+    """What is taken of an encoder: one vector a picture, or a vector for each of its cells."""
+
+    pool: Pool | None = added(None)
+    """One vector a picture: `pooler`, `cls`, `mean` or `projected`, where the encoder has it (default: its own).
+    `tokens`: a vector for each cell of the picture's grid."""
+    tokens_per_image: int | None = added(None)
+    """--pool tokens: keep so many tokens of a picture, drawn at random (default: all)."""
+    token_seed: int = added(0)
+    """--tokens-per-image: seed of the draw."""
+
+
 EncoderName: TypeAlias = Literal["medclip-resnet", "medclip-vit", "efficientnet-lite0", "simclip"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embed(Command):
+class Embed(Pooling, Command):
     """Encode every picture of a cohort, or take embeddings made elsewhere."""
 
     cohort: str
@@ -198,6 +214,10 @@ class Embed(Command):
         check((self.from_ is None) == (self.rows is None), "--from and --rows go together")
         check(self.name is None or self.from_ is not None, "--name goes with --from")
         check(self.batch >= 1, f"--batch {self.batch} must be at least 1")
+        check(self.pool is None or self.from_ is None, "--pool goes with --encoder")
+        check(self.tokens_per_image is None or self.pool == "tokens", "--tokens-per-image goes with --pool tokens")
+        check(self.tokens_per_image is None or self.tokens_per_image >= 1,
+              f"--tokens-per-image {self.tokens_per_image} must be at least 1")  # fmt: skip
 
 
 # --- train ------------------------------------------------------------------------------------------------------------
