@@ -580,6 +580,17 @@ class Show(Command):
     """Id or unique beginning of the id."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class App(Command):
+    """The app in a browser, on this machine only. Settings of Streamlit can be given as its variables STREAMLIT_*."""
+
+    port: int = 8501
+    """Port of the web server."""
+
+    def __post_init__(self) -> None:
+        check(0 < self.port < 65536, f"--port {self.port} must lie in 1 .. 65535")
+
+
 # --- identity ---------------------------------------------------------------------------------------------------------
 
 
