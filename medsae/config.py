@@ -573,7 +573,12 @@ def record(config: Any) -> dict[str, Any]:
 
 def identity(slug: str, config: Any, parents: list[str], inputs: dict[str, str]) -> str:
     """`slug` + 8 hex digits of sha256 over record, parents and the sha256 of outside files."""
-    text = json.dumps([record(config), sorted(parents), inputs], sort_keys=True, separators=(",", ":"))
+    return identified(slug, record(config), parents, inputs)
+
+
+def identified(slug: str, recorded: dict[str, Any], parents: list[str], inputs: dict[str, str]) -> str:
+    """The same from a record as it was saved: an artifact's id can be checked against its manifest."""
+    text = json.dumps([recorded, sorted(parents), inputs], sort_keys=True, separators=(",", ":"))
     return f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 

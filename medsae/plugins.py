@@ -130,7 +130,7 @@ class Registry(Generic[T]):
                 return offer
         what = self.group.rsplit(".", 1)[-1].removesuffix("s")
         left_out = "; ".join(self.problems)
-        raise UserError(f"there is no {what} {name!r}", None if not left_out else left_out,
+        raise UserError(f"there is no {what} {name!r}", left_out or None,
                         f"choose one of {', '.join(offers)}")  # fmt: skip
 
 
