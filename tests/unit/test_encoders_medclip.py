@@ -20,8 +20,9 @@ from medsae.encoders import load_encoder, weights_identity
 from medsae.encoders.checkpoint import fit, tensors
 from medsae.encoders.grey import square
 from medsae.encoders.medclip import MedClip, ResNetTower, ViTTower
-from medsae.encoders.sources import given, sha256_of
+from medsae.encoders.sources import given
 from medsae.encoders.swin import relative_position_index
+from medsae.files import sha256_of
 from medsae.progress import UserError
 
 BLOCKS = (3, 4, 6, 3)

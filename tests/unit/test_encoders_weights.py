@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 from medsae.encoders import ENCODERS, load_encoder, weights_identity
 from medsae.encoders.checkpoint import tensors
 from medsae.encoders.download import fetch
-from medsae.encoders.sources import URLS, cached, given, sha256_of
+from medsae.encoders.sources import URLS, cached, given
+from medsae.files import sha256_of
 from medsae.progress import Silent, UserError
 
 
