@@ -112,6 +112,8 @@ def _print_show(store: Store, config: c.Show) -> None:
         return
     print(f"{artifact.id} ({artifact.kind})\n  folder   {artifact.path}")
     print(f"  made by  {' '.join(artifact.manifest['command'])}")
+    if not artifact.sealed:
+        print("  not sealed: made by an older version; nothing covers the facts below but the eye")
     for title in ("config", "parents", "inputs", "facts", "versions", "hardware"):
         print(f"  {title}")
         for key, value in artifact.manifest[title].items():

@@ -103,8 +103,9 @@ class Artifact:
 
     def _compare(self, name: str, sha256: Any) -> None:
         path = self.file(name)
+        recorded = self.manifest["files"].get(name)
         try:
-            same = sha256(path) == self.manifest["files"][name]["sha256"]
+            same = recorded is not None and sha256(path) == recorded["sha256"]
         except OSError as error:
             raise _named(self.id, cast(UserError, explained(error, path))) from error
         if not same:

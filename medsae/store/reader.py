@@ -32,6 +32,8 @@ MEMORY_MIB = 256
 KEPT_BYTES, KEPT_EACH_BYTES = 32 * 2**20, 2**20
 """What answers may take together, and the largest that is kept."""
 
+_OURS = (duckdb.ParserException, duckdb.BinderException, duckdb.ConversionException, duckdb.InvalidInputException)
+
 
 class Reader:
     """Attaches artifacts on first use and answers queries as data frames."""
@@ -103,6 +105,8 @@ class Reader:
             artifact, trouble = next((t for t in troubles if "is damaged" in t[1].what), troubles[0])
             with self._lock:
                 self._told(artifact, error)
+            if isinstance(error, _OURS) and "is damaged" not in trouble.what:
+                raise  # the question is wrong, not the file
             raise trouble from error
 
     def _told(self, artifact: Artifact, error: duckdb.Error) -> UserError:
