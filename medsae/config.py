@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -558,6 +559,35 @@ class Show(Command):
 
     id: tyro.conf.Positional[str]
     """Id or unique beginning of the id."""
+
+
+# --- options of what is registered elsewhere ---------------------------------------------------------------------------
+
+
+@cache
+def joined(command: type, options: type | None) -> type:
+    """The config class `command` with the fields of `options` (a frozen dataclass of an encoder or a backend) added.
+
+    Such a field is like any other: on the command line, in the saved record, in the identity. ValueError where a field
+    of `options` has the name of one of `command`.
+    """
+    if options is None:
+        return command
+    taken = {f.name for f in fields(command)} & {f.name for f in fields(options)}
+    if taken:
+        raise ValueError(f"{options.__qualname__} repeats options of {command.__name__}: {', '.join(sorted(taken))}")
+
+    def check_both(self: Any) -> None:
+        for cls in (command, options):
+            getattr(cls, "__post_init__", lambda _: None)(self)
+
+    body = {"__post_init__": check_both, "__doc__": command.__doc__, "__module__": command.__module__}
+    return dataclass(frozen=True, kw_only=True)(type(command.__name__, (options, command), body))
+
+
+def options_of(config: Any, options: type | None) -> Any:
+    """The own options of an encoder or a backend out of a joined config; None where it has none."""
+    return None if options is None else options(**{f.name: getattr(config, f.name) for f in fields(options)})
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------
