@@ -39,10 +39,10 @@ __all__ = ["KINDS", "MANIFEST", "SCHEMA_VERSION", "TABLES", "Artifact", "Build",
 
 @dataclass(frozen=True)
 class Artifact:
-    """One published artifact; `manifest` is its artifact.json."""
+    """One published artifact; `manifest` is its artifact.json, checked: see `store.manifest.Manifest`."""
 
     path: Path
-    manifest: Manifest
+    manifest: dict[str, Any]
 
     @property
     def id(self) -> str:
@@ -200,7 +200,8 @@ class Store:
         id = configs.identity(slug, config, list(parents.values()), inputs)
         final = self.artifacts / config.makes / id
         if final.is_dir():
-            yield Build(self, final, final, cast(Manifest, {}), _read(final))
+            _tidy(final)
+            yield Build(self, final, final, {}, _read(final))
             return
         building = final.parent / f".building-{id}"
         try:
@@ -212,7 +213,7 @@ class Store:
             raise UserError(f"another process is building {id}", building, "wait for it, or cancel it")
         try:
             if final.is_dir():  # published between the two looks
-                yield Build(self, final, final, cast(Manifest, {}), _read(final))
+                yield Build(self, final, final, {}, _read(final))
                 return
             begun = {
                 "id": id,
@@ -226,7 +227,7 @@ class Store:
                 "hardware": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
             }
             try:
-                yield Build(self, building, final, cast(Manifest, begun), None)
+                yield Build(self, building, final, begun, None)
             except Exception as error:
                 better = explained(error, building, self.data)
                 if better is None:
@@ -252,7 +253,7 @@ class Build:
     store: Store
     path: Path
     final: Path
-    manifest: Manifest
+    manifest: dict[str, Any]
     existing: Artifact | None
 
     def __post_init__(self) -> None:
@@ -283,29 +284,32 @@ class Build:
             connection.close()
 
     def publish(self, facts: dict[str, Any]) -> Artifact:
-        """Hash and fsync every file, write artifact.json last, rename into place."""
-        shutil.rmtree(self.path / ".shards", ignore_errors=True)
-        found = sorted(p for p in self.path.rglob("*") if p.is_file() and p.name not in (".lock", MANIFEST))
+        """Hash and fsync every file, write artifact.json last, rename into place; only then the shards go."""
+        left = (self.path / ".lock", self.path / MANIFEST)
+        shards = self.path / ".shards"
+        found = sorted(p for p in self.path.rglob("*")
+                       if p.is_file() and p not in left and shards not in p.parents)  # fmt: skip
         for path in found:
             path.chmod(files.OWN_FILE)
-        manifest = cast(Manifest, self.manifest | {
-            "created": time.time(),
-            "seconds": round(time.time() - self.began, 3),
-            "facts": facts,
-            "files": {
-                str(p.relative_to(self.path)): {"bytes": p.stat().st_size, "sha256": files.sha256_of(p)} for p in found
-            },
-        })  # fmt: skip
-        for path in found:
             files.fsync(path)
-        files.write(self.path / MANIFEST, manifests.sealed(manifest))
-        # The lock's file goes along: unlinked before, another builder could make and lock a second one.
+        entries = {
+            str(p.relative_to(self.path)): {"bytes": p.stat().st_size, "sha256": files.sha256_of(p)} for p in found
+        }
+        times = {"created": time.time(), "seconds": round(time.time() - self.began, 3)}
+        manifest = self.manifest | times | {"facts": facts, "files": entries}
+        files.write(self.path / MANIFEST, manifests.sealed(cast(Manifest, manifest)))
         os.rename(self.path, self.final)
         files.fsync(self.final.parent)
-        with contextlib.suppress(OSError):
-            (self.final / ".lock").unlink()
-        return Artifact(self.final, manifests.parse((self.final / MANIFEST).read_text(), self.final.name,
-                                                    self.manifest["kind"]))  # fmt: skip
+        _tidy(self.final)
+        return _read(self.final)
+
+
+def _tidy(published: Path) -> None:
+    """Remove what building needed. The lock's file too goes only now: unlinked before the rename, another builder could
+    make and lock a second one. What a kill leaves here is removed when the artifact is asked for again."""
+    shutil.rmtree(published / ".shards", ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (published / ".lock").unlink()
 
 
 @cache
@@ -340,7 +344,7 @@ def _read(path: Path) -> Artifact:
             raise _named(path.name, cast(UserError, explained(error, file))) from error
         if not good:
             raise UserError(f"artifact {path.name} is damaged: {name} is missing or has another size", file, _AGAIN)
-    return Artifact(path, manifest)
+    return Artifact(path, cast(dict[str, Any], manifest))
 
 
 def _named(id: str, error: UserError) -> UserError:
