@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from medsae import __version__, jobs, launch
+from medsae import __version__, jobs, launch, plugins
 from medsae import config as c
 from medsae.progress import File, Progress, Terminal, UserError
 from medsae.store.artifacts import Store
@@ -32,6 +32,10 @@ COMMANDS: dict[str, Any] = {
     "show": c.Show,
     "app": c.App,
 }
+_CHOICES: dict[str, tuple[str, plugins.Registry[Any]]] = {
+    "embed": ("--encoder", plugins.encoders),
+}
+"""Commands whose options follow from what is chosen from a registry."""
 _ABOUT = {
     "ingest": "a folder of radiographs and labels -> cohort",
     "embed": "cohort + encoder -> embeddings",
@@ -99,7 +103,27 @@ def _parse(words: list[str]) -> Any:
     if words[0] not in COMMANDS:
         raise UserError(f"no command {words[0]!r}", None, f"commands: {', '.join(COMMANDS)}")
     marks = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
-    return tyro.cli(COMMANDS[words[0]], prog=f"python -m medsae {words[0]}", args=words[1:], config=marks)
+    kind, about = COMMANDS[words[0]], None
+    if words[0] in _CHOICES:
+        flag, registry = _CHOICES[words[0]]
+        chosen = _value_of(flag, words)
+        if chosen is not None:
+            offer = registry.get(chosen)
+            kind, about = c.joined(kind, offer.options), f"{offer.label}: {offer.help}"
+        else:
+            offers = "\n".join(f"  {name:20}{offer.help}" for name, offer in registry.all().items())
+            about = f"{kind.__doc__}\n\n{flag} is one of (with it, --help tells its own options too):\n{offers}"
+    return tyro.cli(kind, prog=f"python -m medsae {words[0]}", args=words[1:], config=marks, description=about)
+
+
+def _value_of(flag: str, words: list[str]) -> str | None:
+    """The value of an option before the options are parsed: what is chosen decides which options there are."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == flag and following:
+            return following
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+    return None
 
 
 def _step(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
@@ -130,6 +154,8 @@ def _print_show(store: Store, config: c.Show) -> None:
         return
     print(f"{artifact.id} ({artifact.kind})\n  folder   {artifact.path}")
     print(f"  made by  {' '.join(artifact.manifest['command'])}")
+    if not artifact.sealed:
+        print("  not sealed: made by an older version; nothing covers the facts below but the eye")
     for title in ("config", "parents", "inputs", "facts", "versions", "hardware"):
         print(f"  {title}")
         for key, value in artifact.manifest[title].items():
