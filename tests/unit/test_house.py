@@ -10,18 +10,19 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {"cohorts", "simulated", "encoders", "sae", "scoring", "naming", "store", "formats", "effects", "reading"}
-SHELF = {"files", "progress", "plugins", "device", "rates"}
+SHELF = {"files", "shards", "progress", "plugins", "device", "rates"}
 BASE = SHELF | {"config"}
 MAY_IMPORT = {
     "config": SHELF,
     "files": set(),
+    "shards": {"files"},
     "progress": {"files"},
     "plugins": {"progress"},
     "device": {"progress"},
     "rates": set(),
     **{room: BASE | {room} for room in ROOMS},
     "naming": BASE | {"naming"},
-    "jobs": BASE | {"store"},  # store.locks: whether a lock is held is asked in one place
+    "jobs": BASE | {"store"},  # store.troubles: what an error of the system means is said in one place
     "steps": BASE | ROOMS | {"steps"},
     "launch": BASE,
     "api": BASE | {"store", "sae"},
