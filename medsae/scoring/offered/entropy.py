@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from medsae.plugins import Measure, measures
 from medsae.scoring.design import Profiles
-from medsae.scoring.entropy import NATS_PER_BIT
 from medsae.scoring.measures import Scored, Value, mean_over
 
 HERE = "medsae.scoring.offered.entropy"
@@ -43,7 +44,7 @@ def paper_entropy_best(p: Profiles) -> tuple[float, int]:
     defined = np.isfinite(rho).any(0)
     best = np.nanargmax(rho[:, defined], axis=0) if defined.any() else np.zeros(0, int)
     bits, n = mean_over(p.bits_m[best])
-    return bits * NATS_PER_BIT, n
+    return bits * math.log(2), n
 
 
 def mean_entropy_normalised(s: Scored) -> Value:
