@@ -78,7 +78,7 @@ def tail_p(
     """
     chosen = np.flatnonzero(p_m <= PROMISING)
     out = p_m.copy()
-    if not len(chosen):
+    if not len(chosen) or not patients.single:
         return out
     distance_m = strength_mk[np.arange(len(p_m)), np.maximum(label_m, 0)]
     labels = {int(j): _Label.of(y_nk[:, j], mask_nk[:, j], patients) for j in np.unique(label_m[chosen])}
