@@ -6,13 +6,15 @@ from medsae.store import concepts, queries
 from medsae.ui import cards, export, filters, format, links, look, naming_panel
 from medsae.ui import study as studies
 
+PAGE = {"title": "Concepts", "place": 70}
+
 study, scores, cohort = studies.ready()
 look.heading(
     "Concepts",
     "names by how well a judge who knows only the name tells firing pictures from others",
     tools=[look.copy_link(links.url("concepts", (*links.STUDY, "run", "above", "label", "q"), scores=scores.id))],
 )
-names = naming_panel.names(study.store, scores)
+names = studies.named(study.store, scores)
 runs = {r.run: r for r in concepts.runs(names)}
 if not runs:
     look.empty(
