@@ -33,8 +33,11 @@ def correlations(frame: Frame, tone: str) -> str:
             ends = format.interval(row["low"], row["high"])
         title = f"{row['label']}: ρ {format.signed(row['rho'], 3)} {ends} n = {format.count(row['n'])}"
         value = f'<span class="n" title="{escape(title)}">{format.signed(row["rho"])}</span>'
-        rows.append(f'<span>{label}</span><span class="ms-track" title="{escape(title)}">{bar}</span>{value}')
-    return f'<div class="ms-bars" role="table">{"".join(rows)}</div>'
+        rows.append(
+            f'<span>{label}</span><span class="ms-track" role="img" aria-label="{escape(title)}" '
+            f'title="{escape(title)}">{bar}</span>{value}'
+        )
+    return f'<div class="ms-bars">{"".join(rows)}</div>'
 
 
 MARKS = (
