@@ -20,7 +20,7 @@ import pkgutil
 import threading
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from medsae.progress import UserError
 
@@ -42,17 +42,27 @@ class Offer:
 
     def loaded(self) -> Any:
         """What `load` names. Raises ImportError or AttributeError where the plug-in is broken."""
-        module, _, attribute = self.load.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return attribute(self.load)
+
+
+def attribute(named: str) -> Any:
+    """The object that `package.module:attribute` names. Raises ImportError or AttributeError where it is not there."""
+    module, _, name = named.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder(Offer):
-    """`load` names `load(name, weights, cache, progress, options) -> encoders.Encoder`."""
+    """An image encoder. `load` names `load(wanted) -> encoders.Encoder`, where `wanted` (`encoders.sources.Wanted`) has
+    the name, weights that a person gave, the cache folder, a progress and the options.
+
+    `options` is `config.Pooling` (the default) or a subclass of it: what the encoder can be asked for."""
 
     files: str
-    """`package.module:attribute` of `files(name, weights, cache, progress, options) -> sources.Files`: every file that
-    decides an embedding (weights, config, preprocessing) with its sha256, found or fetched without torch."""
+    """`package.module:attribute` of `files(wanted) -> encoders.sources.Files`: every file that decides an embedding
+    (weights, config, preprocessing) with its sha256, found or fetched without torch."""
+    text: str | None = None
+    """`package.module:attribute` of `load(wanted) -> encoders.TextTower`, where the encoder has a text tower."""
     prefix: bool = False
     """`name` is the beginning of a family: `hf:` takes every `hf:ORG/NAME`."""
 
@@ -81,6 +91,39 @@ class Format(Offer):
     `write(sae, folder)`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measure(Offer):
+    """One number that `score` writes. `label` is what a page calls it, `help` says what it means.
+
+    What `load` names depends on `of` (types in `medsae.scoring.measures`):
+
+    - `profiles`: `f(Profiles) -> float | (float, n)`, a number of all neurons' correlations. It is taken of the labels
+      as they are, of every draw with shuffled labels (its null and two-sided p) and of every resample of patients (its
+      interval): rows NAME, null_NAME, null_NAME_sd and NAME_p_two_sided of `summary`.
+    - `scored`: `f(Scored) -> Value`, with an interval of its own or none: the row NAME of `summary`.
+    - `neurons`: `f(Scored) -> floats [m]` (NaN: undefined): the rows NAME of `neuron_measure`.
+    """
+
+    unit: Literal["bits", "nats", "share", "number"]
+    of: Literal["profiles", "scored", "neurons"] = "scored"
+    over: str = ""
+    """What `n` counts."""
+    null: str | None = None
+    """The measure that says what shuffled labels give, where it is not null_NAME."""
+    null_value: float | None = None
+    """What shuffled labels give where that needs no draws (0.5 for an AUROC)."""
+    digits: int = 2
+    shown: tuple[str, ...] = ()
+    """Pages with a row for it: overview, neuron."""
+    order: int = 100
+    """Place on a page and in the docs; the smallest first."""
+
+    @property
+    def null_measure(self) -> str | None:
+        """The row of `summary` with its null, or None."""
+        return self.null or (f"null_{self.name}" if self.of == "profiles" else None)
+
+
 T = TypeVar("T", bound=Offer)
 
 
@@ -104,7 +147,7 @@ class Registry(Generic[T]):
         return offer
 
     def all(self) -> dict[str, T]:
-        """Every offer by name, built-in ones first."""
+        """Every offer by name, by their `order` where they have one, then by name."""
         with self._lock:
             if not self._searched:
                 self._searched = True
@@ -118,6 +161,9 @@ class Registry(Generic[T]):
                         self.problems.append(
                             f"the plug-in {point.name!r} of {name} is left out: {type(error).__name__}: {error}"
                         )
+                # by what is said, not by what happened to be imported first
+                rank = {name: (getattr(offer, "order", 100), name) for name, offer in self._offers.items()}
+                self._offers = {name: self._offers[name] for name in sorted(rank, key=rank.__getitem__)}
         return self._offers
 
     def get(self, name: str) -> T:
@@ -130,11 +176,11 @@ class Registry(Generic[T]):
                 return offer
         what = self.group.rsplit(".", 1)[-1].removesuffix("s")
         left_out = "; ".join(self.problems)
-        raise UserError(f"there is no {what} {name!r}", left_out or None,
-                        f"choose one of {', '.join(offers)}")  # fmt: skip
+        raise UserError(f"there is no {what} {name!r}", left_out or None, f"choose one of {', '.join(offers)}")
 
 
 encoders: Registry[Encoder] = Registry("medsae.encoders", "medsae.encoders.offered")
 sources: Registry[Source] = Registry("medsae.sources", "medsae.cohorts.offered")
 backends: Registry[Backend] = Registry("medsae.backends", "medsae.naming.offered")
 formats: Registry[Format] = Registry("medsae.formats", "medsae.formats.offered")
+measures: Registry[Measure] = Registry("medsae.measures", "medsae.scoring.offered")

@@ -10,7 +10,7 @@ PAGE = {"title": "Concepts", "place": 70}
 
 study, scores, cohort = studies.ready()
 look.heading("Concepts", "names by how well a judge who knows only the name tells firing pictures from others")
-names = naming_panel.names(study.store, scores)
+names = studies.named(study.store, scores)
 runs = {r.run: r for r in concepts.runs(names)}
 if not runs:
     look.empty(

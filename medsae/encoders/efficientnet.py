@@ -6,8 +6,6 @@ Pooled features before the classifier, 1280-d and non-negative. The packages `ef
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import nn
@@ -15,19 +13,21 @@ from torch import nn
 from medsae.encoders import checkpoint
 from medsae.encoders.fuse import fold_batchnorm, fold_grey
 from medsae.encoders.grey import square, standardised
-from medsae.encoders.sources import LITE0_INSTALL, find, folder_of
-from medsae.progress import Progress, UserError
+from medsae.encoders.offered.efficientnet import INSTALL, files
+from medsae.encoders.sources import Wanted, folder_of
+from medsae.progress import UserError
 
 
 class EfficientNetLite0:
     """Grey picture -> 1280 pooled features."""
 
     name, dim, size, unit_norm_default = "efficientnet-lite0", 1280, 224, False
+    grid, token_dim = (7, 7), 1280
     # (grey - 127) / 128: what the lite family of the original TensorFlow code was trained with
     _values = standardised(127 / 255, 128 / 255)
 
-    def __init__(self, module: nn.Module, weights_sha256: str):
-        self.module, self.weights_sha256 = module, weights_sha256
+    def __init__(self, net: nn.Module, weights_sha256: str):
+        self.module, self.token_module, self.weights_sha256 = Pooled(net).eval(), Tokens(net).eval(), weights_sha256
 
     def prepare(self, picture: np.ndarray) -> np.ndarray:
         """uint8 grey [h, w] -> float32 [1, 224, 224] in [-0.992, 1] (the first convolution sums three channels)."""
@@ -45,17 +45,28 @@ class Pooled(nn.Module):
         return self.net.extract_features(x).mean((2, 3))  # pyright: ignore[reportCallIssue]
 
 
-def load(name: str, weights: Path | None, cache: Path, progress: Progress) -> EfficientNetLite0:
+class Tokens(nn.Module):
+    """The last convolution's cells [b, 49, 1280]; their mean is the embedding."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net.extract_features(x).flatten(2).transpose(1, 2)  # pyright: ignore[reportCallIssue]
+
+
+def load(wanted: Wanted) -> EfficientNetLite0:
     """The network with BatchNorm folded; raises UserError for a checkpoint of another architecture."""
     try:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        raise UserError("the network efficientnet-lite0 is not installed", do=LITE0_INSTALL) from error
-    found = find(name, weights, cache, progress)
+        raise UserError("the network efficientnet-lite0 is not installed", do=INSTALL) from error
+    name, found = wanted.name, files(wanted).weights
     net = EfficientNet.from_name(name)
-    checkpoint.fit(net, checkpoint.tensors(found, folder_of(name, cache)), name, found.path)
+    checkpoint.fit(net, checkpoint.tensors(found, folder_of(name, wanted.cache)), name, found.path)
     for_inference(net)
-    return EfficientNetLite0(Pooled(net).eval(), found.sha256)
+    return EfficientNetLite0(net, found.sha256)
 
 
 def for_inference(net: nn.Module) -> None:

