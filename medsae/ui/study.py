@@ -12,6 +12,7 @@ import math
 import shlex
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
