@@ -18,6 +18,9 @@ _ROOMS: dict[type, tuple[str, str]] = {
     c.Train: ("train", "train"),
     c.Score: ("score", "score"),
     c.Name: ("naming", "name"),
+    c.ImportSae: ("exchange", "import_sae"),
+    c.ExportSae: ("exchange", "export_sae"),
+    c.ExportScores: ("exchange", "export_scores"),
     c.RunDemo: ("presets", "run_preset"),
     c.RunPaper: ("presets", "run_preset"),
 }
