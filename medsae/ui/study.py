@@ -9,9 +9,9 @@ from __future__ import annotations
 import atexit
 import gc
 import math
+import shlex
 import sys
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Literal, NoReturn, cast
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
+from medsae import config as configs
 from medsae.jobs import Job, Jobs
 from medsae.progress import UserError
 from medsae.store import pictures, queries, query_images
@@ -27,6 +28,7 @@ from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.ledger import Ledger
 from medsae.store.notes import Note, Notes, representation
 from medsae.store.reader import Frame, Reader
+from medsae.store.titles import cohort_title, is_raw, title, titles
 from medsae.ui import format, links, look
 
 State = Literal["no data", "working", "partial", "ready"]
@@ -115,11 +117,6 @@ def colours(study: Study) -> tuple[str, str]:
     return first, look.SECOND if raw[0] == raw[1] else look.RAW if raw[1] else look.SAE
 
 
-def is_raw(scores: Artifact) -> bool:
-    """Whether these are scores of the raw embedding."""
-    return "sae" not in scores.parents
-
-
 @st.cache_resource(show_spinner=False)
 def _reader() -> Reader:
     return Reader()
@@ -189,26 +186,6 @@ def jobs() -> Jobs:
     return Jobs(Store().data)
 
 
-def title(study_artifacts: tuple[Artifact, ...], scores: Artifact) -> str:
-    """How scores are called in choosers: `SAE topk 16 × 4`, `raw simclip`."""
-    by_id = {a.id: a for a in study_artifacts}
-    embeddings = by_id.get(scores.parents.get("embeddings", ""))
-    encoder = (embeddings.facts.get("encoder") if embeddings else None) or "embedding"
-    if is_raw(scores):
-        text = f"raw {encoder}"
-    else:
-        sae = by_id.get(scores.parents["sae"])
-        facts = sae.facts if sae else {}
-        size = facts.get("k") if facts.get("k") is not None else facts.get("l1", facts.get("l0"))
-        text = f"SAE {facts.get('kind', '')} {'' if size is None else f'{size:g}'} × {facts.get('expansion', '?')}"
-    images, protocol = scores.config.get("images"), scores.config.get("protocol")
-    notes = [
-        f"{images} images" if images != "evaluation" else "",
-        f"{protocol} protocol" if protocol != "strict" else "",
-    ]
-    return " · ".join([" ".join(text.split()), *filter(None, notes)])
-
-
 def short_titles(study: Study) -> tuple[str, str]:
     """`SAE` and `raw` where that tells the two representations apart, else their titles; empty without a second."""
     assert study.scores is not None
@@ -217,24 +194,6 @@ def short_titles(study: Study) -> tuple[str, str]:
     if is_raw(study.scores) != is_raw(study.versus):
         return ("raw", "SAE") if is_raw(study.scores) else ("SAE", "raw")
     return title(study.artifacts, study.scores), title(study.artifacts, study.versus)
-
-
-def titles(artifacts: tuple[Artifact, ...], scores: Sequence[Artifact]) -> dict[str, str]:
-    """id -> title of each; equal titles get their SAE's seed, and still equal ones the end of their id."""
-    seeds = {a.id: a.facts.get("seed") for a in artifacts if a.kind == "sae"}
-    texts = {s.id: title(artifacts, s) for s in scores}
-    seed = {s.id: seeds.get(s.parents.get("sae", "")) for s in scores}
-    texts = {i: f"{t} · seed {seed[i]}" if _twice(texts, t) and seed[i] is not None else t for i, t in texts.items()}
-    return {i: f"{t} · {i[-4:]}" if _twice(texts, t) else t for i, t in texts.items()}
-
-
-def _twice(texts: dict[str, str], text: str) -> bool:
-    return list(texts.values()).count(text) > 1
-
-
-def cohort_title(cohort: Artifact) -> str:
-    """How a cohort is called: its source and size."""
-    return f"{cohort.facts.get('source', cohort.id)} · {format.count(cohort.facts.get('n'))} pictures"
 
 
 def _default_versus(scores: Artifact, others: list[Artifact]) -> Artifact | None:
@@ -384,21 +343,21 @@ def missing(study: Study) -> list[str]:
     ]
 
 
-def next_command(study: Study) -> str:
-    """The command of the first missing step."""
+def next_step(study: Study) -> configs.Command:
+    """The config of the step that is missing first."""
     newest = {k: next((a.id for a in study.artifacts if a.kind == k), None) for k in KINDS}
     if not newest["cohort"]:
-        return "python -m medsae run demo"
+        return configs.RunDemo()
     if not newest["embeddings"]:
-        return f"python -m medsae embed --cohort {newest['cohort']} --encoder simclip"
+        return configs.Embed(cohort=newest["cohort"], encoder="simclip")
     if not newest["sae"]:
-        return f"python -m medsae train --embeddings {newest['embeddings']}"
-    return f"python -m medsae score --sae {newest['sae']}"
+        return configs.Train(embeddings=newest["embeddings"])
+    return configs.Score(sae=newest["sae"])
 
 
-def next_step(study: Study) -> str:
-    """The step that is missing first, as the Runs page calls it."""
-    return {"run": "run demo", "ingest": "ingest chexpert"}.get(word := next_command(study).split()[3], word)
+def next_command(study: Study) -> str:
+    """The command line of the step that is missing first."""
+    return shlex.join(["python", "-m", "medsae", *configs.command_line(next_step(study))])
 
 
 def show_job(job: Job) -> None:
