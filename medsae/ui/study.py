@@ -278,6 +278,8 @@ def choose() -> Study:
             if cohort
             else False
         )
+        if cohort and not patients and not pictures.keeps_salt(store):
+            st.caption("The data folder cannot be written: the hashes of patients change when the server starts again.")
     study = Study(store, _reader(), artifacts, problems, cohort, scores, versus, unit, patients)
     _run.study = study
     return study

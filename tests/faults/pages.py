@@ -118,7 +118,9 @@ def damage(study: Study, n: int, seed: int = 0, pages_every: int = 2) -> list[Ro
                 continue
             at = chance.randrange(len(whole))
             cut = chance.random() < 0.25
-            path.write_bytes(whole[:at] if cut else whole[:at] + bytes([whole[at] ^ 1 << chance.randrange(8)]) + whole[at + 1 :])
+            path.write_bytes(
+                whole[:at] if cut else whole[:at] + bytes([whole[at] ^ 1 << chance.randrange(8)]) + whole[at + 1 :]
+            )
             where = f"{path.relative_to(data)} {'cut' if cut else 'flipped'} at {at}"
             mine.tries += 1
             mine.hits += 1

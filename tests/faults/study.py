@@ -84,7 +84,7 @@ def command(words: list[str], data: Path, kill_after: float | None = None, befor
         try:
             for place, name in ((1, "out"), (2, "err")):
                 os.dup2(os.open(folder / name, os.O_CREAT | os.O_WRONLY, 0o600), place)
-            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
             os.environ.pop("MEDSAE_JOB", None)
             if before is not None:
                 before()
@@ -149,10 +149,14 @@ class Study:
             return sorted(rows)
         artifact = Store(data).get(self.ids[step], KIND[step])
         artifact.verify()
-        found: list[object] = [e["sha256"] for n, e in sorted(artifact.manifest["files"].items()) if n.endswith(("npy", "safetensors"))]
+        found: list[object] = [
+            e["sha256"] for n, e in sorted(artifact.manifest["files"].items()) if n.endswith(("npy", "safetensors"))
+        ]
         with artifact.connect() as connection:
             for (table,) in sorted(connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()):
-                found.append((table, connection.execute(f"SELECT count(*), sum(hash(t)::HUGEINT) FROM {table} t").fetchall()))
+                found.append(
+                    (table, connection.execute(f"SELECT count(*), sum(hash(t)::HUGEINT) FROM {table} t").fetchall())
+                )
         assert isinstance(connection, duckdb.DuckDBPyConnection)
         return found
 
