@@ -6,28 +6,17 @@ import streamlit as st
 
 from medsae.progress import UserError
 from medsae.ui import links, look
+from medsae.ui import pages as declared
 
-PAGES = {
-    "overview": "Overview",
-    "entropy": "Entropy",
-    "correlations": "Correlations",
-    "neurons": "Neurons",
-    "neuron": "Neuron",
-    "image": "Image",
-    "concepts": "Concepts",
-    "compare": "Compare",
-    "runs": "Runs",
-    "about": "About",
-}
 HERE = Path(__file__).parent
 
 st.set_page_config(page_title="MedSAE Explorer", page_icon=str(look.ICON), layout="wide")
 look.stylesheet()
 links.router()
+declarations, faulty = declared.found(HERE / "pages")
 pages = [
-    st.Page(f"pages/{name}.py", title=title, url_path=name, default=name == "overview")
-    for name, title in PAGES.items()
-    if (HERE / "pages" / f"{name}.py").is_file()
+    st.Page(each.file, title=each.title, url_path=each.path, default=not place)
+    for place, each in enumerate(declarations)
 ]
 page = st.navigation(pages, position="hidden")
 with st.sidebar:
@@ -38,7 +27,7 @@ with st.sidebar:
 from medsae.ui import study  # noqa: E402
 
 chosen = study.choose()
-for problem in chosen.problems:
+for problem in (*faulty, *chosen.problems):
     look.problem(problem)
 try:
     page.run()

@@ -35,6 +35,11 @@ def runtime(default: Any) -> Any:
     return field(default=default, metadata={"runtime": True})
 
 
+def added(default: Any) -> Any:
+    """A field that came after artifacts were made: part of the identity only where it is not at its default."""
+    return field(default=default, metadata={"added": True})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Command:
     """What every command takes."""
@@ -155,11 +160,27 @@ Ingest: TypeAlias = IngestChexpert | IngestTable | IngestSimulated
 
 # --- embed ------------------------------------------------------------------------------------------------------------
 
+Pool: TypeAlias = Literal["pooler", "cls", "mean", "projected", "tokens"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooling:
+    """What is taken of an encoder: one vector a picture, or a vector for each of its cells."""
+
+    pool: Pool | None = added(None)
+    """One vector a picture: `pooler`, `cls`, `mean` or `projected`, where the encoder has it (default: its own).
+    `tokens`: a vector for each cell of the picture's grid."""
+    tokens_per_image: int | None = added(None)
+    """--pool tokens: keep so many tokens of a picture, drawn at random (default: all)."""
+    token_seed: int = added(0)
+    """--tokens-per-image: seed of the draw."""
+
+
 EncoderName: TypeAlias = Literal["medclip-resnet", "medclip-vit", "efficientnet-lite0", "simclip"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embed(Command):
+class Embed(Pooling, Command):
     """Encode every picture of a cohort, or take embeddings made elsewhere."""
 
     cohort: str
@@ -193,6 +214,10 @@ class Embed(Command):
         check((self.from_ is None) == (self.rows is None), "--from and --rows go together")
         check(self.name is None or self.from_ is not None, "--name goes with --from")
         check(self.batch >= 1, f"--batch {self.batch} must be at least 1")
+        check(self.pool is None or self.from_ is None, "--pool goes with --encoder")
+        check(self.tokens_per_image is None or self.pool == "tokens", "--tokens-per-image goes with --pool tokens")
+        check(self.tokens_per_image is None or self.tokens_per_image >= 1,
+              f"--tokens-per-image {self.tokens_per_image} must be at least 1")  # fmt: skip
 
 
 # --- train ------------------------------------------------------------------------------------------------------------
@@ -565,8 +590,15 @@ def check(condition: bool, what: str, where: object = None, do: str | None = Non
 
 
 def record(config: Any) -> dict[str, Any]:
-    """The config without its runtime fields, as plain JSON values with sorted keys: what is saved and hashed."""
-    values = {f.name: getattr(config, f.name) for f in fields(config) if not f.metadata.get("runtime")}
+    """The config without its runtime fields, as plain JSON values with sorted keys: what is saved and hashed.
+
+    An `added` field at its default is left out: the question is the one that was asked before the field existed.
+    """
+    values = {
+        f.name: getattr(config, f.name)
+        for f in fields(config)
+        if not f.metadata.get("runtime") and not (f.metadata.get("added") and getattr(config, f.name) == f.default)
+    }
     step = {k: getattr(config, k) for k in ("step", "source") if hasattr(config, k)}
     return json.loads(json.dumps({**step, **values}, sort_keys=True, default=str))
 

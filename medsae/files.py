@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,5 +105,5 @@ def locked(path: Path) -> bool:
 
 
 def slug(text: str, longest: int = 40) -> str:
-    """Lower-case letters, digits and single hyphens: safe in a file name and in an address. "" for nothing usable."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:longest].strip("-")
+    """Lower-case letters, digits, dots and hyphens, at most `longest`: the readable part of an id. May be empty."""
+    return "".join(ch if ch.isalnum() or ch in "-." else "-" for ch in text.lower())[:longest].strip("-.")

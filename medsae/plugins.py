@@ -42,17 +42,27 @@ class Offer:
 
     def loaded(self) -> Any:
         """What `load` names. Raises ImportError or AttributeError where the plug-in is broken."""
-        module, _, attribute = self.load.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return attribute(self.load)
+
+
+def attribute(named: str) -> Any:
+    """The object that `package.module:attribute` names. Raises ImportError or AttributeError where it is not there."""
+    module, _, name = named.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder(Offer):
-    """`load` names `load(name, weights, cache, progress, options) -> encoders.Encoder`."""
+    """An image encoder. `load` names `load(wanted) -> encoders.Encoder`, where `wanted` (`encoders.sources.Wanted`) has
+    the name, weights that a person gave, the cache folder, a progress and the options.
+
+    `options` is `config.Pooling` (the default) or a subclass of it: what the encoder can be asked for."""
 
     files: str
-    """`package.module:attribute` of `files(name, weights, cache, progress, options) -> sources.Files`: every file that
-    decides an embedding (weights, config, preprocessing) with its sha256, found or fetched without torch."""
+    """`package.module:attribute` of `files(wanted) -> encoders.sources.Files`: every file that decides an embedding
+    (weights, config, preprocessing) with its sha256, found or fetched without torch."""
+    text: str | None = None
+    """`package.module:attribute` of `load(wanted) -> encoders.TextTower`, where the encoder has a text tower."""
     prefix: bool = False
     """`name` is the beginning of a family: `hf:` takes every `hf:ORG/NAME`."""
 
@@ -104,7 +114,7 @@ class Registry(Generic[T]):
         return offer
 
     def all(self) -> dict[str, T]:
-        """Every offer by name, built-in ones first."""
+        """Every offer by name, by their `order` where they have one, then by name."""
         with self._lock:
             if not self._searched:
                 self._searched = True
@@ -118,6 +128,9 @@ class Registry(Generic[T]):
                         self.problems.append(
                             f"the plug-in {point.name!r} of {name} is left out: {type(error).__name__}: {error}"
                         )
+                # by what is said, not by what happened to be imported first
+                rank = {name: (getattr(offer, "order", 100), name) for name, offer in self._offers.items()}
+                self._offers = {name: self._offers[name] for name in sorted(rank, key=rank.__getitem__)}
         return self._offers
 
     def get(self, name: str) -> T:
@@ -130,8 +143,7 @@ class Registry(Generic[T]):
                 return offer
         what = self.group.rsplit(".", 1)[-1].removesuffix("s")
         left_out = "; ".join(self.problems)
-        raise UserError(f"there is no {what} {name!r}", None if not left_out else left_out,
-                        f"choose one of {', '.join(offers)}")  # fmt: skip
+        raise UserError(f"there is no {what} {name!r}", left_out or None, f"choose one of {', '.join(offers)}")
 
 
 encoders: Registry[Encoder] = Registry("medsae.encoders", "medsae.encoders.offered")

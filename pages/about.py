@@ -5,6 +5,8 @@ import streamlit as st
 from medsae.ui import look
 from medsae.ui import study as studies
 
+PAGE = {"title": "About", "place": 100}
+
 look.heading("About", "what is computed, and what it does not say")
 left, right = st.columns(2, gap="medium")
 with left, st.container(border=True):

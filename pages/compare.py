@@ -5,6 +5,8 @@ import streamlit as st
 from medsae.ui import compare_parts, export, links, look
 from medsae.ui import study as studies
 
+PAGE = {"title": "Compare", "place": 80}
+
 study, scores, cohort = studies.ready()
 title = studies.title(study.artifacts, scores)
 look.heading(

@@ -6,6 +6,8 @@ from medsae.store import concepts, queries
 from medsae.ui import cards, export, filters, format, links, look, naming_panel
 from medsae.ui import study as studies
 
+PAGE = {"title": "Concepts", "place": 70}
+
 study, scores, cohort = studies.ready()
 look.heading(
     "Concepts",

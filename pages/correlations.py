@@ -8,6 +8,8 @@ from medsae.store.reader import Frame, Reader
 from medsae.ui import cards, charts, format, links, look
 from medsae.ui import study as studies
 
+PAGE = {"title": "Correlations", "place": 30}
+
 
 @st.cache_data(show_spinner=False, max_entries=8)
 def together(_reader: Reader, _scores: Artifact, _cohort: Artifact, key: tuple[str, str, float]) -> Frame:

@@ -6,6 +6,8 @@ from medsae.store import query_images
 from medsae.ui import cards, export, format, links, look, view_image, viewer
 from medsae.ui import study as studies
 
+PAGE = {"title": "Image", "place": 60}
+
 study, scores, cohort = studies.ready()
 last = int(cohort.facts.get("n") or 0) - 1
 image = links.whole("image", None, 0)

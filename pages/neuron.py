@@ -6,6 +6,8 @@ from medsae.store import queries
 from medsae.ui import filters, format, links, look, neuron_parts, view_image, viewer
 from medsae.ui import study as studies
 
+PAGE = {"title": "Neuron", "place": 50}
+
 study, scores, cohort = studies.ready()
 chosen = filters.complete(study, links.filter_of_url())
 total = int(scores.facts.get("m") or queries.count(study.reader, scores, queries.Filter()))

@@ -8,6 +8,8 @@ from medsae.store import queries
 from medsae.ui import cards, export, filters, format, links, look
 from medsae.ui import study as studies
 
+PAGE = {"title": "Neurons", "place": 40}
+
 study, scores, cohort = studies.ready()
 here = (*links.STUDY, *links.FILTER)
 look.heading(

@@ -5,6 +5,8 @@ import streamlit as st
 from medsae.ui import links, look, run_parts
 from medsae.ui import study as studies
 
+PAGE = {"title": "Runs", "place": 90}
+
 study = studies.current()
 VIEWS = {"artifacts": "artifacts", "jobs": "jobs", "start": "start a step"}
 look.heading("Runs", str(study.store.data) if study.patients else "artifacts, jobs, and the next step")

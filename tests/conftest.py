@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -67,6 +68,34 @@ def write_chexpert(root: Path, patients: int, seed: int = 0, first: str = "CheXp
 def chexpert_root(tmp_path_factory):
     """A generated CheXpert-small of 60 patients."""
     return write_chexpert(tmp_path_factory.mktemp("generated"), patients=60)
+
+
+FORBIDDING = """
+import sys
+
+class Forbidden(Exception):
+    "Not an ImportError: code that does without a package where it is missing must not hide that it asked."
+
+class Guard:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers"):
+            raise Forbidden(name)
+
+sys.meta_path.insert(0, Guard())
+"""
+
+
+@pytest.fixture(scope="session")
+def without_torch():
+    """(code, *arguments) -> stdout of a fresh process in which importing torch or transformers raises `Forbidden`."""
+
+    def run(code: str, *arguments: str) -> str:
+        words = [sys.executable, "-c", FORBIDDING + textwrap.dedent(code), *arguments]
+        out = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+        assert not out.returncode, out.stderr
+        return out.stdout
+
+    return run
 
 
 class Medsae:

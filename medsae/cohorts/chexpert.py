@@ -10,6 +10,7 @@ import pandas as pd
 from medsae.cohorts import locate, tabular
 from medsae.cohorts.tabular import CohortTable, line_of
 from medsae.config import CHEXPERT_LABELS, IngestChexpert
+from medsae.files import sha256_of
 from medsae.progress import UserError
 
 _LAYOUT = "give the folder with train.csv, valid.csv and the folders train/ and valid/ (docs/ingest.md)"
@@ -74,7 +75,7 @@ def read_chexpert(config: IngestChexpert) -> CohortTable:
         *tabular.counts_lines(values_nk[kept], CHEXPERT_LABELS),
     ]
     labels = tabular.long_labels(values_nk[kept], CHEXPERT_LABELS)
-    inputs = {path.name: tabular.sha256_of(path) for path in files.values()}
+    inputs = {path.name: sha256_of(path) for path in files.values()}
     return CohortTable(images, labels, CHEXPERT_LABELS, understood, root, inputs)
 
 

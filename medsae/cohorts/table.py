@@ -12,6 +12,7 @@ from medsae.cohorts.columns import Columns, find_columns, plain
 from medsae.cohorts.findings import read_labels, votes
 from medsae.cohorts.tabular import CohortTable, line_of
 from medsae.config import IngestTable
+from medsae.files import sha256_of
 from medsae.progress import UserError
 
 _SOURCES = {"train": "train", "training": "train", "valid": "valid", "validate": "valid", "validation": "valid",
@@ -81,7 +82,7 @@ def read_table(config: IngestTable) -> CohortTable:
         f"views {config.views}: {len(images):,} of {n:,} pictures of {len(set(images['patient'])):,} patients",
         *tabular.counts_lines(values_nk, label_names),
     ]
-    inputs = {config.table.name: tabular.sha256_of(config.table)}
+    inputs = {config.table.name: sha256_of(config.table)}
     return CohortTable(images, tabular.long_labels(values_nk, label_names), label_names, understood, root, inputs)
 
 

@@ -5,7 +5,6 @@ Everything is vectorised over columns: CheXpert's 223,414 rows with 14 labels ta
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,12 +85,6 @@ def _read_parquet(path: Path, texts: Collection[str]) -> pd.DataFrame:
             # A column of whole numbers with blanks is stored as floats: 17.0 is the patient 17.
             table[name] = column.astype("Int64" if (column.dropna() % 1 == 0).all() else "float64").astype("str")
     return table
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's bytes, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def line_of(path: Path, row: int) -> str:

@@ -1,18 +1,19 @@
-"""Image -> embedding: a Protocol and a plain dict of lazy constructors. Importing this imports no torch.
+"""Image -> embedding or tokens, text -> embedding, by whatever encoder is registered (`plugins.encoders`).
 
-`pipeline.embed` runs an encoder over many pictures, `elsewhere.from_file` takes embeddings made elsewhere.
+Importing this imports no torch. `pipeline.embed` runs an encoder over many pictures, `elsewhere.from_file` takes
+embeddings made elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from medsae.encoders import sources
+from medsae import plugins
+from medsae.config import Pooling
+from medsae.encoders.sources import Files, Wanted
 from medsae.progress import Progress, Silent, UserError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Encoder(Protocol):
     """A network together with the preprocessing that its weights were trained for."""
 
     name: str
+    """The model and what is taken of it, for slugs and titles."""
     dim: int
     """d, the length of an embedding."""
     size: int
@@ -39,40 +41,86 @@ class Encoder(Protocol):
         ...
 
 
-Constructor = Callable[[Path | None, Path, Progress], Encoder]
+class TokenEncoder(Encoder, Protocol):
+    """An encoder whose network sees the picture as a grid of cells, and can give the vector of each."""
+
+    grid: tuple[int, int]
+    """Rows and columns of cells."""
+    token_dim: int
+    """d of a token."""
+    token_module: torch.nn.Module
+    """float32 [b, c, size, size] -> [b, rows * columns, token_dim]: cells row by row from the top left, without the
+    tokens that belong to no place (CLS, registers)."""
 
 
-def _room(module: str, name: str) -> Constructor:
-    return lambda weights, cache, progress: import_module(module).load(name, weights, cache, progress)
+class TextTower(Protocol):
+    """Captions in the space of an encoder's embeddings."""
+
+    def embed_text(self, captions: list[str]) -> np.ndarray:
+        """float32 [captions, d] of unit length."""
+        ...
 
 
-_ROOMS = {
-    "medclip-resnet": "medsae.encoders.medclip",
-    "medclip-vit": "medsae.encoders.medclip",
-    "efficientnet-lite0": "medsae.encoders.efficientnet",
-    "simclip": "medsae.encoders.simclip",
-}
-"""Each room offers load(name, weights, cache, progress) -> Encoder."""
-
-ENCODERS: dict[str, Constructor] = {name: _room(module, name) for name, module in _ROOMS.items()}
-
-
-def load_encoder(name: str, weights: Path | None, cache: Path, progress: Progress | None = None) -> Encoder:
+def load_encoder(
+    name: str,
+    weights: Path | None,
+    cache: Path,
+    progress: Progress | None = None,
+    options: Pooling | None = None,
+) -> Encoder:
     """The encoder with its weights, ready to compute.
 
     `weights` is a checkpoint (file or folder); None means the encoder's own, shipped or downloaded once into
-    `cache`/encoders. Raises UserError for an unknown name, weights that are missing and cannot be fetched, and a
-    checkpoint of another architecture.
+    `cache`/encoders. Raises UserError for an unknown name, weights that are missing and cannot be fetched, a
+    checkpoint of another architecture, and options that it does not have.
     """
-    return ENCODERS[_known(name)](weights, cache, progress or Silent())
+    return _used(name, "load", weights, cache, progress, options)
 
 
-def weights_identity(name: str, weights: Path | None, cache: Path, progress: Progress | None = None) -> str:
-    """sha256 of the file the weights come from, without torch; fetches the file where it is missing."""
-    return sources.find(_known(name), weights, cache, progress or Silent()).sha256
+def find_files(
+    name: str,
+    weights: Path | None,
+    cache: Path,
+    progress: Progress | None = None,
+    options: Pooling | None = None,
+) -> Files:
+    """The files that decide an embedding with their hashes, without torch; fetches them where they are missing."""
+    return _used(name, "files", weights, cache, progress, options)
 
 
-def _known(name: str) -> str:
-    if name not in _ROOMS:
-        raise UserError(f"there is no encoder {name!r}", do=f"choose one of {', '.join(_ROOMS)}")
-    return name
+def load_text(
+    name: str,
+    weights: Path | None,
+    cache: Path,
+    progress: Progress | None = None,
+    options: Pooling | None = None,
+) -> TextTower:
+    """The text tower of an encoder; UserError for one that has none, and for missing weights or word lists."""
+    return _used(name, "text", weights, cache, progress, options)
+
+
+def tokens_of(encoder: Encoder) -> TokenEncoder:
+    """The same encoder, known to have tokens; UserError for one that has none."""
+    if getattr(encoder, "token_module", None) is None:
+        raise UserError(f"{encoder.name} has no grid of tokens", do="choose another --pool, or another encoder")
+    return encoder  # pyright: ignore[reportReturnType]
+
+
+def tokens(encoder: Encoder, pictures: np.ndarray) -> np.ndarray:
+    """Prepared pictures float32 [b, c, size, size] -> float32 [b, rows * columns, token_dim], as `TokenEncoder` has
+    them; UserError for an encoder without."""
+    import torch
+
+    with torch.inference_mode():
+        return tokens_of(encoder).token_module(torch.from_numpy(pictures)).numpy()
+
+
+def _used(
+    name: str, what: str, weights: Path | None, cache: Path, progress: Progress | None, options: Pooling | None
+) -> Any:
+    offer = plugins.encoders.get(name)
+    named = getattr(offer, what)
+    if named is None:
+        raise UserError(f"{offer.label} has no text tower", do="choose an encoder with one, such as simclip")
+    options = options if options is not None else (offer.options or Pooling)()
+    return plugins.attribute(named)(Wanted(name, weights, cache, progress or Silent(), options))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from medsae.encoders.sources import Checkpoint, converted
+from medsae.files import make_folder, replacing
 from medsae.progress import UserError
 
 
@@ -83,10 +83,8 @@ def _convert(checkpoint: Checkpoint, to: Path) -> None:
     state = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)} if isinstance(state, dict) else {}
     if not state:
         raise UserError("this file holds no dictionary of tensors", where, "give the encoder's state dict")
-    to.parent.mkdir(parents=True, exist_ok=True)
-    temporary = to.with_name(f".{to.name}.{os.getpid()}")
+    make_folder(to.parent)
     # clone: a checkpoint may hold views of one storage, which safetensors refuses
-    save_file({k: v.clone().contiguous() for k, v in state.items()}, temporary, {"source_sha256": checkpoint.sha256})
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, to)
+    own = {k: v.clone().contiguous() for k, v in state.items()}
+    with replacing(to) as new:
+        save_file(own, new, {"source_sha256": checkpoint.sha256})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import http.client
 import json
 import os
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from medsae.files import take_lock
 from medsae.progress import Progress, UserError
 
 BLOCK = 1 << 20
@@ -57,12 +57,13 @@ def _is_http(error: OSError) -> bool:
 @contextmanager
 def _alone(part: Path) -> Iterator[None]:
     """Hold the part for this process: two downloads into one file would interleave."""
-    with part.open("ab") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError("another process is downloading this file", part, "wait for it, then try again") from error
+    lock = take_lock(part)
+    if lock is None:
+        raise UserError("another process is downloading this file", part, "wait for it, then try again")
+    try:
         yield
+    finally:
+        os.close(lock)
 
 
 def _continue(url: str, part: Path, note: Path, progress: Progress, timeout_seconds: float) -> None:

@@ -6,8 +6,6 @@ Pooled features before the classifier, 1280-d and non-negative. The packages `ef
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import nn
@@ -15,8 +13,9 @@ from torch import nn
 from medsae.encoders import checkpoint
 from medsae.encoders.fuse import fold_batchnorm, fold_grey
 from medsae.encoders.grey import square, standardised
-from medsae.encoders.sources import LITE0_INSTALL, find, folder_of
-from medsae.progress import Progress, UserError
+from medsae.encoders.offered.efficientnet import INSTALL, files
+from medsae.encoders.sources import Wanted, folder_of
+from medsae.progress import UserError
 
 
 class EfficientNetLite0:
@@ -45,15 +44,15 @@ class Pooled(nn.Module):
         return self.net.extract_features(x).mean((2, 3))  # pyright: ignore[reportCallIssue]
 
 
-def load(name: str, weights: Path | None, cache: Path, progress: Progress) -> EfficientNetLite0:
+def load(wanted: Wanted) -> EfficientNetLite0:
     """The network with BatchNorm folded; raises UserError for a checkpoint of another architecture."""
     try:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        raise UserError("the network efficientnet-lite0 is not installed", do=LITE0_INSTALL) from error
-    found = find(name, weights, cache, progress)
+        raise UserError("the network efficientnet-lite0 is not installed", do=INSTALL) from error
+    name, found = wanted.name, files(wanted).weights
     net = EfficientNet.from_name(name)
-    checkpoint.fit(net, checkpoint.tensors(found, folder_of(name, cache)), name, found.path)
+    checkpoint.fit(net, checkpoint.tensors(found, folder_of(name, wanted.cache)), name, found.path)
     for_inference(net)
     return EfficientNetLite0(Pooled(net).eval(), found.sha256)
 

@@ -6,15 +6,13 @@ the text tower (its tensors stay in the converted file), and the real weights, w
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from torch import nn
 
 from medsae.encoders import checkpoint, resnet, swin
 from medsae.encoders.grey import square, standardised
-from medsae.encoders.sources import find, folder_of
-from medsae.progress import Progress
+from medsae.encoders.offered.medclip import files
+from medsae.encoders.sources import Wanted, folder_of
 
 MEAN, STD = 0.5862785803043838, 0.27950088968644304
 TOWER = "vision_model."
@@ -58,10 +56,10 @@ class ViTTower(nn.Module):
         return self.projection_head(self.model(x))
 
 
-def load(name: str, weights: Path | None, cache: Path, progress: Progress) -> MedClip:
-    """MedCLIP's tower `name` with BatchNorm folded; raises UserError for a checkpoint of another architecture."""
-    found = find(name, weights, cache, progress)
-    tensors = checkpoint.tensors(found, folder_of(name, cache), TOWER)
+def load(wanted: Wanted) -> MedClip:
+    """One of MedCLIP's towers with BatchNorm folded; raises UserError for a checkpoint of another architecture."""
+    name, found = wanted.name, files(wanted).weights
+    tensors = checkpoint.tensors(found, folder_of(name, wanted.cache), TOWER)
     tower = ResNetTower() if name == "medclip-resnet" else ViTTower()
     if isinstance(tower, ViTTower):
         tensors = swin.without_computed(tensors)

@@ -21,8 +21,10 @@ from typing import Literal
 import torch
 from torch import nn
 
+from medsae import files
+from medsae.device import pick
 from medsae.encoders import Encoder
-from medsae.progress import Progress, UserError
+from medsae.progress import Progress
 
 GAIN = 1.1
 LEAST_COSINE = 0.999
@@ -97,16 +99,6 @@ def _channels_last(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last).as_strided(x.shape, (c * h * w, 1, w * c, c))
 
 
-def pick_device(device: str) -> str:
-    """The device to use; raises UserError for a forced one that is not there."""
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return next(name for name, there in here.items() if there)
-    if not here[device]:
-        raise UserError(f"--device {device} is not available here", do="leave --device out, or use --device cpu")
-    return device
-
-
 def make_plan(
     encoder: Encoder,
     sample: torch.Tensor,
@@ -118,7 +110,7 @@ def make_plan(
 ) -> Plan:
     """The plan for this machine, from the file `choices` where it has been measured before, else measured on `sample`
     (float32 [b, c, s, s])."""
-    device = pick_device(device)
+    device = pick(device).type
     plain = Plan(device, "fp32", False, None, batch, torch.__version__)
     network = (encoder.name, encoder.weights_sha256[:16])
     key = "|".join([*network, _hardware(device), plain.torch, precision])
@@ -185,7 +177,5 @@ def _read(choices: Path | None) -> dict:
 def _write(choices: Path | None, known: dict) -> None:
     if choices is None:
         return
-    choices.parent.mkdir(parents=True, exist_ok=True)
-    temporary = choices.with_name(f".{choices.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(known, indent=1))
-    os.replace(temporary, choices)
+    files.make_folder(choices.parent)
+    files.write(choices, json.dumps(known, indent=1))

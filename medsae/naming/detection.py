@@ -7,7 +7,7 @@ from math import comb
 
 import numpy as np
 
-from medsae.scoring.intervals import wilson
+from medsae.rates import wilson
 
 
 @dataclass(frozen=True)

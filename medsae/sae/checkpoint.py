@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from medsae.files import replacing
+
 NAME = "checkpoint.safetensors"
 
 
 def save(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Publish tensors and facts (JSON) as the checkpoint of a folder."""
-    new = folder / f"{NAME}.new"
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(plain, new, metadata={"facts": json.dumps(facts)})
-    with open(new, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(new, folder / NAME)
+    with replacing(folder / NAME) as new:
+        save_file(plain, new, metadata={"facts": json.dumps(facts)})
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from medsae import config
+from medsae.device import pick
 from medsae.progress import Progress, UserError
 from medsae.sae.gradients.dense import CELLS_ON_GPU
-from medsae.sae.training import TrainResult, check, choose_device, train_together
+from medsae.sae.training import AUTO, TrainResult, check, train_together
 
 SHARE_OF_MEMORY = 0.8
 """Of the memory that is free when a sweep begins."""
@@ -43,7 +44,7 @@ def sweep(
     the end. UserError for a bad config anywhere in the list before anything is trained."""
     for option in options:
         check(x_train_nd, x_holdout_nd, option)
-    groups = plan(options, x_train_nd.shape, free_bytes(choose_device(device)))
+    groups = plan(options, x_train_nd.shape, free_bytes(pick(device, AUTO)))
     results: dict[int, TrainResult] = {}
     for number, group in enumerate(groups, 1):
         if len(groups) > 1:

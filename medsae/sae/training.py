@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from medsae import config
+from medsae.device import pick
 from medsae.progress import Progress, Task, UserError
 from medsae.sae import checkpoint, kinds
 from medsae.sae.gradients import Dense, Question, Screen, SharedSearch, Sparse, above, in_blocks
@@ -101,7 +102,7 @@ def train_together(
     for option in options:
         check(x_train_nd, x_holdout_nd, option)
     assert len({(o.batch, o.epochs, o.seed) for o in options}) == 1, "these do not see the same batches"
-    where = choose_device(device)
+    where = pick(device, AUTO)
     if where.type == "mps":
         raise UserError("SAEs are not trained on MPS: it lacks float64 sums and lists of cells", do="--device cpu")
     normalisation = Normalisation.fit(x_train_nd)
@@ -469,15 +470,8 @@ def question(options: config.Train, x_nd: Tensor, normalisation: Normalisation) 
     return {**kind, **own, "images": len(x_nd), "d": x_nd.shape[1], "data": data[:16]}
 
 
-def choose_device(device: str) -> torch.device:
-    """`auto`: CUDA, then the CPU (MPS can be asked for, to encode)."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("no CUDA device is available", do="leave --device out, or install a CUDA build of torch")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise UserError("no MPS device is available", do="leave --device out")
-    return torch.device(device)
+AUTO = ("cuda", "cpu")
+"""What `--device auto` means for an SAE: MPS can be asked for, to encode."""
 
 
 def device_name(device: torch.device) -> str:

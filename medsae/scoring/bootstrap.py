@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsae.progress import Progress, Silent
+from medsae.rates import centred_interval
 from medsae.scoring.activity import Held
 from medsae.scoring.draws import Resamples, correlations_of_draws
 from medsae.scoring.entropy import entropy_bits
-from medsae.scoring.intervals import centred_interval
 from medsae.scoring.null import STRONG, largest
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from medsae.rates import rho_interval
 from medsae.scoring.best import Best
 from medsae.scoring.entropy import Entropy
-from medsae.scoring.intervals import rho_interval
 from medsae.scoring.labels import BLANK
 from medsae.scoring.null import EntropyHistogram, Null
 from medsae.scoring.profile import BINS, Profile

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsae.progress import Progress, Silent
+from medsae.rates import benjamini_hochberg
 from medsae.scoring.activity import Held
 from medsae.scoring.draws import Permutations, correlations_of_draws
 from medsae.scoring.entropy import entropy_bits
-from medsae.scoring.intervals import benjamini_hochberg
 from medsae.scoring.selective import pooled_p
 from medsae.scoring.sufficient import Correlations
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medsae.rates import centred_interval, wilson
 from medsae.scoring.bootstrap import Bootstrap
 from medsae.scoring.entropy import Entropy
-from medsae.scoring.intervals import centred_interval, wilson
 from medsae.scoring.null import STRONG, Null
 from medsae.scoring.profile import Profile
 from medsae.scoring.sufficient import Correlations

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from medsae import config as c
-from medsae import encoders
+from medsae import encoders, files, plugins
 from medsae.cohorts.pictures import PictureError, decode
 from medsae.encoders import elsewhere
+from medsae.files import sha256_of
 from medsae.progress import Progress, UserError
 from medsae.steps import found
-from medsae.store.artifacts import Artifact, Build, Store, sha256_file
+from medsae.store.artifacts import Artifact, Build, Store
 
 
 def embed(config: c.Embed, store: Store, progress: Progress) -> dict[str, Any]:
@@ -27,16 +28,19 @@ def embed(config: c.Embed, store: Store, progress: Progress) -> dict[str, Any]:
 
 def _encode(config: c.Embed, cohort: Artifact, store: Store, progress: Progress) -> dict[str, Any]:
     assert config.encoder is not None
-    weights = {"weights": encoders.weights_identity(config.encoder, config.weights, store.cache, progress)}
-    slug = f"{config.encoder}-{cohort.facts['source']}"
-    with store.build(slug, _identified(config, cohort), {"cohort": cohort.id}, weights) as build:
+    found_files = encoders.find_files(config.encoder, config.weights, store.cache, progress, config)
+    slug = f"{found_files.model}-{cohort.facts['source']}"
+    asked = replace(config, cohort=cohort.id, encoder=_without_place(config.encoder, found_files.model))
+    with store.build(slug, asked, {"cohort": cohort.id}, found_files.hashes) as build:
+        # The record names the model, wherever its files lie; the command names them where they are.
+        build.manifest |= {"command": ["python", "-m", "medsae", *c.command_line(replace(config, cohort=cohort.id))]}
         if build.existing:
             found("embeddings", build.id, progress)
             return build.existing.manifest
         # Imported here: finding that the embeddings are there already needs no torch.
         from medsae.encoders import pipeline
 
-        encoder = encoders.load_encoder(config.encoder, config.weights, store.cache, progress)
+        encoder = encoders.load_encoder(config.encoder, config.weights, store.cache, progress, config)
         source = Pictures(cohort)
         x_nd, report = pipeline.embed(
             source, encoder, shards=build.shards, precision=config.precision, device=config.device, batch=config.batch,
@@ -46,19 +50,25 @@ def _encode(config: c.Embed, cohort: Artifact, store: Store, progress: Progress)
         for image, reason in report.failed[:10]:
             progress.say(f"image {image} cannot be decoded any more and is left out: {reason}")
         usable = np.setdiff1d(np.arange(len(source)), [image for image, _ in report.failed])
-        facts = {"encoder": config.encoder, **{k: v for k, v in asdict(report).items() if k != "failed"}}
+        facts = {"encoder": found_files.model, **{k: v for k, v in asdict(report).items() if k != "failed"}}
         facts |= {"failed": len(report.failed), "weights_sha256": encoder.weights_sha256}
         # The pipeline has divided by the norm already where that was asked for.
         return _publish(build, x_nd[usable], usable, facts, cohort)
 
 
+def _without_place(encoder: str, model: str) -> str:
+    """The word of the record: of a family (`hf:`) its prefix and the model's name, however its files were named."""
+    offer = plugins.encoders.get(encoder)
+    return f"{offer.name}{model}" if offer.prefix else encoder
+
+
 def _take(config: c.Embed, cohort: Artifact, store: Store, progress: Progress) -> dict[str, Any]:
     assert config.from_ is not None and config.rows is not None
     x_nd, paths = elsewhere.from_file(config.from_, config.rows)
-    inputs = {"embeddings": sha256_file(config.from_), "rows": sha256_file(config.rows)}
+    inputs = {"embeddings": sha256_of(config.from_), "rows": sha256_of(config.rows)}
     name = config.name or config.from_.stem
     with store.build(
-        f"{_slug(name)}-{cohort.facts['source']}", _identified(config, cohort), {"cohort": cohort.id}, inputs
+        f"{files.slug(name)}-{cohort.facts['source']}", _identified(config, cohort), {"cohort": cohort.id}, inputs
     ) as build:
         if build.existing:
             found("embeddings", build.id, progress)
@@ -142,7 +152,3 @@ class Pictures:
                     self._block = [r[0] for r in connection.execute(query, [start, start + 256]).fetchall()]
                 self._start = start
             return self._block[image - start]
-
-
-def _slug(text: str) -> str:
-    return "".join(ch if ch.isalnum() or ch in "-." else "-" for ch in text.lower())[:40].strip("-.")

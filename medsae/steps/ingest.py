@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medsae import config as c
+from medsae import files
 from medsae.cohorts import splits
 from medsae.cohorts.checking import check_pictures
 from medsae.cohorts.chexpert import read_chexpert
@@ -40,7 +41,7 @@ def ingest(config: c.IngestChexpert | c.IngestTable, store: Store, progress: Pro
         table, slug = read_table(config), f"table-{config.table.stem}"
     for line in table.understood:
         progress.say(line)
-    with store.build(_slug(slug), config, {}, table.inputs) as build:
+    with store.build(files.slug(slug), config, {}, table.inputs) as build:
         if build.existing:
             found("cohort", build.id, progress)
             return build.existing.manifest
@@ -157,7 +158,3 @@ def _say_refused(refused: pd.DataFrame, n: int, root: Path, progress: Progress) 
             f"none of {n:,} pictures can be used: {lines}", root, "check that --root is the folder the paths start from"
         )
     progress.say(f"refused {len(refused):,} of {n:,} pictures: {lines}")
-
-
-def _slug(text: str) -> str:
-    return "".join(ch if ch.isalnum() or ch in "-." else "-" for ch in text.lower())[:40].strip("-.")

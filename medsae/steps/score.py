@@ -121,10 +121,11 @@ class _Encoded:
 def _sae_source(
     sae: Artifact, x_nd: np.ndarray, raw: Any, config: c.Score
 ) -> tuple[_Encoded, np.ndarray, dict[str, Any]]:
+    from medsae.device import pick
     from medsae.sae.model import Sae
-    from medsae.sae.training import choose_device
+    from medsae.sae.training import AUTO
 
-    model = Sae.load(sae.file("sae.safetensors")).to(choose_device(config.device))
+    model = Sae.load(sae.file("sae.safetensors")).to(pick(config.device, AUTO))
     if model.d != x_nd.shape[1]:
         raise UserError(
             f"the SAE takes d = {model.d}, the embeddings have d = {x_nd.shape[1]}", sae.id, "train on these embeddings"

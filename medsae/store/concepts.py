@@ -25,7 +25,8 @@ class RunOfNames:
     protocol: str
     pictures: int
     tested: int
-    newest: float
+    newest: tuple[float, float]
+    """Counter and time of its newest line: what runs are ordered by."""
     overlap: str
 
     @property
@@ -62,10 +63,15 @@ def runs(names: pd.DataFrame) -> list[RunOfNames]:
             continue  # the line that says who was asked is damaged
         found.append(RunOfNames(
             str(run), str(first["backend"]), str(first["model"]), str(first["protocol"]), int(first["pictures"]),
-            int(part["accuracy"].notna().sum()), float(part["time"].max()),
+            int(part["accuracy"].notna().sum()), _newest(part),
             "" if pd.isna(first["run_overlap"]) else str(first["run_overlap"]),
         ))  # fmt: skip
-    return sorted(found, key=lambda r: -r.newest)
+    return sorted(found, key=lambda r: r.newest, reverse=True)
+
+
+def _newest(part: pd.DataFrame) -> tuple[float, float]:
+    counter = part["counter"].max()
+    return (-1.0 if pd.isna(counter) else float(counter)), float(part["time"].max())
 
 
 def headline(names: pd.DataFrame, run: str, threshold: float) -> Headline:

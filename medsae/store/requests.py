@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from medsae import config as configs
+from medsae import files
 from medsae.progress import UserError
 from medsae.store import locks
 from medsae.store.artifacts import Store
@@ -131,6 +132,4 @@ class Requests:
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    temporary.write_text(json.dumps(value))
-    os.replace(temporary, path)
+    files.write(path, json.dumps(value))

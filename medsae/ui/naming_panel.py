@@ -62,7 +62,7 @@ def render(scores: Artifact, neuron: int) -> None:
         # A fragment polls only while something is under way; the whole page runs once more when the answer is there.
         st.fragment(_asking, run_every=_POLL_SECONDS if waiting else None)(study.store, config, neuron, waiting)
     found = names(study.store, scores)
-    mine = found[found["neuron"] == neuron].sort_values("time", ascending=False)
+    mine = found[found["neuron"] == neuron].sort_values(["counter", "time"], ascending=False, na_position="last")
     known = {r.run: r for r in concepts.runs(found)}
     mine = mine[mine["run"].isin(list(known))]
     if mine.empty:

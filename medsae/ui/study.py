@@ -140,7 +140,7 @@ def _names(data: str, scores: str, stamp: tuple[int, int]) -> dict[int, str]:
     if stamp == (0, 0):
         return {}
     frame: Frame = Ledger(Store(Path(data)), scores).names()
-    frame = frame[frame["concept"].notna() & (frame["status"] == "ok")].sort_values("time")
+    frame = frame[frame["concept"].notna() & (frame["status"] == "ok")].sort_values(["counter", "time"], na_position="first")
     return {int(n): str(c) for n, c in zip(frame["neuron"], frame["concept"], strict=True)}
 
 

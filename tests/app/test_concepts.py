@@ -79,6 +79,7 @@ def test_a_result_shows_its_evidence(app, html, named, ids):
     text = html(app.open("neuron", scores=ids.scores, neuron=1))
     assert "about Right effusion" in text and "0.90" in text and "[0.80, 1.00]" in text and "another neuron" in text
     assert text.count("ms-pic ms-right") == 3 and text.count("ms-pic ms-wrong") == 4 and "failed: timeout" in text
+    assert "labels only" not in text
     refused = app.open("neuron", scores=ids.scores, neuron=7)
     assert "No name: refusal" in html(refused) and any("can't" in code.value for code in refused.code)
 
@@ -89,7 +90,8 @@ def test_named_by_labels_it_is_always_marked(app, html, data, ids):
     assert "labels only (no model)" in test.selectbox(key="_run").options[0]
     tested = Ledger(Store(data), ids.scores).names()
     neuron = int(tested[tested["accuracy"].notna()]["neuron"].iloc[0])
-    assert "labels only, no model" in html(app.open("neuron", scores=ids.scores, neuron=neuron))
+    # The description says it too: the chip is what is looked for.
+    assert '">labels only, no model</span>' in html(app.open("neuron", scores=ids.scores, neuron=neuron))
 
 
 def test_name_it_from_the_button_to_the_result(app, html, data, ids):

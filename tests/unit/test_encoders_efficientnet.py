@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from medsae.encoders import load_encoder, weights_identity
-from medsae.encoders.sources import sha256_of
+from medsae.encoders import find_files, load_encoder
+from medsae.files import sha256_of
 from medsae.progress import UserError
 
 package = pytest.importorskip("efficientnet_lite_pytorch")
@@ -42,7 +42,7 @@ def test_grey_is_centred_at_127_in_units_of_128(encoder):
 
 
 def test_the_weights_are_those_of_the_package(encoder, tmp_path):
-    assert encoder.weights_sha256 == weights_identity("efficientnet-lite0", None, tmp_path)
+    assert encoder.weights_sha256 == find_files("efficientnet-lite0", None, tmp_path).weights.sha256
     assert encoder.weights_sha256 == sha256_of(Path(FILE))
     assert not encoder.unit_norm_default and encoder.dim == 1280
 

@@ -16,12 +16,13 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from medsae.encoders import load_encoder, weights_identity
+from medsae.encoders import find_files, load_encoder
 from medsae.encoders.checkpoint import fit, tensors
 from medsae.encoders.grey import square
 from medsae.encoders.medclip import MedClip, ResNetTower, ViTTower
-from medsae.encoders.sources import given, sha256_of
+from medsae.encoders.sources import given
 from medsae.encoders.swin import relative_position_index
+from medsae.files import sha256_of
 from medsae.progress import UserError
 
 BLOCKS = (3, 4, 6, 3)
@@ -344,9 +345,9 @@ def test_only_a_grey_8_bit_matrix_is_a_picture(picture):
 
 def test_identity_is_the_sha256_of_the_file_in_any_spelling(resnet_folder, tmp_path):
     expected = sha256_of(resnet_folder / "pytorch_model.bin")
-    assert weights_identity("medclip-resnet", resnet_folder, tmp_path) == expected
-    assert weights_identity("medclip-resnet", resnet_folder.parent, tmp_path) == expected
-    assert weights_identity("medclip-resnet", resnet_folder / "pytorch_model.bin", tmp_path) == expected
+    assert find_files("medclip-resnet", resnet_folder, tmp_path).weights.sha256 == expected
+    assert find_files("medclip-resnet", resnet_folder.parent, tmp_path).weights.sha256 == expected
+    assert find_files("medclip-resnet", resnet_folder / "pytorch_model.bin", tmp_path).weights.sha256 == expected
 
 
 def test_the_converted_copy_is_used_from_then_on(resnet_folder, cache, monkeypatch):

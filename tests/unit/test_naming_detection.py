@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import hypergeom
 
 from medsae.naming.detection import auroc, detect, fisher
-from medsae.scoring.intervals import benjamini_hochberg
+from medsae.rates import benjamini_hochberg
 
 NAN = float("nan")
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsae.progress import UserError
-from medsae.scoring.intervals import benjamini_hochberg
+from medsae.rates import benjamini_hochberg
 from medsae.store.artifacts import Store
 from medsae.store.ledger import Ledger, count_lines
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from medsae.rates import benjamini_hochberg, centred_interval, rho_interval, wilson
 from medsae.scoring.entropy import ALL_ZERO, NO_LABEL, entropy
-from medsae.scoring.intervals import benjamini_hochberg, centred_interval, rho_interval, wilson
 
 
 def test_hand_computed():

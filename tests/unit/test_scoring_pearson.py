@@ -58,6 +58,19 @@ def test_sparse_blocks_give_the_same_and_meet_dense_ones():
     np.testing.assert_allclose(mixed, dense, atol=1e-6)
 
 
+def test_a_sparse_block_meets_a_dense_one_whose_neurons_rarely_are_silent():
+    """Only neurons that fire on most of the first images are shifted: sums of sparse blocks must follow that shift."""
+    z, y, mask = example(5, missing=0.3)
+    z[:, 3] += 500
+    expected = correlate(z, y, mask)
+    mixed = Sufficient(y, mask).update(z[:20], slice(0, 20))
+    assert mixed.shift_m is not None and (mixed.shift_m != 0).all(), "the case that this test is about"
+    found = mixed.update(nonzeros(z[20:]), slice(20, 60)).result()
+    np.testing.assert_allclose(found.rho_mk, expected.rho_mk, atol=2e-6)
+    np.testing.assert_allclose(found.mean_m, z.mean(0, dtype=float), rtol=1e-6)
+    np.testing.assert_allclose(found.std_m, z.std(0, dtype=float), rtol=1e-5)
+
+
 def test_a_mean_far_above_the_spread_does_not_cancel():
     rng = np.random.default_rng(0)
     z = (1000 + rng.normal(0, 0.1, (3000, 2))).astype(np.float32)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from medsae.encoders import load_encoder
+from medsae.encoders.offered.simclip import SHIPPED
 from medsae.encoders.simclip import DIM, SIZE, WORDS, ImageTower, SimClip, tokens
-from medsae.encoders.sources import SHIPPED
 from medsae.progress import UserError
 from medsae.simulated import probabilities
 from tools import train_simclip
@@ -26,8 +26,8 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> SimClip:
 
 
 def test_the_shipped_weights_are_small_and_have_a_record():
-    assert SHIPPED["simclip"].stat().st_size <= 8 << 20
-    record = json.loads(SHIPPED["simclip"].with_suffix(".json").read_text())
+    assert SHIPPED.stat().st_size <= 8 << 20
+    record = json.loads(SHIPPED.with_suffix(".json").read_text())
     assert record["training_seed"] != record["probe_seed"] and "licence" in record
     assert record["loss"][-1] < record["loss"][0]
     assert record["probe_auroc"]["Pleural Effusion:right"]["auroc"] > 0.8

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from medsae.device import pick
 from medsae.naming.backends import Backend, Load, Picture, PictureGone, Question, Reply, Study
 from medsae.progress import Progress, UserError
 
@@ -39,7 +40,7 @@ class MedGemma(Backend):
         cache_mib: float = CACHE_MIB, progress: Progress | None = None,
     ):  # fmt: skip
         source = model or DEFAULT_MODEL
-        self.device = _device(device)
+        self.device = pick(device)
         if four_bit and self.device.type != "cuda":
             raise UserError("--four-bit needs a CUDA device", self.device, "leave it out, or use --device cuda")
         if progress is not None:
@@ -240,16 +241,6 @@ def _messages(question: Question) -> list[dict[str, Any]]:
 
 def _positions(mask: torch.Tensor) -> torch.Tensor:
     return (mask.cumsum(1) - 1).clamp(min=0)
-
-
-def _device(wanted: str) -> torch.device:
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if (wanted == "cuda" and not torch.cuda.is_available()) or (
-        wanted == "mps" and not torch.backends.mps.is_available()
-    ):
-        raise UserError(f"there is no {wanted} device", None, "use --device auto")
-    return torch.device(wanted)
 
 
 def _load(source: str, device: torch.device, four_bit: bool) -> tuple[Any, Any]:

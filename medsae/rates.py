@@ -1,6 +1,6 @@
 """Intervals and the false-discovery rate: what a number could have been, and which of many tests to believe.
 
-The one home of these formulas; `naming` and the pages import them from here.
+The one home of these formulas, on the ground floor: `scoring`, `naming`, `store` and the pages take them from here.
 """
 
 from __future__ import annotations
