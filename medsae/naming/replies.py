@@ -213,6 +213,13 @@ def _english(text: str) -> bool:
     return other < 2 or other <= sum(w in _ENGLISH for w in words)
 
 
+def fault(thought: bool, cut: bool, empty: bool) -> Status | None:
+    """What kept a model from answering, when its reply could not be used: None when it did answer, only badly."""
+    if empty and thought:
+        return "only thinking"
+    return "cut off" if cut else "empty" if empty else None
+
+
 def judged(text: str, p_yes: float | None, mass: float | None) -> Verdict:
     """The verdict of one picture from a reply's text and probability; where there is a probability, it decides.
 

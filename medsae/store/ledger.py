@@ -131,6 +131,17 @@ class Ledger:
         with duckdb.connect(":memory:") as connection:
             return connection.execute(self._sql(sql), parameters or None).fetchall()
 
+    def dicts(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[dict[str, Any]]:
+        """The same as dicts, column -> value."""
+        if not self.stamp()[1]:
+            return
+        with duckdb.connect(":memory:") as connection:
+            found = connection.execute(self._sql(sql), parameters or None)
+            names = [column[0] for column in found.description]
+            while rows := found.fetchmany(65_536):
+                for row in rows:
+                    yield dict(zip(names, row, strict=True))
+
     def _sql(self, sql: str) -> str:
         for word, verdicts in (("{lines}", False), ("{verdicts}", True)):
             if word in sql:
@@ -238,13 +249,24 @@ class Counter:
         handle = files.take_lock(self.path, wait=True)
         assert handle is not None
         try:
-            text = os.pread(handle, 32, 0).strip()
-            known = int(text) if text.isdigit() and len(text) <= 15 else 0
-            self.last = max(known, self.last) + 1
-            os.pwrite(handle, b"%020d\n" % self.last, 0)
+            self.last = max(_number(os.pread(handle, 32, 0)), self.last) + 1
+            os.pwrite(handle, b"%016d\n" % self.last, 0)
             return self.last
         finally:
             os.close(handle)
+
+    def peek(self) -> int:
+        """The number as it stands; it has changed when any job has written. 0 when it cannot be read."""
+        try:
+            return _number(self.path.read_bytes()[:32])
+        except OSError:
+            return 0
+
+
+def _number(text: bytes) -> int:
+    """The number in a counter's file; 0 for a damaged one."""
+    text = text.strip()
+    return int(text) if text.isdigit() and int(text) < 10**15 else 0
 
 
 def _last_counter(path: Path) -> int:
@@ -299,6 +321,8 @@ class Writer:
         for path, texts in lines.items():
             if texts:
                 self._write(path, ("\n".join(texts) + "\n").encode("utf-8", "replace"))
+        with contextlib.suppress(OSError):
+            self.counter.next()  # the lines are there now: whoever looks for a change finds them
 
     def _write(self, path: Path, data: bytes) -> None:
         try:

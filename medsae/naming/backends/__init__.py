@@ -82,8 +82,8 @@ class Study(Protocol):
 class Backend(Protocol):
     """Answers questions. `ask` never raises for a bad reply; UserError is for what stops the whole run.
 
-    A backend may have `rehearse(explain, judge, say)`: it is called before a run with the first questions that will be
-    asked, and raises UserError when they cannot be answered.
+    A backend may have `rehearse(explain, judge, say, known)`: it is called before a run with the first questions that
+    will be asked, and raises UserError when they cannot be answered (see `endpoint.Endpoint.rehearse`).
     """
 
     name: str

@@ -177,15 +177,16 @@ class Endpoint(Backend):
             self.picture_tokens = max(0, counts[1] - counts[0])
 
     def rehearse(
-        self, explain: Question | None, judge: Callable[[str, str], Question], say: Callable[[str], None]
-    ) -> None:
+        self, explain: Question | None, judge: Callable[[str, str], Question | None], say: Callable[[str], None],
+        known: tuple[str, str] | None = None,
+    ) -> None:  # fmt: skip
         """Ask the first real questions with all their pictures: UserError, in the server's own words and with what to
         do, when they cannot be answered as things stand; smaller faults are said.
 
-        explain: the first naming question, None where a test needs no name; judge: concept, description -> the first
-        question about them.
+        explain: the first naming question, None when the name is `known`; judge: concept and description -> the first
+        question about them, None when all are answered.
         """
-        concept, description = "Pleural effusion", "Fluid in the pleural space."
+        concept, description = known or ("Pleural effusion", "Fluid in the pleural space.")
         replies: list[tuple[Question, Reply]] = []
         if explain is not None:
             replies.append((explain, reply := self._rehearsed(explain, say)))
@@ -193,24 +194,30 @@ class Endpoint(Backend):
             if name.status == "ok":
                 concept, description = name.concept, name.description
         question = judge(concept, description)
-        replies.append((question, reply := self._rehearsed(question, say)))
-        usable = reply.status == "ok" and judged(reply.text, reply.p_yes, reply.mass).status == "ok"
-        if usable and question.task == "judge" and reply.p_yes is None:
-            why = self.left_out.get("logprobs")
-            say("the server gives no probabilities (logprobs)" + (f": {why[:160]}" if why else "")
-                + "; verdicts are yes or no alone, without AUROC")  # fmt: skip
+        if question is not None:
+            replies.append((question, reply := self._rehearsed(question, say)))
+            usable = reply.status == "ok" and judged(reply.text, reply.p_yes, reply.mass).status == "ok"
+            if usable and question.task == "judge" and reply.p_yes is None:
+                why = self.left_out.get("logprobs")
+                say("the server gives no probabilities (logprobs)" + (f": {why[:160]}" if why else "")
+                    + "; verdicts are yes or no alone, without AUROC")  # fmt: skip
         if self.top_logprobs < _TOP_LOGPROBS:
             say(f"the server caps logprobs: {self.top_logprobs} are asked for instead of {_TOP_LOGPROBS}")
-        mute = [r for _, r in replies if r.status == "ok" and not r.text.strip() and r.p_yes is None]
-        if len(mute) == len(replies):
-            thinking = any(r.thought for r in mute)
-            what = "the model thinks until its tokens are used up and never answers" if thinking else (
-                "the model's replies are empty" + (" (cut off by the limit of tokens)" if mute[0].cut else ""))  # fmt: skip
-            do = diagnosis.NO_THINKING if thinking else "look at the server's log and its chat template"
-            raise UserError(f"{what} (tried with {replies[-1][0].max_tokens + self.budget:,} tokens)", self.address, do)
+        self._stop_when_mute(replies)
         for q, r in replies:
             if r.status == "ok":
                 self.rehearsed[q.text, tuple(p.sha256 for p in q.pictures)] = r
+
+    def _stop_when_mute(self, replies: list[tuple[Question, Reply]]) -> None:
+        """UserError when no reply says anything."""
+        mute = [r for _, r in replies if r.status == "ok" and not r.text.strip() and r.p_yes is None]
+        if not mute or len(mute) < len(replies):
+            return
+        thinking = any(r.thought for r in mute)
+        what = "the model thinks until its tokens are used up and never answers" if thinking else (
+            "the model's replies are empty" + (" (cut off by the limit of tokens)" if mute[0].cut else ""))  # fmt: skip
+        do = diagnosis.NO_THINKING if thinking else "look at the server's log and its chat template"
+        raise UserError(f"{what} (tried with {replies[-1][0].max_tokens + self.budget:,} tokens)", self.address, do)
 
     def _rehearsed(self, question: Question, say: Callable[[str], None]) -> Reply:
         reply = self._ask(question)
