@@ -1,7 +1,8 @@
 """The command line: tyro over the dataclasses of `config`. No logic.
 
 stdout carries the result alone (its last line is the id of the artifact, or one JSON document with --json); progress
-and messages go to stderr. Exit status: 0, 2 for what the user can mend, 130 after Ctrl-C.
+and messages go to stderr. Exit status: 0, 2 for what the user can mend, 3 when part of what was
+asked for failed (name), 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Annotated, Any
 import tyro
 
 from medsae import config as c
-from medsae import jobs
+from medsae import jobs, plugins
 from medsae.progress import File, Progress, Terminal, UserError
 from medsae.store.artifacts import Store
 
@@ -31,6 +32,10 @@ COMMANDS: dict[str, Any] = {
     "list": c.List,
     "show": c.Show,
 }
+_CHOICES: dict[str, tuple[str, plugins.Registry[Any]]] = {
+    "embed": ("--encoder", plugins.encoders),
+}
+"""Commands whose options follow from what is chosen from a registry."""
 _ABOUT = {
     "ingest": "a folder of radiographs and labels -> cohort",
     "embed": "cohort + encoder -> embeddings",
@@ -66,6 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
                 result = _step(config, store, File(job.folder / "progress.json", Terminal()))
                 job.result = result["id"]
             print(_json(result) if config.json else result["id"])
+            return int(result.get("exit", 0))
     except UserError as error:
         print(f"medsae: {error}", file=sys.stderr)
         return 2
@@ -81,7 +87,27 @@ def _parse(words: list[str]) -> Any:
     if words[0] not in COMMANDS:
         raise UserError(f"no command {words[0]!r}", None, f"commands: {', '.join(COMMANDS)}")
     marks = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
-    return tyro.cli(COMMANDS[words[0]], prog=f"python -m medsae {words[0]}", args=words[1:], config=marks)
+    kind, about = COMMANDS[words[0]], None
+    if words[0] in _CHOICES:
+        flag, registry = _CHOICES[words[0]]
+        chosen = _value_of(flag, words)
+        if chosen is not None:
+            offer = registry.get(chosen)
+            kind, about = c.joined(kind, offer.options), f"{offer.label}: {offer.help}"
+        else:
+            offers = "\n".join(f"  {name:20}{offer.help}" for name, offer in registry.all().items())
+            about = f"{kind.__doc__}\n\n{flag} is one of (with it, --help tells its own options too):\n{offers}"
+    return tyro.cli(kind, prog=f"python -m medsae {words[0]}", args=words[1:], config=marks, description=about)
+
+
+def _value_of(flag: str, words: list[str]) -> str | None:
+    """The value of an option before the options are parsed: what is chosen decides which options there are."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == flag and following:
+            return following
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+    return None
 
 
 def _step(config: Any, store: Store, progress: Progress) -> dict[str, Any]:

@@ -14,13 +14,16 @@ from typing import Any
 _THINKING = ("reasoning_content", "reasoning", "thinking")
 """Fields in which vLLM, SGLang, llama.cpp, OpenRouter and Ollama put what a model thought."""
 _MARKS = (
-    ("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<thought>", "</thought>"), ("<reasoning>", "</reasoning>"),
-    ("<unused94>", "<unused95>"), ("[THINK]", "[/THINK]"), ("◁think▷", "◁/think▷"), ("<seed:think>", "</seed:think>"),
+    ("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"), ("<unused94>", "<unused95>"),
+    ("[THINK]", "[/THINK]"), ("◁think▷", "◁/think▷"), ("<seed:think>", "</seed:think>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"), ("<|channel|>analysis<|message|>", "<|end|>"),
     ("<|channel|>thought", "<channel|>"),
 )  # fmt: skip
 """How models mark thinking within their text (MedGemma 1.5: the unused tokens)."""
-_LEFT_OVER = re.compile(r"<\|start\|>assistant|<\|channel\|>final<\|message\|>|<\|return\|>|<\|end\|>|</?answer>|<\|im_end\|>")
+_LEFT_OVER = re.compile(
+    r"<\|start\|>assistant|<\|channel\|>final<\|message\|>|<\|return\|>|<\|end\|>|</?answer>|<\|im_end\|>"
+)
 
 
 @dataclass(frozen=True)

@@ -6,30 +6,36 @@ import re
 from urllib.parse import urlsplit, urlunsplit
 
 NO_THINKING = (
-    "To switch it off: vLLM --default-chat-template-kwargs '{\"enable_thinking\": false}'; llama.cpp --reasoning-budget 0; "
-    "Ollama think=false; else serve a model that does not think"
+    "To switch it off: vLLM --default-chat-template-kwargs '{\"enable_thinking\": false}'; "
+    "llama.cpp --reasoning-budget 0; Ollama think=false; else serve a model that does not think"
 )
-CONTEXT = "A larger one: vLLM --max-model-len N; llama.cpp -c N; Ollama OLLAMA_CONTEXT_LENGTH=N; LM Studio: in the model's settings"
+CONTEXT = (
+    "A larger one: vLLM --max-model-len N; llama.cpp -c N; Ollama OLLAMA_CONTEXT_LENGTH=N; LM Studio: in the model's "
+    "settings"
+)
 
 _FEW_PICTURES = re.compile(
-    r"at most (\d+) (?:image|picture|multi-?modal)|(?:only|max(?:imum)?(?: of)?|up to|limit(?: is|ed to)?:?) (\d+) images?"
+    r"at most (\d+) (?:image|picture|multi-?modal)"
+    r"|(?:only|max(?:imum)?(?: of)?|up to|limit(?: is|ed to)?:?) (\d+) images?"
     r"|(?:only )?(one|single|1) image (?:is |input )?(?:supported|allowed|per)|too many images|number of images"
     r"|(?:multiple|several) images (?:are|is) not|limit[-_]mm[-_]per[-_]prompt",
     re.IGNORECASE,
 )
 _CONTEXT = re.compile(
     r"context (?:length|size|window)|maximum (?:model|sequence|input|prompt) length|max_model_len|n_ctx"
-    r"|prompt (?:is )?too long|too many tokens|exceeds? .{0,40}(?:context|token)|exceed_context_size|longer than the max",
+    r"|prompt (?:is )?too long|too many tokens|exceeds? .{0,40}(?:context|token)|exceed_context_size"
+    r"|longer than the max",
     re.IGNORECASE,
 )
 _NO_VISION = re.compile(
-    r"(?:not|n't) (?:a multi-?modal|support (?:image|vision|multi-?modal)|accept image)|(?:image|vision|multi-?modal)[^.]{0,40}"
-    r"not (?:been )?(?:supported|enabled|available|allowed)|mmproj|text-only|does not (?:see|take) (?:image|picture)",
+    r"(?:not|n't) (?:a multi-?modal|support (?:image|vision|multi-?modal)|accept image)"
+    r"|(?:image|vision|multi-?modal)[^.]{0,40}not (?:been )?(?:supported|enabled|available|allowed)"
+    r"|mmproj|text-only|does not (?:see|take) (?:image|picture)",
     re.IGNORECASE,
 )
 _LOGPROBS = re.compile(
-    r"log_?probs?.{0,120}?(?:max(?:imum)?(?: allowed| value)?(?: is| of)?:? ?|less than or equal to |at most |<= ?|up to "
-    r"|between 0 and |in (?:the )?range (?:of )?\[?0, ?|not (?:be )?(?:greater|larger|more) than )(\d+)",
+    r"log_?probs?.{0,120}?(?:max(?:imum)?(?: allowed| value)?(?: is| of)?:? ?|less than or equal to |at most |<= ?"
+    r"|up to |between 0 and |in (?:the )?range (?:of )?\[?0, ?|not (?:be )?(?:greater|larger|more) than )(\d+)",
     re.IGNORECASE | re.DOTALL,
 )
 _REFUSES = re.compile(

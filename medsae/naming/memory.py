@@ -74,6 +74,8 @@ class Memory:
     """(neuron, about) -> concept, description, other."""
     done: set[int] = field(default_factory=set)
     """Neurons with a result in this run that asking again would not change."""
+    take: int = 0
+    """The take that is asked now: an older one's result leaves a neuron to be asked."""
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     """Neuron -> the newest result of this run."""
 
@@ -96,6 +98,6 @@ class Memory:
                 self.explained[neuron] = (row.get("concept") or "", row.get("description") or "")
         elif mine and neuron is not None and kind == "control":
             self.controls[neuron, row.get("about", "")] = row
-        elif mine and neuron is not None and kind == "name":
+        elif mine and neuron is not None and kind == "name" and int(row.get("take") or 0) >= self.take:
             self.outcomes[neuron] = Outcome.of(row)
             (self.done.discard if row.get("retry") else self.done.add)(neuron)

@@ -18,7 +18,8 @@ Status: TypeAlias = Literal[
     # the model answered, and asking the same again would give the same
     "unparsable", "wrong shape", "refusal", "wrong language", "too long", "bad probability", "not stated",
     # nothing usable arrived: asking again, or another setting of the server, may help
-    "empty", "cut off", "only thinking", "timeout", "server error", "broken reply", "rejected", "unreachable", "unreadable picture",
+    "empty", "cut off", "only thinking", "timeout", "server error", "broken reply", "rejected", "unreachable",
+    "unreadable picture",
 ]  # fmt: skip
 FINAL: frozenset[str] = frozenset(
     ("ok", "unparsable", "wrong shape", "refusal", "wrong language", "too long", "bad probability", "not stated")
@@ -137,7 +138,7 @@ def parse_verdicts(text: str, pictures: int) -> list[Verdict]:
 
 
 def parse_choice(text: str, pictures: int) -> int | None:
-    """The number 1 .. `pictures` that a reply names, from {"answer": 3} or as the only number of that range; or None."""
+    """The number 1 .. `pictures` that a reply names, from {"answer": 3} or as its only number; or None."""
     if not text.strip() or len(text) > TEXT_LIMIT:
         return None
     found = _object(text, ("answer",))

@@ -108,7 +108,9 @@ def _tell_end(namer: Namer, neurons: list[int], before: dict[int, Outcome], prog
         progress.say(f"what most replies that could not be used were ({n:,}): {status}" + (f": {said}" if said else ""))
     if not failed.total():
         return 0
-    progress.say("the same command asks again for what a server or a lost reply kept from us; --again asks everything anew")
+    progress.say(
+        "the same command asks again for what a server or a lost reply kept from us; --again asks everything anew"
+    )
     return 3 if usable else 2
 
 
@@ -135,8 +137,8 @@ def choose(config: c.Name, study: StudyOfScores) -> list[int]:
             break
         if study.plan(neuron, config.protocol, config.pictures, config.hard).status == "ok":
             found.append(neuron)
-    c.check(bool(found), f"no neuron has {config.pictures} firing and {config.pictures} silent pictures to be tested on",
-            study.scores.id, do)  # fmt: skip
+    what = f"no neuron has {config.pictures} firing and {config.pictures} silent pictures to be tested on"
+    c.check(bool(found), what, study.scores.id, do)
     return found
 
 
@@ -146,13 +148,17 @@ def _asking(
 ) -> Iterator[tuple[Backend, Writer, Claims]]:
     """A backend that is ready to answer, where its answers go, and the claims on what it is asked."""
     load = backends.get(config.backend).loaded()
-    with contextlib.closing(load(config, study, progress)) as backend, ledger.writer() as writer:
-        with contextlib.closing(Claims(ledger.folder)) as claims:
-            yield backend, writer, claims
+    with (
+        contextlib.closing(load(config, study, progress)) as backend,
+        ledger.writer() as writer,
+        contextlib.closing(Claims(ledger.folder)) as claims,
+    ):
+        yield backend, writer, claims
 
 
 def make_setup(config: c.Name, scores: Artifact, backend: Backend) -> Setup:
     """The run that results belong to: 8 hex digits over everything that changes an answer."""
+    assert config.pictures is not None
     what = [scores.id, scores.manifest["created"], backend.name, backend.model, prompts.VERSION, config.protocol,
             config.pictures, config.hard, config.controls, config.seed]  # fmt: skip
     run = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
@@ -175,8 +181,8 @@ def remember(
     ):
         memory.learn(row, setup.run)
     for row in ledger.dicts(
-        "SELECT kind, run, neuron, key, about, concept, description, other, status, note, raw, retry, asked, judged, "
-        f"accuracy FROM {{lines}} WHERE kind IN ('explanation', 'control', 'name') AND run IN ({runs}) "
+        "SELECT kind, run, neuron, key, about, concept, description, other, status, note, raw, retry, take, "
+        f"asked, judged, accuracy FROM {{lines}} WHERE kind IN ('explanation', 'control', 'name') AND run IN ({runs}) "
         f"ORDER BY {OLDEST}",
         same,
     ):
@@ -197,11 +203,12 @@ def remember(
 
 
 def _asking_anew(config: c.Name, setup: Setup, ledger: Ledger, memory: Memory) -> Setup:
-    if not config.again:
-        return setup
-    found = ledger.rows("SELECT coalesce(max(take), 0) FROM {lines} WHERE run = ?", [setup.run])
-    memory.done.clear()
-    return c.replace(setup, take=found[0][0] + 1 if found else 1)
+    if config.again:
+        found = ledger.rows("SELECT coalesce(max(take), 0) FROM {lines} WHERE run = ?", [setup.run])
+        memory.done.clear()
+        setup = c.replace(setup, take=found[0][0] + 1 if found else 1)
+    memory.take = setup.take
+    return setup
 
 
 def _namer(

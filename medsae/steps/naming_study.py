@@ -119,7 +119,7 @@ class StudyOfScores:
         """The pictures for one neuron under a protocol."""
         activity = self.activity(neuron)
         if protocol == "paper":
-            return choose_paper(neuron, activity, pictures=pictures, seed=self.seed)
+            return choose_paper(neuron, activity, pictures=pictures, seed=self.seed, patients=self.patients)
         own = self._own_label(neuron) if hard else np.zeros(len(self.paths), dtype=bool)
         return choose_strict(neuron, activity, self.patients, self.hash_of, own, pictures=pictures, hard=hard,
                              seed=self.seed)  # fmt: skip

@@ -29,10 +29,6 @@ class Data:
 
 def train(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
     """Fit the normalisation and the SAE on the train split, measure on the hold-out split."""
-    if config.sweep:
-        from medsae.steps.sweep import sweep
-
-        return sweep(config, store, progress)
     data = read(config, store, progress)
     config, slug = resolved(config, data)
     with store.build(slug, config, {"embeddings": data.embeddings.id}) as build:

@@ -200,11 +200,6 @@ class Store:
         found = sorted(folder.glob(".building-*")) if folder.is_dir() else []
         return [(p.name.removeprefix(".building-"), p / ".shards") for p in found]
 
-    def clear_unfinished(self, id: str) -> None:
-        """Remove the unfinished building folder of an id (shards of an abandoned step)."""
-        for kind in KINDS:
-            shutil.rmtree(self.artifacts / kind / f".building-{id}", ignore_errors=True)
-
 
 @dataclass
 class Build:

@@ -68,4 +68,6 @@ class Claims:
             # struct flock of 64-bit Linux: type, whence, (padding,) start, length, process (0 for open files).
             fcntl.fcntl(self.handle, _OPEN_FILE, struct.pack("hhqqi4x", kind, os.SEEK_SET, place, 1, 0))
         else:
-            fcntl.lockf(self.handle, fcntl.LOCK_UN if kind == fcntl.F_UNLCK else fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+            fcntl.lockf(
+                self.handle, fcntl.LOCK_UN if kind == fcntl.F_UNLCK else fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place
+            )

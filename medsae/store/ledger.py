@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -55,6 +54,8 @@ COLUMNS = {
     "shuffled_accuracy": "DOUBLE", "shuffled_low": "DOUBLE", "shuffled_high": "DOUBLE", "shuffled_auroc": "DOUBLE",
     "shuffled_judged": "INTEGER", "shuffled_concept": "VARCHAR", "shuffled_other": "INTEGER",
     "random_accuracy": "DOUBLE", "random_low": "DOUBLE", "random_high": "DOUBLE", "random_auroc": "DOUBLE",
+    "shuffled_more": "INTEGER", "shuffled_less": "INTEGER", "shuffled_p": "DOUBLE",
+    "random_more": "INTEGER", "random_less": "INTEGER", "random_p": "DOUBLE", "specific_p": "DOUBLE",
     "random_judged": "INTEGER", "random_concept": "VARCHAR", "seconds": "DOUBLE", "calls": "INTEGER",
 }  # fmt: skip
 """Column -> DuckDB type; a line holds those that belong to its kind."""
@@ -63,8 +64,8 @@ RUN = ("scores", "protocol", "backend", "model", "prompts", "pictures", "hard", 
 NEWEST = "counter DESC NULLS LAST, time DESC NULLS LAST, take DESC NULLS LAST"
 """SQL: what is newer comes first."""
 OLDEST = "counter ASC NULLS FIRST, time ASC NULLS FIRST, take ASC NULLS FIRST"
-VERDICT = ("kind", "run", "job", "time", "counter", "neuron", "take", "about", "image", "fires", "value", "quantile", "hard_one",
-           "yes", "p", "mass", "status", "raw", "key")  # fmt: skip
+VERDICT = ("kind", "run", "job", "time", "counter", "neuron", "take", "about", "image", "fires", "value", "quantile",
+           "hard_one", "yes", "p", "mass", "status", "raw", "key")  # fmt: skip
 """Columns of a verdict."""
 _VERDICTS = ".verdicts.jsonl"
 
@@ -76,16 +77,21 @@ WITH line AS (
 ), ranked AS (
     SELECT *,
         count(p) OVER (PARTITION BY run) AS tests,
-        row_number() OVER (PARTITION BY run ORDER BY p NULLS LAST) AS rank
+        row_number() OVER (PARTITION BY run ORDER BY p NULLS LAST) AS rank,
+        count(specific_p) OVER (PARTITION BY run) AS specific_tests,
+        row_number() OVER (PARTITION BY run ORDER BY specific_p NULLS LAST) AS specific_rank
     FROM newest
 ), about_run AS (
     SELECT run, any_value(overlap ORDER BY {newest}) AS run_overlap, {run}
     FROM {lines} WHERE kind = 'run' GROUP BY run
 )
-SELECT ranked.* EXCLUDE (rank, kind, raw, {skip}), about_run.* EXCLUDE (run),
+SELECT ranked.* EXCLUDE (rank, specific_rank, kind, raw, {skip}), about_run.* EXCLUDE (run),
     CASE WHEN p IS NOT NULL THEN least(1.0, min(p * tests / rank) OVER (
         PARTITION BY ranked.run ORDER BY p DESC NULLS FIRST, rank DESC ROWS UNBOUNDED PRECEDING
-    )) END AS q
+    )) END AS q,
+    CASE WHEN specific_p IS NOT NULL THEN least(1.0, min(specific_p * specific_tests / specific_rank) OVER (
+        PARTITION BY ranked.run ORDER BY specific_p DESC NULLS FIRST, specific_rank DESC ROWS UNBOUNDED PRECEDING
+    )) END AS specific_q
 FROM ranked LEFT JOIN about_run USING (run)
 ORDER BY accuracy DESC NULLS LAST, neuron
 """
@@ -152,7 +158,8 @@ class Ledger:
         """The newest result of every neuron in every run, best accuracy first, with what the run asked.
 
         Beside the name's columns: `q`, Benjamini-Hochberg over the tested neurons of the run, and `tests`, their
-        number. Neurons that could not be named are rows too, with status and note.
+        number; `specific_q`, the same of the paired tests against the control names, and `specific_tests` (NULL in
+        ledgers from before these tests). Neurons that could not be named are rows too, with status and note.
         """
         run = ", ".join(f"any_value({name} ORDER BY {NEWEST}) AS {name}" for name in RUN)
         sql = NAMES.replace("{run}", run).replace("{skip}", ", ".join(RUN)).replace("{newest}", NEWEST)
@@ -349,20 +356,6 @@ class Writer:
 def _unwritable(error: OSError, path: Path) -> UserError:
     what = f"the ledger cannot be written: {error.strerror}"
     return UserError(what, path, "free disk space, then run the same command: answers are kept")
-
-
-def count_lines(path: Path) -> tuple[int, int]:
-    """(readable lines, damaged lines) of a ledger file."""
-    good = bad = 0
-    for line in re.split(rb"\n", path.read_bytes()):
-        if not line:
-            continue
-        try:
-            json.loads(line)
-            good += 1
-        except ValueError:
-            bad += 1
-    return good, bad
 
 
 def _plain(value: Any) -> Any:

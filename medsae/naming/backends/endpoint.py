@@ -172,8 +172,8 @@ class Endpoint(Backend):
         counts = [found.tokens_in for a in (blind, seeing) if (found := completion(a.body)) is not None]
         if len(counts) == 2 and all(counts):
             if counts[0] == counts[1]:
-                what = f"the server takes pictures but the model {self.model!r} does not see them (no tokens for a picture)"
-                raise UserError(what, self.address, "serve a model with vision")
+                what = f"the server takes pictures but the model {self.model!r} does not see them"
+                raise UserError(f"{what} (no tokens for a picture)", self.address, "serve a model with vision")
             self.picture_tokens = max(0, counts[1] - counts[0])
 
     def rehearse(
