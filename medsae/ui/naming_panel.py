@@ -15,6 +15,7 @@ import streamlit as st
 
 from medsae.config import Name, Protocol
 from medsae.jobs import Jobs
+from medsae.plugins import backends
 from medsae.progress import UserError
 from medsae.store import concepts, query_images
 from medsae.store.artifacts import Artifact, Store
@@ -27,7 +28,6 @@ from medsae.ui.study import Study
 ROWS = 50
 """Names on one page of the Concepts table."""
 THRESHOLDS = {"0": "any", "0.6": "0.60", "0.7": "0.70 (paper)", "0.8": "0.80", "0.9": "0.90"}
-BACKENDS = {"labels": "labels (no model)", "endpoint": "server", "medgemma": "MedGemma here"}
 ABOUT = {"name": "its name", "shuffled": "another neuron's name", "random": "a random description"}
 _POLL_SECONDS = 0.5
 
@@ -58,14 +58,21 @@ def render(scores: Artifact, neuron: int) -> None:
     _result(study, scores, run, row)
 
 
+def asked_of() -> dict[str, str]:
+    """The backends there are: name -> what people read."""
+    return {name: offer.label for name, offer in backends.all().items()}
+
+
 def _chosen(scores: Artifact) -> Name | None:
     """The config that the panel's choosers describe; None (said on the page) while it is not complete."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        backend = links.choose(st.segmented_control, "Asked of", "backend", BACKENDS, "labels")
+        backend = links.choose(st.segmented_control, "Asked of", "backend", asked_of(), "labels")
         protocols = {p: p for p in get_args(Protocol)}
         protocol = links.choose(st.segmented_control, "Protocol", "protocol", protocols, "strict")
-        pictures = links.choose(st.segmented_control, "Pictures a side", "pictures", ["30", "20", "10"], "30")
-    fields: dict[str, Any] = {"backend": backend, "protocol": protocol, "pictures": int(pictures)}
+        pictures = links.choose(st.segmented_control, "Pictures a side", "pictures", ["most", "30", "20", "10"], "most")
+    # "most": as many as these scores allow, 30 at most.
+    fields: dict[str, Any] = {"backend": backend, "protocol": protocol}
+    fields["pictures"] = None if pictures == "most" else int(pictures)
     if backend == "endpoint":
         fields["endpoint"] = links.text("Address of the server on this machine", "endpoint",
                                         "http://127.0.0.1:8000/v1") or None  # fmt: skip
@@ -94,7 +101,7 @@ def _asking(store: Store, config: Name, neuron: int, waiting: bool) -> None:
                 _ask(store, config, requests, neuron, alive or starting)
                 st.rerun(scope="app")
             ready = "its model is loaded" if alive else "the first request starts it"
-            st.caption(f"{BACKENDS[config.backend]}, {config.protocol}: {ready}")
+            st.caption(f"{asked_of()[config.backend]}, {config.protocol}: {ready}")
             return
         if st.button("Cancel", key="_name-cancel"):
             requests.cancel(neuron)
