@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from medsae import __version__, jobs, launch, plugins
 from medsae import config as c
-from medsae import jobs, plugins
 from medsae.progress import File, Progress, Terminal, UserError
 from medsae.store.artifacts import Store
 
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Any] = {
     "run": Annotated[c.RunDemo, _named("demo")] | Annotated[c.RunPaper, _named("paper")],
     "list": c.List,
     "show": c.Show,
+    "app": c.App,
 }
 _CHOICES: dict[str, tuple[str, plugins.Registry[Any]]] = {
     "embed": ("--encoder", plugins.encoders),
@@ -45,6 +46,7 @@ _ABOUT = {
     "run": "all steps of a preset",
     "list": "the artifacts there are",
     "show": "one artifact, its hashes checked",
+    "app": "look at it all in a browser",
 }
 USAGE = "\n".join(
     ["usage: python -m medsae COMMAND ...   (COMMAND --help tells its options)", ""]
@@ -55,7 +57,10 @@ USAGE = "\n".join(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = _data_last(sys.argv[1:] if arguments is None else arguments)
+    if words == ["--version"]:
+        print(f"medsae {__version__}")
+        return 0
     if not words or words[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if words else 2
@@ -66,6 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
             _print_list(store, config)
         elif isinstance(config, c.Show):
             _print_show(store, config)
+        elif isinstance(config, c.App):
+            launch.app(config, store.data)
         else:
             with jobs.running(store.data, c.command_line(replace(config, json=False, data=None))) as job:
                 result = _step(config, store, File(job.folder / "progress.json", Terminal()))
@@ -81,7 +88,18 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _data_last(words: list[str]) -> list[str]:
+    """`--data DIR` is of every command and may stand anywhere, before the command too."""
+    for place, word in enumerate(words):
+        if word == "--data" or word.startswith("--data="):
+            end = place + (1 if "=" in word else 2)
+            return words[:place] + words[end:] + words[place:end]
+    return list(words)
+
+
 def _parse(words: list[str]) -> Any:
+    if words[0].startswith("--data"):
+        raise UserError("there is no command", None, f"commands: {', '.join(COMMANDS)}")
     if words[0].startswith("-"):
         raise UserError(f"{words[0]} stands before the command", None, "python -m medsae COMMAND [options]")
     if words[0] not in COMMANDS:
@@ -138,6 +156,8 @@ def _print_show(store: Store, config: c.Show) -> None:
         return
     print(f"{artifact.id} ({artifact.kind})\n  folder   {artifact.path}")
     print(f"  made by  {' '.join(artifact.manifest['command'])}")
+    if not artifact.sealed:
+        print("  not sealed: made by an older version; nothing covers the facts below but the eye")
     for title in ("config", "parents", "inputs", "facts", "versions", "hardware"):
         print(f"  {title}")
         for key, value in artifact.manifest[title].items():

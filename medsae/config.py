@@ -402,9 +402,13 @@ class Train(Command):
 # --- score ------------------------------------------------------------------------------------------------------------
 
 
+ATTRIBUTES = ("view", "sex", "age")
+"""What a neuron may follow instead of a finding."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score(Command):
-    """Score every neuron of a representation: correlations, entropies, what luck gives, top images."""
+    """Score every neuron of a representation: correlations, entropies, what shuffled labels give, top images."""
 
     embeddings: str | None = None
     """Id of the embeddings (with --representation raw)."""
@@ -432,6 +436,10 @@ class Score(Command):
     """Images kept at each end of a dense (raw) neuron."""
     seed: int = 0
     """Seed of permutations and bootstrap."""
+    labels: str | None = added(None)
+    """Only these labels, separated by commas (default: all; the published code takes 8 of them)."""
+    given: str = added("view,sex,age")
+    """Attributes that partial correlations take out of the labels, separated by commas: of view, sex, age."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
     """Where to compute."""
 
@@ -452,6 +460,19 @@ class Score(Command):
             "--draws, --bootstraps and --top must be at least 1",
         )
         check(0 < self.fdr < 1, f"--fdr {self.fdr} must lie in (0, 1)")
+        strange = [name for name in self.attributes if name not in ATTRIBUTES]
+        check(not strange, f"--given: there is no attribute {', '.join(strange)}", do=f"of {', '.join(ATTRIBUTES)}")
+        check(self.labels is None or bool(self.label_list), "--labels names no label")
+
+    @property
+    def attributes(self) -> list[str]:
+        """The attributes of --given in their order, without repeats."""
+        return list(dict.fromkeys(word.strip() for word in self.given.split(",") if word.strip()))
+
+    @property
+    def label_list(self) -> list[str]:
+        """The labels of --labels as written; empty: all."""
+        return list(dict.fromkeys(word.strip() for word in (self.labels or "").split(",") if word.strip()))
 
     def resolved(self) -> Score:
         """The same config with the label policy filled from the protocol."""
@@ -586,6 +607,17 @@ class Show(Command):
     """Id or unique beginning of the id."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class App(Command):
+    """The app in a browser, on this machine only. Settings of Streamlit can be given as its variables STREAMLIT_*."""
+
+    port: int = 8501
+    """Port of the web server."""
+
+    def __post_init__(self) -> None:
+        check(0 < self.port < 65536, f"--port {self.port} must lie in 1 .. 65535")
+
+
 # --- options of what is registered elsewhere --------------------------------------------------------------------------
 
 
@@ -641,7 +673,12 @@ def record(config: Any) -> dict[str, Any]:
 
 def identity(slug: str, config: Any, parents: list[str], inputs: dict[str, str]) -> str:
     """`slug` + 8 hex digits of sha256 over record, parents and the sha256 of outside files."""
-    text = json.dumps([record(config), sorted(parents), inputs], sort_keys=True, separators=(",", ":"))
+    return identified(slug, record(config), parents, inputs)
+
+
+def identified(slug: str, recorded: dict[str, Any], parents: list[str], inputs: dict[str, str]) -> str:
+    """The same from a record as it was saved: an artifact's id can be checked against its manifest."""
+    text = json.dumps([recorded, sorted(parents), inputs], sort_keys=True, separators=(",", ":"))
     return f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 

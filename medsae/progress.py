@@ -7,13 +7,14 @@ stays machine-readable) and `File` (a JSON state file that `jobs` and the app re
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
+
+from medsae import files
 
 
 class UserError(Exception):
@@ -159,6 +160,5 @@ class File:
         if not force and now - self.written < self.every:
             return
         self.written = now
-        temporary = self.path.with_suffix(".new")
-        temporary.write_text(json.dumps({**self.state, "messages": self.messages}))
-        os.replace(temporary, self.path)
+        with suppress(OSError):  # a full disk is told by the work itself, which needs the space
+            files.write(self.path, json.dumps({**self.state, "messages": self.messages}), durable=False)

@@ -19,6 +19,7 @@ from medsae.cohorts import splits
 from medsae.cohorts.checking import check_pictures
 from medsae.cohorts.chexpert import read_chexpert
 from medsae.progress import Progress, UserError
+from medsae.shards import Shards
 from medsae.steps import found
 from medsae.store.artifacts import Build, Store
 
@@ -48,7 +49,8 @@ def ingest(config: c.IngestChexpert | c.IngestTable, store: Store, progress: Pro
         images, refused = table.images, pd.DataFrame({"path": [], "reason": []}, dtype=str)
         if config.pictures:
             paths = [table.root / path for path in images["path"]]
-            checked = _checked(build, paths, config.workers, progress)
+            pieces = Shards(build.shards, "parquet")
+            checked = _checked(pieces, paths, config.workers, progress)
             bad = checked["refused"].notna()
             refused = pd.DataFrame({"path": images["path"][bad.to_numpy()], "reason": checked["refused"][bad]})
             _say_refused(refused, len(images), table.root, progress)
@@ -115,10 +117,10 @@ def write_cohort(
         connection.unregister("frame")
 
 
-def _checked(build: Build, paths: list[Path], workers: int | None, progress: Progress) -> pd.DataFrame:
+def _checked(pieces: Shards, paths: list[Path], workers: int | None, progress: Progress) -> pd.DataFrame:
     """Check every picture once; a finished shard of 2,000 is a file that a restarted ingest skips."""
-    shards = [(build.shards / f"pictures-{start:09}.parquet", start) for start in range(0, len(paths), _SHARD)]
-    missing = [image for shard, start in shards if not shard.is_file()
+    starts = range(0, len(paths), _SHARD)
+    missing = [image for k, start in enumerate(starts) if pieces.finished(k) is None
                for image in range(start, min(start + _SHARD, len(paths)))]  # fmt: skip
     if len(missing) < len(paths):
         progress.say(f"{len(paths) - len(missing):,} of {len(paths):,} pictures are checked already")
@@ -129,13 +131,13 @@ def _checked(build: Build, paths: list[Path], workers: int | None, progress: Pro
         rows.append(dict(image=image, width=seen.width, height=seen.height, sha256=seen.sha256, webp=seen.webp,
                          refused=seen.refused))  # fmt: skip
         if (image + 1) % _SHARD == 0 or image + 1 == len(paths):
-            shard, _ = shards[image // _SHARD]
-            temporary = shard.with_suffix(".new")
-            pq.write_table(pa.Table.from_pylist(rows, schema=_SHARD_SCHEMA), temporary, compression="none")
-            temporary.rename(shard)
+            with pieces.writing(image // _SHARD) as new:
+                pq.write_table(pa.Table.from_pylist(rows, schema=_SHARD_SCHEMA), new, compression="none")
             rows = []
     columns = ["image", "width", "height", "sha256", "refused"]
-    return pd.concat([pq.read_table(shard, columns=columns).to_pandas() for shard, _ in shards], ignore_index=True)
+    return pd.concat(
+        [pq.read_table(pieces.path(k), columns=columns).to_pandas() for k in range(len(starts))], ignore_index=True
+    )
 
 
 def _write_thumbnails(connection: duckdb.DuckDBPyConnection, build: Build, number: pd.Series) -> None:
@@ -143,7 +145,7 @@ def _write_thumbnails(connection: duckdb.DuckDBPyConnection, build: Build, numbe
     connection.register("kept", kept)
     connection.execute(
         "INSERT INTO thumbnail SELECT new, webp FROM read_parquet(?) JOIN kept ON image = old ORDER BY new",
-        [str(build.shards / "pictures-*.parquet")],
+        [str(build.shards / "[0-9]*.parquet")],
     )
     connection.unregister("kept")
 

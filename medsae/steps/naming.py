@@ -33,7 +33,7 @@ _POLL_SECONDS = 0.1
 def name(config: c.Name, store: Store, progress: Progress) -> dict[str, Any]:
     """Name the chosen neurons of some scores; returns the scores' id, the run, counts of statuses, facts, and `exit`:
     0 when every neuron has a usable result or a lasting reason, 3 when some have not, 2 when none has."""
-    scores = store.get(config.scores, "scores")
+    scores = store.parent(config.scores, "scores")
     backends.get(config.backend)
     config = c.replace(config, scores=scores.id)
     with contextlib.closing(StudyOfScores(store, scores, config.seed)) as study:

@@ -46,8 +46,8 @@ def train(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
 
 def read(config: c.Train, store: Store, progress: Progress) -> Data:
     """The training and hold-out rows of the embeddings; UserError when there is nothing to train on."""
-    embeddings = store.get(config.embeddings, "embeddings")
-    cohort = store.get(embeddings.parents["cohort"], "cohort")
+    embeddings = store.parent(config.embeddings, "embeddings")
+    cohort = store.parent(embeddings.parents["cohort"], "cohort")
     x_nd = np.load(embeddings.file("x.npy"), mmap_mode="r")
     rows = split_rows(embeddings, cohort)
     if config.images == "all":

@@ -21,6 +21,7 @@ from medsae import config as configs
 from medsae import files
 from medsae.progress import UserError
 from medsae.store.artifacts import Store
+from medsae.store.troubles import explained
 
 
 class Requests:
@@ -125,4 +126,7 @@ class Requests:
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
-    files.write(path, json.dumps(value))
+    try:
+        files.write(path, json.dumps(value))
+    except OSError as error:
+        raise explained(error, path) or error from error

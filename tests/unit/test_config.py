@@ -61,7 +61,7 @@ def test_a_small_cohort_gets_a_smaller_batch_and_an_explicit_one_stays():
     ("score --sae x --embeddings y", "needs --embeddings|knows its own"),
     ("ingest simulated --images 0", "at least 1"),
     ("nonsense", "no command"),
-    ("--data x list", "before the command"),
+    ("--json list", "before the command"),
 ])  # fmt: skip
 def test_bad_combinations_exit_with_2_and_name_the_option(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("MEDSAE_DATA", str(tmp_path))
