@@ -1,7 +1,8 @@
 """The command line: tyro over the dataclasses of `config`. No logic.
 
 stdout carries the result alone (its last line is the id of the artifact, or one JSON document with --json); progress
-and messages go to stderr. Exit status: 0, 2 for what the user can mend, 130 after Ctrl-C.
+and messages go to stderr. Exit status: 0, 2 for what the user can mend, 3 when part of what was
+asked for failed (name), 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -72,8 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
         config = _parse(words)
         store = Store(config.data)
         try:
-            _run(config, store)
+            status = _run(config, store)
             sys.stdout.flush()
+            return status
         except BrokenPipeError:  # the reader of a pipe has seen enough
             _no_more_output()
         except Exception as error:
@@ -91,7 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _run(config: Any, store: Store) -> None:
+def _run(config: Any, store: Store) -> int:
+    """The exit status of a command that ended in its own way."""
     if isinstance(config, c.List):
         _print_list(store, config)
     elif isinstance(config, c.Show):
@@ -103,6 +106,8 @@ def _run(config: Any, store: Store) -> None:
             result = _step(config, store, File(job.folder / "progress.json", Terminal()))
             job.result = result["id"]
         print(_json(result) if config.json else result["id"])
+        return int(result.get("exit", 0))
+    return 0
 
 
 def _tell(line: str) -> None:
