@@ -21,6 +21,7 @@ from medsae.naming.replies import FINAL
 from medsae.naming.run import Namer
 from medsae.naming.selection import firing_least
 from medsae.progress import Progress, Task, UserError
+from medsae.steps.cohort_pictures import new_cohort
 from medsae.steps.naming_study import StudyOfScores
 from medsae.store.artifacts import Artifact, Store
 from medsae.store.ledger import Ledger, Writer
@@ -60,6 +61,9 @@ def _name(config: c.Name, store: Store, study: StudyOfScores, progress: Progress
         facts = backend.facts()
     if facts.get("note"):
         progress.say(str(facts["note"]))
+    if study.unlike:
+        progress.say(f"{len(study.unlike):,} pictures changed or went missing since the cohort was made and were not"
+                     f" shown: {new_cohort(study.cohort)}")  # fmt: skip
     counts = Counter(namer.status.values())
     said = ", ".join(f"{n:,} {status}" for status, n in counts.most_common()) or "nothing new"
     progress.say(f"{said}; {namer.asked:,} questions asked, {namer.reused:,} answers known")
