@@ -139,7 +139,7 @@ def _checked(pieces: Shards, paths: list[Path], workers: int | None, progress: P
             rows = []
     columns = ["image", "width", "height", "sha256", "refused", "said"]
     frames = [pq.read_table(pieces.path(k), columns=columns).to_pandas() for k in range(len(starts))]
-    return pd.concat([frame.reindex(columns=columns) for frame in frames], ignore_index=True)
+    return pd.concat(frames, ignore_index=True)
 
 
 def _write_thumbnails(connection: duckdb.DuckDBPyConnection, build: Build, number: pd.Series) -> None:
