@@ -402,9 +402,13 @@ class Train(Command):
 # --- score ------------------------------------------------------------------------------------------------------------
 
 
+ATTRIBUTES = ("view", "sex", "age")
+"""What a neuron may follow instead of a finding."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score(Command):
-    """Score every neuron of a representation: correlations, entropies, what luck gives, top images."""
+    """Score every neuron of a representation: correlations, entropies, what shuffled labels give, top images."""
 
     embeddings: str | None = None
     """Id of the embeddings (with --representation raw)."""
@@ -432,6 +436,10 @@ class Score(Command):
     """Images kept at each end of a dense (raw) neuron."""
     seed: int = 0
     """Seed of permutations and bootstrap."""
+    labels: str | None = added(None)
+    """Only these labels, separated by commas (default: all; the published code takes 8 of them)."""
+    given: str = added("view,sex,age")
+    """Attributes that partial correlations take out of the labels, separated by commas: of view, sex, age."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
     """Where to compute."""
 
@@ -452,6 +460,19 @@ class Score(Command):
             "--draws, --bootstraps and --top must be at least 1",
         )
         check(0 < self.fdr < 1, f"--fdr {self.fdr} must lie in (0, 1)")
+        strange = [name for name in self.attributes if name not in ATTRIBUTES]
+        check(not strange, f"--given: there is no attribute {', '.join(strange)}", do=f"of {', '.join(ATTRIBUTES)}")
+        check(self.labels is None or bool(self.label_list), "--labels names no label")
+
+    @property
+    def attributes(self) -> list[str]:
+        """The attributes of --given in their order, without repeats."""
+        return list(dict.fromkeys(word.strip() for word in self.given.split(",") if word.strip()))
+
+    @property
+    def label_list(self) -> list[str]:
+        """The labels of --labels as written; empty: all."""
+        return list(dict.fromkeys(word.strip() for word in (self.labels or "").split(",") if word.strip()))
 
     def resolved(self) -> Score:
         """The same config with the label policy filled from the protocol."""

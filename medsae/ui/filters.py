@@ -8,6 +8,7 @@ from medsae.store import queries
 from medsae.store.artifacts import Artifact
 from medsae.store.reader import Frame
 from medsae.ui import links
+from medsae.ui import study as studies
 from medsae.ui.study import Study
 
 SHOW = {
@@ -70,6 +71,7 @@ def bar(study: Study, scores: Artifact, cohort: Artifact) -> queries.Filter:
             st.selectbox, "Following", "label", {"": "any label", **{x: x for x in known}}, "", ("page",), width=200
         )
         links.text("Search", "q", "name, note, tag or number", resets=("page",), width=210)
+        studies.unit_switch()
         ranges = [p for p in ("lo", "hi", "dlo", "dhi", "rho") if p in st.query_params]
         with st.popover(f"Ranges ({len(ranges)})" if ranges else "Ranges"):
             top = round(study.maximum_bits * study.scale, 2)

@@ -25,6 +25,28 @@ FILTER = ("show", "label", "lo", "hi", "dlo", "dhi", "rho", "q", "sort")
 """Parameters of a filter of neurons: links to a neuron carry them, so that previous and next stay within it."""
 
 _router = component("medsae_router", js=Path(__file__).with_name("router.js").read_text(), isolate_styles=False)
+_address = component("medsae_address", js=Path(__file__).with_name("address.js").read_text(), isolate_styles=False)
+
+
+def found(**values: object) -> None:
+    """What this run shows where the address said nothing: links carry it, and `whole_address` writes it there.
+
+    An address that leaves open which scores are meant would show others as soon as others are made.
+    """
+    known = {name: str(value) for name, value in values.items() if value is not None}
+    st.session_state["_found"] = {**st.session_state.get("_found", {}), **known}
+
+
+def forget() -> None:
+    """Begin a run: nothing is found yet."""
+    st.session_state["_found"] = {}
+
+
+def whole_address() -> None:
+    """Make the browser's address say all that this page shows; once a run, at its end."""
+    given = st.query_params.to_dict()
+    missing = {name: value for name, value in st.session_state.get("_found", {}).items() if name not in given}
+    _address(key="address", data={"missing": missing, "given": urlencode(given)}, height="content")
 
 
 def router() -> None:
@@ -55,8 +77,9 @@ def go(href: str) -> None:
 
 
 def parameters(*names: str) -> dict[str, str]:
-    """The parameters of the current URL among `names`."""
-    given = st.query_params.to_dict()  # asking the proxy name by name is slow, and a page has hundreds of links
+    """The parameters of the current URL, or of what it left open, among `names`."""
+    # Asking the proxy name by name is slow, and a page has hundreds of links.
+    given = st.session_state.get("_found", {}) | st.query_params.to_dict()
     return {n: given[n] for n in names if n in given}
 
 
