@@ -1,7 +1,8 @@
 """The command line: tyro over the dataclasses of `config`. No logic.
 
 stdout carries the result alone (its last line is the id of the artifact, or one JSON document with --json); progress
-and messages go to stderr. Exit status: 0, 2 for what the user can mend, 130 after Ctrl-C.
+and messages go to stderr. Exit status: 0, 2 for what the user can mend, 3 when part of what was
+asked for failed (name), 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
                 result = _step(config, store, File(job.folder / "progress.json", Terminal()))
                 job.result = result["id"]
             print(_json(result) if config.json else result["id"])
+            return int(result.get("exit", 0))
     except UserError as error:
         print(f"medsae: {error}", file=sys.stderr)
         return 2

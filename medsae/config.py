@@ -497,16 +497,18 @@ class Name(Command):
     """What --top orders by: lowest entropy, strongest |rho|, or highest density."""
     all: bool = False
     """Every neuron."""
-    backend: Literal["labels", "endpoint", "medgemma"] = "labels"
-    """Who names and judges: the labels (no model, the baseline), a server, or MedGemma in this process."""
+    backend: str = "labels"
+    """Who names and judges: `labels` (no model, the baseline), `endpoint` (a server), `medgemma` (in this process), or
+    one that an installed package adds."""
     protocol: Protocol = "strict"
     """`strict`: one picture a prompt, naming and detection patients disjoint. `paper`: the published way."""
     model: str | None = None
     """endpoint: name of the model (default: the only one served). medgemma: google/medgemma-4b-it, or a folder."""
     endpoint: str | None = None
     """endpoint: base address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1."""
-    pictures: int = 30
-    """Firing and silent pictures each that a name is tested on."""
+    pictures: int | None = None
+    """Firing and silent pictures each that a name is tested on (default: 30, or fewer where these scores do not allow
+    so many; it is said)."""
     hard: float = 0.0
     """Share of the silent pictures that carry the neuron's own label (hard negatives; strict)."""
     controls: bool = True
@@ -544,14 +546,17 @@ class Name(Command):
         check(len(chosen) == 1 or self.watch, "which neurons?", do="give --neurons 12,57, --top 200, --all or --watch")
         check(self.top is None or self.top >= 1, f"--top {self.top} must be at least 1")
         self.neuron_list()
-        check((self.backend == "endpoint") == (self.endpoint is not None),
+        check(self.endpoint is not None or self.backend != "endpoint",
+              "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
+        check(self.endpoint is None or self.backend not in ("labels", "medgemma"),
               "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
         check(self.model is None or self.backend != "labels", "--model does not belong to --backend labels")
         check(not self.four_bit or self.backend == "medgemma", "--four-bit belongs to --backend medgemma")
         check(0 <= self.hard <= 1, f"--hard {self.hard} must lie in [0, 1]")
         check(self.hard == 0 or self.protocol == "strict", "--hard belongs to --protocol strict")
         for name in ("pictures", "concurrency", "batch"):
-            check(getattr(self, name) >= 1, f"--{name} {getattr(self, name)} must be at least 1")
+            value = getattr(self, name)
+            check(value is None or value >= 1, f"--{name} {value} must be at least 1")
         for name in ("timeout_seconds", "idle_minutes"):
             check(getattr(self, name) > 0, f"--{name.replace('_', '-')} must be positive")
 

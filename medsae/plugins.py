@@ -82,7 +82,7 @@ class Source(Offer):
 
 @dataclass(frozen=True, kw_only=True)
 class Backend(Offer):
-    """Who names and judges. `load` names `load(config, study) -> naming.backends.Backend`."""
+    """Who names and judges. `load` names `load(config, study, progress) -> naming.backends.Backend`."""
 
 
 @dataclass(frozen=True, kw_only=True)

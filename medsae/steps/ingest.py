@@ -26,7 +26,7 @@ from medsae.store.artifacts import Build, Store
 _SHARD = 2000
 _SHARD_SCHEMA = pa.schema(
     {"image": pa.int32(), "width": pa.int32(), "height": pa.int32(), "sha256": pa.string(), "webp": pa.binary(),
-     "refused": pa.string()}
+     "refused": pa.string(), "said": pa.string()}
 )  # fmt: skip
 
 
@@ -47,6 +47,7 @@ def ingest(config: c.IngestChexpert | c.IngestTable, store: Store, progress: Pro
             found("cohort", build.id, progress)
             return build.existing.manifest
         images, refused = table.images, pd.DataFrame({"path": [], "reason": []}, dtype=str)
+        read_otherwise: list[str] = []
         if config.pictures:
             paths = [table.root / path for path in images["path"]]
             pieces = Shards(build.shards, "parquet")
@@ -54,6 +55,7 @@ def ingest(config: c.IngestChexpert | c.IngestTable, store: Store, progress: Pro
             bad = checked["refused"].notna()
             refused = pd.DataFrame({"path": images["path"][bad.to_numpy()], "reason": checked["refused"][bad]})
             _say_refused(refused, len(images), table.root, progress)
+            read_otherwise = _read_otherwise(checked["said"])
             images = images.assign(width=checked["width"], height=checked["height"], sha256=checked["sha256"])
             images = images[~bad.to_numpy()]
         else:
@@ -65,6 +67,7 @@ def ingest(config: c.IngestChexpert | c.IngestTable, store: Store, progress: Pro
         images = images.assign(image=number.to_numpy()).reset_index(drop=True)
         split, evaluation, notes = splits.assign_splits(images, labels, config)
         images = images.assign(split=split, evaluation=evaluation)
+        notes = [*read_otherwise, *notes]
         for note in notes:
             progress.say(note)
         with build.database() as connection:
@@ -129,15 +132,14 @@ def _checked(pieces: Shards, paths: list[Path], workers: int | None, progress: P
     for position, seen in check_pictures([paths[i] for i in missing], workers, progress, "checking pictures"):
         image = missing[position]
         rows.append(dict(image=image, width=seen.width, height=seen.height, sha256=seen.sha256, webp=seen.webp,
-                         refused=seen.refused))  # fmt: skip
+                         refused=seen.refused, said=seen.said))  # fmt: skip
         if (image + 1) % _SHARD == 0 or image + 1 == len(paths):
             with pieces.writing(image // _SHARD) as new:
                 pq.write_table(pa.Table.from_pylist(rows, schema=_SHARD_SCHEMA), new, compression="none")
             rows = []
-    columns = ["image", "width", "height", "sha256", "refused"]
-    return pd.concat(
-        [pq.read_table(pieces.path(k), columns=columns).to_pandas() for k in range(len(starts))], ignore_index=True
-    )
+    columns = ["image", "width", "height", "sha256", "refused", "said"]
+    frames = [pq.read_table(pieces.path(k), columns=columns).to_pandas() for k in range(len(starts))]
+    return pd.concat(frames, ignore_index=True)
 
 
 def _write_thumbnails(connection: duckdb.DuckDBPyConnection, build: Build, number: pd.Series) -> None:
@@ -148,6 +150,13 @@ def _write_thumbnails(connection: duckdb.DuckDBPyConnection, build: Build, numbe
         [str(build.shards / "[0-9]*.parquet")],
     )
     connection.unregister("kept")
+
+
+def _read_otherwise(said: pd.Series) -> list[str]:
+    """A line for each way in which headers of pictures were not followed, with the number of pictures."""
+    # Numbers in brackets differ between pictures (centre and width of a window): what is left are the kinds.
+    parts = said.dropna().str.split("; ").explode().str.replace(r" \([^)]*\)", "", regex=True)
+    return [f"{count:,} pictures: {what}" for what, count in Counter(parts).most_common()]
 
 
 def _say_refused(refused: pd.DataFrame, n: int, root: Path, progress: Progress) -> None:

@@ -160,7 +160,8 @@ def _names(data: str, scores: str, stamp: tuple[int, int]) -> dict[int, str]:
     if stamp == (0, 0):
         return {}
     frame = _named(data, scores, stamp)
-    frame = frame[frame["concept"].notna() & (frame["status"] == "ok")].sort_values("time")
+    frame = frame[frame["concept"].notna() & (frame["status"] == "ok")]
+    frame = frame.sort_values(["counter", "time"], na_position="first")
     return {int(n): str(c) for n, c in zip(frame["neuron"], frame["concept"], strict=True)}
 
 
