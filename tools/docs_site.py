@@ -11,7 +11,8 @@ import re
 import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -63,6 +64,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def home() -> str:
     """README.md, whose links are those of the repository."""
     text = (ROOT / "README.md").read_text().replace("](docs/decisions/)", "](decisions/index.md)")
+    text = text.replace("](docs/notebooks/)", "](notebooks/neurons.md)")
     return text.replace("](docs/", "](")
 
 
@@ -97,7 +99,7 @@ def commands() -> str:
 def members(name: str, config: Any) -> list[tuple[str, type]]:
     """(words of the command line, config class) of each member of a union of subcommands."""
     parts = [config] if isinstance(config, type) else list(get_args(config))
-    if isinstance(config, type) or get_origin(config) is None and not parts:
+    if isinstance(config, type):
         return [(name, config)]
     found = []
     for part in parts:
@@ -111,7 +113,7 @@ def options(cls: type, skip: tuple[str, ...] = ()) -> str:
     """A table of the fields of a config class."""
     from medsae.ui.forms import docs
 
-    said, rows = docs(cls), []
+    said, rows, hints = docs(cls), [], get_type_hints(cls)
     for field in fields(cls):
         if field.name in skip:
             continue
@@ -119,16 +121,19 @@ def options(cls: type, skip: tuple[str, ...] = ()) -> str:
         flag = flag if field.name == "id" else f"--{flag}"
         default = "needed" if field.default is MISSING else "" if field.default is None else f"`{field.default}`"
         how = " (says how, not what: no part of the identity)" if field.metadata.get("runtime") else ""
-        rows.append(f"| `{flag}` | `{kind(field.type)}` | {default} | {cell(said.get(field.name, '') + how)} |\n")
+        rows.append(
+            f"| `{flag}` | `{kind(hints[field.name])}` | {default} | {cell(said.get(field.name, '') + how)} |\n"
+        )
     return "| option | values | default | meaning |\n|---|---|---|---|\n" + "".join(rows) if rows else "No options.\n"
 
 
 def kind(annotation: Any) -> str:
     """The values of an option as people read them."""
-    text = str(annotation).replace("| None", "").strip()
-    text = re.sub(r"Annotated\[(\w+).*", r"\1", text)
-    chosen = re.fullmatch(r"Literal\[(.*)\]", text)
-    return cell(chosen.group(1).replace('"', "").replace("'", "") if chosen else text)
+    if get_origin(annotation) is Literal:
+        return cell(", ".join(map(str, get_args(annotation))))
+    if get_origin(annotation) in (Union, UnionType):
+        return ", ".join(kind(one) for one in get_args(annotation) if one is not type(None))
+    return cell(getattr(annotation, "__name__", str(annotation)))
 
 
 def extensions() -> str:
@@ -169,7 +174,9 @@ def tables() -> str:
             parts.append(f"\n### {found.group(1)}\n\n| column | type | meaning |\n|---|---|---|\n")
         elif found := re.match(r' +("?\w+"?) ([^,-]+?),? *(?:-- (.*))?$', line):
             column, sql, meaning = found.groups()
-            parts.append(f"| `{column.strip(chr(34))}` | {sql.strip().rstrip(',')} | {cell(meaning or 'see above')} |\n")
+            parts.append(
+                f"| `{column.strip(chr(34))}` | {sql.strip().rstrip(',')} | {cell(meaning or 'see above')} |\n"
+            )
     return "".join(parts)
 
 

@@ -15,7 +15,7 @@ from medsae.store.artifacts import Artifact, Store
 def sweep(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
     """Train every combination, score each on the evaluation set; returns the manifest of the best by the paper.
 
-    The paper chooses by the lowest mean entropy. That can be won by luck, so beside it stands the best by distance
+    The paper chooses by the lowest mean entropy. That can be won by chance, so beside it stands the best by distance
     below its own permutation null among those whose whole interval lies below the null's; there may be none.
     """
     data = read(config, store, progress)
@@ -88,5 +88,5 @@ def _table(rows: list[dict[str, Any]], best: dict[str, Any], proven: dict[str, A
         entropy = f"{number(row['mean_entropy'], 3):>8} {number(row['null'], 3):>7}"
         lines.append(f"{row['id']:44} {values:{width}} {sizes} {entropy}  {'; '.join(marks)}")
     if proven is None:
-        lines.append("no mean entropy lies below its permutation null: luck alone could have chosen among these")
+        lines.append("no mean entropy lies below its permutation null: shuffled labels give as low ones among these")
     return "\n".join(lines)
