@@ -434,6 +434,8 @@ class Score(Command):
     """False-discovery rate of selective neurons."""
     top: int = 500
     """Images kept at each end of a dense (raw) neuron."""
+    maps: bool = added(True)
+    """Keep where the value of a neuron was collected on its strongest images, where the encoder allows it."""
     seed: int = 0
     """Seed of permutations and bootstrap."""
     labels: str | None = added(None)

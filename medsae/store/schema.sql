@@ -238,6 +238,38 @@ CREATE TABLE neighbour (
     measure TEXT NOT NULL,       -- decoder (cosine of decoder rows) or coactivation (cosine of activations)
     value DOUBLE NOT NULL        -- -1 .. 1
 );
+CREATE TABLE cell (
+    neuron INTEGER NOT NULL,     -- neuron.neuron; its strongest images, where the encoder's embedding is a sum over cells
+    image INTEGER NOT NULL,      -- image of the cohort
+    map BLOB NOT NULL,           -- int8, a byte a cell, row by row from the top left: value = byte * scale
+    scale FLOAT NOT NULL,        -- pre-activation units
+    constant FLOAT NOT NULL      -- sum of the map + constant = pre-activation (in float32)
+);
+CREATE TABLE cell_grid (
+    rows INTEGER NOT NULL,       -- cells from top to bottom
+    columns INTEGER NOT NULL,    -- cells from left to right
+    first_px DOUBLE NOT NULL,    -- where the first cell lies, px of the network's input
+    step_px DOUBLE NOT NULL,     -- from one cell to the next, px of the network's input
+    reach_px INTEGER NOT NULL,   -- side of what one cell can see, px of the network's input
+    size_px INTEGER NOT NULL,    -- side of the network's input
+    how TEXT NOT NULL            -- what the maps are
+);
+CREATE TABLE localisation (
+    finding TEXT NOT NULL,       -- planted factor or published box
+    representation TEXT NOT NULL, -- sae, raw, random: whose best neuron
+    neuron INTEGER NOT NULL,     -- chosen on the other half of the patients
+    n INTEGER NOT NULL,          -- images that have the finding and on which the neuron fires
+    hit DOUBLE,                  -- share of them whose strongest cell lies inside the finding's mask
+    low DOUBLE,                  -- 95 % interval, bootstrap by patient
+    high DOUBLE,                 -- 95 % interval
+    place DOUBLE,                -- the same for another firing neuron on the same images
+    exchanged DOUBLE,            -- the same with the neuron's maps exchanged among the images
+    p DOUBLE,                    -- share of exchanges that hit as often, one-sided
+    mean_mask DOUBLE,            -- the same for the finding's most frequent place on other patients
+    area DOUBLE,                 -- mean share of the image that the mask covers
+    mass DOUBLE,                 -- share of the positive map inside the mask over its area; 1: no preference
+    reason TEXT                  -- why NULL
+);
 CREATE TABLE match (
     neuron INTEGER NOT NULL,     -- neuron.neuron; only with --versus, live neurons of both SAEs
     other INTEGER NOT NULL,      -- its partner in the other SAE (one to one, Hungarian method)

@@ -50,7 +50,7 @@ def complete(study: Study, chosen: queries.Filter) -> queries.Filter:
         words = chosen.search.lower()
         found = {n for n, name in study.names.items() if words in name.lower()}
         found |= {n for n, note in study.notes.items() if words in f"{note.text} {' '.join(note.tags)}".lower()}
-        found |= {int(words)} if words.isascii() and words.isdigit() else set()
+        found |= {int(words)} if words.isascii() and words.isdigit() and len(words) < 10 else set()
         ids = found if ids is None else ids & found
     return chosen.among(ids)
 
