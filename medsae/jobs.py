@@ -158,7 +158,8 @@ def running(data: Path, words: list[str]) -> Iterator[Running]:
         job.end("cancelled")
         raise
     except BaseException as error:
-        job.end("failed", error=str(error) or type(error).__name__)
+        better = explained(error, folder.parents[1], folder.parents[1]) if isinstance(error, Exception) else None
+        job.end("failed", error=str(better or error) or type(error).__name__)
         raise
     finally:
         if lock is not None:
