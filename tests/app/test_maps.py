@@ -27,7 +27,7 @@ def test_maps_lie_over_the_pictures_when_asked_for(mapped, app, html, monkeypatc
     data, scores, neuron = mapped
     monkeypatch.setenv("MEDSAE_DATA", str(data))
     plain = html(app.open("neuron", scores=scores, neuron=neuron))
-    assert "ms-over" not in plain and 'data-key="m"' in plain
+    assert 'class="ms-over"' not in plain and 'data-key="m"' in plain
     assert re.search(r'data-key="m" href="[^"]*map=1', plain)
     test = app.open("neuron", scores=scores, neuron=neuron, map=1)
     over = html(test)
@@ -38,7 +38,7 @@ def test_maps_lie_over_the_pictures_when_asked_for(mapped, app, html, monkeypatc
 
 def test_why_there_are_none(app, html, data, ids):
     test = app.open("neuron", scores=ids.scores, neuron=0, map=1)
-    assert "ms-over" not in html(test)
+    assert 'class="ms-over"' not in html(test)
     assert any(c.value.startswith("No maps: maps were not computed then") for c in test.caption)
 
 
