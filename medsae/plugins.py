@@ -74,6 +74,8 @@ class Source(Offer):
 
     order: int = 100
     """Place in lists and in the docs; the smallest first."""
+    draws: bool = False
+    """It draws its pictures itself: `load` names a step `run(config, store, progress) -> manifest`."""
     licence: str = ""
     citation: str = ""
     recognise: str | None = None
