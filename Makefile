@@ -25,8 +25,7 @@ demo: $(STAMP)
 	$(PY) -m medsae run demo
 
 app: $(STAMP)
-	@echo "MedSAE Explorer: http://127.0.0.1:$(PORT)   (Ctrl-C ends it)"
-	@$(PY) -m streamlit run app.py --server.port $(PORT)
+	@$(PY) -m medsae app --port $(PORT)
 
 run: demo app
 

@@ -1,3 +1,5 @@
+"""`python -m medsae`, and the command `medsae` of an installed package."""
+
 import sys
 
 from medsae.cli import main

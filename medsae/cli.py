@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from medsae import __version__, jobs, launch, plugins
 from medsae import config as c
-from medsae import jobs
 from medsae.progress import File, Progress, Terminal, UserError
 from medsae.store.artifacts import Store
 
@@ -30,7 +30,12 @@ COMMANDS: dict[str, Any] = {
     "run": Annotated[c.RunDemo, _named("demo")] | Annotated[c.RunPaper, _named("paper")],
     "list": c.List,
     "show": c.Show,
+    "app": c.App,
 }
+_CHOICES: dict[str, tuple[str, plugins.Registry[Any]]] = {
+    "embed": ("--encoder", plugins.encoders),
+}
+"""Commands whose options follow from what is chosen from a registry."""
 _ABOUT = {
     "ingest": "a folder of radiographs and labels -> cohort",
     "embed": "cohort + encoder -> embeddings",
@@ -40,6 +45,7 @@ _ABOUT = {
     "run": "all steps of a preset",
     "list": "the artifacts there are",
     "show": "one artifact, its hashes checked",
+    "app": "look at it all in a browser",
 }
 USAGE = "\n".join(
     ["usage: python -m medsae COMMAND ...   (COMMAND --help tells its options)", ""]
@@ -50,7 +56,10 @@ USAGE = "\n".join(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = _data_last(sys.argv[1:] if arguments is None else arguments)
+    if words == ["--version"]:
+        print(f"medsae {__version__}")
+        return 0
     if not words or words[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if words else 2
@@ -61,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
             _print_list(store, config)
         elif isinstance(config, c.Show):
             _print_show(store, config)
+        elif isinstance(config, c.App):
+            launch.app(config, store.data)
         else:
             with jobs.running(store.data, c.command_line(replace(config, json=False, data=None))) as job:
                 result = _step(config, store, File(job.folder / "progress.json", Terminal()))
@@ -75,13 +86,44 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _data_last(words: list[str]) -> list[str]:
+    """`--data DIR` is of every command and may stand anywhere, before the command too."""
+    for place, word in enumerate(words):
+        if word == "--data" or word.startswith("--data="):
+            end = place + (1 if "=" in word else 2)
+            return words[:place] + words[end:] + words[place:end]
+    return list(words)
+
+
 def _parse(words: list[str]) -> Any:
+    if words[0].startswith("--data"):
+        raise UserError("there is no command", None, f"commands: {', '.join(COMMANDS)}")
     if words[0].startswith("-"):
         raise UserError(f"{words[0]} stands before the command", None, "python -m medsae COMMAND [options]")
     if words[0] not in COMMANDS:
         raise UserError(f"no command {words[0]!r}", None, f"commands: {', '.join(COMMANDS)}")
     marks = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
-    return tyro.cli(COMMANDS[words[0]], prog=f"python -m medsae {words[0]}", args=words[1:], config=marks)
+    kind, about = COMMANDS[words[0]], None
+    if words[0] in _CHOICES:
+        flag, registry = _CHOICES[words[0]]
+        chosen = _value_of(flag, words)
+        if chosen is not None:
+            offer = registry.get(chosen)
+            kind, about = c.joined(kind, offer.options), f"{offer.label}: {offer.help}"
+        else:
+            offers = "\n".join(f"  {name:20}{offer.help}" for name, offer in registry.all().items())
+            about = f"{kind.__doc__}\n\n{flag} is one of (with it, --help tells its own options too):\n{offers}"
+    return tyro.cli(kind, prog=f"python -m medsae {words[0]}", args=words[1:], config=marks, description=about)
+
+
+def _value_of(flag: str, words: list[str]) -> str | None:
+    """The value of an option before the options are parsed: what is chosen decides which options there are."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == flag and following:
+            return following
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+    return None
 
 
 def _step(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
@@ -112,6 +154,8 @@ def _print_show(store: Store, config: c.Show) -> None:
         return
     print(f"{artifact.id} ({artifact.kind})\n  folder   {artifact.path}")
     print(f"  made by  {' '.join(artifact.manifest['command'])}")
+    if not artifact.sealed:
+        print("  not sealed: made by an older version; nothing covers the facts below but the eye")
     for title in ("config", "parents", "inputs", "facts", "versions", "hardware"):
         print(f"  {title}")
         for key, value in artifact.manifest[title].items():

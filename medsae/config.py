@@ -12,11 +12,13 @@ import hashlib
 import itertools
 import json
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import tyro.conf
 
+from medsae import plugins
 from medsae.progress import UserError
 
 Protocol: TypeAlias = Literal["strict", "paper"]
@@ -187,17 +189,14 @@ class Pooling:
     """--tokens-per-image: seed of the draw."""
 
 
-EncoderName: TypeAlias = Literal["medclip-resnet", "medclip-vit", "efficientnet-lite0", "simclip"]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Embed(Pooling, Command):
     """Encode every picture of a cohort, or take embeddings made elsewhere."""
 
     cohort: str
     """Id (or unique beginning of the id) of the cohort."""
-    encoder: EncoderName | None = None
-    """Which encoder."""
+    encoder: str | None = None
+    """Which encoder: a name from the list above; its own options follow from it."""
     weights: Path | None = runtime(None)
     """Checkpoint of the encoder (its sha256 is part of the identity; default: downloaded once, or shipped)."""
     from_: Annotated[Path | None, tyro.conf.arg(name="from")] = runtime(None)
@@ -222,6 +221,8 @@ class Embed(Pooling, Command):
 
     def __post_init__(self) -> None:
         check((self.encoder is None) != (self.from_ is None), "give either --encoder or --from")
+        if self.encoder is not None:
+            plugins.encoders.get(self.encoder)
         check((self.from_ is None) == (self.rows is None), "--from and --rows go together")
         check(self.name is None or self.from_ is not None, "--name goes with --from")
         check(self.batch >= 1, f"--batch {self.batch} must be at least 1")
@@ -569,7 +570,7 @@ class RunPaper(Command):
 
     root: Path
     """CheXpert's folder."""
-    encoder: EncoderName = "medclip-resnet"
+    encoder: str = "medclip-resnet"
     """Another encoder than the paper's, to try the whole way without MedCLIP's weights."""
     weights: Path | None = runtime(None)
     """Checkpoint of the encoder."""
@@ -589,6 +590,47 @@ class Show(Command):
 
     id: tyro.conf.Positional[str]
     """Id or unique beginning of the id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class App(Command):
+    """The app in a browser, on this machine only. Settings of Streamlit can be given as its variables STREAMLIT_*."""
+
+    port: int = 8501
+    """Port of the web server."""
+
+    def __post_init__(self) -> None:
+        check(0 < self.port < 65536, f"--port {self.port} must lie in 1 .. 65535")
+
+
+# --- options of what is registered elsewhere --------------------------------------------------------------------------
+
+
+@cache
+def joined(command: type, options: type | None) -> type:
+    """The config class `command` with the fields of `options` (a frozen dataclass of an encoder or a backend) added.
+
+    Such a field is like any other: on the command line, in the saved record, in the identity. ValueError where a field
+    of `options` has the name of one of `command` (other than one that both inherit).
+    """
+    if options is None or options in command.__mro__:
+        return command
+    both = {f.name for cls in set(options.__mro__) & set(command.__mro__) - {object} for f in fields(cls)}
+    taken = {f.name for f in fields(command)} & {f.name for f in fields(options)} - both
+    if taken:
+        raise ValueError(f"{options.__qualname__} repeats options of {command.__name__}: {', '.join(sorted(taken))}")
+
+    def check_both(self: Any) -> None:
+        for cls in (command, options):
+            getattr(cls, "__post_init__", lambda _: None)(self)
+
+    body = {"__post_init__": check_both, "__doc__": command.__doc__, "__module__": command.__module__}
+    return dataclass(frozen=True, kw_only=True)(type(command.__name__, (options, command), body))
+
+
+def options_of(config: Any, options: type | None) -> Any:
+    """The own options of an encoder or a backend out of a joined config; None where it has none."""
+    return None if options is None else options(**{f.name: getattr(config, f.name) for f in fields(options)})
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------
@@ -616,7 +658,12 @@ def record(config: Any) -> dict[str, Any]:
 
 def identity(slug: str, config: Any, parents: list[str], inputs: dict[str, str]) -> str:
     """`slug` + 8 hex digits of sha256 over record, parents and the sha256 of outside files."""
-    text = json.dumps([record(config), sorted(parents), inputs], sort_keys=True, separators=(",", ":"))
+    return identified(slug, record(config), parents, inputs)
+
+
+def identified(slug: str, recorded: dict[str, Any], parents: list[str], inputs: dict[str, str]) -> str:
+    """The same from a record as it was saved: an artifact's id can be checked against its manifest."""
+    text = json.dumps([recorded, sorted(parents), inputs], sort_keys=True, separators=(",", ":"))
     return f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 

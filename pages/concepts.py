@@ -14,7 +14,7 @@ look.heading(
     "names by how well a judge who knows only the name tells firing pictures from others",
     tools=[look.copy_link(links.url("concepts", (*links.STUDY, "run", "above", "label", "q"), scores=scores.id))],
 )
-names = naming_panel.names(study.store, scores)
+names = studies.named(study.store, scores)
 runs = {r.run: r for r in concepts.runs(names)}
 if not runs:
     look.empty(

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsae.progress import Progress, Silent
-from medsae.rates import centred_interval
 from medsae.scoring.activity import Held
 from medsae.scoring.draws import Resamples, correlations_of_draws
 from medsae.scoring.entropy import entropy_bits
@@ -43,37 +42,3 @@ def bootstrap_mean_entropy(
             strong_t[t] = bits[strong].mean() if strong.any() else np.nan
             task.advance()
     return Bootstrap(mean_t, strong_t)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One representation minus another, with a 95 % interval over patients and the chance of it under the null."""
-
-    value: float
-    low: float
-    high: float
-    null_low: float
-    null_high: float
-    """2.5 % and 97.5 % of the same difference under shuffled labels."""
-    p: float
-    """Two-sided: share of null differences at least as far from their mean."""
-
-
-def paired_difference(
-    value_a: float, draws_a: NDArray[np.float64], null_a: NDArray[np.float64],
-    value_b: float, draws_b: NDArray[np.float64], null_b: NDArray[np.float64],
-) -> Difference:  # fmt: skip
-    """a - b, for two representations scored on the same images with the same seed: draw t of both is the same draw.
-
-    `draws_*` are bootstrap draws, `null_*` permutation draws of the same mean. Pairing takes out what both share, so
-    the interval is narrower than two intervals side by side suggest.
-    """
-    assert len(draws_a) == len(draws_b) and len(null_a) == len(null_b), "paired draws have one length"
-    value, null = value_a - value_b, null_a - null_b
-    low, high = centred_interval(value, draws_a - draws_b)
-    null = null[np.isfinite(null)]
-    if not len(null) or not np.isfinite(value):
-        return Difference(value, low, high, np.nan, np.nan, np.nan)
-    null_low, null_high = np.quantile(null, [0.025, 0.975])
-    far = np.abs(null - null.mean()) >= abs(value - null.mean())
-    return Difference(value, low, high, float(null_low), float(null_high), float((1 + far.sum()) / (1 + len(null))))

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-NATS_PER_BIT = float(np.log(2))
-
 NO_LABEL = "no label has a defined correlation with this neuron"
 ALL_ZERO = "every correlation of this neuron is zero"
 
@@ -23,10 +21,6 @@ class Entropy:
     """k_defined: over how many labels, those with a defined correlation."""
     reason_m: NDArray[np.object_]
     """Why it is undefined; empty where it is defined."""
-
-    @property
-    def nats_m(self) -> NDArray[np.float64]:
-        return self.bits_m * NATS_PER_BIT
 
     @property
     def normalised_m(self) -> NDArray[np.float64]:

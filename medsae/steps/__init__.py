@@ -25,7 +25,8 @@ _ROOMS: dict[type, tuple[str, str]] = {
 
 def run(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
     """Run the step of a config; returns the manifest of what it made (with its `id`)."""
-    module, name = _ROOMS[type(config)]
+    room = next(_ROOMS[kind] for kind in type(config).__mro__ if kind in _ROOMS)
+    module, name = ("sweep", "sweep") if getattr(config, "sweep", None) else room
     return getattr(import_module(f"medsae.steps.{module}"), name)(config, store, progress)
 
 

@@ -22,7 +22,7 @@ from medsae.store.artifacts import Artifact, Build, Store
 
 def embed(config: c.Embed, store: Store, progress: Progress) -> dict[str, Any]:
     """Embeddings x[n, d] float32, one row an image of the cohort."""
-    cohort = store.get(config.cohort, "cohort")
+    cohort = store.parent(config.cohort, "cohort")
     return _take(config, cohort, store, progress) if config.from_ else _encode(config, cohort, store, progress)
 
 

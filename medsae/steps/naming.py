@@ -32,7 +32,7 @@ _POLL_SECONDS = 0.1
 
 def name(config: c.Name, store: Store, progress: Progress) -> dict[str, Any]:
     """Name the chosen neurons of some scores; returns the scores' id, the run, counts of statuses and facts."""
-    scores = store.get(config.scores, "scores")
+    scores = store.parent(config.scores, "scores")
     config = c.replace(config, scores=scores.id)
     with contextlib.closing(StudyOfScores(store, scores, config.seed)) as study:
         if not config.watch:

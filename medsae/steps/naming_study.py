@@ -189,5 +189,5 @@ class StudyOfScores:
 def _cohort(store: Store, scores: Artifact) -> Artifact:
     """The cohort that scores stand on, by way of the embeddings where the scores do not name it."""
     if "cohort" in scores.parents:
-        return store.get(scores.parents["cohort"], "cohort")
-    return store.get(store.get(scores.parents["embeddings"], "embeddings").parents["cohort"], "cohort")
+        return store.parent(scores.parents["cohort"], "cohort")
+    return store.parent(store.get(scores.parents["embeddings"], "embeddings").parents["cohort"], "cohort")

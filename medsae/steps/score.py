@@ -28,10 +28,10 @@ _AGE_BANDS = [0, 20, 40, 60, 80, 200]
 def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
     """Stream the representation over the scored images and write the tables of docs/protocol.md."""
     config = config.resolved()
-    sae = store.get(config.sae, "sae") if config.sae else None
-    embeddings = store.get(sae.parents["embeddings"] if sae else config.embeddings or "", "embeddings")
-    cohort = store.get(embeddings.parents["cohort"], "cohort")
-    versus = store.get(config.versus, "sae") if config.versus else None
+    sae = store.parent(config.sae, "sae") if config.sae else None
+    embeddings = store.parent(sae.parents["embeddings"] if sae else config.embeddings or "", "embeddings")
+    cohort = store.parent(embeddings.parents["cohort"], "cohort")
+    versus = store.parent(config.versus, "sae") if config.versus else None
     parents = {"embeddings": embeddings.id, "cohort": cohort.id}
     if sae:
         parents, config = parents | {"sae": sae.id}, replace(config, sae=sae.id)
@@ -48,7 +48,6 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         from medsae.scoring.activity import ArraySource
         from medsae.scoring.scores import score_arrays
 
-        embeddings.verify()
         rows = split_rows(embeddings, cohort)["balanced" if config.images == "evaluation" else config.images]
         if not len(rows):
             raise UserError(
@@ -60,7 +59,6 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         images, values_nk, labels = _labels(embeddings, cohort, rows)
         raw = ArraySource(x_nd)
         if sae:
-            sae.verify()
             source, decoder, rivals = _sae_source(sae, x_nd, raw, config)
         else:
             source, decoder, rivals = raw, None, {"random": _random(raw, raw.m, config.seed)}

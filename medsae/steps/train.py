@@ -29,10 +29,6 @@ class Data:
 
 def train(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
     """Fit the normalisation and the SAE on the train split, measure on the hold-out split."""
-    if config.sweep:
-        from medsae.steps.sweep import sweep
-
-        return sweep(config, store, progress)
     data = read(config, store, progress)
     config, slug = resolved(config, data)
     with store.build(slug, config, {"embeddings": data.embeddings.id}) as build:
@@ -50,8 +46,8 @@ def train(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
 
 def read(config: c.Train, store: Store, progress: Progress) -> Data:
     """The training and hold-out rows of the embeddings; UserError when there is nothing to train on."""
-    embeddings = store.get(config.embeddings, "embeddings")
-    cohort = store.get(embeddings.parents["cohort"], "cohort")
+    embeddings = store.parent(config.embeddings, "embeddings")
+    cohort = store.parent(embeddings.parents["cohort"], "cohort")
     x_nd = np.load(embeddings.file("x.npy"), mmap_mode="r")
     rows = split_rows(embeddings, cohort)
     if config.images == "all":

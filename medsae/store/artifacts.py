@@ -8,10 +8,6 @@ builder from a dead one.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import hashlib
-import json
 import os
 import platform
 import shutil
@@ -21,22 +17,29 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 
 from medsae import config as configs
+from medsae import files
 from medsae.progress import UserError
+from medsae.store import manifest as manifests
+from medsae.store.manifest import NAME as MANIFEST
+from medsae.store.manifest import SCHEMA_VERSION, Manifest
+from medsae.store.troubles import explained
+from medsae.store.verified import sha256_once
 
-SCHEMA_VERSION = 1
 KINDS = ("cohort", "embeddings", "sae", "scores")
 TABLES = "tables.duckdb"
-MANIFEST = "artifact.json"
+_AGAIN = "delete the folder and repeat the step"
+
+__all__ = ["KINDS", "MANIFEST", "SCHEMA_VERSION", "TABLES", "Artifact", "Build", "Store", "schema"]
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """One published artifact; `manifest` is its artifact.json."""
+    """One published artifact; `manifest` is its artifact.json, checked: see `store.manifest.Manifest`."""
 
     path: Path
     manifest: dict[str, Any]
@@ -63,13 +66,16 @@ class Artifact:
         """What the step wants remembered: sizes, devices, headline numbers."""
         return self.manifest["facts"]
 
+    @property
+    def sealed(self) -> bool:
+        """Whether the manifest holds its own hash; those of earlier versions of the program do not."""
+        return "seal" in self.manifest
+
     def file(self, name: str) -> Path:
         """Path of a file of the artifact; UserError when it is gone."""
         path = self.path / name
         if not path.is_file():
-            raise UserError(
-                f"artifact {self.id} is damaged: {name} is missing", path, "delete the folder and repeat the step"
-            )
+            raise UserError(f"artifact {self.id} is damaged: {name} is missing", path, _AGAIN)
         return path
 
     def connect(self) -> duckdb.DuckDBPyConnection:
@@ -77,16 +83,48 @@ class Artifact:
         try:
             return duckdb.connect(str(self.file(TABLES)), read_only=True)
         except duckdb.Error as error:
-            raise UserError(
-                f"artifact {self.id} is damaged: {error}", self.path / TABLES, "delete the folder and repeat the step"
-            ) from error
+            raise self.trouble(error) from error
 
     def verify(self) -> None:
-        """Recompute the sha256 of every file; UserError names the first that differs."""
-        for name, recorded in self.manifest["files"].items():
-            if sha256_file(self.file(name)) != recorded["sha256"]:
-                raise UserError(f"artifact {self.id} is damaged: {name} is not what was written", self.path / name,
-                                "delete the folder and repeat the step")  # fmt: skip
+        """Read every file and compare its sha256; UserError names the first that differs."""
+        for name in self.manifest["files"]:
+            self._compare(name, files.sha256_of)
+
+    def check(self) -> Artifact:
+        """The same for files that were not hashed since they last changed (`verified`): one read, then none; itself."""
+        for name in self.manifest["files"]:
+            self._compare(name, lambda path: sha256_once(path, _notes(self.path)))
+        return self
+
+    def checked(self, name: str) -> Path:
+        """Path of one file whose bytes are what was written (as `check`)."""
+        self._compare(name, lambda path: sha256_once(path, _notes(self.path)))
+        return self.path / name
+
+    def _compare(self, name: str, sha256: Any) -> None:
+        path = self.file(name)
+        recorded = self.manifest["files"].get(name)
+        try:
+            same = recorded is not None and sha256(path) == recorded["sha256"]
+        except OSError as error:
+            raise _named(self.id, cast(UserError, explained(error, path))) from error
+        if not same:
+            raise UserError(f"artifact {self.id} is damaged: {name} is not what was written", path, _AGAIN)
+
+    def trouble(self, error: duckdb.Error) -> UserError:
+        """Why the tables cannot be read: open elsewhere, no rights, too many files, damaged (only where the bytes are
+        not what was written), or something else that deleting would not mend."""
+        better = explained(error, self.path / TABLES)
+        if better is not None:
+            return _named(self.id, better)
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        try:
+            self.checked(TABLES)
+        except UserError as damaged:
+            return UserError(f"{damaged.what} ({first})", damaged.where, damaged.do)
+        what = f"artifact {self.id} cannot be read, though its files are what was written: {first}"
+        do = "try again; then check that the program is up to date (git pull && make setup)"
+        return UserError(what, self.path / TABLES, do)
 
 
 class Store:
@@ -107,11 +145,17 @@ class Store:
         found, problems = [], []
         for k in KINDS if kind is None else (kind,):
             folder = self.artifacts / k
-            for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-                if path.name.startswith(".") or not path.is_dir():
-                    continue
+            try:
+                names = sorted(os.listdir(folder))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                problems.append(cast(UserError, explained(error, folder)))
+                continue
+            for name in names:
                 try:
-                    found.append(_read(path))
+                    if not name.startswith(".") and (folder / name).is_dir():
+                        found.append(_read(folder / name))
                 except UserError as error:
                     problems.append(error)
         return sorted(found, key=lambda a: a.manifest["created"], reverse=True), problems
@@ -139,6 +183,10 @@ class Store:
             f"no {what} with the id {ref!r}; {there}", self.artifacts, "python -m medsae list shows the ids"
         )
 
+    def parent(self, ref: str, kind: str) -> Artifact:
+        """`get` for a step that computes from it: every file is what was written (`Artifact.check`), else UserError."""
+        return self.get(ref, kind).check()
+
     @contextlib.contextmanager
     def build(
         self, slug: str, config: Any, parents: dict[str, str], inputs: dict[str, str] | None = None
@@ -152,22 +200,22 @@ class Store:
         id = configs.identity(slug, config, list(parents.values()), inputs)
         final = self.artifacts / config.makes / id
         if final.is_dir():
-            artifact = _read(final)
-            yield Build(self, final, final, {}, artifact)
+            _tidy(final)
+            yield Build(self, final, final, {}, _read(final))
             return
         building = final.parent / f".building-{id}"
         try:
-            building.mkdir(parents=True, exist_ok=True)
-            lock = os.open(building / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+            files.make_folder(building)
+            lock = files.take_lock(building / ".lock")
         except OSError as error:
-            raise _disk_error(error, building) from error
+            raise cast(UserError, explained(error, building, self.data)) from error
+        if lock is None:
+            raise UserError(f"another process is building {id}", building, "wait for it, or cancel it")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(lock)
-            raise UserError(f"another process is building {id}", building, "wait for it, or cancel it") from error
-        try:
-            manifest = {
+            if final.is_dir():  # published between the two looks
+                yield Build(self, final, final, {}, _read(final))
+                return
+            begun = {
                 "id": id,
                 "kind": config.makes,
                 "schema": SCHEMA_VERSION,
@@ -179,15 +227,12 @@ class Store:
                 "hardware": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
             }
             try:
-                yield Build(self, building, final, manifest, None)
-            except OSError as error:
-                raise _disk_error(error, building) from error
-            except duckdb.Error as error:
-                if "No space left" in str(error) or "could not write" in str(error).lower():
-                    raise UserError(
-                        f"writing failed: {error}", building, "free disk space, then run the same command"
-                    ) from error
-                raise
+                yield Build(self, building, final, begun, None)
+            except Exception as error:
+                better = explained(error, building, self.data)
+                if better is None:
+                    raise
+                raise better from error
         finally:
             # What failed before its first shard leaves nothing behind.
             if building.is_dir() and not any((building / ".shards").glob("*")):
@@ -199,11 +244,6 @@ class Store:
         folder = self.artifacts / kind
         found = sorted(folder.glob(".building-*")) if folder.is_dir() else []
         return [(p.name.removeprefix(".building-"), p / ".shards") for p in found]
-
-    def clear_unfinished(self, id: str) -> None:
-        """Remove the unfinished building folder of an id (shards of an abandoned step)."""
-        for kind in KINDS:
-            shutil.rmtree(self.artifacts / kind / f".building-{id}", ignore_errors=True)
 
 
 @dataclass
@@ -227,8 +267,7 @@ class Build:
     def shards(self) -> Path:
         """A folder for what a restarted step may reuse; it is not part of the artifact."""
         path = self.path / ".shards"
-        path.mkdir(exist_ok=True)
-        return path
+        return files.make_folder(path)
 
     @contextlib.contextmanager
     def database(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -245,25 +284,32 @@ class Build:
             connection.close()
 
     def publish(self, facts: dict[str, Any]) -> Artifact:
-        """Hash and fsync every file, write artifact.json last, rename into place."""
-        shutil.rmtree(self.path / ".shards", ignore_errors=True)
-        files = sorted(p for p in self.path.rglob("*") if p.is_file() and p.name not in (".lock", MANIFEST))
-        manifest = self.manifest | {
-            "created": time.time(),
-            "seconds": round(time.time() - self.began, 3),
-            "facts": facts,
-            "files": {
-                str(p.relative_to(self.path)): {"bytes": p.stat().st_size, "sha256": sha256_file(p)} for p in files
-            },
+        """Hash and fsync every file, write artifact.json last, rename into place; only then the shards go."""
+        left = (self.path / ".lock", self.path / MANIFEST)
+        shards = self.path / ".shards"
+        found = sorted(p for p in self.path.rglob("*")
+                       if p.is_file() and p not in left and shards not in p.parents)  # fmt: skip
+        for path in found:
+            path.chmod(files.OWN_FILE)
+            files.fsync(path)
+        entries = {
+            str(p.relative_to(self.path)): {"bytes": p.stat().st_size, "sha256": files.sha256_of(p)} for p in found
         }
-        text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
-        (self.path / MANIFEST).write_text(text)
-        for p in [*files, self.path / MANIFEST, self.path]:
-            _fsync(p)
-        (self.path / ".lock").unlink(missing_ok=True)
+        times = {"created": time.time(), "seconds": round(time.time() - self.began, 3)}
+        manifest = self.manifest | times | {"facts": facts, "files": entries}
+        files.write(self.path / MANIFEST, manifests.sealed(cast(Manifest, manifest)))
         os.rename(self.path, self.final)
-        _fsync(self.final.parent)
-        return Artifact(self.final, manifest)
+        files.fsync(self.final.parent)
+        _tidy(self.final)
+        return _read(self.final)
+
+
+def _tidy(published: Path) -> None:
+    """Remove what building needed. The lock's file too goes only now: unlinked before the rename, another builder could
+    make and lock a second one. What a kill leaves here is removed when the artifact is asked for again."""
+    shutil.rmtree(published / ".shards", ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (published / ".lock").unlink()
 
 
 @cache
@@ -274,49 +320,40 @@ def schema() -> dict[str, str]:
     return {s.split("\n", 1)[0].strip(): s.split("\n", 1)[1] for s in sections}
 
 
-def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _read(path: Path) -> Artifact:
-    again = "delete the folder and repeat the step"
+    """The artifact in a folder: its manifest is sound, and every file is there with its size; else UserError."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
-        missing = {"id", "kind", "schema", "config", "parents", "facts", "files", "created"} - set(manifest)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"artifact {path.name} is damaged: artifact.json cannot be read ({error})", path, again
-        ) from error
-    if missing:
-        raise UserError(
-            f"artifact {path.name} is damaged: artifact.json lacks {', '.join(sorted(missing))}", path, again
-        )
-    if manifest["schema"] > SCHEMA_VERSION:
-        what = f"artifact {path.name} has schema {manifest['schema']}; this program reads up to {SCHEMA_VERSION}"
-        raise UserError(what, path, "update the program: git pull && make setup")
+        with (path / MANIFEST).open(encoding="utf-8") as file:
+            manifest = manifests.parse(file.read(manifests.LARGEST), path.name, path.parent.name)
+    except UserError as error:
+        raise UserError(error.what, path, error.do) from error
+    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError too
+        raise UserError(f"artifact {path.name} is damaged: artifact.json cannot be used: {error}", path,
+                        _AGAIN) from error  # fmt: skip
+    except FileNotFoundError as error:
+        raise UserError(f"artifact {path.name} is damaged: artifact.json is missing", path, _AGAIN) from error
+    except OSError as error:
+        raise _named(path.name, cast(UserError, explained(error, path))) from error
     for name, recorded in manifest["files"].items():
         file = path / name
-        if not file.is_file() or file.stat().st_size != recorded["bytes"]:
-            raise UserError(f"artifact {path.name} is damaged: {name} is missing or has another size", file, again)
-    return Artifact(path, manifest)
+        try:
+            good = file.stat().st_size == recorded["bytes"]
+        except FileNotFoundError:
+            good = False
+        except OSError as error:
+            raise _named(path.name, cast(UserError, explained(error, file))) from error
+        if not good:
+            raise UserError(f"artifact {path.name} is damaged: {name} is missing or has another size", file, _AGAIN)
+    return Artifact(path, cast(dict[str, Any], manifest))
 
 
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _named(id: str, error: UserError) -> UserError:
+    return UserError(f"artifact {id}: {error.what}", error.where, error.do)
 
 
-def _disk_error(error: OSError, where: Path) -> UserError:
-    if error.errno == errno.ENOSPC:
-        return UserError("the disk is full", where, "free space, then run the same command: finished shards are kept")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        return UserError("the folder is not writable", where, "choose another with --data DIR, or mend its rights")
-    return UserError(f"reading or writing failed: {error}", error.filename or where, None)
+def _notes(artifact: Path) -> Path:
+    """Where hashes are remembered, of an artifact in `<data>/artifacts/<kind>/<id>`."""
+    return artifact.parents[2] / "cache" / "verified"
 
 
 @cache

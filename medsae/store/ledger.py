@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import time
 from collections.abc import Iterable, Sequence
@@ -223,20 +222,6 @@ class Writer:
             os.close(handle)
             if path.exists() and path.stat().st_size == 0:
                 path.unlink()
-
-
-def count_lines(path: Path) -> tuple[int, int]:
-    """(readable lines, damaged lines) of a ledger file."""
-    good = bad = 0
-    for line in re.split(rb"\n", path.read_bytes()):
-        if not line:
-            continue
-        try:
-            json.loads(line)
-            good += 1
-        except ValueError:
-            bad += 1
-    return good, bad
 
 
 def _plain(value: Any) -> Any:

@@ -95,7 +95,7 @@ def _activations(reader: Reader, scores: Artifact, embeddings: Artifact, images:
     if "sae" not in scores.parents:
         rows = reader.query("SELECT row, image FROM {e}.embedding_row WHERE image IN (SELECT unnest(?::BIGINT[]))",
                             [numbers], e=embeddings)  # fmt: skip
-        x_nd = np.load(embeddings.file("x.npy"), mmap_mode="r")
+        x_nd = np.load(embeddings.checked("x.npy"), mmap_mode="r")
         at = order.merge(rows, on="image").sort_values("at")["row"].to_numpy()
         return x_nd[np.sort(at)][np.argsort(np.argsort(at))].astype(np.float64)
     m = int(reader.query("SELECT max(neuron) + 1 AS m FROM {s}.neuron", s=scores)["m"][0])

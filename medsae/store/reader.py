@@ -8,6 +8,7 @@ new one has another creation time and gets another alias (an open handle would g
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections import OrderedDict
@@ -31,33 +32,32 @@ MEMORY_MIB = 256
 KEPT_BYTES, KEPT_EACH_BYTES = 32 * 2**20, 2**20
 """What answers may take together, and the largest that is kept."""
 
+_OURS = (duckdb.ParserException, duckdb.BinderException, duckdb.ConversionException, duckdb.InvalidInputException)
+
 
 class Reader:
     """Attaches artifacts on first use and answers queries as data frames."""
 
     def __init__(self) -> None:
-        self._connection = duckdb.connect(
-            ":memory:", config={"memory_limit": f"{MEMORY_MIB}MiB", "threads": 2, "preserve_insertion_order": True}
-        )
-        self._aliases: dict[str, str] = {}
         self._lock = threading.Lock()
+        self._connection, self._aliases = _connect(), dict[str, str]()
         self._kept: OrderedDict[tuple[str, str], tuple[Frame, int]] = OrderedDict()
         self._kept_bytes = 0
 
     def alias(self, artifact: Artifact) -> str:
-        """The quoted database name under which the artifact's tables are attached; UserError when it is damaged."""
+        """The quoted database name under which the artifact's tables are attached; UserError when they cannot be."""
         key = f"{artifact.id}@{artifact.manifest['created']}"
         with self._lock:
             if key in self._aliases:
                 return self._aliases[key]
-            for old in [k for k in self._aliases if k.startswith(f"{artifact.id}@")]:
-                self._connection.execute(f"DETACH {self._aliases.pop(old)}")
-            name = '"' + re.sub(r"[^\w@.-]", "_", key) + '"'
             path = str(artifact.file(TABLES)).replace("'", "''")
+            name = '"' + re.sub(r"[^\w@.-]", "_", key) + '"'
             try:
+                for old in [k for k in self._aliases if k.startswith(f"{artifact.id}@")]:
+                    self._connection.execute(f"DETACH {self._aliases.pop(old)}")
                 self._connection.execute(f"ATTACH '{path}' AS {name} (READ_ONLY)")
             except duckdb.Error as error:
-                raise _damaged(artifact, error) from error
+                raise self._told(artifact, error) from error
             self._aliases[key] = name
             return name
 
@@ -93,22 +93,37 @@ class Reader:
     def _answer(
         self, text: str, parameters: Sequence[Any] | Mapping[str, Any], artifacts: dict[str, Artifact]
     ) -> Frame:
-        cursor = self._connection.cursor()
         try:
-            return cursor.execute(text, parameters or None).df()
-        except (duckdb.IOException, duckdb.SerializationException, duckdb.CatalogException) as error:
-            raise _damaged(next(iter(artifacts.values())), error) from error
-        finally:
-            cursor.close()
+            cursor = self._connection.cursor()
+            try:
+                return cursor.execute(text, parameters or None).df()
+            finally:
+                cursor.close()
+        except duckdb.Error as error:
+            troubles = [(a, a.trouble(error)) for a in artifacts.values()]
+            # Of several artifacts the one whose bytes are not what was written.
+            artifact, trouble = next((t for t in troubles if "is damaged" in t[1].what), troubles[0])
+            with self._lock:
+                self._told(artifact, error)
+            if isinstance(error, _OURS) and "is damaged" not in trouble.what:
+                raise  # the question is wrong, not the file
+            raise trouble from error
+
+    def _told(self, artifact: Artifact, error: duckdb.Error) -> UserError:
+        """What is wrong with an artifact. After an error inside DuckDB itself its whole instance answers nothing any
+        more: a fresh one takes its place, so that the other artifacts go on answering."""
+        if isinstance(error, duckdb.FatalException | duckdb.InternalException) or "invalidated" in str(error):
+            with contextlib.suppress(duckdb.Error):
+                self._connection.close()
+            self._connection, self._aliases = _connect(), {}
+        return artifact.trouble(error)
 
     def close(self) -> None:
         """Let go of every file."""
         self._connection.close()
 
 
-def _damaged(artifact: Artifact, error: duckdb.Error) -> UserError:
-    return UserError(
-        f"artifact {artifact.id} is damaged: {str(error).splitlines()[0]}",
-        artifact.path / TABLES,
-        "delete the folder and repeat the step",
+def _connect() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(
+        ":memory:", config={"memory_limit": f"{MEMORY_MIB}MiB", "threads": 2, "preserve_insertion_order": True}
     )

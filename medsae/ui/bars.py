@@ -6,8 +6,9 @@ The same charts as Plotly figures (for export) are in `charts`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
+from typing import Any
 
 from medsae.store.reader import Frame
 from medsae.ui import format
@@ -24,17 +25,22 @@ def correlations(frame: Frame, tone: str) -> str:
             reason = escape(str(row["reason"] or "undefined"))
             rows.append(f'<span>{label}</span><span class="ms-soft ms-reason">{reason}</span><span class="n">–</span>')
             continue
-        rho = row["rho"] / most
-        bar = f'<i class="ms-{tone}-fill" style="left:{50 + 50 * min(rho, 0):.1f}%;width:{50 * abs(rho):.1f}%"></i>'
-        ends = ""
-        if not format.missing(row["low"]):
-            low, high = row["low"] / most, row["high"] / most
-            bar += f'<u style="left:{50 + 50 * low:.1f}%;width:{max(0.5, 50 * (high - low)):.1f}%"></u>'
-            ends = format.interval(row["low"], row["high"])
+        ends = "" if format.missing(row["low"]) else format.interval(row["low"], row["high"])
         title = f"{row['label']}: ρ {format.signed(row['rho'], 3)} {ends} n = {format.count(row['n'])}"
         value = f'<span class="n" title="{escape(title)}">{format.signed(row["rho"])}</span>'
+        bar = correlation(row, tone, most)
         rows.append(f'<span>{label}</span><span class="ms-track" title="{escape(title)}">{bar}</span>{value}')
     return f'<div class="ms-bars" role="table">{"".join(rows)}</div>'
+
+
+def correlation(row: Mapping[Any, Any], tone: str, most: float = 1.0) -> str:
+    """The bar of one row from the middle (rho 0) with its 95 % interval as a line; the ends are rho -`most`, `most`."""
+    rho = row["rho"] / most
+    bar = f'<i class="ms-{tone}-fill" style="left:{50 + 50 * min(rho, 0):.1f}%;width:{50 * abs(rho):.1f}%"></i>'
+    if format.missing(row["low"]):
+        return bar
+    low, high = row["low"] / most, row["high"] / most
+    return bar + f'<u style="left:{50 + 50 * low:.1f}%;width:{max(0.5, 50 * (high - low)):.1f}%"></u>'
 
 
 MARKS = (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import streamlit as st
 
 from medsae.store import queries
@@ -91,8 +89,3 @@ def with_people(study: Study, frame: Frame) -> Frame:
         verdict=[n.verdict if n else "" for n in notes],
         note=[n.text if n else "" for n in notes],
     )
-
-
-def without_range(chosen: queries.Filter) -> queries.Filter:
-    """The filter without its range of entropy."""
-    return replace(chosen, low=None, high=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import types
 import typing
@@ -54,7 +55,7 @@ def docs(config: type) -> dict[str, str]:
     """Field -> the docstring that stands under it, of a config class and what it inherits."""
     found: dict[str, str] = {}
     for cls in reversed(config.__mro__):
-        if cls.__module__ != config.__module__:
+        if not dataclasses.is_dataclass(cls):
             continue
         body = ast.parse(inspect.getsource(cls)).body[0]
         assert isinstance(body, ast.ClassDef)

@@ -19,7 +19,6 @@ from medsae.progress import UserError
 from medsae.store import concepts, query_images
 from medsae.store.artifacts import Artifact, Store
 from medsae.store.concepts import RunOfNames
-from medsae.store.ledger import Ledger
 from medsae.store.requests import Requests
 from medsae.ui import cards, format, links, look
 from medsae.ui import study as studies
@@ -31,22 +30,6 @@ THRESHOLDS = {"0": "any", "0.6": "0.60", "0.7": "0.70 (paper)", "0.8": "0.80", "
 BACKENDS = {"labels": "labels (no model)", "endpoint": "server", "medgemma": "MedGemma here"}
 ABOUT = {"name": "its name", "shuffled": "another neuron's name", "random": "a random description"}
 _POLL_SECONDS = 0.5
-
-
-def names(store: Store, scores: Artifact) -> pd.DataFrame:
-    """`Ledger.names` of these scores, read again only when the ledger has grown; shared, so never changed."""
-    ledger = _ledger(str(store.data), scores.id)
-    return _names(str(store.data), scores.id, ledger.stamp())
-
-
-@st.cache_resource(show_spinner=False, max_entries=8)
-def _names(data: str, scores: str, stamp: tuple[int, int]) -> pd.DataFrame:
-    return _ledger(data, scores).names()
-
-
-@st.cache_resource(show_spinner=False, max_entries=8)
-def _ledger(data: str, scores: str) -> Ledger:
-    return Ledger(Store(Path(data)), scores)
 
 
 # --- the Neuron page
@@ -61,7 +44,7 @@ def render(scores: Artifact, neuron: int) -> None:
         waiting = Requests(study.store, config).waiting(neuron)
         # A fragment polls only while something is under way; the whole page runs once more when the answer is there.
         st.fragment(_asking, run_every=_POLL_SECONDS if waiting else None)(study.store, config, neuron, waiting)
-    found = names(study.store, scores)
+    found = studies.named(study.store, scores)
     mine = found[found["neuron"] == neuron].sort_values("time", ascending=False)
     known = {r.run: r for r in concepts.runs(found)}
     mine = mine[mine["run"].isin(list(known))]
@@ -145,7 +128,7 @@ def _runs(store: Store, job: str | None) -> bool:
 
 def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]) -> None:
     neuron = int(row["neuron"])
-    ledger = _ledger(str(study.store.data), scores.id)
+    ledger = studies.ledger(study.store, scores)
     if row["status"] != "ok":
         raw = (ledger.explanation(run.run, neuron) or {}).get("raw")
         look.empty(f"No name: {row['status']}", str(row["note"] or "the reply could not be used"))
@@ -239,7 +222,7 @@ def headlines(study: Study, scores: Artifact, found: pd.DataFrame, run: RunOfNam
     items = [_headline(concepts.headline(found, run.run, bar), bar, studies.title(study.artifacts, scores),
                        study.tone(scores))]  # fmt: skip
     if study.versus is not None:
-        theirs = names(study.store, study.versus)
+        theirs = studies.named(study.store, study.versus)
         other = concepts.counterpart(run, theirs)
         title = studies.title(study.artifacts, study.versus)
         if other is None:

@@ -120,7 +120,7 @@ def steps(study: Study, scores: Artifact, cohort: Artifact) -> None:
 def names(study: Study, scores: Artifact) -> None:
     """What the newest run of naming came to."""
     look.section("Names", "tested on pictures they were not made from")
-    known = naming_panel.names(study.store, scores)
+    known = studies.named(study.store, scores)
     runs = concepts.runs(known)
     if runs:
         naming_panel.headlines(study, scores, known, runs[0], concepts.THRESHOLD)

@@ -7,7 +7,7 @@ from typing import Any
 
 from medsae.store import queries, query_images
 from medsae.store.artifacts import Artifact
-from medsae.ui import cards, format, look
+from medsae.ui import bars, cards, format, look
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -19,6 +19,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 figure { margin: 0; } figure span { display: grid; place-items: center; background: #000; aspect-ratio: 1; color: #aaa; }
 img { width: 100%; height: 100%; object-fit: contain; min-height: 0; } figcaption { font-size: .75rem; }
 .bar { position: relative; height: .8rem; background: #eef1f5; } .bar i { position: absolute; top: 0; bottom: 0; }
+.ms-sae-fill { background: #3d93d4; } .ms-raw-fill { background: #d08129; }
 .bar u { position: absolute; top: 45%; height: 2px; background: #59626e; } footer { margin-top: 2rem; border-top: 1px solid #d5dbe3; padding-top: .5rem; }
 """  # noqa: E501
 
@@ -38,9 +39,10 @@ def html(study: Study, scores: Artifact, cohort: Artifact, row: dict[str, Any]) 
         f"<figcaption>{format.number(v)} · {escape(str(words.get(int(i), {}).get('labels', '')))}</figcaption></figure>"
         for i, v in zip(images["image"], images["value"], strict=True)
     )
-    colour = look.RAW if studies.is_raw(scores) else look.SAE
+    tone = study.tone(scores)
     rhos = "".join(
-        f"<tr><td>{escape(str(r['label']))}</td><td style='width:40%'>{_bar(r, colour)}</td>"
+        f"<tr><td>{escape(str(r['label']))}</td>"
+        f"<td style='width:40%'><div class=bar>{bars.correlation(r, tone)}</div></td>"
         f"<td class=n>{format.signed(r['rho'])}</td><td class='n soft'>{format.interval(r['low'], r['high'])}</td>"
         f"<td class='n soft'>n = {format.count(r['n'])}</td></tr>"
         for r in queries.correlations(study.reader, scores, number).to_dict("records")
@@ -84,13 +86,3 @@ def _headline(study: Study, row: dict[str, Any]) -> str:
         f"<b>{format.signed(row['top_rho'])}</b> ({escape(str(row['top_label']))}) · fires on "
         f"{format.percent(row['density'])} of images · {'selective' if row['selective'] else 'not selective'}"
     )
-
-
-def _bar(row: dict[str, Any], colour: str) -> str:
-    """A bar from the middle (rho 0) with its interval; full width is rho -1 to 1."""
-    rho = float(row["rho"])
-    left, width = 50 + 50 * min(rho, 0), 50 * abs(rho)
-    line = ""
-    if not format.missing(row["low"]):
-        line = f'<u style="left:{50 + 50 * row["low"]:.1f}%;width:{50 * (row["high"] - row["low"]):.1f}%"></u>'
-    return f'<div class=bar><i style="left:{left:.1f}%;width:{width:.1f}%;background:{colour}"></i>{line}</div>'

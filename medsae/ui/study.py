@@ -86,7 +86,7 @@ class Study:
         """neuron -> its current name, from the ledger; empty while nothing is named."""
         if self.scores is None:
             return {}
-        return _names(str(self.store.data), self.scores.id, Ledger(self.store, self.scores.id).stamp())
+        return _names(str(self.store.data), self.scores.id, ledger(self.store, self.scores).stamp())
 
     @cached_property
     def notes(self) -> dict[int, Note]:
@@ -135,11 +135,31 @@ def _defined_labels(data: str, id: str, created: float) -> int:
     return queries.defined_labels(_reader(), Store(Path(data)).get(id, "scores"))
 
 
+def ledger(store: Store, scores: Artifact) -> Ledger:
+    """The ledger of names of these scores."""
+    return _ledger(str(store.data), scores.id)
+
+
+def named(store: Store, scores: Artifact) -> Frame:
+    """`Ledger.names` of these scores, read again only when the ledger has grown; shared, so never changed."""
+    return _named(str(store.data), scores.id, ledger(store, scores).stamp())
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _ledger(data: str, scores: str) -> Ledger:
+    return Ledger(Store(Path(data)), scores)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _named(data: str, scores: str, stamp: tuple[int, int]) -> Frame:
+    return _ledger(data, scores).names()
+
+
 @st.cache_resource(show_spinner=False, max_entries=16)
 def _names(data: str, scores: str, stamp: tuple[int, int]) -> dict[int, str]:
     if stamp == (0, 0):
         return {}
-    frame: Frame = Ledger(Store(Path(data)), scores).names()
+    frame = _named(data, scores, stamp)
     frame = frame[frame["concept"].notna() & (frame["status"] == "ok")].sort_values("time")
     return {int(n): str(c) for n, c in zip(frame["neuron"], frame["concept"], strict=True)}
 

@@ -7,6 +7,7 @@ from html import escape
 import pytest
 
 from medsae.store.artifacts import Store
+from medsae.store.manifest import sealed
 
 PAGES = ["overview", "entropy", "correlations", "neurons", "neuron", "image", "concepts", "compare", "runs", "about"]
 ABOUT_SCORES = [p for p in PAGES if p not in ("runs", "about")]
@@ -134,7 +135,7 @@ def test_newer_schema_is_named(app, data, ids):
     path = data / "artifacts/scores" / ids.raw / "artifact.json"
     manifest = json.loads(path.read_text())
     path.unlink()
-    path.write_text(json.dumps(manifest | {"schema": 99}))
+    path.write_text(sealed(manifest | {"schema": 99}))
     assert any("schema 99" in w.value for w in app.open("overview").warning)
 
 
@@ -175,9 +176,10 @@ def test_text_from_artifacts_is_escaped(app, html, data, ids):
     manifest = json.loads(path.read_text())
     manifest["facts"]["source"] = "<img src=x onerror=alert(1)>"
     path.unlink()
-    path.write_text(json.dumps(manifest))
+    path.write_text(sealed(manifest))
     for page in PAGES:
         assert "<img src=x" not in html(app.open(page))
+    assert "&lt;img src=x" in html(app.open("overview"))
 
 
 def test_no_page_sends_more_than_a_megabyte_and_a_half(app, data, ids):

@@ -14,10 +14,12 @@ from pydicom.uid import ExplicitVRLittleEndian
 from scipy import sparse
 
 from medsae.cohorts.pictures import decode
+from medsae.files import sha256_of
 from medsae.progress import UserError
 from medsae.store import matching, pictures, queries, query_images
 from medsae.store.artifacts import Store
 from medsae.store.filter import FIRING_LEAST
+from medsae.store.manifest import sealed
 from medsae.store.notes import Note, Notes
 from medsae.store.reader import Reader
 from medsae.ui import bars, export, format, forms, full_picture
@@ -229,7 +231,9 @@ def test_matches_of_an_sae_with_raw_are_pearson_correlations(study, ids):
     x = np.random.default_rng(0).normal(size=(160, 24)).astype(np.float32)
     x[:, 5] = 3 - 2 * code[j]
     embeddings = Store().get(ids.embeddings)
-    np.save(embeddings.path / "x.npy", x)
+    path = embeddings.path / "x.npy"
+    np.save(path, x)
+    embeddings.manifest["files"]["x.npy"] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     found = matching.matches(reader, sae, raw, (embeddings, embeddings)).set_index("neuron")
     assert (found.loc[j, "other"], found.loc[j, "rho"]) == (5, pytest.approx(-1, abs=1e-5))
     expected = np.corrcoef(code.to_numpy().T, x.T)[: code.shape[1], code.shape[1] :]
@@ -255,7 +259,7 @@ def test_reader_sees_an_artifact_that_was_made_again(data, ids):
     path = old.path / "artifact.json"
     manifest = json.loads(path.read_text())
     path.unlink()
-    path.write_text(json.dumps(manifest | {"created": manifest["created"] + 1}))
+    path.write_text(sealed(manifest | {"created": manifest["created"] + 1}))
     assert reader.alias(store.get(ids.scores)) != reader.alias(old)
 
 

@@ -1,11 +1,13 @@
 """Configs: the command line, the record and the identity agree."""
 
 import shlex
+from dataclasses import dataclass
 
 import pytest
 
 from medsae import config as c
 from medsae.cli import _parse, main
+from medsae.config import Embed, Pooling, check, command_line, identity, joined, options_of, record
 from medsae.progress import UserError
 
 COMMANDS = [
@@ -59,7 +61,7 @@ def test_a_small_cohort_gets_a_smaller_batch_and_an_explicit_one_stays():
     ("score --sae x --embeddings y", "needs --embeddings|knows its own"),
     ("ingest simulated --images 0", "at least 1"),
     ("nonsense", "no command"),
-    ("--data x list", "before the command"),
+    ("--json list", "before the command"),
 ])  # fmt: skip
 def test_bad_combinations_exit_with_2_and_name_the_option(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("MEDSAE_DATA", str(tmp_path))
@@ -82,3 +84,42 @@ def test_a_record_is_plain_json_without_runtime_fields():
 def test_no_words_prints_the_commands(capsys):
     assert main([]) == 2
     assert "train" in capsys.readouterr().out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layered(Pooling):
+    """Options of an encoder that a package of its own might add."""
+
+    layer: int = -1
+    """Which hidden state."""
+
+    def __post_init__(self):
+        check(self.layer >= -1, f"--layer {self.layer} must be at least -1")
+
+
+def test_options_of_an_encoder_join_the_command():
+    kind = joined(Embed, Layered)
+    config = kind(cohort="c", encoder="simclip", layer=3)
+    assert isinstance(config, Embed) and kind is joined(Embed, Layered)
+    assert record(config)["layer"] == 3 and command_line(config)[-2:] == ["--layer", "3"]
+    assert identity("s", config, [], {}) != identity("s", kind(cohort="c", encoder="simclip"), [], {})
+    assert options_of(config, Layered) == Layered(layer=3)
+    assert joined(Embed, None) is Embed and joined(Embed, Pooling) is Embed, "what a command has already is not added"
+    with pytest.raises(UserError, match="--layer -2"):
+        kind(cohort="c", encoder="simclip", layer=-2)
+    with pytest.raises(UserError, match="either --encoder or --from"):
+        kind(cohort="c", encoder=None)
+
+
+def test_options_that_repeat_the_command_are_refused():
+    @dataclass(frozen=True, kw_only=True)
+    class Twice:
+        precision: str = "mine"
+
+    with pytest.raises(ValueError, match="repeats options of Embed: precision"):
+        joined(Embed, Twice)
+
+
+def test_an_added_field_changes_the_identity_only_when_it_is_used():
+    assert "pool" not in record(Embed(cohort="c", encoder="simclip"))
+    assert record(Embed(cohort="c", encoder="simclip", pool="mean"))["pool"] == "mean"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from medsae.progress import UserError
 from medsae.rates import benjamini_hochberg
 from medsae.store.artifacts import Store
-from medsae.store.ledger import Ledger, count_lines
+from medsae.store.ledger import Ledger
 
 RUN = {"kind": "run", "run": "r", "scores": "s", "protocol": "strict", "backend": "labels", "model": "labels",
        "prompts": "1", "pictures": 30, "hard": 0.0, "controls": True, "seed": 0, "overlap": "disjoint"}  # fmt: skip
@@ -62,7 +62,7 @@ def test_a_newer_result_supersedes_and_both_stay(ledger):
         writer.append([RUN, name(3, concept=concept) | {"concept": concept}])
         writer.close()
     assert ledger.names()["concept"].tolist() == ["new"]
-    assert sum(count_lines(path)[0] for path in ledger.files()) == 4
+    assert sum(path.read_bytes().count(b"\n") for path in ledger.files()) == 4
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 
 from medsae.scoring import draws as draws_module
 from medsae.scoring.activity import ArraySource, Held
-from medsae.scoring.bootstrap import bootstrap_mean_entropy, paired_difference
+from medsae.scoring.bootstrap import bootstrap_mean_entropy
 from medsae.scoring.draws import Patients, Permutations, Resamples, correlations_of_draws
 from medsae.scoring.entropy import entropy_bits
 from medsae.scoring.null import permutation_null
@@ -198,8 +198,3 @@ def test_bootstrap_pairs_representations_of_the_same_patients():
     np.testing.assert_allclose(results[0][1], results[1][1], atol=1e-4)  # the same numbers up to scale: the same draws
     a, b = results[0][1], results[2][1]
     assert np.std(a - b) < 0.7 * np.hypot(np.std(a), np.std(b))
-    same = paired_difference(2.0, a, a, 2.0, a, a)
-    assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
-    null = np.linspace(-0.1, 0.1, 99)
-    far = paired_difference(1.0, a, null, 2.0, b, np.zeros(99))
-    assert far.value == -1 and far.low < -1 < far.high < 0 and far.p == pytest.approx(0.01)

@@ -1,6 +1,5 @@
 """Artifacts: published whole or not at all, found again by the same question, named when damaged."""
 
-import json
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 from medsae import config as c
 from medsae.progress import UserError
 from medsae.store import artifacts
+from medsae.store import manifest as manifests
 from medsae.store.artifacts import Store
 
 CONFIG = c.Embed(cohort="c", encoder="efficientnet-lite0")
@@ -103,15 +103,15 @@ def test_damage_is_named_and_the_rest_works(store):
     found, problems = store.scan()
     assert [a.id for a in found] == [good.id] and "another size" in str(problems[0])
     (bad.path / "artifact.json").write_text("{torn")
-    assert "artifact.json cannot be read" in str(store.scan()[1][0])
-    with pytest.raises(UserError, match="cannot be read"):
+    assert "artifact.json cannot be used" in str(store.scan()[1][0])
+    with pytest.raises(UserError, match="cannot be used"):
         store.get(bad.id)
 
 
 def test_a_newer_schema_says_how_to_go_on(store):
     made = make(store)
-    manifest = made.manifest | {"schema": artifacts.SCHEMA_VERSION + 1}
-    (made.path / "artifact.json").write_text(json.dumps(manifest))
+    newer = manifests.sealed(made.manifest | {"schema": artifacts.SCHEMA_VERSION + 1})
+    (made.path / "artifact.json").write_text(newer)
     with pytest.raises(UserError, match="update the program"):
         store.get(made.id)
 

@@ -1,45 +1,21 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from medsae import config
-from medsae.sae.gradients import Cells, Dense
-from medsae.sae.kinds.common import Gradients, Start, Step, Weights, encoder_gradients, report, revive, silent_memory
-from medsae.sae.kinds.topk import batch_top, may_be_top
+from medsae.sae.gradients import Cells
+from medsae.sae.kinds.common import Gradients, Step, Weights, encoder_gradients, report, revive
+from medsae.sae.kinds.topk import OfBatch, batch_top
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 """Nested prefixes as shares of the neurons (Bussmann et al. 2025: groups of 1/16, 1/16, 1/8, 1/4, 1/2)."""
 
 
-@dataclass(frozen=True)
-class Matryoshka:
-    """Batch top-k (see BatchTopK) whose every prefix of neurons must rebuild x alone:
+class Matryoshka(OfBatch):
+    """Batch top-k whose every prefix of neurons must rebuild x alone:
     L = mean_g |x - b_pre - sum_{j < m_g} z_j w_dec,j|^2 + alpha L_aux, m_g = m * SHARES
     (Bussmann et al., Learning multi-level features with Matryoshka SAEs, 2025; they add the prefixes, here their mean,
     so that the loss compares with other kinds)."""
-
-    options: config.Matryoshka
-    unit_decoder = True
-    matrices = 1
-    encoder_norm = 1.0
-
-    def start(self, start: Start) -> Weights:
-        return {}
-
-    def memory(self, start: Start) -> Weights:
-        return {"guess": torch.zeros(()), "threshold": torch.zeros(()), **silent_memory(start)}
-
-    def floor(self, w: Weights) -> Tensor:
-        return w["guess"].expand_as(w["b_enc"])
-
-    def activate(self, cells: Cells, w: Weights) -> Tensor:
-        return cells.values.masked_fill_(cells.values <= w["threshold"], 0)
-
-    def chosen(self, cells: Dense) -> Tensor:
-        return may_be_top(cells, self.options.k)
 
     def gradients(self, cells: Cells, x_nd: Tensor, w: Weights, grads: Gradients) -> Step | None:
         chosen = batch_top(cells, self.options.k, w)

@@ -85,12 +85,12 @@ class TopK:
 
 
 @dataclass(frozen=True)
-class BatchTopK:
-    """z = ReLU(pre) on the k * n largest cells of a batch of n images, L = |x - x^|^2 + alpha L_aux; at inference the
-    cells above `threshold`, the mean over batches of the smallest activation that was kept (Bussmann et al., BatchTopK
-    sparse autoencoders, 2024, Eq. 5), here a running mean with a memory of 10 batches."""
+class OfBatch:
+    """z = ReLU(pre) on the k * n largest cells of a batch of n images; at inference the cells above `threshold`, the
+    mean over batches of the smallest activation that was kept (Bussmann et al., BatchTopK sparse autoencoders, 2024,
+    Eq. 5), here a running mean with a memory of 10 batches. The loss is what BatchTopK and Matryoshka differ in."""
 
-    options: config.BatchTopK
+    options: config.BatchTopK | config.Matryoshka
     unit_decoder = True
     matrices = 1
     encoder_norm = 1.0
@@ -108,16 +108,16 @@ class BatchTopK:
         return cells.values.masked_fill_(cells.values <= w["threshold"], 0)
 
     def chosen(self, cells: Dense) -> Tensor:
-        return may_be_top(cells, self.options.k)
+        """Which cells of some images of a batch can be among the k * n largest positive ones of it."""
+        return cells.top_of_all(self.options.k * cells.n).logical_and_(cells.values > 0)
+
+
+class BatchTopK(OfBatch):
+    """L = |x - x^|^2 + alpha L_aux."""
 
     def gradients(self, cells: Cells, x_nd: Tensor, w: Weights, grads: Gradients) -> Step | None:
         chosen = batch_top(cells, self.options.k, w)
         return None if chosen is None else plain_step(chosen, x_nd, w, grads)
-
-
-def may_be_top(cells: Dense, k: int) -> Tensor:
-    """Which cells of some images of a batch can be among the k * n largest positive ones of it -> bool [images, m]."""
-    return cells.top_of_all(k * cells.n).logical_and_(cells.values > 0)
 
 
 def batch_top(cells: Cells, k: int, w: Weights) -> Sparse | None:
