@@ -106,6 +106,9 @@ class FromFiles(Splitting, Command):
     def __post_init__(self) -> None:
         Splitting.__post_init__(self)
         check(self.workers is None or self.workers >= 1, f"--workers {self.workers} must be at least 1")
+        # Absolute from the start: a relative folder would make two studies one, and a job started elsewhere fail.
+        if self.root is not None:
+            object.__setattr__(self, "root", Path(self.root).expanduser().resolve())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +148,7 @@ class IngestTable(FromFiles):
 
     def __post_init__(self) -> None:
         FromFiles.__post_init__(self)
+        object.__setattr__(self, "table", Path(self.table).expanduser().resolve())
         check(self.threshold is None or 0 < self.threshold <= 1, f"--threshold {self.threshold} must lie in (0, 1]")
 
 

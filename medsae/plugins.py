@@ -25,6 +25,12 @@ from typing import Any, Generic, TypeVar
 from medsae.progress import UserError
 
 
+def named(where: str) -> Any:
+    """What `package.module:attribute` names. Raises ImportError or AttributeError."""
+    module, _, attribute = where.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Offer:
     """Something that can be chosen by its name."""

@@ -92,7 +92,8 @@ def assemble(rows: Rows, columns: Columns, labels: Labels, config: FromFiles, pl
         told.append(line)
         attributes = _joined(attributes, written, first)
     else:
-        first, again = tabular.merge_repeats(table, written, rows.place)
+        sides = {} if rows.source is None else {"published split": rows.source}
+        first, again = tabular.merge_repeats(table.assign(**sides), written, rows.place)
         values_nk = values_nk[first]
         attributes = attributes.iloc[first].reset_index(drop=True)
         if again:
@@ -100,6 +101,7 @@ def assemble(rows: Rows, columns: Columns, labels: Labels, config: FromFiles, pl
     rows, written = rows.take(first), written.iloc[first].reset_index(drop=True)
     table = rows.table
     n = len(table)
+    patients, whose = _patients(table, columns, written, rows.place, plan)
     facing = _column(table, columns.facing)
     view, frontal = views(_column(table, columns.view), n, facing, written if plan.patient_in_path else None)
     kept = {"frontal": frontal, "lateral": view == "LATERAL", "all": np.ones(n, bool)}[config.views]
@@ -108,8 +110,7 @@ def assemble(rows: Rows, columns: Columns, labels: Labels, config: FromFiles, pl
     rows = rows.take(np.flatnonzero(kept))
     table = rows.table
     written, view, frontal = written[kept].reset_index(drop=True), view[kept], frontal[kept]
-    values_nk, attributes = values_nk[kept], attributes[kept].reset_index(drop=True)
-    patients, whose = _patients(table, columns, written, rows.place, plan)
+    values_nk, attributes, patients = values_nk[kept], attributes[kept].reset_index(drop=True), patients[kept]
     source, odd_sources = _sources(rows, columns, written, plan)
     age, odd_ages, ages_line = _ages(table, columns, plan)
     sex_column = _column(table, columns.sex)
@@ -147,7 +148,7 @@ def assemble(rows: Rows, columns: Columns, labels: Labels, config: FromFiles, pl
     understood = [
         f"{plan.title}: {n:,} pictures",
         *rows.told,
-        columns.line(plan.guessed),
+        columns.line(plan.guessed, _from_path(columns, plan)),
         *found.told,
         *told,
         *([whose] if whose else []),
@@ -178,6 +179,17 @@ def assemble(rows: Rows, columns: Columns, labels: Labels, config: FromFiles, pl
         files=files.reset_index(drop=True),
         digest=found.digest() if config.pictures else None,
     )
+
+
+def _from_path(columns: Columns, plan: Plan) -> dict[str, str]:
+    """Purposes that no column serves, and what does instead."""
+    found = {
+        what: "the path"
+        for what, pattern in (("patient", plan.patient_in_path), ("study", plan.study_in_path),
+                              ("split", plan.split_in_path))
+        if pattern
+    }  # fmt: skip
+    return found | ({"age": f"{columns.birth!r} and {columns.date!r}"} if columns.birth and columns.date else {})
 
 
 # --- pictures and rows ------------------------------------------------------------------------------------------------
@@ -211,7 +223,7 @@ def _one_row_a_picture(
     else:
         first = np.unique(picture, return_index=True)[1]
     readers = (
-        f"{len(set(reader.tolist()))} readers, the majority counts, a draw is uncertain"
+        f"{len(set(reader[reader > 0].tolist()))} readers, the majority counts, a draw is uncertain"
         if columns.reader
         else "a finding is present if any of them says so"
     )

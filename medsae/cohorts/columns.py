@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,13 +78,15 @@ class Columns:
         single = {v for v in vars(self).values() if isinstance(v, str)}
         return single | set(self.box or ())
 
-    def line(self, guessed: bool = True) -> str:
-        """One line of what was taken for what."""
+    def line(self, guessed: bool = True, instead: Mapping[str, str] | None = None) -> str:
+        """One line of what was taken for what; `instead`: purposes that something else than a column serves."""
         parts = []
         for purpose in _FLAGS:
             name = getattr(self, purpose)
             mark = " (guessed)" if guessed and purpose not in self.given else ""
-            parts.append(f"{purpose} = {name!r}{mark}" if name else f"no {purpose}")
+            other = (instead or {}).get(purpose)
+            parts.append(f"{purpose} = {name!r}{mark}" if name else f"{purpose} from {other}" if other
+                         else f"no {purpose}")  # fmt: skip
         return "columns: " + ", ".join(parts)
 
 
@@ -130,7 +132,11 @@ def find_columns(table: pd.DataFrame, config: IngestTable) -> Columns:
             config.table,
             "name it: --path-column NAME",
         )
-    return Columns(**found, box=box, given=frozenset(given))
+    return Columns(
+        **found,
+        box=box,  # type: ignore[arg-type]
+        given=frozenset(given),
+    )
 
 
 def looks_like_findings(column: pd.Series) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import csv
+import datetime
 import gzip
 import io
 import json
@@ -180,7 +181,7 @@ def _read_csv(path: Path, magic: bytes, encoding: str, head: bytes, rows: int | 
 
 
 def _separator(text: str) -> str:
-    """The separator under which the first rows have equally many cells, and the most of them; a comma when none does."""
+    """The separator under which the first rows have equally many cells, and the most; a comma when none does."""
     lines = [line for line in text.splitlines(keepends=True)[:60] if line.strip()]
     best, most = ",", 1
     for separator in _SEPARATORS:
@@ -282,7 +283,7 @@ def _cell(value: Any) -> Any:
         return repr([str(part) for part in value])
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    if hasattr(value, "isoformat"):
+    if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat().removesuffix("T00:00:00")
     if isinstance(value, bytes):
         return value.decode(errors="replace")

@@ -52,9 +52,16 @@ def from_columns(
 
 
 def guessed_columns(
-    table: pd.DataFrame, purposes: set[str], place: Callable[[int], str], threshold: float | None = None
+    table: pd.DataFrame,
+    purposes: set[str],
+    place: Callable[[int], str],
+    threshold: float | None = None,
+    constant: bool = False,
 ) -> Labels:
-    """Columns whose values look like labels; a known label with another value is a mistake, not another column."""
+    """Columns whose values look like labels; a known label with another value is a mistake, not another column.
+
+    `constant`: a column that says one thing of every picture is a label too (a publisher's table has no others).
+    """
     names: list[str] = []
     values: list[np.ndarray] = []
     told: list[str] = []
@@ -73,7 +80,7 @@ def guessed_columns(
             if several and not _numbers(column):
                 continue  # "interpreter_needed: Yes" beside CheXpert's labels
         # A column of one value is a label only where its name says so: CheXpert's layout keeps those that are blank.
-        if name in CHEXPERT_LABELS or ((read == 1).any() and (read != 1).any()):
+        if name in CHEXPERT_LABELS or (constant and column.notna().any()) or ((read == 1).any() and (read != 1).any()):
             names.append(name)
             values.append(read)
     if not names:

@@ -113,8 +113,7 @@ def find(
         columns = [way.paths.to_numpy(object) for way in ways]
         wanted = [[str(column[i]) for column in columns] for i in open_rows]
         for i, (hit, what) in zip(open_rows, _look_up(wanted, ways, root, under, table, open_rows), strict=True):
-            seen = None if hit is None else _stat(hit)
-            if seen is not None:
+            if hit is not None and (seen := _stat(hit)) is not None:
                 place[i], size[i], modified[i] = hit, seen.st_size, seen.st_mtime_ns
                 counts.append((what, 1, f"{posixpath.basename(columns[0][i])} is {_below(hit, root)}"))
     there = np.array([p is not None for p in place], dtype=bool)
@@ -319,15 +318,17 @@ def _same_owner(own: list[str], other: list[str]) -> bool:
 
 def _two_fit(doubtful: list[tuple[str, list[str]]], table: Path) -> UserError:
     first, places = doubtful[0]
-    folders = [posixpath.dirname(place) for place in places]
-    example = folders[0].split("/")[0] or folders[-1].split("/")[0] if len(set(folders)) > 1 else ""
-    suffix = posixpath.splitext(places[0])[1]
-    choice = f"--under {example!r}" if example else f"--under '*{suffix}'"
+    # A folder that only one of them lies in, with its number left open (images_001 is one of twelve); else the suffix.
+    parts = [place.split("/")[:-1] for place in places[:2]]
+    own = [next((p for p in part if p not in other), None) for part, other in zip(parts, parts[::-1], strict=True)]
+    names = [re.sub(r"\d+$", "*", name) for name in own if name]
+    choice = " or ".join(f"--under '{name}'" for name in names)
+    choice = choice or " or ".join(f"--under '*{posixpath.splitext(place)[1]}'" for place in places[:2])
     return UserError(
         f"two pictures fit {first}: {places[0]} and {places[1]} ({len(doubtful):,} such rows)",
         table,
-        f"choose with {choice} (a folder below --root, or a pattern such as 'images_*'), or write paths relative to"
-        " --root into the path column",
+        f"choose with {choice} (a folder below --root, or a pattern), or write paths relative to --root into the path"
+        " column",
     )
 
 

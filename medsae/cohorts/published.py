@@ -20,7 +20,7 @@ from medsae.cohorts.dialects import Read
 from medsae.cohorts.findings import Labels
 from medsae.cohorts.tabular import CohortTable
 from medsae.files import sha256_of
-from medsae.plugins import sources
+from medsae.plugins import named, sources
 from medsae.progress import UserError
 
 _DEEP = 3
@@ -63,7 +63,7 @@ def read(config: Published) -> CohortTable:
         ways=lambda table, written: _ways(home, near.folder_of(rows.main), table, layout),
         root=home,
         missing=_lacking(home, layout),
-        do=f"give the whole download with --root, or --no-pictures to read the labels alone; {type(config).__doc__}",
+        do=f"give the whole download with --root, or --no-pictures to read the labels alone ({_summary(config)})",
         patient_in_path=layout.patient_in_path,
         study_in_path=layout.study_in_path,
         split_in_path=layout.split_in_path,
@@ -94,6 +94,10 @@ def recognise(folder: Path, options: type[Published]) -> Published | None:
     return options(root=folder)
 
 
+def _summary(config: Published) -> str:
+    return (type(config).__doc__ or "").strip().rstrip(".")
+
+
 # --- the tables of a download -----------------------------------------------------------------------------------------
 
 
@@ -105,13 +109,16 @@ class _Near:
         self.used: dict[str, Path] = {}
         self._files = _shallow_files(home)
 
-    def find(self, file: File, columns: Sequence[Sequence[str]]) -> Path | None:
+    def find(self, file: File, columns: Sequence[Sequence[str]], strict: bool = False) -> Path | None:
         """The table: the first of its names that is there, with one of each of `columns` in its header; the
-        shallowest. UserError when two folders at the same depth hold it."""
+        shallowest. UserError when two folders at the same depth hold it. With `strict` a table of its first name that
+        lacks a column is found too: reading it says what is wrong."""
         for name in file.names:
-            hits = [path for path in self._files
-                    if any(fnmatch.fnmatchcase(path.name.lower(), (name + end).lower()) for end in _PACKED)]  # fmt: skip
-            hits = [path for path in hits if _has(path, columns)]
+            patterns = [(name + end).lower() for end in _PACKED]
+            named = [path for path in self._files if any(fnmatch.fnmatchcase(path.name.lower(), p) for p in patterns)]
+            hits = [path for path in named if _has(path, columns)]
+            if not hits and strict and name == file.names[0]:
+                hits = named
             if not hits:
                 continue
             depth = min(len(path.parts) for path in hits)
@@ -165,8 +172,7 @@ def _has(path: Path, columns: Sequence[Sequence[str]]) -> bool:
     try:
         names = {name.strip().lower() for name in dialects.columns_of(path)}
     except UserError:
-        # Not one of this data set's tables, or a damaged one: reading it will say so.
-        return path.suffix.lower() in (".csv", ".json") and path.stat().st_size < 4096
+        return False
     return all(any(name.lower() in names for name in one) for one in columns)
 
 
@@ -196,7 +202,7 @@ def _lacking(home: Path, layout: Declaration) -> str:
 
 
 def _tables(near: _Near, layout: Declaration, config: Published) -> list[tuple[File, Read]]:
-    found = [(file, near.find(file, _marks_of(layout))) for file in layout.tables]
+    found = [(file, near.find(file, _marks_of(layout), strict=True)) for file in layout.tables]
     absent = [file for file, path in found if path is None and file.needed]
     if absent or not any(path for _, path in found):
         names = " or ".join((absent[0] if absent else layout.tables[0]).names)
@@ -220,11 +226,8 @@ def _no_table(names: str, near: _Near, config: Published) -> UserError:
 
 
 def _recognised(where: str, folder: Path) -> bool:
-    import importlib
-
-    module, _, name = where.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)(folder) is not None
+        return named(where)(folder) is not None
     except UserError:
         return False
 
@@ -237,6 +240,7 @@ def _rows(tables: Sequence[tuple[File, Read]], layout: Declaration) -> Rows:
     for file, read in tables:
         starts.append(sum(len(part) for part in parts))
         parts.append(_spelled(read.table, layout))
+        _refuse_lacking(parts[-1], read.path, layout)
         source += [file.split] * len(read.table)
         told += read.told
     reads = [read for _, read in tables]
@@ -249,6 +253,23 @@ def _rows(tables: Sequence[tuple[File, Read]], layout: Declaration) -> Rows:
     split = np.array(source, dtype=object)
     counts = ", ".join(f"{read.path.name} {len(read.table):,}" for read in reads)
     return Rows(table, place, reads[0].path, {}, split if (split != "").any() else None, [f"rows {counts}", *told])
+
+
+def _refuse_lacking(table: pd.DataFrame, path: Path, layout: Declaration) -> None:
+    """Raise UserError for a table that lacks a column without which its rows mean nothing."""
+    own = () if layout.labels is None or layout.finding or layout.joins else layout.labels
+    needed = [*([] if set(layout.picture) & set(table) else [layout.picture[0]]),
+              *(name for name in own if name not in table)]  # fmt: skip
+    if needed:
+        raise _lacks(needed, table, path)
+
+
+def _lacks(needed: Sequence[str], table: pd.DataFrame, path: Path) -> UserError:
+    return UserError(
+        f"the table has no column {', '.join(map(repr, needed))} (it has: {', '.join(map(str, table.columns))})",
+        path,
+        "give the publisher's own table, or use: ingest table --table FILE --path-column NAME",
+    )
 
 
 def _spelled(table: pd.DataFrame, layout: Declaration) -> pd.DataFrame:
@@ -341,11 +362,7 @@ def _columns(table: pd.DataFrame, layout: Declaration, rows: Rows) -> Columns:
     missing = [*([] if picture else [layout.picture[0]]), *(name for name in wanted if name not in table)]
     missing += [names[0] for names in (layout.rle,) if names and one(names) is None]
     if missing:
-        raise UserError(
-            f"the table has no column {', '.join(map(repr, missing))} (it has: {', '.join(map(str, table.columns))})",
-            rows.main,
-            "give the publisher's own table, or use: ingest table --table FILE --path-column NAME",
-        )
+        raise _lacks(missing, table, rows.main)
     box = layout.box if layout.box and set(layout.box) <= set(map(str, table.columns)) else None
     return Columns(
         path=str(picture), finding=one(layout.finding), patient=one(layout.patient), study=one(layout.study),
@@ -369,7 +386,7 @@ def _labels(rows: Rows, columns: Columns, layout: Declaration) -> Labels:
         # NegBio and others leave out a label that no report states.
         names = [name for name in layout.labels if name in table]
         return replace(findings.from_columns(table, names, rows.place), told=[])
-    return findings.guessed_columns(table, columns.purposes() | set(layout.patient), rows.place)
+    return findings.guessed_columns(table, columns.purposes(), rows.place, constant=True)
 
 
 def _regions(
@@ -402,9 +419,9 @@ def _ways(home: Path, beside: Path, table: pd.DataFrame, layout: Declaration) ->
     for pattern, paths in built:
         if paths is not None:
             ways += [locate.Way(f"at {pattern}", folder, paths) for folder in folders]
-    first = ways[0].paths
-    short = first.str.replace(r"^[^/]+/", "", regex=True)
-    ways += [locate.Way("at the path without its first folder", folder, short) for folder in folders]
+    short = ways[0].paths.str.replace(r"^[^/]+/", "", regex=True)
+    if not short.equals(ways[0].paths):
+        ways += [locate.Way("at the path without its first folder", folder, short) for folder in folders]
     return ways
 
 

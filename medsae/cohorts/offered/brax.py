@@ -16,9 +16,9 @@ LAYOUT = Declaration(
     sex=("PatientSex",),
     age=("PatientAge",),
     blank_is_absent=("No Finding",),
-    defined="stated by the CheXpert labeller, adapted to Portuguese, from the report: 1 present, 0 absent, -1 uncertain,"
-    " blank not mentioned; No Finding is 1 only when no other label but Support Devices is present or uncertain, so its"
-    " blank is absent",
+    defined="stated by the CheXpert labeller, adapted to Portuguese, from the report: 1 present, 0 absent, -1"
+    " uncertain, blank not mentioned; No Finding is 1 only when no other label but Support Devices is present or"
+    " uncertain, so its blank is absent",
 )
 
 

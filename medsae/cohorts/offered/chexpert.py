@@ -10,7 +10,7 @@ LAYOUT = Declaration(
     tables=(
         File(names=("train.csv",), split="train"),
         File(names=("valid.csv",), split="valid"),
-        File(names=("test.csv", "test_labels.csv", "groundtruth.csv"), split="test"),
+        File(names=("test.csv", "test_labels.csv"), split="test"),
     ),
     path=("{Path}",),
     picture=("Path",),

@@ -9,7 +9,7 @@ LAYOUT = Declaration(
         File(names=("image_labels_train.csv",), split="train"),
         File(names=("image_labels_test.csv",), split="test"),
     ),
-    path=("{split}/{image_id}.dicom", "{image_id}"),
+    path=("train/{image_id}.dicom", "test/{image_id}.dicom", "{image_id}"),
     picture=("image_id",),
     reader=("rad_id", "rad_ID"),
     marks=tuple(
