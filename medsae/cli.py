@@ -1,12 +1,15 @@
 """The command line: tyro over the dataclasses of `config`. No logic.
 
 stdout carries the result alone (its last line is the id of the artifact, or one JSON document with --json); progress
-and messages go to stderr. Exit status: 0, 2 for what the user can mend, 130 after Ctrl-C.
+and messages go to stderr. Exit status: 0, 2 for what the user can mend, 3 when part of what was
+asked for failed (name), 130 after Ctrl-C.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shlex
 import sys
 from dataclasses import replace
@@ -21,6 +24,7 @@ from medsae import __version__, jobs, launch, plugins
 from medsae import config as c
 from medsae.progress import File, Progress, Terminal, UserError
 from medsae.store.artifacts import Store
+from medsae.store.troubles import explained
 
 _named = tyro.conf.subcommand
 COMMANDS: dict[str, Any] = {
@@ -58,6 +62,8 @@ USAGE = "\n".join(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    if arguments is None:
+        os.umask(0o077)  # radiographs and labels are written, by libraries too: they are for their owner alone
     words = _data_last(sys.argv[1:] if arguments is None else arguments)
     if words == ["--version"]:
         print(f"medsae {__version__}")
@@ -68,24 +74,56 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = _parse(words)
         store = Store(config.data)
-        if isinstance(config, c.List):
-            _print_list(store, config)
-        elif isinstance(config, c.Show):
-            _print_show(store, config)
-        elif isinstance(config, c.App):
-            launch.app(config, store.data)
-        else:
-            with jobs.running(store.data, c.command_line(replace(config, json=False, data=None))) as job:
-                result = _step(config, store, File(job.folder / "progress.json", Terminal()))
-                job.result = result["id"]
-            print(_json(result) if config.json else result["id"])
+        try:
+            status = _run(config, store)
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:  # the reader of a pipe has seen enough
+            _no_more_output()
+        except Exception as error:
+            better = explained(error, store.data, store.data)
+            if better is None:
+                raise
+            _no_more_output()
+            raise better from error
     except UserError as error:
-        print(f"medsae: {error}", file=sys.stderr)
+        _tell(f"medsae: {error}")
         return 2
     except KeyboardInterrupt:
-        print("\nmedsae: stopped; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        _tell("\nmedsae: stopped; what is finished is kept, and the same command goes on from there")
         return 130
     return 0
+
+
+def _run(config: Any, store: Store) -> int:
+    """The exit status of a command that ended in its own way."""
+    if isinstance(config, c.List):
+        _print_list(store, config)
+    elif isinstance(config, c.Show):
+        _print_show(store, config)
+    elif isinstance(config, c.App):
+        launch.app(config, store.data)
+    else:
+        with jobs.running(store.data, c.command_line(replace(config, json=False, data=None))) as job:
+            result = _step(config, store, File(job.folder / "progress.json", Terminal()))
+            job.result = result["id"]
+        print(_json(result) if config.json else result["id"])
+        return int(result.get("exit", 0))
+    return 0
+
+
+def _tell(line: str) -> None:
+    with contextlib.suppress(OSError):  # stderr may lie on the full disk that is to be told
+        print(line, file=sys.stderr, flush=True)
+
+
+def _no_more_output() -> None:
+    """What stdout still holds cannot be written: without this, Python would say so once more when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _data_last(words: list[str]) -> list[str]:
@@ -191,7 +229,7 @@ def _print_list(store: Store, config: c.List) -> None:
                               if isinstance(v, (int, float, str)))  # fmt: skip
             print(f"{artifact.kind:10}  {artifact.id}  {facts}")
     for problem in problems:
-        print(f"medsae: {problem}", file=sys.stderr)
+        _tell(f"medsae: {problem}")
 
 
 def _print_show(store: Store, config: c.Show) -> None:

@@ -417,9 +417,13 @@ class Train(Command):
 # --- score ------------------------------------------------------------------------------------------------------------
 
 
+ATTRIBUTES = ("view", "sex", "age")
+"""What a neuron may follow instead of a finding."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score(Command):
-    """Score every neuron of a representation: correlations, entropies, what luck gives, top images."""
+    """Score every neuron of a representation: correlations, entropies, what shuffled labels give, top images."""
 
     embeddings: str | None = None
     """Id of the embeddings (with --representation raw)."""
@@ -445,8 +449,14 @@ class Score(Command):
     """False-discovery rate of selective neurons."""
     top: int = 500
     """Images kept at each end of a dense (raw) neuron."""
+    maps: bool = added(True)
+    """Keep where the value of a neuron was collected on its strongest images, where the encoder allows it."""
     seed: int = 0
     """Seed of permutations and bootstrap."""
+    labels: str | None = added(None)
+    """Only these labels, separated by commas (default: all; the published code takes 8 of them)."""
+    given: str = added("view,sex,age")
+    """Attributes that partial correlations take out of the labels, separated by commas: of view, sex, age."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
     """Where to compute."""
 
@@ -467,6 +477,19 @@ class Score(Command):
             "--draws, --bootstraps and --top must be at least 1",
         )
         check(0 < self.fdr < 1, f"--fdr {self.fdr} must lie in (0, 1)")
+        strange = [name for name in self.attributes if name not in ATTRIBUTES]
+        check(not strange, f"--given: there is no attribute {', '.join(strange)}", do=f"of {', '.join(ATTRIBUTES)}")
+        check(self.labels is None or bool(self.label_list), "--labels names no label")
+
+    @property
+    def attributes(self) -> list[str]:
+        """The attributes of --given in their order, without repeats."""
+        return list(dict.fromkeys(word.strip() for word in self.given.split(",") if word.strip()))
+
+    @property
+    def label_list(self) -> list[str]:
+        """The labels of --labels as written; empty: all."""
+        return list(dict.fromkeys(word.strip() for word in (self.labels or "").split(",") if word.strip()))
 
     def resolved(self) -> Score:
         """The same config with the label policy filled from the protocol."""
@@ -491,16 +514,18 @@ class Name(Command):
     """What --top orders by: lowest entropy, strongest |rho|, or highest density."""
     all: bool = False
     """Every neuron."""
-    backend: Literal["labels", "endpoint", "medgemma"] = "labels"
-    """Who names and judges: the labels (no model, the baseline), a server, or MedGemma in this process."""
+    backend: str = "labels"
+    """Who names and judges: `labels` (no model, the baseline), `endpoint` (a server), `medgemma` (in this process), or
+    one that an installed package adds."""
     protocol: Protocol = "strict"
     """`strict`: one picture a prompt, naming and detection patients disjoint. `paper`: the published way."""
     model: str | None = None
     """endpoint: name of the model (default: the only one served). medgemma: google/medgemma-4b-it, or a folder."""
     endpoint: str | None = None
     """endpoint: base address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1."""
-    pictures: int = 30
-    """Firing and silent pictures each that a name is tested on."""
+    pictures: int | None = None
+    """Firing and silent pictures each that a name is tested on (default: 30, or fewer where these scores do not allow
+    so many; it is said)."""
     hard: float = 0.0
     """Share of the silent pictures that carry the neuron's own label (hard negatives; strict)."""
     controls: bool = True
@@ -538,14 +563,17 @@ class Name(Command):
         check(len(chosen) == 1 or self.watch, "which neurons?", do="give --neurons 12,57, --top 200, --all or --watch")
         check(self.top is None or self.top >= 1, f"--top {self.top} must be at least 1")
         self.neuron_list()
-        check((self.backend == "endpoint") == (self.endpoint is not None),
+        check(self.endpoint is not None or self.backend != "endpoint",
+              "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
+        check(self.endpoint is None or self.backend not in ("labels", "medgemma"),
               "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
         check(self.model is None or self.backend != "labels", "--model does not belong to --backend labels")
         check(not self.four_bit or self.backend == "medgemma", "--four-bit belongs to --backend medgemma")
         check(0 <= self.hard <= 1, f"--hard {self.hard} must lie in [0, 1]")
         check(self.hard == 0 or self.protocol == "strict", "--hard belongs to --protocol strict")
         for name in ("pictures", "concurrency", "batch"):
-            check(getattr(self, name) >= 1, f"--{name} {getattr(self, name)} must be at least 1")
+            value = getattr(self, name)
+            check(value is None or value >= 1, f"--{name} {value} must be at least 1")
         for name in ("timeout_seconds", "idle_minutes"):
             check(getattr(self, name) > 0, f"--{name.replace('_', '-')} must be positive")
 

@@ -38,27 +38,30 @@ def fsync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """A hidden path beside `path` to write to; at the end of the block it is fsynced and renamed over `path`.
 
     A reader sees the old file or the new one, whole, also after a power cut. When the block raises, the old file stays
-    and nothing else is left behind. Two writers never share a hidden path; the last rename wins.
+    and nothing else is left behind. Two writers never share a hidden path; the last rename wins. `durable` off: nothing
+    waits for the disk, for what may be lost in a power cut (how far a step has come).
     """
     new = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         yield new
-        fsync(new)
+        if durable:
+            fsync(new)
         os.replace(new, path)
     except BaseException:
         with contextlib.suppress(OSError):
             new.unlink(missing_ok=True)
         raise
-    fsync(path.parent)
+    if durable:
+        fsync(path.parent)
 
 
-def write(path: Path, content: str | bytes) -> None:
+def write(path: Path, content: str | bytes, durable: bool = True) -> None:
     """Write a whole file or none (see `replacing`); text is UTF-8. Raises OSError."""
-    with replacing(path) as new:
+    with replacing(path, durable) as new:
         handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWN_FILE)
         with open(handle, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)

@@ -8,7 +8,6 @@ dead child that nobody reaped. Steps started in a shell register themselves in t
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -20,11 +19,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from medsae import config as configs
+from medsae import files
 from medsae.progress import UserError
-from medsae.store import locks
+from medsae.store.troubles import explained
 
 State = Literal["running", "done", "failed", "cancelled", "interrupted"]
 ENVIRONMENT = "MEDSAE_JOB"
@@ -70,7 +70,8 @@ class Jobs:
         folder, lock = _create(self.folder, words, cwd)
         program = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
         own = {ENVIRONMENT: str(folder), "MEDSAE_DATA": str(self.folder.parent), "PYTHONPATH": program}
-        with (folder / "log.txt").open("wb") as log:
+        files.write(folder / "log.txt", b"")
+        with (folder / "log.txt").open("ab") as log:
             # The child inherits the locked descriptor, so there is no moment in which the job looks dead.
             child = subprocess.Popen(
                 [sys.executable, "-m", "medsae", *words],
@@ -85,22 +86,37 @@ class Jobs:
     def list(self) -> list[Job]:
         """Every job, newest first."""
         _children[:] = [child for child in _children if child.poll() is None]
-        names = [p.name for p in self.folder.iterdir() if (p / "job.json").is_file()] if self.folder.is_dir() else []
-        return [self.get(name) for name in sorted(names, reverse=True)]
+        try:
+            names = sorted(os.listdir(self.folder), reverse=True)
+        except OSError:  # none yet, or no permission: the store says so
+            return []
+        return [job for name in names if (job := self._read(name)) is not None]
 
     def get(self, id: str) -> Job:
-        """One job; UserError when there is none of that id."""
+        """One job; UserError when there is none of that id, or its files cannot be read."""
+        job = self._read(id) if id and "/" not in id and "\0" not in id and len(id) < 200 else None
+        if job is None:
+            raise UserError(f"no job {id[:60]!r}", self.folder)
+        return job
+
+    def _read(self, id: str) -> Job | None:
         folder = self.folder / id
         begun = _read(folder / "job.json")
-        if not begun or "/" in id:
-            raise UserError(f"no job {id!r}", self.folder)
+        command, started = begun.get("command"), _number(begun.get("started"))
+        if not isinstance(command, list) or not command or not all(isinstance(word, str) for word in command):
+            return None
         end = _read(folder / "end.json")
-        state: State = end.get("state") or ("running" if locks.held(folder / "lock") else "interrupted")
-        if not end:
+        state: State = _state(end) or ("running" if files.locked(folder / "lock") else "interrupted")
+        if state != "running" and not end:
             end = _read(folder / "end.json")  # it may have ended between the two looks
-            state = end.get("state") or state
-        return Job(id, begun["command"], state, begun["started"], end.get("ended"), _read(folder / "progress.json"),
-                   end.get("result"), end.get("error"))  # fmt: skip
+            state = _state(end) or state
+        progress = _read(folder / "progress.json")
+        for name in ("done", "total", "seconds", "seconds_left"):
+            progress[name] = _number(progress.get(name))
+        if not isinstance(progress.get("facts"), dict):
+            progress["facts"] = {}
+        return Job(id, command, state, started or 0.0, _number(end.get("ended")), progress, _text(end.get("result")),
+                   _text(end.get("error")))  # fmt: skip
 
     def cancel(self, id: str) -> None:
         """Send Ctrl-C to a running job; what it has finished stays."""
@@ -142,7 +158,8 @@ def running(data: Path, words: list[str]) -> Iterator[Running]:
         job.end("cancelled")
         raise
     except BaseException as error:
-        job.end("failed", error=str(error) or type(error).__name__)
+        better = explained(error, folder.parents[1], folder.parents[1]) if isinstance(error, Exception) else None
+        job.end("failed", error=str(better or error) or type(error).__name__)
         raise
     finally:
         if lock is not None:
@@ -157,31 +174,45 @@ class Running:
     result: str | None = None
 
     def end(self, state: State, error: str | None = None) -> None:
-        _write(self.folder / "end.json", {"state": state, "ended": time.time(), "result": self.result, "error": error})
+        """Write how it ended. Where the disk is full nothing can be written: the job is then listed as interrupted,
+        and what the step itself says is not drowned in a second error."""
+        with contextlib.suppress(OSError):
+            _write(
+                self.folder / "end.json", {"state": state, "ended": time.time(), "result": self.result, "error": error}
+            )
 
 
 def _create(jobs: Path, words: list[str], cwd: str) -> tuple[Path, int]:
     folder = jobs / f"{time.strftime('%Y%m%d-%H%M%S')}-{words[0]}-{secrets.token_hex(2)}"
     try:
-        folder.mkdir(parents=True)
-        lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o644)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        files.make_folder(folder)
+        lock = files.take_lock(folder / "lock")
+        assert lock is not None, "the folder is new"
         _write(folder / "job.json", {"command": words, "cwd": cwd, "started": time.time()})
     except OSError as error:
-        raise UserError(
-            f"the data folder is not writable ({error.strerror})", jobs, "choose another with --data DIR"
-        ) from error
+        raise explained(error, jobs, jobs.parent) or error from error
     return folder, lock
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(value))
-    os.replace(temporary, path)
+    files.write(path, json.dumps(value))
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
         return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _state(end: dict[str, Any]) -> State | None:
+    return end["state"] if end.get("state") in get_args(State) else None
+
+
+def _number(value: object) -> Any:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15 else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -20,7 +20,7 @@ import pkgutil
 import threading
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from medsae.progress import UserError
 
@@ -90,13 +90,46 @@ class Source(Offer):
 
 @dataclass(frozen=True, kw_only=True)
 class Backend(Offer):
-    """Who names and judges. `load` names `load(config, study) -> naming.backends.Backend`."""
+    """Who names and judges. `load` names `load(config, study, progress) -> naming.backends.Backend`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format(Offer):
     """SAEs of another program. `load` names a module-like object with `read(folder)` and, where it can be written,
     `write(sae, folder)`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure(Offer):
+    """One number that `score` writes. `label` is what a page calls it, `help` says what it means.
+
+    What `load` names depends on `of` (types in `medsae.scoring.measures`):
+
+    - `profiles`: `f(Profiles) -> float | (float, n)`, a number of all neurons' correlations. It is taken of the labels
+      as they are, of every draw with shuffled labels (its null and two-sided p) and of every resample of patients (its
+      interval): rows NAME, null_NAME, null_NAME_sd and NAME_p_two_sided of `summary`.
+    - `scored`: `f(Scored) -> Value`, with an interval of its own or none: the row NAME of `summary`.
+    - `neurons`: `f(Scored) -> floats [m]` (NaN: undefined): the rows NAME of `neuron_measure`.
+    """
+
+    unit: Literal["bits", "nats", "share", "number"]
+    of: Literal["profiles", "scored", "neurons"] = "scored"
+    over: str = ""
+    """What `n` counts."""
+    null: str | None = None
+    """The measure that says what shuffled labels give, where it is not null_NAME."""
+    null_value: float | None = None
+    """What shuffled labels give where that needs no draws (0.5 for an AUROC)."""
+    digits: int = 2
+    shown: tuple[str, ...] = ()
+    """Pages with a row for it: overview, neuron."""
+    order: int = 100
+    """Place on a page and in the docs; the smallest first."""
+
+    @property
+    def null_measure(self) -> str | None:
+        """The row of `summary` with its null, or None."""
+        return self.null or (f"null_{self.name}" if self.of == "profiles" else None)
 
 
 T = TypeVar("T", bound=Offer)
@@ -158,3 +191,4 @@ encoders: Registry[Encoder] = Registry("medsae.encoders", "medsae.encoders.offer
 sources: Registry[Source] = Registry("medsae.sources", "medsae.cohorts.offered")
 backends: Registry[Backend] = Registry("medsae.backends", "medsae.naming.offered")
 formats: Registry[Format] = Registry("medsae.formats", "medsae.formats.offered")
+measures: Registry[Measure] = Registry("medsae.measures", "medsae.scoring.offered")

@@ -7,13 +7,14 @@ stays machine-readable) and `File` (a JSON state file that `jobs` and the app re
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
+
+from medsae import files
 
 
 class UserError(Exception):
@@ -68,7 +69,8 @@ class Terminal:
         self.console = Console(stderr=True, highlight=False)
 
     def say(self, message: str) -> None:
-        self.console.print(message, markup=False, soft_wrap=True)
+        with suppress(OSError):  # stderr may lie on a full disk, and what is said here stops no work
+            self.console.print(message, markup=False, soft_wrap=True)
 
     @contextmanager
     def task(self, what: str, total: int | None = None, unit: str = "") -> Iterator[Task]:
@@ -159,6 +161,5 @@ class File:
         if not force and now - self.written < self.every:
             return
         self.written = now
-        temporary = self.path.with_suffix(".new")
-        temporary.write_text(json.dumps({**self.state, "messages": self.messages}))
-        os.replace(temporary, self.path)
+        with suppress(OSError):  # a full disk is told by the work itself, which needs the space
+            files.write(self.path, json.dumps({**self.state, "messages": self.messages}), durable=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 Floats = NDArray[np.float64]
 
@@ -70,3 +70,28 @@ def benjamini_hochberg(p: ArrayLike) -> Floats:
     scaled = p[order] * len(order) / np.arange(1, len(order) + 1)
     q[order] = np.minimum(1, np.minimum.accumulate(scaled[::-1])[::-1])
     return q
+
+
+def endless(size: ArrayLike, value: ArrayLike) -> float:
+    """Value at endless size of a + b / sqrt(size) + c / size through three sizes (of more: least squares); else NaN."""
+    size, value = np.asarray(size, float), np.asarray(value, float)
+    good = np.isfinite(value) & (size > 0)
+    if good.sum() < 3:
+        return float("nan")
+    root = 1 / np.sqrt(size[good] / size[good].max())
+    terms = np.stack([np.ones_like(root), root, root**2], axis=1)
+    return float(np.linalg.lstsq(terms, value[good], rcond=None)[0][0])
+
+
+def jackknife(value: float, left_out: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Interval of `value` from the same number with each of g groups of patients left out (g - 1 degrees of freedom).
+
+    NaN with fewer than three groups (Quenouille 1956, Biometrika 43:353; Tukey's variance).
+    """
+    left_out = np.asarray(left_out, float)
+    g = len(left_out)
+    if g < 3 or not np.isfinite(left_out).all() or not np.isfinite(value):
+        return float("nan"), float("nan")
+    se = np.sqrt((g - 1) / g * np.sum((left_out - left_out.mean()) ** 2))
+    half = float(stdtrit(g - 1, 0.5 + level / 2) * se)
+    return value - half, value + half

@@ -15,6 +15,7 @@ number = links.whole("neuron", None, 0, max(0, total - 1))
 if number is None:
     first = queries.neurons(study.reader, scores, chosen, 1)
     number = int(first["neuron"].iloc[0]) if len(first) else 0
+    links.found(neuron=number)
 row = queries.neuron(study.reader, scores, number)
 if row is None:
     look.heading(f"Neuron {number}")

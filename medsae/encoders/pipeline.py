@@ -1,15 +1,14 @@
 """Run an encoder over many pictures: decoding ahead of the network, resumable shards, one answer for one question.
 
-A shard is `shard_size` pictures. It is finished when NNNNN.npy and NNNNN.json (its sha256, the pictures that failed)
-lie in the shards folder, each fsynced and put there by a rename; a restart computes the others. How to compute (device,
-precision, layout, batch) is fixed at the first start in plan.json, a batch never reaches over the end of a shard, and
-on a CPU each batch is computed by one thread, so a killed and restarted run gives the bits of an undisturbed one. Not
-covered: two kinds of processor, or two versions of torch, may differ in the last bits, and so may two runs on a GPU.
+A shard is `shard_size` pictures (`medsae.shards`); a restart computes those that are not finished. How to compute
+(device, precision, layout, batch) is fixed at the first start in plan.json, a batch never reaches over the end of a
+shard, and on a CPU each batch is computed by one thread, so a killed and restarted run gives the bits of an undisturbed
+one. Not covered: two kinds of processor, or two versions of torch, may differ in the last bits, and so may two runs on
+a GPU.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -24,9 +23,11 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 
+from medsae import files
 from medsae.encoders import Encoder
 from medsae.encoders.plan import Plan, Runner, make_plan
 from medsae.progress import Progress, Silent, UserError
+from medsae.shards import Shards
 
 AHEAD = 3
 """Batches that may wait decoded: enough to smooth a slow picture, little memory (19 MB for 32 MedCLIP inputs each)."""
@@ -87,19 +88,19 @@ def embed(
     if n == 0:
         raise UserError("there are no pictures to encode")
     unit_norm = encoder.unit_norm_default if unit_norm is None else unit_norm
-    shards.mkdir(parents=True, exist_ok=True)
+    pieces = Shards(shards, "npy")
     question = dict(n=n, encoder=encoder.name, weights_sha256=encoder.weights_sha256, dim=encoder.dim,
                     shard_size=shard_size, unit_norm=unit_norm)  # fmt: skip
     threads = workers or os.cpu_count() or 1
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         plan = _kept_plan(shards, question, device, precision)
         if plan is None:
-            _discard(shards)
+            pieces.discard()
             sample = _sample(pictures, encoder, min(batch, n), pool)
             plan = make_plan(encoder, sample, device, precision, batch, choices, progress)
-            _publish(shards / "plan.json", json.dumps({**question, **asdict(plan)}, indent=1).encode())
+            files.write(shards / "plan.json", json.dumps({**question, **asdict(plan)}, indent=1))
         ranges = [range(at, min(at + shard_size, n)) for at in range(0, n, shard_size)]
-        todo = [k for k, rows in enumerate(ranges) if not _finished(shards, k, (len(rows), encoder.dim))]
+        todo = [k for k, rows in enumerate(ranges) if not _finished(pieces, k, (len(rows), encoder.dim))]
         left = sum(len(ranges[k]) for k in todo)
         if left < n:
             progress.say(f"{n - left:,} of {n:,} pictures are encoded already; going on with the other {left:,}")
@@ -108,9 +109,9 @@ def embed(
             with Runner(encoder.module, plan) as run, progress.task("encoding", left, "pictures") as task:
                 stream = _prepared(pictures, encoder, [ranges[k] for k in todo], plan, pool)
                 for k, rows in zip(todo, _embedded(stream, run, len(todo), encoder, task), strict=True):
-                    _publish_shard(shards, k, *_checked(rows, unit_norm, plan, ranges[k]))
+                    _write(pieces, k, *_checked(rows, unit_norm, plan, ranges[k]))
         encoding = time.monotonic() - encoding
-    x_nd, failed = _merge(shards, ranges, encoder.dim)
+    x_nd, failed = _merge(pieces, ranges, encoder.dim)
     if len(failed) == n:
         reasons = "; ".join(f"picture {i}: {why}" for i, why in failed[:3])
         raise UserError(f"none of the {n:,} pictures could be decoded ({reasons})", do="check the cohort's pictures")
@@ -254,73 +255,31 @@ def _kept_plan(shards: Path, question: dict, device: str, precision: str) -> Pla
     return plan if saved == question and fits and plan.torch == torch.__version__ else None
 
 
-def _discard(shards: Path) -> None:
-    for path in [*shards.glob("[0-9]*.npy"), *shards.glob("[0-9]*.json"), shards / "plan.json", shards / "x.npy"]:
-        path.unlink(missing_ok=True)
-
-
-def _finished(shards: Path, k: int, shape: tuple[int, int]) -> bool:
-    """Whether shard `k` is there, whole and of this shape (by its sha256: a damaged one is computed anew)."""
-    try:
-        note = json.loads((shards / f"{k:05}.json").read_text())
-        data = (shards / f"{k:05}.npy").read_bytes()
-        x = np.load(shards / f"{k:05}.npy", mmap_mode="r", allow_pickle=False)
-    except (FileNotFoundError, ValueError, EOFError):
+def _finished(pieces: Shards, k: int, shape: tuple[int, int]) -> bool:
+    """Whether shard `k` is there, whole and of this shape."""
+    if pieces.finished(k) is None:
         return False
-    return note["sha256"] == hashlib.sha256(data).hexdigest() and x.shape == shape and x.dtype == np.float32
-
-
-def _publish_shard(shards: Path, k: int, x: np.ndarray, failed: list[tuple[int, str]]) -> None:
-    temporary = shards / f".{k:05}.npy.{os.getpid()}"
     try:
-        with temporary.open("wb") as file:
-            np.save(file, x, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-        os.replace(temporary, shards / f"{k:05}.npy")
-    except OSError as error:
-        raise _cannot_write(shards, error) from error
-    _publish(shards / f"{k:05}.json", json.dumps({"sha256": digest, "failed": failed}).encode())
+        x = np.load(pieces.path(k), mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError):
+        return False
+    return x.shape == shape and x.dtype == np.float32
 
 
-def _publish(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise _cannot_write(path.parent, error) from error
+def _write(pieces: Shards, k: int, x: np.ndarray, failed: list[tuple[int, str]]) -> None:
+    with pieces.writing(k, failed=failed) as new, new.open("wb") as file:
+        np.save(file, x, allow_pickle=False)
 
 
-def _cannot_write(where: Path, error: OSError) -> UserError:
-    return UserError(
-        f"the embeddings cannot be written: {error.strerror}", where,
-        "free some space or choose another --data; the same command goes on where this one stopped",
-    )  # fmt: skip
-
-
-def _merge(shards: Path, ranges: list[range], dim: int) -> tuple[np.ndarray, list[tuple[int, str]]]:
+def _merge(pieces: Shards, ranges: list[range], dim: int) -> tuple[np.ndarray, list[tuple[int, str]]]:
     """All shards as one array on disk, and every failure."""
     failed: list[tuple[int, str]] = []
-    temporary = shards / f".x.npy.{os.getpid()}"
-    try:
-        # written, not mapped: a full disk is an error here and would be a SIGBUS there
-        with temporary.open("wb") as file:
-            header = {"descr": "<f4", "fortran_order": False, "shape": (ranges[-1].stop, dim)}
-            np.lib.format.write_array_header_1_0(file, header)
-            for k in range(len(ranges)):
-                file.write(np.load(shards / f"{k:05}.npy", allow_pickle=False).astype("<f4").tobytes())
-                failed += [(int(i), str(why)) for i, why in json.loads((shards / f"{k:05}.json").read_text())["failed"]]
-        os.replace(temporary, shards / "x.npy")
-    except OSError as error:
-        raise _cannot_write(shards, error) from error
-    return np.load(shards / "x.npy", mmap_mode="r", allow_pickle=False), failed
+    whole = pieces.folder / "x.npy"
+    # written, not mapped: a full disk is an error here and would be a SIGBUS there
+    with files.replacing(whole) as new, new.open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (ranges[-1].stop, dim)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for k in range(len(ranges)):
+            file.write(np.load(pieces.path(k), allow_pickle=False).astype("<f4").tobytes())
+            failed += [(int(i), str(why)) for i, why in json.loads(pieces.note(k).read_text())["failed"]]
+    return np.load(whole, mmap_mode="r", allow_pickle=False), failed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,36 +10,44 @@ from numpy.typing import NDArray
 
 from medsae.progress import Progress, Silent
 from medsae.scoring.activity import Held
+from medsae.scoring.design import Design
 from medsae.scoring.draws import Resamples, correlations_of_draws
-from medsae.scoring.entropy import entropy_bits
-from medsae.scoring.null import STRONG, largest
+from medsae.scoring.measures import Statistic, number
+from medsae.scoring.null import Null
 
 
 @dataclass(frozen=True)
 class Bootstrap:
     """One value a draw; draw t resamples the same patients for every representation of the same images and seed."""
 
-    mean_t: NDArray[np.float64]
-    """Mean entropy over all neurons where it is defined in that draw, bits."""
-    strong_mean_t: NDArray[np.float64]
-    """The same over neurons with max |rho| > 0.2 in that draw."""
+    values: dict[str, NDArray[np.float64]]
+    """Every measure of `statistics` in each resample."""
+    reaching_t: NDArray[np.float64]
+    """Share of neurons whose strongest |rho| sqrt(n - 1), in units of its null spread, reaches `reach`."""
 
 
-def bootstrap_mean_entropy(
+def bootstrap(
     held: Held,
-    y_nk: NDArray[np.float32],
-    mask_nk: NDArray[np.bool_],
+    design: Design,
+    active_m: NDArray[np.int64],
     resamples: Resamples,
+    statistics: Mapping[str, Statistic],
+    null: Null,
+    reach: float = np.inf,
     progress: Progress | None = None,
 ) -> Bootstrap:
-    """Mean entropies of resampled patients (images of one patient stay together, counted as often as it is drawn)."""
-    mean_t, strong_t = np.full(resamples.draws, np.nan), np.full(resamples.draws, np.nan)
+    """Measures of resampled patients (images of one patient stay together, counted as often as it is drawn)."""
+    values = {name: np.full(resamples.draws, np.nan) for name in statistics}
+    reaching_t = np.full(resamples.draws, np.nan)
+    tested = np.isfinite(null.p_m)
     with (progress or Silent()).task("bootstrap by patient", resamples.draws, "draws") as task:
-        for t, (rho_mk, _) in enumerate(correlations_of_draws(held, y_nk, mask_nk, resamples)):
-            bits = entropy_bits(rho_mk)
-            good = np.isfinite(bits)
-            strong = good & (largest(np.abs(rho_mk))[0] > STRONG)
-            mean_t[t] = bits[good].mean() if good.any() else np.nan
-            strong_t[t] = bits[strong].mean() if strong.any() else np.nan
+        drawn = correlations_of_draws(held, design.all_nk, design.all_mask_nk, resamples)
+        for t, (all_mk, n_all) in enumerate(drawn):
+            profiles = design.profiles(all_mk, n_all, active_m)
+            for name, statistic in statistics.items():
+                values[name][t] = number(statistic(profiles))[0]
+            size_mk = np.abs(profiles.rho_mk) * np.sqrt(np.maximum(profiles.n_k - 1, 0))
+            top_m = np.where(np.isnan(size_mk), 0, size_mk).max(1, initial=0) / null.scale_m
+            reaching_t[t] = (top_m[tested] >= reach).mean() if tested.any() else np.nan
             task.advance()
-    return Bootstrap(mean_t, strong_t)
+    return Bootstrap(values, reaching_t)

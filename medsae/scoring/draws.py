@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -64,12 +65,30 @@ class Permutations:
     patients: Patients
     draws: int
     seed: int
+    strata_n: NDArray[np.integer] | None = None
+    """Patients change places only with patients whose images have the same values of this (smallest and largest)."""
+
+    @cached_property
+    def strata_p(self) -> NDArray[np.intp] | None:
+        """The stratum of each patient; None where all may change places."""
+        if self.strata_n is None or len(np.unique(self.strata_n)) < 2:
+            return None
+        ordered = self.strata_n[self.patients.order_n]
+        ends = [f.reduceat(ordered, self.patients.start_p) for f in (np.minimum, np.maximum)]
+        return np.unique(np.stack(ends, axis=1), axis=0, return_inverse=True)[1].ravel()
 
     def rows(self, draw: int) -> NDArray[np.int32]:
         """Of which image each image takes the labels [n]."""
-        rng = np.random.default_rng([self.seed, 1, draw])
         p = self.patients
-        source_p = rng.permutation(len(p.size_p))
+        if self.strata_p is None:
+            rng = np.random.default_rng([self.seed, 1, draw])
+            source_p = rng.permutation(len(p.size_p))
+        else:
+            rng = np.random.default_rng([self.seed, 8, draw])
+            # Sorted by stratum, and by chance within one: the t-th place of both orders lies in the same stratum.
+            place_p = np.argsort(self.strata_p, kind="stable")
+            source_p = np.empty(len(p.size_p), np.intp)
+            source_p[place_p] = np.lexsort((rng.random(len(p.size_p)), self.strata_p))
         if p.single:
             return p.order_n[source_p][p.code_n].astype(np.int32)
         # Order the images of every patient anew, then walk along the images of the source patient.
@@ -101,17 +120,71 @@ class Resamples:
         return None, np.stack([self.weights(draw) for draw in range(begin, end)])
 
 
+@dataclass(frozen=True)
+class Groups:
+    """Patients cut at random into `draws` groups of like size; group t counts in draw t and no other."""
+
+    patients: Patients
+    draws: int
+    seed: int
+
+    def group(self, begin: int, end: int) -> tuple[None, NDArray[np.float32]]:
+        count = len(self.patients.size_p)
+        part_p = np.random.default_rng([self.seed, 5]).permutation(count) % self.draws
+        return None, (part_p[self.patients.code_n] == np.arange(begin, end)[:, None]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over (weighted) images, `_q` a pattern of known labels: of disjoint sets of images they add."""
+
+    n_q: NDArray[np.float64]
+    y_k: NDArray[np.float64]
+    yy_k: NDArray[np.float64]
+    z_mq: NDArray[np.float64]
+    zz_mq: NDArray[np.float64]
+    zy_mk: NDArray[np.float64]
+    pattern_k: NDArray[np.intp]
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(self.n_q + other.n_q, self.y_k + other.y_k, self.yy_k + other.yy_k, self.z_mq + other.z_mq,
+                    self.zz_mq + other.zz_mq, self.zy_mk + other.zy_mk, self.pattern_k)  # fmt: skip
+
+    def __sub__(self, other: Sums) -> Sums:
+        return Sums(self.n_q - other.n_q, self.y_k - other.y_k, self.yy_k - other.yy_k, self.z_mq - other.z_mq,
+                    self.zz_mq - other.zz_mq, self.zy_mk - other.zy_mk, self.pattern_k)  # fmt: skip
+
+    def correlations(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Correlations [m, k] (NaN where undefined) and the (weighted) number of images a label [k]."""
+        n_k = self.n_q[self.pattern_k]
+        if len(self.n_q) == 1:  # every label of every image known: one spread a neuron, one a label
+            return pearson(n_k, self.y_k, self.yy_k, self.z_mq, self.zz_mq, self.zy_mk)[0], n_k
+        z_mk, zz_mk = self.z_mq[:, self.pattern_k], self.zz_mq[:, self.pattern_k]
+        return pearson(n_k, self.y_k, self.yy_k, z_mk, zz_mk, self.zy_mk)[0], n_k
+
+
 def correlations_of_draws(
-    held: Held, y_nk: NDArray[np.float32], mask_nk: NDArray[np.bool_], draws: Draws
+    held: Held, y_nk: NDArray[np.float32], mask_nk: NDArray[np.bool_], draws: Draws, share: int = 1
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """For each draw the correlations [m, k] (NaN where undefined) and the (weighted) number of images a label [k].
+
+    `share`: how many such iterators run side by side and share the memory.
+    """
+    for sums in sums_of_draws(held, y_nk, mask_nk, draws, share):
+        yield sums.correlations()
+
+
+def sums_of_draws(
+    held: Held, y_nk: NDArray[np.float32], mask_nk: NDArray[np.bool_], draws: Draws, share: int = 1
+) -> Iterator[Sums]:
+    """The sums of each draw.
 
     Draws go in groups whose sums fit in `BUDGET_BYTES`; each group is one pass over the activations.
     """
     mask_nq, pattern_k = mask_patterns(mask_nk)
     y_nk = np.where(mask_nk, y_nk, 0).astype(np.float32)
     k, q = y_nk.shape[1], mask_nq.shape[1]
-    each = max(1, min(draws.draws, int(BUDGET_BYTES / (held.m * (k + 2 * q) * 8))))
+    each = max(1, min(draws.draws, int(BUDGET_BYTES / share / (held.m * (k + 2 * q) * 8))))
     for begin in range(0, draws.draws, each):
         end = min(begin + each, draws.draws)
         rows_gn, weights_gn = draws.group(begin, end)
@@ -127,9 +200,7 @@ def correlations_of_draws(
             zz += times(squared(block), wm.reshape(b, -1))
         zy, z, zz = zy.reshape(-1, g, k), z.reshape(-1, g, q), zz.reshape(-1, g, q)
         for i in range(g):
-            n_k = n[i, pattern_k]
-            rho, _ = pearson(n_k, y[i], yy[i], z[:, i][:, pattern_k], zz[:, i][:, pattern_k], zy[:, i])
-            yield rho, n_k
+            yield Sums(n[i], y[i], yy[i], z[:, i], zz[:, i], zy[:, i], pattern_k)
 
 
 def _design(

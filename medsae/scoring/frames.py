@@ -12,6 +12,7 @@ from medsae.rates import rho_interval
 from medsae.scoring.best import Best
 from medsae.scoring.entropy import Entropy
 from medsae.scoring.labels import BLANK
+from medsae.scoring.measures import Scored, ordered
 from medsae.scoring.null import EntropyHistogram, Null
 from medsae.scoring.profile import BINS, Profile
 from medsae.scoring.recovery import REPRESENTATIONS, Recovery
@@ -195,3 +196,25 @@ def recovery(
     first = next(iter(found.best.values())) if found and found.best else []
     table["reason"] = pd.Series([one.reason or None for one in first], dtype=object)
     return table
+
+
+def neuron_measures(scored: Scored) -> pd.DataFrame:
+    """neuron, measure, value of every declared measure of single neurons."""
+    parts = [
+        pd.DataFrame(dict(neuron=np.arange(len(scored.profiles.rho_mk), dtype=np.int32), measure=declared.name,
+                          value=np.asarray(declared.loaded()(scored), float)))
+        for declared in ordered("neurons")
+    ]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def draw_measures(
+    permuted: Mapping[str, NDArray[np.float64]], resampled: Mapping[str, NDArray[np.float64]]
+) -> pd.DataFrame:
+    """kind, draw, measure, value of every measure that is taken of draws."""
+    parts = [
+        pd.DataFrame(dict(kind=kind, draw=np.arange(len(values), dtype=np.int32), measure=name, value=values))
+        for kind, of_measure in (("permutation", permuted), ("bootstrap", resampled))
+        for name, values in of_measure.items()
+    ]
+    return pd.concat(parts, ignore_index=True)

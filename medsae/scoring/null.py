@@ -1,13 +1,14 @@
-"""What luck gives: entropies and strongest correlations when the label rows are shuffled between patients.
+"""What shuffled labels give: entropies and strongest correlations when the label rows are shuffled between patients.
 
 Two questions are answered by the same draws. Is the distribution of entropies any different from that of labels that
-know nothing of the images? And which neurons follow *some* label more closely than luck allows (selective neurons)?
-How the p-values reach below 1 / draws is explained in docs/decisions/040.
+know nothing of the images? And which neurons follow *some* label more closely than shuffled labels
+allow (selective neurons)? How the p-values reach below 1 / draws is explained in docs/decisions/040.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,15 @@ from numpy.typing import NDArray
 from medsae.progress import Progress, Silent
 from medsae.rates import benjamini_hochberg
 from medsae.scoring.activity import Held
+from medsae.scoring.design import Design, Profiles
 from medsae.scoring.draws import Permutations, correlations_of_draws
 from medsae.scoring.entropy import entropy_bits
+from medsae.scoring.measures import Statistic, number
+from medsae.scoring.profile import Profile
 from medsae.scoring.selective import pooled_p
 from medsae.scoring.sufficient import Correlations
+from medsae.scoring.tail import tail_p
 
-STRONG = 0.2
-"""The published class-correlation script averages entropies over neurons with max |rho| above this."""
 BIN_BITS = 0.05
 """Width of a bin of the entropy histogram."""
 
@@ -41,13 +44,8 @@ class EntropyHistogram:
 class Null:
     """The permutation null of one representation. `_t` is a draw, `_m` a neuron."""
 
-    mean_t: NDArray[np.float64]
-    """Mean entropy over all neurons where it is defined, bits."""
-    strong_mean_t: NDArray[np.float64]
-    """Mean entropy over neurons with max |rho| > 0.2 in that draw (NaN if there are none)."""
-    strong_count_t: NDArray[np.int64]
-    median_max_rho_t: NDArray[np.float64]
-    """Median over neurons of max |rho|."""
+    values: dict[str, NDArray[np.float64]]
+    """Every `profiles` measure in each draw (NaN where it is undefined there)."""
     entropy_mean_m: NDArray[np.float64]
     """Mean null entropy of each neuron (NaN if never defined)."""
     entropy_sd_m: NDArray[np.float64]
@@ -55,54 +53,59 @@ class Null:
     p_m: NDArray[np.float64]
     """Chance that shuffled labels come as close to the neuron (`pooled_p`); NaN where no correlation is defined."""
     label_m: NDArray[np.int64]
-    """The label whose correlation is hardest to explain by luck (-1 where none is defined)."""
+    """The label whose correlation is hardest to explain by chance (-1 where none is defined)."""
     q_m: NDArray[np.float64]
     """Benjamini-Hochberg over the neurons tested."""
+    scale_m: NDArray[np.float64]
+    """How much wider each neuron's null is than 1 / sqrt(n - 1); 1 with one image a patient."""
 
 
 def permutation_null(
     held: Held,
-    y_nk: NDArray[np.float32],
-    mask_nk: NDArray[np.bool_],
+    design: Design,
     observed: Correlations,
-    spread_m: NDArray[np.float64],
+    profile: Profile,
     permutations: Permutations,
     fdr: float = 0.05,
+    statistics: Mapping[str, Statistic] | None = None,
     progress: Progress | None = None,
 ) -> Null:
-    """Null of the entropies and of the strongest correlation.
+    """Null of the entropies, of every measure in `statistics` and of the strongest correlation.
 
-    `observed`: the correlations of the same activations with the labels as they are. `spread_m`: 1 / kurtosis of each
-    neuron's activations, which orders neurons by the shape of their null (`pooled_p`). `fdr` only decides how many
-    neurons are pooled, so that a single selective neuron can be found.
+    `observed`: the correlations of the same activations with the labels as they are. `profile.spread_m` orders neurons
+    by the shape of their null (`pooled_p`). `fdr` decides how many neurons are pooled, so that a single selective
+    neuron can be found, and nothing else.
     """
     m, k = observed.rho_mk.shape
     draws = permutations.draws
     edges = np.arange(np.ceil((np.log2(max(k, 2)) + 1e-9) / BIN_BITS) + 1) * BIN_BITS
-    mean_t, strong_mean_t, median_t = np.full(draws, np.nan), np.full(draws, np.nan), np.full(draws, np.nan)
-    strong_count_t = np.zeros(draws, np.int64)
+    values = {name: np.full(draws, np.nan) for name in statistics or {}}
     counts_tb = np.zeros((draws, len(edges) - 1), np.int64)
     total_m, square_m, defined_m = np.zeros(m), np.zeros(m), np.zeros(m)
     strength_tmk = np.full((draws, m, k), np.nan, np.float32)
     design_m, design_count_m = np.zeros(m), np.zeros(m)
     with (progress or Silent()).task("permutation null", draws, "draws") as task:
-        for t, (rho_mk, n_k) in enumerate(correlations_of_draws(held, y_nk, mask_nk, permutations)):
-            bits = entropy_bits(rho_mk)
+        drawn = correlations_of_draws(held, design.y_nk, design.mask_nk, permutations, share=2)
+        given = replace(permutations, strata_n=design.strata_n)
+        mask_nr = design.mask_nk[:, design.kept_r]
+        # Partial correlations are drawn only where a measure may ask for them.
+        residual = correlations_of_draws(held, design.residual_nr, mask_nr, given, share=2) if statistics else None
+        for t, (rho_mk, n_k) in enumerate(drawn):
+            partial_mr = next(residual)[0] if residual else np.full((m, len(design.kept_r)), np.nan)
+            profiles = Profiles(rho_mk, n_k, partial_mr, design, profile.active_m)
+            bits = profiles.bits_m
             good = np.isfinite(bits)
             total_m[good] += bits[good]
             square_m[good] += bits[good] ** 2
             defined_m += good
             counts_tb[t] = np.histogram(bits[good], edges)[0]
-            top, _ = largest(np.abs(rho_mk))
-            strong = good & (top > STRONG)
-            strong_count_t[t] = strong.sum()
-            mean_t[t] = bits[good].mean() if good.any() else np.nan
-            strong_mean_t[t] = bits[strong].mean() if strong.any() else np.nan
-            median_t[t] = np.median(top[np.isfinite(top)]) if np.isfinite(top).any() else np.nan
+            for name, statistic in (statistics or {}).items():
+                values[name][t] = number(statistic(profiles))[0]
             scaled_mk = rho_mk * np.sqrt(np.maximum(n_k - 1, 0))
             strength_tmk[t] = np.abs(scaled_mk)
-            design_m += np.nansum(scaled_mk**2, axis=1)
-            design_count_m += np.isfinite(scaled_mk).sum(1)
+            if not permutations.patients.single:
+                design_m += np.nansum(scaled_mk**2, axis=1)
+                design_count_m += np.isfinite(scaled_mk).sum(1)
             task.advance()
     seen = defined_m > 0
     entropy_mean = np.divide(total_m, defined_m, out=np.full(m, np.nan), where=seen)
@@ -113,17 +116,18 @@ def permutation_null(
     low, high = np.quantile(shares_tb, [0.025, 0.975], axis=0)
     histogram = EntropyHistogram(edges, counts_b / max(counts_b.sum(), 1), shares_tb.mean(0), low, high)
     strength_mk = np.abs(observed.rho_mk) * np.sqrt(np.maximum(observed.n_k - 1, 0))
+    scale_m = np.ones(m)
     if not permutations.patients.single:
         # Images of a patient are alike: correlations of patient-like neurons spread more. Bring all to one scale.
         scale_m = np.sqrt(np.divide(design_m, design_count_m, out=np.ones(m), where=design_count_m > 0))
         scale_m[scale_m == 0] = 1
         strength_mk /= scale_m[:, None]
         strength_tmk /= scale_m[:, None].astype(np.float32)
-    p, label = pooled_p(strength_mk, strength_tmk, spread_m, fdr)
+    p, label = pooled_p(strength_mk, strength_tmk, profile.spread_m, fdr)
+    p = tail_p(held, design.y_nk, design.mask_nk, permutations.patients, strength_mk, p, label)
     return Null(
-        mean_t, strong_mean_t, strong_count_t, median_t, entropy_mean, np.sqrt(np.maximum(variance, 0)), histogram,
-        p, label, benjamini_hochberg(p),
-    )  # fmt: skip
+        values, entropy_mean, np.sqrt(np.maximum(variance, 0)), histogram, p, label, benjamini_hochberg(p), scale_m
+    )
 
 
 def largest(size_mk: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -132,3 +136,14 @@ def largest(size_mk: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray
     where = filled.argmax(1)
     value = filled[np.arange(len(filled)), where]
     return np.where(value < 0, np.nan, value), np.where(value < 0, -1, where)
+
+
+def reach(null: Null, observed: Correlations, fdr: float) -> float:
+    """Strength (|rho| sqrt(n - 1) in units of the null spread) that the selective neurons reach; infinite without any.
+
+    For the bootstrap of their share: as many neurons of the data as are selective lie at or above it.
+    """
+    size_mk = np.abs(observed.rho_mk) * np.sqrt(np.maximum(observed.n_k - 1, 0)) / null.scale_m[:, None]
+    top_m, _ = largest(size_mk)
+    selective = int((null.q_m <= fdr).sum())
+    return float(np.sort(top_m[np.isfinite(top_m)])[-selective]) if selective else np.inf

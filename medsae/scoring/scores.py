@@ -18,12 +18,16 @@ from medsae.progress import Progress, Silent
 from medsae.scoring import frames
 from medsae.scoring.activity import Held, Source
 from medsae.scoring.best import best_neurons
-from medsae.scoring.bootstrap import Bootstrap, bootstrap_mean_entropy
+from medsae.scoring.bootstrap import Bootstrap, bootstrap
+from medsae.scoring.curve import entropy_curve
+from medsae.scoring.design import Design, Profiles
 from medsae.scoring.draws import Patients, Permutations, Resamples
 from medsae.scoring.entropy import entropy
 from medsae.scoring.labels import Uncertain, Unstated, label_matrix, one_hot
+from medsae.scoring.matched import matched_entropy
+from medsae.scoring.measures import Scored, statistics
 from medsae.scoring.neighbours import coactivation_neighbours, decoder_neighbours
-from medsae.scoring.null import Null, largest, permutation_null
+from medsae.scoring.null import Null, largest, permutation_null, reach
 from medsae.scoring.profile import Activations, profile
 from medsae.scoring.recovery import truth_recovery
 from medsae.scoring.sufficient import Correlations, Sufficient
@@ -59,6 +63,12 @@ class Scores:
     """Correlations with one-hot attributes (confounders); empty without attributes."""
     recovery: pd.DataFrame
     """Truth recovery; empty without planted factors."""
+    neuron_measure: pd.DataFrame
+    """neuron, measure, value: the declared measures of single neurons; NaN where undefined."""
+    draw_measure: pd.DataFrame
+    """kind, draw, measure, value: every measure that is taken of draws."""
+    entropy_curve: pd.DataFrame
+    """Mean entropy of parts of the patients (`curve.Curve`)."""
     neighbour: pd.DataFrame
     """neuron, rank, other, measure (`decoder`, `coactivation`), value."""
 
@@ -79,14 +89,18 @@ def score_arrays(
     attributes: Mapping[str, ArrayLike] | None = None,
     truth: Truth | None = None,
     decoder_md: NDArray[np.floating] | None = None,
+    given: Sequence[str] = (),
+    raw: Source | None = None,
     progress: Progress | None = None,
 ) -> Scores:
     """Score every neuron of `source` (n images, m neurons) against `values_nk` (1, 0, -1, blank; k names in `labels`).
 
     `patients`: one id an image. `attributes`: name -> value an image (None = unknown), correlated as confounders.
-    `decoder_md`: an SAE's decoder rows, for neighbours. Draws depend on seed and patients only, so that scores of two
-    representations of the same images pair draw by draw. Raises UserError for label values that are none of the four
-    and for activations that are not finite.
+    `decoder_md`: an SAE's decoder rows, for neighbours. `given`: attributes that partial correlations take out. `raw`:
+    the raw embedding of the same images, to be cut to fire as often (only for an SAE).
+
+    Draws depend on seed and patients only, so that scores of two representations of the same images pair draw by draw.
+    Raises UserError for label values that are none of the four and for activations that are not finite.
     """
     report = progress or Silent()
     y_nk, mask_nk = label_matrix(values_nk, uncertain, unstated)
@@ -94,55 +108,74 @@ def score_arrays(
     assert k == len(labels) and len(np.asarray(patients)) == n, "a name a label and a patient an image"
     grouped = Patients.of(patients)
     held = Held(source, n)
-    correlations, confounders = _first_pass(held, y_nk, mask_nk, attributes or {}, report)
+    hot = {name: one_hot(values) for name, values in (attributes or {}).items()}
+    hot = {name: columns for name, columns in hot.items() if columns[2]}
+    design = Design.of(y_nk, mask_nk, labels, {name: hot[name][0] for name in given if name in hot})
+    correlations, residual, confounders = _first_pass(held, design, hot, report)
     held.center(correlations.mean_m)
     entropies = entropy(correlations.rho_mk)
     max_rho_m, top_m = largest(np.abs(correlations.rho_mk))
     with report.task("profiles of neurons", held.m, "neurons") as task:
         profiles = profile(held, correlations.mean_m, top)
         task.advance(held.m)
-    null = permutation_null(
-        held, y_nk, mask_nk, correlations, profiles.spread_m, Permutations(grouped, draws, seed), fdr, report
+    taken = statistics()
+    permutations, resamples = Permutations(grouped, draws, seed), Resamples(grouped, bootstraps, seed)
+    null = permutation_null(held, design, correlations, profiles, permutations, fdr, taken, report)
+    resampled = bootstrap(
+        held, design, profiles.active_m, resamples, taken, null, reach(null, correlations, fdr), report
     )
-    bootstrap = bootstrap_mean_entropy(held, y_nk, mask_nk, Resamples(grouped, bootstraps, seed), report)
+    with report.task("entropy of parts of the patients", 1, "pass") as task:
+        curve = entropy_curve(held, design, grouped, seed)
+        task.advance()
+    matched = pd.DataFrame()
+    if raw is not None:
+        matched = matched_entropy(
+            raw, entropies.bits_m, profiles.active_m, design, permutations, resamples, seed, report
+        )
     with report.task("best neuron of each label", k, "labels") as task:
         best = best_neurons(held, y_nk, mask_nk, grouped, seed)
         task.advance(k)
-    measures = summary(correlations, entropies, max_rho_m, profiles, null, bootstrap, n, fdr)
+    observed = Profiles(correlations.rho_mk, correlations.n_k.astype(float), residual.rho_mk, design, profiles.active_m)
+    scored = Scored(observed, design, profiles, null, resampled.values, resampled.reaching_t, curve, matched, n, fdr)
     return Scores(
         neuron=frames.neurons(correlations, entropies, max_rho_m, top_m, profiles, null, labels, n, fdr),
         correlation=frames.correlations(correlations, labels),
         activation=profiles.activations,
         histogram=frames.histograms(profiles),
-        summary=pd.DataFrame(measures),
+        summary=summary(scored, taken),
         null_histogram=frames.null_histogram(null.histogram),
-        label_summary=frames.label_summary(np.asarray(values_nk), mask_nk, labels, best, correlations),
-        draw=_draws(null, bootstrap),
+        label_summary=frames.label_summary(np.asarray(values_nk), mask_nk, labels, best, correlations).assign(
+            floor=design.floor.bits_k, partial_floor=design.floor.partial_bits_k
+        ),
+        draw=_draws(null, resampled),
         attribute_correlation=frames.attribute_correlations(confounders),
         recovery=_recovery(truth, held, patients, seed, report),
+        neuron_measure=frames.neuron_measures(scored),
+        draw_measure=frames.draw_measures(null.values, resampled.values),
+        entropy_curve=curve.rows,
         neighbour=_neighbours(held, decoder_md, report),
     )
 
 
 def _first_pass(
     held: Held,
-    y_nk: NDArray[np.float32],
-    mask_nk: NDArray[np.bool_],
-    attributes: Mapping[str, ArrayLike],
+    design: Design,
+    attributes: Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_], list[str]]],
     report: Progress,
-) -> tuple[Correlations, dict[str, tuple[list[str], Correlations]]]:
-    """Correlations with the labels and, in the same pass, with each attribute."""
-    columns = {name: one_hot(values) for name, values in attributes.items()}
-    columns = {name: hot for name, hot in columns.items() if hot[2]}
-    sums = Sufficient(y_nk, mask_nk)
-    others = {name: Sufficient(y, mask) for name, (y, mask, _) in columns.items()}
-    with report.task("activations and correlations", len(y_nk), "images") as task:
+) -> tuple[Correlations, Correlations, dict[str, tuple[list[str], Correlations]]]:
+    """Correlations with the labels, with what is left of them and, in the same pass, with each attribute."""
+    k = len(design.labels)
+    sums = Sufficient(design.all_nk, design.all_mask_nk)
+    others = {name: Sufficient(y, mask) for name, (y, mask, _) in attributes.items()}
+    with report.task("activations and correlations", len(design.y_nk), "images") as task:
         for rows, block in held.first_pass():
             sums.update(block, rows)
             for other in others.values():
                 other.update(block, rows)
             task.advance(rows.stop - rows.start)
-    return sums.result(), {name: (columns[name][2], other.result()) for name, other in others.items()}
+    found = {name: (attributes[name][2], other.result()) for name, other in others.items()}
+    both = sums.result()
+    return both.columns(slice(0, k)), both.columns(slice(k, None)), found
 
 
 def _neighbours(held: Held, decoder_md: NDArray[np.floating] | None, report: Progress) -> pd.DataFrame:
@@ -154,12 +187,15 @@ def _neighbours(held: Held, decoder_md: NDArray[np.floating] | None, report: Pro
     return pd.concat(parts, ignore_index=True)
 
 
-def _draws(null: Null, bootstrap: Bootstrap) -> pd.DataFrame:
-    parts = (("permutation", null.mean_t, null.strong_mean_t), ("bootstrap", bootstrap.mean_t, bootstrap.strong_mean_t))
+def _draws(null: Null, resampled: Bootstrap) -> pd.DataFrame:
+    parts = (("permutation", null.values), ("bootstrap", resampled.values))
+    names = ("mean_entropy", "mean_entropy_strong")
     return pd.concat(
         [
-            pd.DataFrame(dict(draw=np.arange(len(a)), kind=kind, mean_entropy=a, mean_entropy_strong=b))
-            for kind, a, b in parts
+            pd.DataFrame(
+                dict(draw=np.arange(len(values[names[0]])), kind=kind, **{name: values[name] for name in names})
+            )
+            for kind, values in parts
         ],
         ignore_index=True,
     )

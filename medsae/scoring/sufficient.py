@@ -40,6 +40,10 @@ class Correlations:
     std_m: NDArray[np.float64]
     """Standard deviation over all images (divided by n)."""
 
+    def columns(self, some: slice) -> Correlations:
+        """Those with some of the labels."""
+        return Correlations(self.rho_mk[:, some], self.n_k[some], self.reason_mk[:, some], self.mean_m, self.std_m)
+
 
 class Sufficient:
     """One-pass sufficient statistics of activations against labels `y_nk` (float) where `mask_nk` is True.

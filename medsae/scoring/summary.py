@@ -1,107 +1,66 @@
-"""The few numbers that stand for a whole representation, each with what luck or other patients would have given."""
+"""The rows of `summary`: every declared measure, each with what shuffled labels or other patients would have given."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from medsae.rates import centred_interval, wilson
-from medsae.scoring.bootstrap import Bootstrap
-from medsae.scoring.entropy import Entropy
-from medsae.scoring.null import STRONG, Null
-from medsae.scoring.profile import Profile
-from medsae.scoring.sufficient import Correlations
+from medsae.rates import centred_interval
+from medsae.scoring.measures import FEW_DRAWS, Scored, Statistic, Value, number, ordered
 
 
-@dataclass(frozen=True)
-class Measure:
-    """One row of `summary`; `value`, `low`, `high` are NaN where undefined, `n` is over how many it was taken."""
-
-    measure: str
-    value: float
-    low: float
-    high: float
-    n: int
-    note: str
-
-
-def summary(
-    correlations: Correlations,
-    entropies: Entropy,
-    max_rho_m: NDArray[np.float64],
-    profile: Profile,
-    null: Null,
-    bootstrap: Bootstrap,
-    images: int,
-    fdr: float,
-) -> list[Measure]:
-    """Every summary measure of one representation. Entropies in bits."""
-    bits, m = entropies.bits_m, len(entropies.bits_m)
-    good = np.isfinite(bits)
-    strong = good & (max_rho_m > STRONG)
-    draws = len(null.mean_t)
-    rows: list[Measure] = []
-
-    def add(measure: str, value: float, low: float, high: float, n: int, note: str) -> None:
-        rows.append(Measure(measure, float(value), float(low), float(high), int(n), note))
-
-    patients = "95 % interval by bootstrap over patients"
-    luck = f"mean of {draws} draws with label rows shuffled between patients; interval: their 2.5 % and 97.5 %"
-    filters = (
-        ("", good, bootstrap.mean_t, null.mean_t, "neurons with a defined entropy"),
-        ("_strong", strong, bootstrap.strong_mean_t, null.strong_mean_t, f"of these, max |rho| > {STRONG}"),
+def summary(scored: Scored, statistics: dict[str, Statistic]) -> pd.DataFrame:
+    """measure, value, low, high, n, note; also put into `scored.values`, so that one measure can rest on another."""
+    values = scored.values
+    for declared in ordered("profiles"):
+        value, n = number(statistics[declared.name](scored.profiles))
+        low, high = centred_interval(value, scored.resampled[declared.name])
+        note = (
+            f"{declared.unit}; {declared.help}; n: {declared.over}; 95 % interval by bootstrap over patients, at this n"
+        )
+        values[declared.name] = Value(value, low, high, n, note)
+        _against_shuffled(values, declared.name, declared.unit, scored.null.values[declared.name])
+    for declared in ordered("scored"):
+        found: Value = declared.loaded()(scored)
+        note = "; ".join(
+            filter(None, [declared.unit, declared.help, declared.over and f"n: {declared.over}", found.note])
+        )
+        values[declared.name] = Value(found.value, found.low, found.high, found.n, note)
+    rows = [
+        dict(measure=name, value=v.value, low=v.low, high=v.high, n=0 if v.n is None else v.n, note=v.note)
+        for name, v in values.items()
+    ]
+    return (
+        pd.concat([pd.DataFrame(rows), scored.matched], ignore_index=True)
+        if len(scored.matched)
+        else pd.DataFrame(rows)
     )
-    for suffix, chosen, resampled_t, null_t, over in filters:
-        value = bits[chosen].mean() if chosen.any() else np.nan
-        low, high = centred_interval(value, resampled_t)
-        add(f"mean_entropy{suffix}", value, low, high, chosen.sum(), f"bits; {over}; {patients}")
-        finite = null_t[np.isfinite(null_t)]
-        mean = finite.mean() if len(finite) else np.nan
-        add(f"null_mean_entropy{suffix}", mean, *_band(finite), len(finite), f"bits; {luck}")
-        sd = finite.std(ddof=1) if len(finite) > 1 else np.nan
-        add(f"null_mean_entropy_sd{suffix}", sd, np.nan, np.nan, len(finite), "bits; spread of the null draws")
-        p = (1 + (finite <= value).sum()) / (1 + len(finite)) if len(finite) and np.isfinite(value) else np.nan
-        add(f"mean_entropy_p{suffix}", p, np.nan, np.nan, len(finite), "share of null draws as low or lower")
-    normalised = entropies.normalised_m
-    finite = normalised[np.isfinite(normalised)]
-    add("mean_entropy_normalised", finite.mean() if len(finite) else np.nan, np.nan, np.nan, len(finite),
-        "H / log2 of the number of defined labels")  # fmt: skip
-
-    tested = np.isfinite(null.p_m)
-    selective = int((null.q_m[tested] <= fdr).sum())
-    low, high = wilson(selective, tested.sum())
-    share = selective / tested.sum() if tested.any() else np.nan
-    add(
-        "selective_share",
-        share,
-        float(low),
-        float(high),
-        tested.sum(),
-        f"neurons that follow a label more closely than shuffled labels allow, false-discovery rate {fdr:g}; Wilson",
-    )
-    add("selective_count", selective, np.nan, np.nan, tested.sum(), "the same as a count")
-
-    defined = max_rho_m[np.isfinite(max_rho_m)]
-    add("median_max_rho", np.median(defined) if len(defined) else np.nan, np.nan, np.nan, len(defined),
-        "median over neurons of max |rho|")  # fmt: skip
-    finite = null.median_max_rho_t[np.isfinite(null.median_max_rho_t)]
-    add("null_median_max_rho", finite.mean() if len(finite) else np.nan, *_band(finite), len(finite), luck)
-
-    dead = int((profile.active_m == 0).sum())
-    add("dead_count", dead, np.nan, np.nan, m, "neurons that never fire on the images scored")
-    add("dead_share", dead / m, np.nan, np.nan, m, "the same as a share of all neurons")
-    add("active_share", profile.active_m.sum() / (images * m), np.nan, np.nan, m, "share of active neurons (L0 / m)")
-    add("active_neurons", profile.active_m.sum() / images, np.nan, np.nan, images, "mean active neurons an image (L0)")
-    used = int((correlations.reason_mk == 0).any(0).sum())
-    add("labels_defined", used, np.nan, np.nan, correlations.rho_mk.shape[1], "labels with any correlation")
-    return rows
 
 
-def _band(draws: NDArray[np.float64]) -> tuple[float, float]:
-    """2.5 % and 97.5 % quantile of the draws; NaN without any."""
-    if not len(draws):
-        return float("nan"), float("nan")
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return float(low), float(high)
+def _against_shuffled(values: dict[str, Value], name: str, unit: str, draw_t: NDArray[np.float64]) -> None:
+    """null_NAME, null_NAME_sd and NAME_p_two_sided."""
+    null = draw_t[np.isfinite(draw_t)]
+    n, draws = len(null), len(draw_t)
+    about = f"{unit}; mean of the draws with label rows shuffled between patients"
+    mean = float(null.mean()) if n else float("nan")
+    # Where every draw is defined there are as many as were asked for; where few are, a band says nothing.
+    if n >= min(FEW_DRAWS, draws) and n > 1:
+        low, high = (float(end) for end in np.quantile(null, [0.025, 0.975]))
+        about += "; interval: their 2.5 % and 97.5 %"
+    else:
+        low = high = float("nan")
+        about += f"; too few draws for an interval: defined in {n} of {draws}"
+    values[f"null_{name}"] = Value(mean, low, high, n, about)
+    sd = float(null.std(ddof=1)) if n > 1 else float("nan")
+    values[f"null_{name}_sd"] = Value(sd, n=n, note=f"{unit}; spread of these draws")
+    p = two_sided(values[name].value, null)
+    values[f"{name}_p_two_sided"] = Value(p, n=n, note="two-sided p against these draws")
+
+
+def two_sided(value: float, null: NDArray[np.float64]) -> float:
+    """Twice the smaller of two shares of draws, as low or lower and as high or higher: (1 + count) / (1 + draws)."""
+    if not len(null) or not np.isfinite(value):
+        return float("nan")
+    low, high = (1 + (null <= value).sum()) / (1 + len(null)), (1 + (null >= value).sum()) / (1 + len(null))
+    return float(min(1.0, 2 * min(low, high)))

@@ -20,13 +20,14 @@ from medsae.cohorts import marks, splits
 from medsae.cohorts.checking import check_pictures
 from medsae.cohorts.tabular import CohortTable
 from medsae.progress import Progress, UserError
+from medsae.shards import Shards
 from medsae.steps import found
 from medsae.store.artifacts import Build, Store
 
 _SHARD = 2000
 _SHARD_SCHEMA = pa.schema(
     {"image": pa.int32(), "width": pa.int32(), "height": pa.int32(), "sha256": pa.string(), "webp": pa.binary(),
-     "refused": pa.string()}
+     "refused": pa.string(), "said": pa.string()}
 )  # fmt: skip
 
 
@@ -48,12 +49,15 @@ def ingest(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
             return build.existing.manifest
         _say_changes(store, config, inputs, table, progress)
         images, refused = table.images, pd.DataFrame({"path": [], "reason": []}, dtype=str)
+        read_otherwise: list[str] = []
         if config.pictures:
             paths = [table.root / path for path in images["path"]]
-            checked = _checked(build, paths, config.workers, progress)
+            pieces = Shards(build.shards, "parquet")
+            checked = _checked(pieces, paths, config.workers, progress)
             bad = checked["refused"].notna()
             refused = pd.DataFrame({"path": images["path"][bad.to_numpy()], "reason": checked["refused"][bad]})
             _say_refused(refused, len(images), table.root, progress)
+            read_otherwise = _read_otherwise(checked["said"])
             images = images.assign(width=checked["width"], height=checked["height"], sha256=checked["sha256"])
             images = images[~bad.to_numpy()]
         else:
@@ -62,12 +66,14 @@ def ingest(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
         number = pd.Series(np.arange(len(images), dtype=np.int32), index=images["image"].to_numpy())
         labels = table.labels[table.labels["image"].isin(number.index)] if len(refused) else table.labels
         labels = labels.assign(image=number.loc[labels["image"]].to_numpy() if len(refused) else labels["image"])
-        attributes = table.attributes.iloc[number.index.to_numpy()] if len(refused) else table.attributes
+        attributes = table.attributes
+        if len(refused) and len(attributes.columns):
+            attributes = attributes.iloc[number.index.to_numpy()]
         images = images.assign(image=number.to_numpy()).reset_index(drop=True)
         split, evaluation, notes = splits.assign_splits(images, labels, config)
         images = images.assign(split=split, evaluation=evaluation)
         masks, more = _masks(table, images, number)
-        notes = [*notes, *more]
+        notes = [*read_otherwise, *notes, *more]
         for note in notes:
             progress.say(note)
         with build.database() as connection:
@@ -213,10 +219,10 @@ def _say_changes(store: Store, config: Any, inputs: dict[str, str], table: Cohor
         return
 
 
-def _checked(build: Build, paths: list[Path], workers: int | None, progress: Progress) -> pd.DataFrame:
+def _checked(pieces: Shards, paths: list[Path], workers: int | None, progress: Progress) -> pd.DataFrame:
     """Check every picture once; a finished shard of 2,000 is a file that a restarted ingest skips."""
-    shards = [(build.shards / f"pictures-{start:09}.parquet", start) for start in range(0, len(paths), _SHARD)]
-    missing = [image for shard, start in shards if not shard.is_file()
+    starts = range(0, len(paths), _SHARD)
+    missing = [image for k, start in enumerate(starts) if pieces.finished(k) is None
                for image in range(start, min(start + _SHARD, len(paths)))]  # fmt: skip
     if len(missing) < len(paths):
         progress.say(f"{len(paths) - len(missing):,} of {len(paths):,} pictures are checked already")
@@ -225,15 +231,14 @@ def _checked(build: Build, paths: list[Path], workers: int | None, progress: Pro
     for position, seen in check_pictures([paths[i] for i in missing], workers, progress, "checking pictures"):
         image = missing[position]
         rows.append(dict(image=image, width=seen.width, height=seen.height, sha256=seen.sha256, webp=seen.webp,
-                         refused=seen.refused))  # fmt: skip
+                         refused=seen.refused, said=seen.said))  # fmt: skip
         if (image + 1) % _SHARD == 0 or image + 1 == len(paths):
-            shard, _ = shards[image // _SHARD]
-            temporary = shard.with_suffix(".new")
-            pq.write_table(pa.Table.from_pylist(rows, schema=_SHARD_SCHEMA), temporary, compression="none")
-            temporary.rename(shard)
+            with pieces.writing(image // _SHARD) as new:
+                pq.write_table(pa.Table.from_pylist(rows, schema=_SHARD_SCHEMA), new, compression="none")
             rows = []
-    columns = ["image", "width", "height", "sha256", "refused"]
-    return pd.concat([pq.read_table(shard, columns=columns).to_pandas() for shard, _ in shards], ignore_index=True)
+    columns = ["image", "width", "height", "sha256", "refused", "said"]
+    frames = [pq.read_table(pieces.path(k), columns=columns).to_pandas() for k in range(len(starts))]
+    return pd.concat(frames, ignore_index=True)
 
 
 def _write_thumbnails(connection: duckdb.DuckDBPyConnection, build: Build, number: pd.Series) -> None:
@@ -241,9 +246,16 @@ def _write_thumbnails(connection: duckdb.DuckDBPyConnection, build: Build, numbe
     connection.register("kept", kept)
     connection.execute(
         "INSERT INTO thumbnail SELECT new, webp FROM read_parquet(?) JOIN kept ON image = old ORDER BY new",
-        [str(build.shards / "pictures-*.parquet")],
+        [str(build.shards / "[0-9]*.parquet")],
     )
     connection.unregister("kept")
+
+
+def _read_otherwise(said: pd.Series) -> list[str]:
+    """A line for each way in which headers of pictures were not followed, with the number of pictures."""
+    # Numbers in brackets differ between pictures (centre and width of a window): what is left are the kinds.
+    parts = said.dropna().str.split("; ").explode().str.replace(r" \([^)]*\)", "", regex=True)
+    return [f"{count:,} pictures: {what}" for what, count in Counter(parts).most_common()]
 
 
 def _say_refused(refused: pd.DataFrame, n: int, root: Path, progress: Progress) -> None:

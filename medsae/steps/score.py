@@ -46,6 +46,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             return build.existing.manifest
         # Imported here: finding that the scores are there already needs no torch and no scipy.
         from medsae.scoring.activity import ArraySource
+        from medsae.scoring.measures import declared
         from medsae.scoring.scores import score_arrays
 
         rows = split_rows(embeddings, cohort)["balanced" if config.images == "evaluation" else config.images]
@@ -56,7 +57,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
                 "--images all scores every image",
             )
         x_nd = np.load(embeddings.file("x.npy"), mmap_mode="r")[rows]
-        images, values_nk, labels = _labels(embeddings, cohort, rows)
+        images, values_nk, labels = _labels(embeddings, cohort, rows, config.label_list)
         raw = ArraySource(x_nd)
         if sae:
             source, decoder, rivals = _sae_source(sae, x_nd, raw, config)
@@ -67,17 +68,21 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             source, values_nk, labels, images["patient"].to_numpy(),
             uncertain=config.uncertain, unstated=config.unstated, draws=config.draws, bootstraps=config.bootstraps,
             fdr=config.fdr, top=config.top, seed=config.seed, attributes=_attributes(images),
-            truth=_truth(cohort, images["image"].to_numpy(), rivals), decoder_md=decoder, progress=progress,
+            truth=_truth(cohort, images["image"].to_numpy(), rivals), decoder_md=decoder, given=config.attributes,
+            raw=raw if sae else None, progress=progress,
         )  # fmt: skip
         image_of_row = images["image"].to_numpy(np.int32)
         kept = scores.activation
         frames = {name: getattr(scores, name) for name in
                   ("neuron", "correlation", "histogram", "summary", "null_histogram", "label_summary", "draw",
-                   "attribute_correlation", "recovery", "neighbour")}  # fmt: skip
+                   "attribute_correlation", "recovery", "neighbour", "neuron_measure", "draw_measure",
+                   "entropy_curve")}  # fmt: skip
+        frames["measure"] = declared()
         frames["activation"] = pd.DataFrame(
             {"neuron": kept.neuron, "image": image_of_row[kept.image], "value": kept.value}
         )
         frames["scored"] = pd.DataFrame({"image": image_of_row})
+        without_maps = _maps(config, store, cohort, embeddings, sae, images, x_nd, scores, frames, progress)
         if sae and versus:
             frames["match"], measures = _match(sae, versus, config.seed)
             frames["summary"] = pd.concat([scores.summary, measures], ignore_index=True)
@@ -87,7 +92,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         measures = scores.summary.set_index("measure")["value"]
         facts = {"representation": "sae" if sae else "raw", "m": source.m, "n": len(rows), "labels": labels,
                  "encoder": embeddings.facts["encoder"], "protocol": config.protocol, "images": config.images,
-                 "activations_complete": bool(kept.complete)}  # fmt: skip
+                 "activations_complete": bool(kept.complete), "maps": without_maps or "exact"}  # fmt: skip
         headline = ("mean_entropy", "null_mean_entropy", "selective_share", "active_share", "dead_share")
         facts |= {k: float(measures[k]) for k in headline if k in measures and np.isfinite(measures[k])}
         return build.publish(facts | parents).manifest
@@ -136,6 +141,31 @@ def _sae_source(
     return _Encoded(model, x_nd), model.weights["W_dec"].cpu().numpy(), rivals
 
 
+def _maps(
+    config: c.Score, store: Store, cohort: Artifact, embeddings: Artifact, sae: Artifact | None, images: pd.DataFrame,
+    x_nd: np.ndarray, scores: Any, frames: dict[str, pd.DataFrame], progress: Progress,
+) -> str:  # fmt: skip
+    """Adds the tables of maps to `frames`; "" or the reason why there are none."""
+    if not config.maps:
+        return "not asked for (--no-maps)"
+    from medsae.sae.model import Sae
+    from medsae.steps import maps
+    from medsae.steps.embed import Pictures
+
+    kept = scores.activation
+    activation = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
+    model = Sae.load(sae.file("sae.safetensors")) if sae else None
+    scored = maps.Scored(embeddings, cohort, images, x_nd, activation, scores.recovery, model, config.seed)
+    try:
+        tables, reason = maps.at_score(scored, store, Pictures(cohort), progress)
+    except UserError as error:
+        tables, reason = {}, error.what
+    frames |= tables
+    if reason:
+        progress.say(f"no maps: {reason}")
+    return reason
+
+
 def _match(sae: Artifact, versus: Artifact, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Matched neurons of two SAEs, and the stability as rows of `summary`."""
     from medsae.sae.model import Sae
@@ -166,12 +196,23 @@ def _random(raw: Any, m: int, seed: int) -> Any:
     return RandomDirections(raw, m, seed)
 
 
-def _labels(embeddings: Artifact, cohort: Artifact, rows: np.ndarray) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
-    """Images of the rows (in their order), label values float64 [n, k] with NaN for blank, label names."""
+def _labels(
+    embeddings: Artifact, cohort: Artifact, rows: np.ndarray, only: list[str]
+) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
+    """Images of the rows (in their order), label values float64 [n, k] with NaN for blank, label names.
+
+    `only`: some of the labels by name (any case); all where it is empty.
+    """
     with embeddings.connect() as connection:
         image = connection.execute('SELECT image FROM embedding_row ORDER BY "row"').df()["image"].to_numpy()[rows]
     with cohort.connect() as connection:
         labels = [r[0] for r in connection.execute("SELECT label FROM label_name ORDER BY position").fetchall()]
+        by_name = {name.lower(): name for name in labels}
+        strange = [name for name in only if name.lower() not in by_name]
+        if strange:
+            raise UserError(f"the cohort has no label {', '.join(strange)}", cohort.id,
+                            f"its labels are {', '.join(labels)}")  # fmt: skip
+        labels = [by_name[name.lower()] for name in only] or labels
         columns = ", ".join(f"max(value) FILTER (label = ${i + 1}) AS c{i}" for i in range(len(labels)))
         table = connection.execute(f"SELECT image, {columns} FROM label GROUP BY image ORDER BY image", labels).df()
         images = connection.execute("SELECT image, patient, view, sex, age FROM image ORDER BY image").df()

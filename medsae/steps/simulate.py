@@ -19,6 +19,7 @@ from medsae.cohorts import splits
 from medsae.cohorts.checking import cores
 from medsae.cohorts.pictures import thumbnail
 from medsae.progress import Progress
+from medsae.shards import Shards
 from medsae.steps import found
 from medsae.steps.ingest import cohort_facts, write_cohort
 from medsae.store.artifacts import Build, Store
@@ -83,10 +84,10 @@ def _shards(build: Build, config: c.IngestSimulated, cache: Path, progress: Prog
         get_context("spawn").Pool(workers, simulated.one_core) as pool,
     ):
         studies = list(simulated.plan(config.images, config.seed))
-        for start in range(0, config.images, _SHARD):
+        pieces = Shards(build.shards, "parquet")
+        for k, start in enumerate(range(0, config.images, _SHARD)):
             part = studies[start : start + _SHARD]
-            shard = build.shards / f"drawn-{start:09}.parquet"
-            if shard.is_file():
+            if pieces.finished(k) is not None:
                 task.advance(len(part))
             else:
                 rows = []
@@ -94,10 +95,9 @@ def _shards(build: Build, config: c.IngestSimulated, cache: Path, progress: Prog
                 for row in pool.imap(_draw, jobs, chunksize=8):
                     rows.append(row)
                     task.advance()
-                temporary = shard.with_suffix(".new")
-                pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), temporary, compression="none")
-                temporary.rename(shard)
-            yield shard
+                with pieces.writing(k) as new:
+                    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), new, compression="none")
+            yield pieces.path(k)
 
 
 def _draw(job: tuple[Path, Any, int, int]) -> dict[str, Any]:

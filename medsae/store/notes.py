@@ -8,7 +8,6 @@ of it, so a new run of scores or names loses nothing. A torn last line costs tha
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Literal, TypeAlias
 
 import pandas as pd
 
+from medsae import files
 from medsae.progress import UserError
 from medsae.store.artifacts import Artifact, Store
 
@@ -68,17 +68,8 @@ class Notes:
         """Append a note with the present time; UserError when the folder is not writable or the disk is full."""
         line = json.dumps(asdict(replace(note, time=time.time())), ensure_ascii=False)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a+b") as file:
-                file.seek(0, os.SEEK_END)
-                torn = False
-                if file.tell():
-                    file.seek(-1, os.SEEK_END)
-                    torn = file.read(1) != b"\n"
-                # One write call of an append-only handle: two people who write at once do not mix their lines.
-                file.write((b"\n" if torn else b"") + line.encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+            files.make_folder(self.path.parent)
+            files.append_line(self.path, line)
         except OSError as error:
             raise UserError(f"the note was not saved: {error.strerror}", self.path, "mend it and save again") from error
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import secrets
+from pathlib import Path
 
-from medsae.progress import UserError
+from medsae import files
 from medsae.store.artifacts import Store
 
 
@@ -17,26 +19,40 @@ def data_uri(picture: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
+_SALT_BYTES = 16
+_in_memory: dict[Path, bytes] = {}
+
+
 def salt(store: Store) -> bytes:
-    """The random salt of this data folder, made once; UserError when the folder is not writable."""
+    """The random salt of this data folder, made once. Where the folder cannot be written (`keeps_salt` is False then)
+    this process makes one of its own and keeps it in memory: hashes then change with a restart."""
     path = store.cache / "patient-salt"
+    found = _read(path)
+    if found is None:
+        with contextlib.suppress(OSError):
+            files.make_folder(path.parent)
+            lock = files.take_lock(path.with_name("patient-salt.lock"), wait=True)
+            try:
+                if _read(path) is None:  # of two processes the first one's stays
+                    files.write(path, secrets.token_bytes(_SALT_BYTES))
+                found = _read(path)
+            finally:
+                if lock is not None:
+                    os.close(lock)
+    return found if found is not None else _in_memory.setdefault(path, secrets.token_bytes(_SALT_BYTES))
+
+
+def keeps_salt(store: Store) -> bool:
+    """Whether the hashes of patients are the same after a restart: the salt is there, or it can be written."""
+    return _read(store.cache / "patient-salt") is not None or os.access(store.data, os.W_OK)
+
+
+def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        pass
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError("the folder is not writable", path, "choose another with MEDSAE_DATA") from error
-    value = secrets.token_bytes(16)
-    with os.fdopen(handle, "wb") as file:
-        file.write(value)
-        file.flush()
-        os.fsync(file.fileno())
-    return value
+        value = path.read_bytes()
+    except OSError:
+        return None
+    return value if len(value) == _SALT_BYTES else None
 
 
 def hashed(patient: str, salt: bytes) -> str:

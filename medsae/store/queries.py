@@ -163,8 +163,12 @@ def beside(reader: Reader, scores: Artifact, filter: Filter, neuron: int) -> dic
     return {str(k): None if pd.isna(v) else int(v) for k, v in frame.iloc[0].items()}
 
 
-def correlations(reader: Reader, scores: Artifact, neuron: int) -> Frame:
-    """label, rho, n, low, high, reason of one neuron, strongest first."""
+def correlations(reader: Reader, scores: Artifact, neuron: int | None) -> Frame:
+    """label, rho, n, low, high, reason of one neuron, strongest first; of all of them with `neuron` in front."""
+    if neuron is None:
+        return reader.query(
+            "SELECT neuron, label, rho, n, low, high, reason FROM {s}.correlation ORDER BY neuron, label", s=scores
+        )
     return reader.query(
         "SELECT label, rho, n, low, high, reason FROM {s}.correlation WHERE neuron = ? "
         "ORDER BY abs(rho) DESC NULLS LAST, label",
@@ -218,13 +222,20 @@ def histogram(reader: Reader, scores: Artifact, neuron: int) -> Frame:
     return reader.query("SELECT low, high, count FROM {s}.histogram WHERE neuron = ? ORDER BY bin", [neuron], s=scores)
 
 
+def activations(reader: Reader, scores: Artifact, neuron: int) -> Frame:
+    """image, value of the stored activations of one neuron, largest first."""
+    return reader.query(
+        "SELECT image, value FROM {s}.activation WHERE neuron = ? ORDER BY value DESC, image", [neuron], s=scores
+    )
+
+
 def histogram_of_label(reader: Reader, scores: Artifact, neuron: int, value_n: np.ndarray) -> Frame:
     """low, high, present, absent, unknown: stored activations of one neuron in its bins, by one label.
 
     value_n: the label of every image of the cohort (a column of `query_images.LabelTable`).
     """
     bins = histogram(reader, scores, neuron).drop(columns="count")
-    fired = reader.query("SELECT image, value FROM {s}.activation WHERE neuron = ?", [neuron], s=scores)
+    fired = activations(reader, scores, neuron)
     activation, known = fired["value"].to_numpy(np.float64), value_n[fired["image"].to_numpy()]
     low, high = bins["low"].to_numpy(), bins["high"].to_numpy()
     at = np.searchsorted(low, activation, side="right") - 1
@@ -246,6 +257,12 @@ def neighbours(reader: Reader, scores: Artifact, neuron: int, limit: int = 6) ->
 def recovery(reader: Reader, scores: Artifact) -> Frame:
     """`recovery` as it stands: planted factors of a simulated cohort."""
     return reader.query("SELECT * FROM {s}.recovery ORDER BY factor", s=scores)
+
+
+def embedding_images(reader: Reader, embeddings: Artifact) -> np.ndarray:
+    """int64 [n]: the image of each row of x.npy."""
+    frame = reader.query('SELECT image FROM {e}.embedding_row ORDER BY "row"', e=embeddings)
+    return frame["image"].to_numpy(np.int64)
 
 
 def history(reader: Reader, sae: Artifact) -> Frame:

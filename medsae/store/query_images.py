@@ -135,6 +135,11 @@ def captions(reader: Reader, cohort: Artifact, images: list[int], labels: LabelT
     )
 
 
+def images(reader: Reader, cohort: Artifact) -> Frame:
+    """Every row of `image` in order."""
+    return reader.query("SELECT * FROM {c}.image ORDER BY image", c=cohort)
+
+
 def image(reader: Reader, cohort: Artifact, image: int) -> dict[str, Any] | None:
     """One row of `image` with None for NULL; None when the cohort has no such image."""
     rows = reader.query("SELECT * FROM {c}.image WHERE image = ?", [image], c=cohort).to_dict("records")

@@ -8,7 +8,6 @@ after a restart. In it: `lock` (held while the service lives), `state.json` (wha
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -19,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from medsae import config as configs
+from medsae import files
 from medsae.progress import UserError
-from medsae.store import locks
 from medsae.store.artifacts import Store
+from medsae.store.troubles import explained
 
 
 class Requests:
@@ -38,11 +38,11 @@ class Requests:
 
     def alive(self) -> bool:
         """A service holds the lock."""
-        return locks.held(self.folder / "lock")
+        return files.locked(self.folder / "lock")
 
     def ask(self, neuron: int, again: bool = False) -> None:
         """Ask for a neuron; a request that waits already is left as it is."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.folder)
         (self.folder / f"{neuron}.cancel").unlink(missing_ok=True)
         _write(self.folder / f"{neuron}.ask", {"neuron": neuron, "again": again, "time": time.time()})
 
@@ -79,10 +79,9 @@ class Requests:
     @contextlib.contextmanager
     def serving(self) -> Iterator[None]:
         """Hold the lock; UserError when another service has it. Requests taken by an earlier service wait again."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o644)
+        files.make_folder(self.folder)
+        lock = self._lock()
         try:
-            self._lock(lock)
             for path in self.folder.glob("*.taken"):
                 os.replace(path, path.with_suffix(".ask"))
             for path in self.folder.glob("*.cancel"):
@@ -91,17 +90,13 @@ class Requests:
         finally:
             os.close(lock)
 
-    def _lock(self, handle: int) -> None:
-        for attempt in range(10):
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError as error:
-                # `alive` of an app holds the lock for an instant; a service holds it for good.
-                if attempt == 9:
-                    do = "use it, or cancel its job first"
-                    raise UserError("this service runs already", self.folder, do) from error
-            time.sleep(0.02)
+    def _lock(self) -> int:
+        for _ in range(10):
+            lock = files.take_lock(self.folder / "lock")
+            if lock is not None:
+                return lock
+            time.sleep(0.02)  # `alive` of an app holds the lock for an instant; a service holds it for good
+        raise UserError("this service runs already", self.folder, "use it, or cancel its job first")
 
     def take(self) -> tuple[int, bool] | None:
         """The oldest request as (neuron, again), or None."""
@@ -131,6 +126,7 @@ class Requests:
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    temporary.write_text(json.dumps(value))
-    os.replace(temporary, path)
+    try:
+        files.write(path, json.dumps(value))
+    except OSError as error:
+        raise explained(error, path) or error from error

@@ -112,10 +112,10 @@ CREATE TABLE neuron (
     max_abs_rho DOUBLE,          -- strongest |rho| over labels
     top_label TEXT,              -- label of the strongest |rho|
     top_rho DOUBLE,              -- its rho with sign
-    p DOUBLE,                    -- of the closest label against the pooled permutation null
+    p DOUBLE,                    -- of the closest label: pooled permutation null, below 0.05 the tail of its own null
     q DOUBLE,                    -- Benjamini-Hochberg over the defined neurons
     selective BOOLEAN,           -- q at or below the false-discovery rate
-    selective_label TEXT,        -- the label whose rho is hardest to explain by luck
+    selective_label TEXT,        -- the label whose rho is hardest to explain by chance
     reason TEXT                  -- why entropy is NULL: dead, constant, no defined label ...
 );
 CREATE TABLE correlation (
@@ -187,7 +187,37 @@ CREATE TABLE label_summary (
     other_half_high DOUBLE,      -- 95 % interval of it
     rho_low DOUBLE,              -- 95 % interval of rho (Fisher z)
     rho_high DOUBLE,             -- 95 % interval of rho
+    floor DOUBLE,                -- bits: entropy of a detector that is never wrong about the label
+    partial_floor DOUBLE,        -- bits: the same for partial correlations; NULL for No Finding
     reason TEXT                  -- why NULL
+);
+CREATE TABLE measure (
+    measure TEXT NOT NULL,       -- name of a declared measure (plugins.Measure): a row of summary or of neuron_measure
+    label TEXT NOT NULL,         -- what a page calls it
+    unit TEXT NOT NULL,          -- bits, nats, share or number
+    meaning TEXT NOT NULL,       -- one sentence
+    of TEXT NOT NULL,            -- profiles (taken of every draw), scored (once), neurons (one value a neuron)
+    over TEXT,                   -- what n counts
+    null_measure TEXT,           -- the row of summary with the same under shuffled labels
+    null_value DOUBLE            -- what shuffled labels give where that needs no draws
+);
+CREATE TABLE neuron_measure (
+    neuron INTEGER NOT NULL,     -- neuron.neuron
+    measure TEXT NOT NULL,       -- measure.measure
+    value DOUBLE                 -- in the measure's unit; NULL when undefined
+);
+CREATE TABLE draw_measure (
+    kind TEXT NOT NULL,          -- bootstrap or permutation
+    draw INTEGER NOT NULL,       -- 0 ..; as in draw
+    measure TEXT NOT NULL,       -- measure.measure
+    value DOUBLE                 -- NULL when undefined in this draw
+);
+CREATE TABLE entropy_curve (
+    left_out INTEGER NOT NULL,   -- the tenth of the patients that is left out (jackknife); -1: none
+    parts INTEGER NOT NULL,      -- into how many parts the others are cut: 1, 2 or 5
+    images DOUBLE NOT NULL,      -- pictures a part
+    mean_entropy DOUBLE,         -- bits (Eq. 5); of each neuron the mean over the parts where it fires
+    neurons DOUBLE               -- neurons that this mean is over
 );
 CREATE TABLE recovery (
     factor TEXT NOT NULL,        -- planted factor
@@ -227,6 +257,38 @@ CREATE TABLE neighbour (
     other INTEGER NOT NULL,      -- the neighbour
     measure TEXT NOT NULL,       -- decoder (cosine of decoder rows) or coactivation (cosine of activations)
     value DOUBLE NOT NULL        -- -1 .. 1
+);
+CREATE TABLE cell (
+    neuron INTEGER NOT NULL,     -- neuron.neuron; its strongest images, where the encoder's embedding is a sum over cells
+    image INTEGER NOT NULL,      -- image of the cohort
+    map BLOB NOT NULL,           -- int8, a byte a cell, row by row from the top left: value = byte * scale
+    scale FLOAT NOT NULL,        -- pre-activation units
+    constant FLOAT NOT NULL      -- sum of the map + constant = pre-activation (in float32)
+);
+CREATE TABLE cell_grid (
+    rows INTEGER NOT NULL,       -- cells from top to bottom
+    columns INTEGER NOT NULL,    -- cells from left to right
+    first_px DOUBLE NOT NULL,    -- where the first cell lies, px of the network's input
+    step_px DOUBLE NOT NULL,     -- from one cell to the next, px of the network's input
+    reach_px INTEGER NOT NULL,   -- side of what one cell can see, px of the network's input
+    size_px INTEGER NOT NULL,    -- side of the network's input
+    how TEXT NOT NULL            -- what the maps are
+);
+CREATE TABLE localisation (
+    finding TEXT NOT NULL,       -- planted factor or published box
+    representation TEXT NOT NULL, -- sae, raw, random: whose best neuron
+    neuron INTEGER NOT NULL,     -- chosen on the other half of the patients
+    n INTEGER NOT NULL,          -- images that have the finding and on which the neuron fires
+    hit DOUBLE,                  -- share of them whose strongest cell lies inside the finding's mask
+    low DOUBLE,                  -- 95 % interval, bootstrap by patient
+    high DOUBLE,                 -- 95 % interval
+    place DOUBLE,                -- the same for another firing neuron on the same images
+    exchanged DOUBLE,            -- the same with the neuron's maps exchanged among the images
+    p DOUBLE,                    -- share of exchanges that hit as often, one-sided
+    mean_mask DOUBLE,            -- the same for the finding's most frequent place on other patients
+    area DOUBLE,                 -- mean share of the image that the mask covers
+    mass DOUBLE,                 -- share of the positive map inside the mask over its area; 1: no preference
+    reason TEXT                  -- why NULL
 );
 CREATE TABLE match (
     neuron INTEGER NOT NULL,     -- neuron.neuron; only with --versus, live neurons of both SAEs

@@ -29,8 +29,11 @@ def correlations(frame: Frame, tone: str) -> str:
         title = f"{row['label']}: ρ {format.signed(row['rho'], 3)} {ends} n = {format.count(row['n'])}"
         value = f'<span class="n" title="{escape(title)}">{format.signed(row["rho"])}</span>'
         bar = correlation(row, tone, most)
-        rows.append(f'<span>{label}</span><span class="ms-track" title="{escape(title)}">{bar}</span>{value}')
-    return f'<div class="ms-bars" role="table">{"".join(rows)}</div>'
+        rows.append(
+            f'<span>{label}</span><span class="ms-track" role="img" aria-label="{escape(title)}" '
+            f'title="{escape(title)}">{bar}</span>{value}'
+        )
+    return f'<div class="ms-bars">{"".join(rows)}</div>'
 
 
 def correlation(row: Mapping[Any, Any], tone: str, most: float = 1.0) -> str:

@@ -35,7 +35,7 @@ def shift(study: Study, scores: Artifact, other: Artifact) -> None:
         show = format.percent if key == "selective_share" else format.number
         both = f"{show(a.value if a else None)} / {show(b.value if b else None)}"
         items.append((both, f"{name}\n{' / '.join(studies.short_titles(study))}", ""))
-    look.figures(items)
+    studies.figures(items)
 
 
 def best_neurons(study: Study, scores: Artifact, other: Artifact) -> None:

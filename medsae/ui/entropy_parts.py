@@ -46,7 +46,7 @@ def means(study: Study, scores: Artifact) -> None:
         a, b = first.get("selective_share"), second.get("selective_share")
         both = f"{format.percent(a.value if a else None, 0)} / {format.percent(b.value if b else None, 0)}"
         items.append((both, f"selective neurons, {titles[0]} / {titles[1]}\nfalse-discovery rate 5 %", ""))
-    look.figures(items)
+    studies.figures(items)
 
 
 def controls(study: Study, cohort: Artifact, chosen: queries.Filter) -> tuple[str, queries.Filter]:

@@ -8,6 +8,7 @@ from medsae.store import queries
 from medsae.store.artifacts import Artifact
 from medsae.store.reader import Frame
 from medsae.ui import links
+from medsae.ui import study as studies
 from medsae.ui.study import Study
 
 SHOW = {
@@ -49,7 +50,7 @@ def complete(study: Study, chosen: queries.Filter) -> queries.Filter:
         words = chosen.search.lower()
         found = {n for n, name in study.names.items() if words in name.lower()}
         found |= {n for n, note in study.notes.items() if words in f"{note.text} {' '.join(note.tags)}".lower()}
-        found |= {int(words)} if words.isascii() and words.isdigit() else set()
+        found |= {int(words)} if words.isascii() and words.isdigit() and len(words) < 10 else set()
         ids = found if ids is None else ids & found
     return chosen.among(ids)
 
@@ -70,6 +71,7 @@ def bar(study: Study, scores: Artifact, cohort: Artifact) -> queries.Filter:
             st.selectbox, "Following", "label", {"": "any label", **{x: x for x in known}}, "", ("page",), width=200
         )
         links.text("Search", "q", "name, note, tag or number", resets=("page",), width=210)
+        studies.unit_switch()
         ranges = [p for p in ("lo", "hi", "dlo", "dhi", "rho") if p in st.query_params]
         with st.popover(f"Ranges ({len(ranges)})" if ranges else "Ranges"):
             top = round(study.maximum_bits * study.scale, 2)

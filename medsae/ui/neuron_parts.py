@@ -43,7 +43,6 @@ def header(study: Study, scores: Artifact, chosen: queries.Filter, row: Row) -> 
             "ArrowRight",
             "next neuron (→)",
         ),
-        look.copy_link(links.neuron_url(number, scores=scores.id)),
     ]
     look.heading(f"Neuron {number}", studies.title(study.artifacts, scores), study.names.get(number, ""), tools)
 
@@ -61,7 +60,7 @@ def headline(study: Study, row: Row, tone: look.Tone) -> None:
     luck = [format.number(_times(row[f"entropy_null_{part}"], study.scale)) for part in ("mean", "sd")]
     null = f"null {luck[0]} ± {luck[1]}"
     selective = "selective" if row["selective"] else "not selective"
-    look.figures(
+    studies.figures(
         [
             (f"{format.number(row['entropy'] * study.scale)} {study.unit_name}", f"entropy · {null}", tone),
             (format.signed(row["top_rho"]), f"strongest ρ: {row['top_label']}", ""),

@@ -52,7 +52,7 @@ def figures(study: Study, scores: Artifact) -> None:
         shift = None if difference.value is None else difference.value * study.scale
         said = f"difference\n{look.difference(difference, study.scale)}"
         items.append((f"{format.signed(shift)} {study.unit_name}", said, ""))
-    look.figures(items)
+    studies.figures(items)
 
 
 def _cell(study: Study, summary: Summary, measure: str, kind: str) -> str:

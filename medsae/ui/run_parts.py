@@ -250,7 +250,8 @@ _TONES = {"done": "ms-good", "failed": "ms-bad", "running": "ms-sae", "cancelled
 
 def start(study: Study) -> None:
     """Choose a step, fill its form, start it as a job."""
-    default = "run demo" if not study.artifacts else studies.next_step(study)
+    missing = type(studies.next_step(study))
+    default = next(name for name, config in STEPS.items() if config is missing)
     step = links.choose(st.segmented_control, "Step", "step", {s: s for s in STEPS}, default)
     with st.container(border=True):
         look.section(step, (STEPS[step].__doc__ or "").strip().splitlines()[0].replace("`", ""))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import gc
 import math
+import shlex
 import sys
 import threading
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from typing import Literal, NoReturn, cast
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
+from medsae import config as configs
 from medsae.jobs import Job, Jobs
 from medsae.progress import UserError
 from medsae.store import pictures, queries, query_images
@@ -27,6 +29,7 @@ from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.ledger import Ledger
 from medsae.store.notes import Note, Notes, representation
 from medsae.store.reader import Frame, Reader
+from medsae.store.titles import cohort_title, is_raw, title, titles
 from medsae.ui import format, links, look
 
 State = Literal["no data", "working", "partial", "ready"]
@@ -49,6 +52,8 @@ class Study:
     versus: Artifact | None
     unit: format.Unit
     patients: bool
+    gone: str | None = None
+    """What the address asks for and is not here: `the scores x`, `the cohort y`."""
 
     @property
     def state(self) -> State:
@@ -115,11 +120,6 @@ def colours(study: Study) -> tuple[str, str]:
     return first, look.SECOND if raw[0] == raw[1] else look.RAW if raw[1] else look.SAE
 
 
-def is_raw(scores: Artifact) -> bool:
-    """Whether these are scores of the raw embedding."""
-    return "sae" not in scores.parents
-
-
 @st.cache_resource(show_spinner=False)
 def _reader() -> Reader:
     return Reader()
@@ -160,7 +160,8 @@ def _names(data: str, scores: str, stamp: tuple[int, int]) -> dict[int, str]:
     if stamp == (0, 0):
         return {}
     frame = _named(data, scores, stamp)
-    frame = frame[frame["concept"].notna() & (frame["status"] == "ok")].sort_values("time")
+    frame = frame[frame["concept"].notna() & (frame["status"] == "ok")]
+    frame = frame.sort_values(["counter", "time"], na_position="first")
     return {int(n): str(c) for n, c in zip(frame["neuron"], frame["concept"], strict=True)}
 
 
@@ -189,26 +190,6 @@ def jobs() -> Jobs:
     return Jobs(Store().data)
 
 
-def title(study_artifacts: tuple[Artifact, ...], scores: Artifact) -> str:
-    """How scores are called in choosers: `SAE topk 16 × 4`, `raw simclip`."""
-    by_id = {a.id: a for a in study_artifacts}
-    embeddings = by_id.get(scores.parents.get("embeddings", ""))
-    encoder = (embeddings.facts.get("encoder") if embeddings else None) or "embedding"
-    if is_raw(scores):
-        text = f"raw {encoder}"
-    else:
-        sae = by_id.get(scores.parents["sae"])
-        facts = sae.facts if sae else {}
-        size = facts.get("k") if facts.get("k") is not None else facts.get("l1", facts.get("l0"))
-        text = f"SAE {facts.get('kind', '')} {'' if size is None else f'{size:g}'} × {facts.get('expansion', '?')}"
-    images, protocol = scores.config.get("images"), scores.config.get("protocol")
-    notes = [
-        f"{images} images" if images != "evaluation" else "",
-        f"{protocol} protocol" if protocol != "strict" else "",
-    ]
-    return " · ".join([" ".join(text.split()), *filter(None, notes)])
-
-
 def short_titles(study: Study) -> tuple[str, str]:
     """`SAE` and `raw` where that tells the two representations apart, else their titles; empty without a second."""
     assert study.scores is not None
@@ -217,24 +198,6 @@ def short_titles(study: Study) -> tuple[str, str]:
     if is_raw(study.scores) != is_raw(study.versus):
         return ("raw", "SAE") if is_raw(study.scores) else ("SAE", "raw")
     return title(study.artifacts, study.scores), title(study.artifacts, study.versus)
-
-
-def titles(artifacts: tuple[Artifact, ...], scores: Sequence[Artifact]) -> dict[str, str]:
-    """id -> title of each; equal titles get their SAE's seed, and still equal ones the end of their id."""
-    seeds = {a.id: a.facts.get("seed") for a in artifacts if a.kind == "sae"}
-    texts = {s.id: title(artifacts, s) for s in scores}
-    seed = {s.id: seeds.get(s.parents.get("sae", "")) for s in scores}
-    texts = {i: f"{t} · seed {seed[i]}" if _twice(texts, t) and seed[i] is not None else t for i, t in texts.items()}
-    return {i: f"{t} · {i[-4:]}" if _twice(texts, t) else t for i, t in texts.items()}
-
-
-def _twice(texts: dict[str, str], text: str) -> bool:
-    return list(texts.values()).count(text) > 1
-
-
-def cohort_title(cohort: Artifact) -> str:
-    """How a cohort is called: its source and size."""
-    return f"{cohort.facts.get('source', cohort.id)} · {format.count(cohort.facts.get('n'))} pictures"
 
 
 def _default_versus(scores: Artifact, others: list[Artifact]) -> Artifact | None:
@@ -276,15 +239,14 @@ def choose() -> Study:
     cohorts = [a for a in artifacts if a.kind == "cohort"]
     bar = st.sidebar
     wanted = st.query_params.get("scores")
-    if wanted is not None and wanted not in [s.id for s in scored]:
-        st.warning(f"The link asks for scores {wanted!r}, which are not in this data folder (or are damaged).")
-        links.put(scores=None)
-        wanted = None
-    newest = next((s for s in scored if not is_raw(s)), scored[0] if scored else None)
-    scores = next((s for s in scored if s.id == wanted), newest)
+    links.forget()
+    newest = _newest(scored)
+    scores = newest if wanted is None else next((s for s in scored if s.id == wanted), None)
+    gone = f"the scores {wanted}" if scores is None and wanted is not None else None
     cohort = next((c for c in cohorts if scores and c.id == scores.parents.get("cohort")), None)
+    if scores is not None and cohort is None:
+        gone = f"the cohort {scores.parents.get('cohort')} of {scores.id}"
     versus = None
-    unit: format.Unit = "bits"
     with bar:
         with_scores = {s.parents.get("cohort") for s in scored}
         shown = [c for c in cohorts if c.id in with_scores]
@@ -309,9 +271,7 @@ def choose() -> Study:
                 versus = next((s for s in others if s.id == chosen), None)
             policy = f"uncertain as {scores.config.get('uncertain')}, blank as {scores.config.get('unstated')}"
             st.caption(f"{scores.config.get('protocol')} protocol · {scores.config.get('images')} images · {policy}")
-            unit = cast(
-                format.Unit, links.choose(st.segmented_control, "Entropy in", "unit", format.UNIT_NAMES, "bits")
-            )
+            links.found(scores=scores.id, versus=versus.id if versus else "none" if others else None)
         patients = (
             links.switch(
                 "Show patient numbers", "patients", False, help="Off: a patient is shown as a short salted hash."
@@ -319,9 +279,32 @@ def choose() -> Study:
             if cohort
             else False
         )
-    study = Study(store, _reader(), artifacts, problems, cohort, scores, versus, unit, patients)
+        if cohort and not patients and not pictures.keeps_salt(store):
+            st.caption("The data folder cannot be written: the hashes of patients change when the server starts again.")
+    unit = st.query_params.get("unit", "bits")
+    unit = cast(format.Unit, unit if unit in format.UNIT_NAMES else "bits")
+    study = Study(store, _reader(), artifacts, problems, cohort, scores, versus, unit, patients, gone)
     _run.study = study
     return study
+
+
+def _newest(scored: Sequence[Artifact]) -> Artifact | None:
+    """What a reader sees who asked for nothing: the newest scores of an SAE, else of raw embeddings."""
+    return next((s for s in scored if not is_raw(s)), scored[0] if scored else None)
+
+
+def figures(items: Sequence[tuple[str, str, str]]) -> None:
+    """A row of figures with entropies among them (see `look.figures`), and the switch of their unit."""
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="top"):
+        look.figures(items)
+        unit_switch()
+
+
+def unit_switch() -> None:
+    """The unit of entropies; stands where entropies do."""
+    links.choose(
+        st.segmented_control, "Unit of entropy", "unit", format.UNIT_NAMES, "bits", label_visibility="collapsed"
+    )
 
 
 def _choose_cohort(shown: list[Artifact], cohort: Artifact, scored: list[Artifact]) -> None:
@@ -358,7 +341,9 @@ def ready() -> tuple[Study, Artifact, Artifact]:
 def waiting(study: Study) -> NoReturn:
     """The states `no data` and `working`: what is there, what runs, the next command; ends the page."""
     running = [j for j in jobs().list() if j.state == "running"]
-    if study.state == "no data" and not running:
+    if study.gone is not None:
+        _say_gone(study, study.gone)
+    elif study.state == "no data" and not running:
         look.empty(
             "No study yet",
             "Make one from simulated radiographs: a small cohort, its encoder, a sparse "
@@ -373,6 +358,17 @@ def waiting(study: Study) -> NoReturn:
     st.stop()
 
 
+def _say_gone(study: Study, gone: str) -> None:
+    """Nothing else is shown under an address whose scores are gone: it would pass for what was meant."""
+    look.empty(
+        "What this address shows is not here",
+        f"It asks for {gone}: deleted, damaged, or made on another machine. No other study is shown in its place.",
+    )
+    newest = _newest([a for a in study.artifacts if a.kind == "scores"])
+    if newest is not None and newest is not study.scores:
+        st.html(look.chip("open the newest study", links.url("overview", (), scores=newest.id)))
+
+
 def missing(study: Study) -> list[str]:
     """Which steps are there and which are not, in words."""
     have = [k for k in KINDS if any(a.kind == k for a in study.artifacts)]
@@ -384,21 +380,21 @@ def missing(study: Study) -> list[str]:
     ]
 
 
-def next_command(study: Study) -> str:
-    """The command of the first missing step."""
+def next_step(study: Study) -> configs.Command:
+    """The config of the step that is missing first."""
     newest = {k: next((a.id for a in study.artifacts if a.kind == k), None) for k in KINDS}
     if not newest["cohort"]:
-        return "python -m medsae run demo"
+        return configs.RunDemo()
     if not newest["embeddings"]:
-        return f"python -m medsae embed --cohort {newest['cohort']} --encoder simclip"
+        return configs.Embed(cohort=newest["cohort"], encoder="simclip")
     if not newest["sae"]:
-        return f"python -m medsae train --embeddings {newest['embeddings']}"
-    return f"python -m medsae score --sae {newest['sae']}"
+        return configs.Train(embeddings=newest["embeddings"])
+    return configs.Score(sae=newest["sae"])
 
 
-def next_step(study: Study) -> str:
-    """The step that is missing first, as the Runs page calls it."""
-    return {"run": "run demo", "ingest": "ingest chexpert"}.get(word := next_command(study).split()[3], word)
+def next_command(study: Study) -> str:
+    """The command line of the step that is missing first."""
+    return shlex.join(["python", "-m", "medsae", *configs.command_line(next_step(study))])
 
 
 def show_job(job: Job) -> None:
@@ -419,6 +415,7 @@ def foot(*more: str) -> None:
     study = current()
     about = "simulated radiographs" if study.cohort and study.cohort.facts.get("source") == "simulated" else ""
     look.footer(*[a.id for a in (study.scores, study.versus) if a], *more, about)
+    links.whole_address()
     _settle()
 
 

@@ -25,13 +25,16 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from medsae.progress import Terminal
 from medsae.scoring.activity import ArraySource, Held
+from medsae.scoring.design import Design
 from medsae.scoring.draws import Patients, Permutations
+from medsae.scoring.measures import statistics as declared_statistics
 from medsae.scoring.null import permutation_null
 from medsae.scoring.profile import profile
 from medsae.scoring.scores import score_arrays
 from medsae.scoring.sufficient import Sufficient
 
 N, M, K, ACTIVE = 2800, 8192, 14, 16
+MEAN = "mean_entropy"
 
 
 def in_turns(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -94,11 +97,14 @@ def draws() -> None:
             for rows, block in held.first_pass():
                 sums.update(block, rows)
             found = sums.result()
-            spread = profile(held, found.mean_m, 10).spread_m
+            profiles = profile(held, found.mean_m, 10)
+            design = Design.of(y, mask, [f"label {j}" for j in range(K)], {})
             began = time.perf_counter()
-            null = permutation_null(held, y, mask, found, spread, Permutations(patients, 200, 0))
+            null = permutation_null(
+                held, design, found, profiles, Permutations(patients, 200, 0), statistics=declared_statistics()
+            )
             print(f"{share:.1%} active, {name:18s} 200 draws in {time.perf_counter() - began:5.1f} s, "
-                  f"null mean {null.mean_t.mean():.3f} bits, smallest p {np.nanmin(null.p_m):.1e}")  # fmt: skip
+                  f"null mean {null.values[MEAN].mean():.3f} bits, smallest p {np.nanmin(null.p_m):.1e}")  # fmt: skip
 
 
 @dataclass(frozen=True)

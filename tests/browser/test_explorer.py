@@ -45,7 +45,7 @@ def test_card_opens_neuron_without_reloading_and_back_returns(visit):
     assert "sort=-rho" in page.url and "show=selective" in page.url and f"neuron={number}" in page.url
     page.go_back()
     page.locator("a.ms-card").first.wait_for()
-    assert page.url.endswith("neurons?sort=-rho&show=selective")
+    assert "neurons?sort=-rho&show=selective" in page.url
     page.go_forward()
     page.get_by_role("heading", name=f"Neuron {number}", exact=True).wait_for()
     assert page.evaluate("window.still") == 1, "the page was loaded anew"
@@ -150,7 +150,7 @@ def test_the_table_of_saes_opens_an_sae_on_overview(visit, study):
     page = visit().open("compare")
     page.locator(".ms-table").get_by_role("link", name="SAE topk 16 × 3 · all images", exact=True).click()
     page.get_by_role("heading", name="What do these neurons encode?").wait_for()
-    assert page.url.endswith(f"/?scores={study[1].scores}")
+    assert f"scores={study[1].scores}" in page.url
     page.go_back()
     page.get_by_role("heading", name="Compare", exact=True).wait_for()
     assert not page.get_by_role("dialog").count()

@@ -10,20 +10,22 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {"cohorts", "simulated", "encoders", "sae", "scoring", "naming", "store", "formats", "effects", "reading"}
-SHELF = {"files", "progress", "plugins", "device", "rates"}
+SHELF = {"files", "shards", "progress", "plugins", "device", "rates"}
 BASE = SHELF | {"config"}
 MAY_IMPORT = {
     "config": SHELF,
     "files": set(),
+    "shards": {"files"},
     "progress": {"files"},
     "plugins": {"progress"},
     "device": {"progress"},
     "rates": set(),
     **{room: BASE | {room} for room in ROOMS},
     "naming": BASE | {"naming"},
-    "jobs": BASE | {"store"},  # store.locks: whether a lock is held is asked in one place
+    "jobs": BASE | {"store"},  # store.troubles: what an error of the system means is said in one place
     "steps": BASE | ROOMS | {"steps"},
     "launch": BASE,
+    "api": BASE | {"store", "sae"},
     "cli": BASE | {"jobs", "steps", "store", "launch"},
     "ui": BASE | {"ui", "store", "jobs", "cohorts"},  # cohorts: the one decoder, for the viewer (decision 055)
     "app": BASE | {"ui", "store", "jobs"},
@@ -115,7 +117,8 @@ def test_only_the_pages_import_streamlit_and_only_the_store_opens_duckdb(path):
 WEB = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in FILES
-    if room(path) in ("ui", "store", "jobs", "config", "cli", "plugins", "launch") or path.parent.name == "offered"
+    if room(path) in ("ui", "store", "jobs", "config", "cli", "plugins", "launch", "api")
+    or path.parent.name == "offered"
 )
 
 

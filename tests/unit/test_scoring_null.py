@@ -5,13 +5,17 @@ import pytest
 
 from medsae.scoring import draws as draws_module
 from medsae.scoring.activity import ArraySource, Held
-from medsae.scoring.bootstrap import bootstrap_mean_entropy
+from medsae.scoring.bootstrap import bootstrap
+from medsae.scoring.design import Design
 from medsae.scoring.draws import Patients, Permutations, Resamples, correlations_of_draws
 from medsae.scoring.entropy import entropy_bits
 from medsae.scoring.null import permutation_null
+from medsae.scoring.offered.entropy import mean_entropy, mean_entropy_strong
 from medsae.scoring.profile import profile
 from medsae.scoring.selective import pooled_p
 from medsae.scoring.sufficient import Sufficient
+
+STATISTICS = {"mean_entropy": mean_entropy, "mean_entropy_strong": mean_entropy_strong}
 
 
 def prepared(z, y, mask, sparse):
@@ -28,7 +32,13 @@ def null_of(z, y, mask=None, patients=None, sparse=True, draws=100, seed=0, fdr=
     mask = np.ones(y.shape, bool) if mask is None else mask
     held, found, profiles = prepared(z, y, mask, sparse)
     grouped = Patients.of(np.arange(len(z)) if patients is None else patients)
-    return permutation_null(held, y, mask, found, profiles.spread_m, Permutations(grouped, draws, seed), fdr)
+    design = design_of(y, mask)
+    return permutation_null(held, design, found, profiles, Permutations(grouped, draws, seed), fdr, STATISTICS)
+
+
+def design_of(y, mask=None, names=None):
+    mask = np.ones(y.shape, bool) if mask is None else mask
+    return Design.of(y, mask, names or [f"label {j}" for j in range(y.shape[1])], {})
 
 
 def firing(rng, density, shape):
@@ -92,7 +102,7 @@ def test_null_of_normal_profiles_over_fourteen_labels_is_3_419_bits():
     y = (rng.random((600, 14)) < 0.5).astype(np.float32)
     z = rng.standard_normal((600, 300), dtype=np.float32)
     null = null_of(z, y, sparse=False, draws=40)
-    assert null.mean_t.mean() == pytest.approx(3.419, abs=0.01)
+    assert null.values["mean_entropy"].mean() == pytest.approx(3.419, abs=0.01)
     assert np.nanmean(null.entropy_mean_m) == pytest.approx(3.419, abs=0.01)
     histogram = null.histogram
     assert histogram.mean.sum() == pytest.approx(1) and histogram.observed.sum() == pytest.approx(1)
@@ -121,8 +131,8 @@ def test_planted_neurons_are_found_with_few_false_ones_and_less_entropy_than_mix
         density[:, i] = np.where(y[:, [i % k, (i + 1) % k, (i + 2) % k]].any(1), 0.4, 0.02)
     z = firing(rng, density, (n, m))
     held, found, profiles = prepared(z, y, np.ones(y.shape, bool), True)
-    null = permutation_null(held, y, np.ones(y.shape, bool), found, profiles.spread_m,
-                            Permutations(Patients.of(np.arange(n)), 100, 0))  # fmt: skip
+    null = permutation_null(held, design_of(y), found, profiles, Permutations(Patients.of(np.arange(n)), 100, 0),
+                            statistics=STATISTICS)  # fmt: skip
     selective = null.q_m <= 0.05
     assert selective[:60].mean() >= 0.95
     assert selective[60:].sum() <= 8  # 5 % of about 63 called is 3; 8 is far in the tail
@@ -130,7 +140,7 @@ def test_planted_neurons_are_found_with_few_false_ones_and_less_entropy_than_mix
     assert np.all(found.rho_mk[np.arange(40), label] > 0.2)
     bits = entropy_bits(found.rho_mk)
     assert np.quantile(bits[:40], 0.95) < np.quantile(bits[40:60], 0.05)
-    assert bits[:60].mean() < null.mean_t.min(), "signal lies below what luck gives"
+    assert bits[:60].mean() < null.values["mean_entropy"].min(), "signal lies below what luck gives"
 
 
 def test_p_reaches_below_one_over_draws_so_that_one_neuron_can_be_found():
@@ -183,7 +193,11 @@ def test_dead_and_constant_neurons_and_labels_stay_undefined():
     assert np.isnan([null.p_m[2], null.q_m[2], null.entropy_mean_m[2]]).all() and null.label_m[2] == -1
     assert np.isfinite(null.p_m[[0, 1, 3]]).all() and 1 not in null.label_m
     nothing = null_of(np.zeros((20, 3), np.float32), y[:20], draws=3)
-    assert np.isnan(nothing.mean_t).all() and np.isnan(nothing.p_m).all() and nothing.strong_count_t.sum() == 0
+    assert (
+        np.isnan(nothing.values["mean_entropy"]).all()
+        and np.isnan(nothing.p_m).all()
+        and np.isnan(nothing.values["mean_entropy_strong"]).all()
+    )
 
 
 def test_bootstrap_pairs_representations_of_the_same_patients():
@@ -194,7 +208,10 @@ def test_bootstrap_pairs_representations_of_the_same_patients():
     results = []
     for z in (x, (x * 3 + 1).astype(np.float32), np.maximum(x, 0.5)):
         held, _, _ = prepared(z, y, mask, False)
-        results.append((held, bootstrap_mean_entropy(held, y, mask, Resamples(patients, 60, 0)).mean_t))
+        null = null_of(z, y, sparse=False, draws=2)
+        active = np.full(z.shape[1], len(z))
+        drawn = bootstrap(held, design_of(y), active, Resamples(patients, 60, 0), STATISTICS, null)
+        results.append((held, drawn.values["mean_entropy"]))
     np.testing.assert_allclose(results[0][1], results[1][1], atol=1e-4)  # the same numbers up to scale: the same draws
     a, b = results[0][1], results[2][1]
     assert np.std(a - b) < 0.7 * np.hypot(np.std(a), np.std(b))

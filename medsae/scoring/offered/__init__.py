@@ -1,0 +1,1 @@
+"""Measures, declared one module a theme (`plugins.Measure`). These modules are light: numpy and nothing heavier."""

@@ -1,0 +1,52 @@
+"""How artifacts are called wherever people choose among them: in the app and in notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from medsae.store.artifacts import Artifact
+
+
+def is_raw(scores: Artifact) -> bool:
+    """Whether these are scores of the raw embedding."""
+    return "sae" not in scores.parents
+
+
+def title(artifacts: Sequence[Artifact], scores: Artifact) -> str:
+    """How scores are called in choosers: `SAE topk 16 × 4`, `raw simclip`."""
+    by_id = {a.id: a for a in artifacts}
+    embeddings = by_id.get(scores.parents.get("embeddings", ""))
+    encoder = (embeddings.facts.get("encoder") if embeddings else None) or "embedding"
+    if is_raw(scores):
+        text = f"raw {encoder}"
+    else:
+        sae = by_id.get(scores.parents["sae"])
+        facts = sae.facts if sae else {}
+        sizes = (facts.get(name) for name in ("k", "l1", "l0_coefficient"))
+        size = next((value for value in sizes if value is not None), None)
+        text = f"SAE {facts.get('kind', '')} {'' if size is None else f'{size:g}'} × {facts.get('expansion', '?')}"
+    images, protocol = scores.config.get("images"), scores.config.get("protocol")
+    notes = [
+        f"{images} images" if images != "evaluation" else "",
+        f"{protocol} protocol" if protocol != "strict" else "",
+    ]
+    return " · ".join([" ".join(text.split()), *filter(None, notes)])
+
+
+def titles(artifacts: Sequence[Artifact], scores: Sequence[Artifact]) -> dict[str, str]:
+    """id -> title of each; equal titles get their SAE's seed, and still equal ones the end of their id."""
+    seeds = {a.id: a.facts.get("seed") for a in artifacts if a.kind == "sae"}
+    texts = {s.id: title(artifacts, s) for s in scores}
+    seed = {s.id: seeds.get(s.parents.get("sae", "")) for s in scores}
+    texts = {i: f"{t} · seed {seed[i]}" if _twice(texts, t) and seed[i] is not None else t for i, t in texts.items()}
+    return {i: f"{t} · {i[-4:]}" if _twice(texts, t) else t for i, t in texts.items()}
+
+
+def _twice(texts: dict[str, str], text: str) -> bool:
+    return list(texts.values()).count(text) > 1
+
+
+def cohort_title(cohort: Artifact) -> str:
+    """How a cohort is called: its source and size."""
+    n = cohort.facts.get("n")
+    return f"{cohort.facts.get('source', cohort.id)} · {'–' if n is None else f'{n:,}'} images"
