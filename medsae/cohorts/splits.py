@@ -122,7 +122,25 @@ def stratified(positive_pk: np.ndarray, shares: tuple[float, ...], order: np.nda
         for s in np.argsort(whole - exact, kind="stable")[: len(rest) - whole.sum()]:
             whole[s] += 1
         side[rest] = np.repeat(np.arange(len(shares)), whole)
+    _repair(positive_pk, side, np.array(shares), by_order)
     return side
+
+
+def _repair(positive_pk: np.ndarray, side: np.ndarray, shares: np.ndarray, by_order: np.ndarray) -> None:
+    """Move single patients, in place, where a subset wants one or more of a label and the greedy walk gave it none
+    (about one subset in a thousand); never so that another subset loses its last."""
+    want = shares[:, None] * positive_pk.sum(axis=0)
+    count = np.stack([positive_pk[side == s].sum(axis=0) for s in range(len(shares))])
+    for s, j in zip(*np.nonzero((want >= 1) & (count == 0)), strict=True):
+        if count[s, j]:
+            continue  # a patient moved before has this label too
+        for p in by_order[positive_pk[by_order, j]]:
+            own = positive_pk[p]
+            if not ((count[side[p]][own] <= 1) & (want[side[p]][own] >= 1)).any():
+                count[side[p]] -= own
+                count[s] += own
+                side[p] = s
+                break
 
 
 def _without(positive_pk: np.ndarray, side: np.ndarray, shares: tuple[float, ...], names: tuple[str, ...]) -> list[str]:
