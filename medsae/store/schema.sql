@@ -86,7 +86,7 @@ CREATE TABLE history (
     loss DOUBLE,                 -- Eq. 2, mean over images
     mse DOUBLE,                  -- squared error summed over d, mean over images, normalised units
     l1 DOUBLE,                   -- sum of activations, mean over images
-    l0 DOUBLE,                   -- share of active neurons
+    active_share DOUBLE,         -- share of neurons that fire on an image, mean over images (L0 / m)
     fve DOUBLE,                  -- fraction of variance explained
     dead DOUBLE                  -- share of neurons that fired on no image
 );

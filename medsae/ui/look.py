@@ -122,7 +122,7 @@ def _head(text: str, number: bool) -> str:
 
 
 def difference(d: queries.Difference, scale: float) -> str:
-    """What stands under a difference: its interval and what luck gives, or why there is none."""
+    """What stands under a difference: its interval and its null, or why there is none."""
     if d.low is None:
         return d.note
     luck = f" · null {format.interval(d.null_low, d.null_high, 2, scale)}" if d.null_low is not None else ""
