@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from medsae import config as configs
+from medsae import plugins
 from medsae.progress import UserError
 from medsae.store import queries, query_images
 from medsae.store.artifacts import KINDS, Artifact, Store
@@ -21,9 +22,11 @@ from medsae.ui.study import Study
 
 STEPS: dict[str, type] = {
     "run demo": configs.RunDemo,
-    "ingest chexpert": configs.IngestChexpert,
-    "ingest table": configs.IngestTable,
-    "ingest simulated": configs.IngestSimulated,
+    **{
+        f"ingest {offer.name}": offer.options
+        for offer in sorted(plugins.sources.all().values(), key=lambda offer: (offer.order, offer.name))
+        if offer.options is not None
+    },
     "embed": configs.Embed,
     "train": configs.Train,
     "score": configs.Score,
