@@ -114,7 +114,7 @@ def world(original, tmp_path, monkeypatch):
 
 
 def ask(world, address, **options):
-    options = {"pictures": 5, "controls": False, "timeout_seconds": 0.3, "concurrency": 8} | options
+    options = {"audit": False, "pictures": 5, "controls": False, "timeout_seconds": 0.3, "concurrency": 8} | options
     config = c.Name(scores=world.scores, backend="endpoint", endpoint=address, **options)
     return name(config, Store(world.data), Silent())
 

@@ -50,7 +50,14 @@ class Said(Silent):
 
 
 def ask(world, address, progress=None, **options):
-    options = {"neurons": "0,1", "pictures": 5, "controls": False, "concurrency": 4, "timeout_seconds": 20.0} | options
+    options = {
+        "audit": False,
+        "neurons": "0,1",
+        "pictures": 5,
+        "controls": False,
+        "concurrency": 4,
+        "timeout_seconds": 20.0,
+    } | options
     config = c.Name(scores=world.scores, backend="endpoint", endpoint=address, **options)
     return name(config, Store(world.data), progress or Silent())
 
