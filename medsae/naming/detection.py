@@ -34,8 +34,8 @@ class Detection:
     """Chance that a firing picture has a higher probability of yes than a silent one (ties count half); None without
     probabilities."""
     p: float | None
-    """One-sided exact test (Fisher) of more agreement than luck, given how often the judge says yes; a judge who always
-    says the same has p = 1."""
+    """One-sided exact test (Fisher) of more agreement than chance, given how often the judge says yes; a judge who
+    always says the same has p = 1."""
 
     @property
     def coverage(self) -> float:

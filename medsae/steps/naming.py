@@ -20,6 +20,7 @@ from medsae.naming.run import Namer
 from medsae.naming.selection import firing_least
 from medsae.plugins import backends
 from medsae.progress import Progress, Task, UserError
+from medsae.steps.cohort_pictures import new_cohort
 from medsae.steps.naming_study import MOST_PICTURES, StudyOfScores
 from medsae.store.artifacts import Artifact, Store
 from medsae.store.claims import Claims
@@ -81,6 +82,9 @@ def _name(config: c.Name, store: Store, study: StudyOfScores, progress: Progress
         facts = backend.facts()
     if facts.get("note"):
         progress.say(str(facts["note"]))
+    if study.unlike:
+        progress.say(f"{len(study.unlike):,} pictures changed or went missing since the cohort was made and were not"
+                     f" shown: {new_cohort(study.cohort)}")  # fmt: skip
     return {"id": study.scores.id, "run": setup.run, "statuses": dict(Counter(namer.status.values())),
             "asked": namer.asked, "reused": namer.reused, "exit": _tell_end(namer, neurons, before, progress),
             "seconds": round(time.monotonic() - began, 3), "backend": facts}  # fmt: skip

@@ -13,7 +13,7 @@ import duckdb
 import numpy as np
 from PIL import Image
 
-from medsae.cohorts.pictures import PictureError, decode
+from medsae.cohorts.pictures import PictureChanged, PictureError, PictureMissing, decode, read
 from medsae.naming.audit import Sample, choose
 from medsae.naming.backends import Picture, PictureGone
 from medsae.naming.selection import (
@@ -57,8 +57,12 @@ class StudyOfScores:
         images = self.pictures.execute("SELECT image, patient, path, sha256 FROM image ORDER BY image").fetchall()
         size = max((row[0] for row in images), default=-1) + 1
         patient_n, self.paths, self.shas = [""] * size, [""] * size, [""] * size
+        self.recorded: list[str | None] = [None] * size
+        self.unlike: set[int] = set()
+        """Pictures that were asked for and are not those that the cohort was made of."""
         for image, patient, path, sha in images:
             patient_n[image], self.paths[image] = patient, path
+            self.recorded[image] = sha
             self.shas[image] = sha or f"{self.cohort.id}:{image}"
         self.patients = Patients.of(patient_n, seed)
         self.top_label = dict(self._rows("SELECT neuron, top_label FROM neuron"))
@@ -139,8 +143,10 @@ class StudyOfScores:
         if stored is None and not root:
             raise PictureGone("the cohort keeps no full picture and knows no folder")
         try:
-            grey = decode(stored[0] if stored else Path(str(root)) / self.paths[image])
+            grey = decode(stored[0] if stored else read(Path(str(root)) / self.paths[image], self.recorded[image]))
         except PictureError as error:
+            if isinstance(error, PictureChanged | PictureMissing):
+                self.unlike.add(image)
             raise PictureGone(str(error)) from error
         picture = Image.fromarray(grey)
         if max(picture.size) > SIDE_PX:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medsae.store import spreadsheet
 from medsae.store.artifacts import Artifact
 
 FDR = 0.05
@@ -43,7 +44,7 @@ class RunOfNames:
 
 @dataclass(frozen=True)
 class Headline:
-    """`above` of `tested` names reach the threshold; `survive` of those also have q <= 5 % against luck.
+    """`above` of `tested` names reach the threshold; `survive` of those also have q <= 5 % against chance.
 
     `specific` of `compared` names tell this neuron's pictures better than every control name does, at a false-discovery
     rate of 5 % over the run; `compared` is 0 in ledgers from before that test.
@@ -145,7 +146,7 @@ def provenance(scores: Artifact, run: RunOfNames) -> list[str]:
         f"scores {scores.id}; names by {run.backend}, model {run.model}, run {run.run}",
         f"protocol {run.protocol}, {run.pictures} firing and {run.pictures} silent pictures a name; {run.overlap}",
         f"{run.tested} neurons tested; q is Benjamini-Hochberg over them; accuracy with its 95 % Wilson interval",
-        "q against luck: more agreement than a judge who does not look; q of this name: judged right more often than "
+        "q against chance: more agreement than a judge who does not look; q of this name: judged right more often than "
         "every control name on the same pictures (paired exact test)",
     ]
 
@@ -158,7 +159,7 @@ def markdown(frame: pd.DataFrame, lines: list[str]) -> bytes:
         "Neuron",
         "Accuracy",
         "95 % interval",
-        "q against luck",
+        "q against chance",
         "q of this name",
         "Concept",
         "Also neurons",
@@ -175,14 +176,8 @@ def markdown(frame: pd.DataFrame, lines: list[str]) -> bytes:
 
 
 def csv(frame: pd.DataFrame, lines: list[str]) -> bytes:
-    """The table as CSV; the first lines are comments with provenance. A cell that a spreadsheet would take for a
-    formula gets an apostrophe: the text comes from a model."""
-    safe = frame.copy()
-    for column in ("concept", "description", "label", "others", "tags", "note"):
-        if column not in safe:
-            continue
-        safe[column] = safe[column].map(lambda v: f"'{v}" if isinstance(v, str) and v[:1] in "=+-@\t\r" and v else v)
-    return ("".join(f"# {line}\n" for line in lines) + safe.to_csv(index=False)).encode()
+    """The table as CSV; the first lines are comments with provenance. No cell is a formula: text comes from a model."""
+    return ("".join(f"# {line}\n" for line in lines) + spreadsheet.csv(frame)).encode()
 
 
 def _cell(text: Any) -> str:

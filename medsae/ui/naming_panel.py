@@ -199,7 +199,7 @@ def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]
 
 
 def figures(row: dict[str, Any], run: RunOfNames, audit: pd.DataFrame | None = None) -> None:
-    """Accuracy with interval, AUROC, what luck and a wrong name score, coverage; audit: how the judge tells the label
+    """Accuracy with interval, AUROC, what controls score, coverage; audit: how the judge tells the label
     that the neuron follows, one row or none."""
     what = "balanced accuracy" if run.protocol == "strict" else "accuracy"
     q = f"q {small(row['q'])} over {int(row['tests'])} neurons" if not format.missing(row["q"]) else ""
@@ -302,7 +302,7 @@ def _headline(head: concepts.Headline, bar: float, title: str, tone: look.Tone) 
     items.append((
         f"{head.above:,} of {head.tested:,}",
         f"{title}: tested at ≥ {bar:.2f}, of which {head.survive:,} survive the false-discovery rate of 5 % against "
-        f"luck; {format.plural(head.concepts, 'different concept')}" + (f" · without a test: {rest}" if rest else ""),
+        f"chance; {format.plural(head.concepts, 'different concept')}" + (f" · without a test: {rest}" if rest else ""),
         tone,
     ))  # fmt: skip
     return items
@@ -323,7 +323,7 @@ def _top_labels(data: str, scores: str, created: float) -> pd.Series:
 def concepts_table(frame: pd.DataFrame, run: RunOfNames) -> str:
     """HTML of the Concepts table of a run; every text escaped."""
     columns = [("neuron", True), ("specific", True), ("accuracy", True), ("95 % interval", True),
-               ("q against luck", True), ("AUROC", True), ("other's name", True), ("concept", False),
+               ("q against chance", True), ("AUROC", True), ("other's name", True), ("concept", False),
                ("follows", False), ("also neurons", False)]  # fmt: skip
     rows = []
     for row in frame.to_dict("records"):

@@ -279,6 +279,8 @@ def choose() -> Study:
             if cohort
             else False
         )
+        if cohort and not patients and not pictures.keeps_salt(store):
+            st.caption("The data folder cannot be written: the hashes of patients change when the server starts again.")
     unit = st.query_params.get("unit", "bits")
     unit = cast(format.Unit, unit if unit in format.UNIT_NAMES else "bits")
     study = Study(store, _reader(), artifacts, problems, cohort, scores, versus, unit, patients, gone)
