@@ -9,19 +9,6 @@ from medsae.progress import Progress
 from medsae.store.artifacts import Store
 
 # Imported when needed: finding that an artifact is there already loads no torch.
-_ROOMS: dict[type, tuple[str, str]] = {
-    c.IngestChexpert: ("ingest", "ingest"),
-    c.IngestTable: ("ingest", "ingest"),
-    c.IngestSimulated: ("simulate", "ingest_simulated"),
-    c.Embed: ("embed", "embed"),
-    c.Train: ("train", "train"),
-    c.Score: ("score", "score"),
-    c.Name: ("naming", "name"),
-    c.ImportSae: ("exchange", "import_sae"),
-    c.ExportSae: ("exchange", "export_sae"),
-    c.ExportScores: ("exchange", "export_scores"),
-    c.RunDemo: ("presets", "run_preset"),
-    c.RunPaper: ("presets", "run_preset"),
 _ROOMS: dict[str, tuple[str, str]] = {
     "ingest": ("ingest", "ingest"),
     "embed": ("embed", "embed"),
@@ -29,6 +16,8 @@ _ROOMS: dict[str, tuple[str, str]] = {
     "score": ("score", "score"),
     "name": ("naming", "name"),
     "run": ("presets", "run_preset"),
+    "import": ("exchange", "import_sae"),
+    "export": ("exchange", "export"),
 }
 
 

@@ -73,6 +73,11 @@ def import_sae(config: c.ImportSae, store: Store, progress: Progress) -> dict[st
         }).manifest  # fmt: skip
 
 
+def export(config: c.ExportSae | c.ExportScores, store: Store, progress: Progress) -> dict[str, Any]:
+    """What is exported says what is made."""
+    return (export_sae if isinstance(config, c.ExportSae) else export_scores)(config, store, progress)  # pyright: ignore
+
+
 def export_sae(config: c.ExportSae, store: Store, progress: Progress) -> dict[str, Any]:
     """An SAE artifact -> a folder of another program, with a card."""
     from medsae.sae.model import Sae
