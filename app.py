@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 
 st.set_page_config(page_title="MedSAE Explorer", page_icon=str(look.ICON), layout="wide")
 look.stylesheet()
+links.sound()
 links.router()
 declarations, faulty = declared.found(HERE / "pages")
 pages = [

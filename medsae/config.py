@@ -67,6 +67,8 @@ class Splitting:
     """Share of patients kept for evaluation (strict)."""
     holdout_share: float = 0.05
     """Share of patients kept for the hold-out metrics of the SAE (strict)."""
+    division: Literal["stratified", "hashed"] = "stratified"
+    """strict: `stratified` gives every split its share of each label; `hashed` looks at the patient alone."""
     seed: int = 0
     """Seed of the split."""
 
@@ -79,30 +81,43 @@ class Splitting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class IngestChexpert(Splitting, Command):
-    """CheXpert or CheXpert-small as published: train.csv, valid.csv and the pictures they name."""
+class FromFiles(Splitting, Command):
+    """What every source takes whose pictures are files; a published data set adds its own options."""
 
     root: Path
-    """The folder that holds train.csv (and valid.csv)."""
-    views: Literal["frontal", "lateral", "all"] = "frontal"
+    """The folder of the data set as it was downloaded and unpacked."""
+    views: Literal["frontal", "lateral", "all"] = "all"
     """Which projections to take."""
     pictures: bool = True
     """Decode and check the pictures; without, only the tables are read and no thumbnails are made."""
+    under: str | None = None
+    """Take only pictures below this folder of --root (a name, or a pattern such as "images_*" or "*.png")."""
+    drop_columns: str | None = None
+    """Comma-separated columns that must not be kept as attributes (names of people, reports)."""
+    allow_missing: bool = runtime(False)
+    """Go on when fewer than half of the pictures are found."""
     workers: int | None = runtime(None)
     """Processes that decode (default: one a core)."""
 
     step = "ingest"
     makes = "cohort"
-    source = "chexpert"
+    source = ""
+
+    def __post_init__(self) -> None:
+        Splitting.__post_init__(self)
+        check(self.workers is None or self.workers >= 1, f"--workers {self.workers} must be at least 1")
+        # Absolute from the start: a relative folder would make two studies one, and a job started elsewhere fail.
+        if self.root is not None:
+            object.__setattr__(self, "root", Path(self.root).expanduser().resolve())
 
 
 @dataclass(frozen=True, kw_only=True)
-class IngestTable(Splitting, Command):
-    """Any CSV or Parquet table with a column of picture paths and columns of labels."""
+class IngestTable(FromFiles):
+    """Any table (CSV, JSON lines, Parquet, Excel) with a column of picture paths and columns of labels."""
 
     table: Path
     """The table."""
-    root: Path | None = None
+    root: Path | None = None  # type: ignore[assignment]
     """Folder that the paths are relative to (default: the table's folder)."""
     path_column: str | None = None
     """Column with the picture's path (default: guessed, and said)."""
@@ -110,8 +125,12 @@ class IngestTable(Splitting, Command):
     """Comma-separated label columns (default: guessed, and said)."""
     finding_column: str | None = None
     """Column with findings in one string, such as NIH's "A|B"; also "['A', 'B']" of PadChest."""
+    finding_separators: str | None = None
+    """Characters that part the findings of one string, such as "|", ";,", or "," with levels "/" (default: guessed)."""
     negative: str = "No Finding"
     """Finding that means none of the others."""
+    threshold: float | None = None
+    """Label columns hold numbers from 0 to 1: from this one on a label is present, below it absent."""
     patient_column: str | None = None
     """Column with the patient (default: guessed; without any, every picture is its own patient, and it is said)."""
     study_column: str | None = None
@@ -124,16 +143,13 @@ class IngestTable(Splitting, Command):
     """Column with the age in years."""
     split_column: str | None = None
     """Column with a published split (train, valid/validate/val, test)."""
-    views: Literal["frontal", "lateral", "all"] = "all"
-    """Which projections to take."""
-    pictures: bool = True
-    """Decode and check the pictures; without, only the table is read and no thumbnails are made."""
-    workers: int | None = runtime(None)
-    """Processes that decode (default: one a core)."""
 
-    step = "ingest"
-    makes = "cohort"
     source = "table"
+
+    def __post_init__(self) -> None:
+        FromFiles.__post_init__(self)
+        object.__setattr__(self, "table", Path(self.table).expanduser().resolve())
+        check(self.threshold is None or 0 < self.threshold <= 1, f"--threshold {self.threshold} must lie in (0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +160,8 @@ class IngestSimulated(Splitting, Command):
     """Number of pictures."""
     size: int = 320
     """Side of a picture in px."""
+    division: Literal["stratified", "hashed"] = added("hashed")
+    """strict: `hashed` looks at the patient alone; `stratified` gives every split its share of each label."""
     workers: int | None = runtime(None)
     """Processes that draw (default: one a core)."""
 
@@ -155,9 +173,6 @@ class IngestSimulated(Splitting, Command):
         Splitting.__post_init__(self)
         check(self.images >= 1, f"--images {self.images} must be at least 1")
         check(self.size >= 64, f"--size {self.size} must be at least 64")
-
-
-Ingest: TypeAlias = IngestChexpert | IngestTable | IngestSimulated
 
 
 # --- embed ------------------------------------------------------------------------------------------------------------
@@ -434,6 +449,8 @@ class Score(Command):
     """False-discovery rate of selective neurons."""
     top: int = 500
     """Images kept at each end of a dense (raw) neuron."""
+    maps: bool = added(True)
+    """Keep where the value of a neuron was collected on its strongest images, where the encoder allows it."""
     seed: int = 0
     """Seed of permutations and bootstrap."""
     labels: str | None = added(None)
@@ -497,16 +514,18 @@ class Name(Command):
     """What --top orders by: lowest entropy, strongest |rho|, or highest density."""
     all: bool = False
     """Every neuron."""
-    backend: Literal["labels", "endpoint", "medgemma"] = "labels"
-    """Who names and judges: the labels (no model, the baseline), a server, or MedGemma in this process."""
+    backend: str = "labels"
+    """Who names and judges: `labels` (no model, the baseline), `endpoint` (a server), `medgemma` (in this process), or
+    one that an installed package adds."""
     protocol: Protocol = "strict"
     """`strict`: one picture a prompt, naming and detection patients disjoint. `paper`: the published way."""
     model: str | None = None
     """endpoint: name of the model (default: the only one served). medgemma: google/medgemma-4b-it, or a folder."""
     endpoint: str | None = None
     """endpoint: base address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1."""
-    pictures: int = 30
-    """Firing and silent pictures each that a name is tested on."""
+    pictures: int | None = None
+    """Firing and silent pictures each that a name is tested on (default: 30, or fewer where these scores do not allow
+    so many; it is said)."""
     hard: float = 0.0
     """Share of the silent pictures that carry the neuron's own label (hard negatives; strict)."""
     controls: bool = True
@@ -544,14 +563,17 @@ class Name(Command):
         check(len(chosen) == 1 or self.watch, "which neurons?", do="give --neurons 12,57, --top 200, --all or --watch")
         check(self.top is None or self.top >= 1, f"--top {self.top} must be at least 1")
         self.neuron_list()
-        check((self.backend == "endpoint") == (self.endpoint is not None),
+        check(self.endpoint is not None or self.backend != "endpoint",
+              "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
+        check(self.endpoint is None or self.backend not in ("labels", "medgemma"),
               "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
         check(self.model is None or self.backend != "labels", "--model does not belong to --backend labels")
         check(not self.four_bit or self.backend == "medgemma", "--four-bit belongs to --backend medgemma")
         check(0 <= self.hard <= 1, f"--hard {self.hard} must lie in [0, 1]")
         check(self.hard == 0 or self.protocol == "strict", "--hard belongs to --protocol strict")
         for name in ("pictures", "concurrency", "batch"):
-            check(getattr(self, name) >= 1, f"--{name} {getattr(self, name)} must be at least 1")
+            value = getattr(self, name)
+            check(value is None or value >= 1, f"--{name} {value} must be at least 1")
         for name in ("timeout_seconds", "idle_minutes"):
             check(getattr(self, name) > 0, f"--{name.replace('_', '-')} must be positive")
 

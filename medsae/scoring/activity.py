@@ -65,10 +65,15 @@ class RandomDirections:
     sparse: bool = False
 
     def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        directions_dm = np.random.default_rng([self.seed, 7]).standard_normal((self.x.m, self.m), dtype=np.float32)
-        directions_dm /= np.linalg.norm(directions_dm, axis=0)
+        directions_dm = random_directions(self.x.m, self.m, self.seed)
         for start, x_bd in self.x.blocks():
             yield start, x_bd @ directions_dm
+
+
+def random_directions(d: int, m: int, seed: int) -> NDArray[np.float32]:
+    """Columns of unit length [d, m]."""
+    directions_dm = np.random.default_rng([seed, 7]).standard_normal((d, m), dtype=np.float32)
+    return directions_dm / np.linalg.norm(directions_dm, axis=0)
 
 
 def gathered(source: Source, n: int, rows: int = ROWS) -> Iterator[tuple[slice, NDArray[np.float32]]]:

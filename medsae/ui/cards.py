@@ -150,7 +150,7 @@ def few_last(few: int) -> None:
     if few:
         st.caption(
             f"{format.plural(few, 'neuron')} of these {'fires' if few == 1 else 'fire'} on fewer than {FIRING_LEAST} "
-            "pictures and come last: a correlation over so few is mostly luck."
+            "pictures and come last: a correlation over so few says little."
         )
 
 

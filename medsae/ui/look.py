@@ -18,7 +18,7 @@ from medsae.paper.colours import RAW as RAW
 from medsae.paper.colours import SAE as SAE
 from medsae.paper.colours import SECOND as SECOND
 from medsae.progress import UserError
-from medsae.ui import format
+from medsae.ui import format, hiding
 
 if TYPE_CHECKING:
     from medsae.store import queries
@@ -90,7 +90,7 @@ def empty(title: str, text: str, command: str | None = None) -> None:
 
 def problem(error: UserError) -> None:
     """What a user can mend, on the page."""
-    st.warning(literal(error.what + (f" — {error.do}" if error.do else "")))
+    st.warning(literal(hiding.text(error.what + (f" — {error.do}" if error.do else ""), shown=False)))
 
 
 def literal(text: str) -> str:
@@ -124,7 +124,7 @@ def _head(text: str, number: bool) -> str:
 
 
 def difference(d: queries.Difference, scale: float) -> str:
-    """What stands under a difference: its interval and what luck gives, or why there is none."""
+    """What stands under a difference: its interval and its null, or why there is none."""
     if d.low is None:
         return d.note
     luck = f" · null {format.interval(d.null_low, d.null_high, 2, scale)}" if d.null_low is not None else ""

@@ -160,7 +160,8 @@ def _names(data: str, scores: str, stamp: tuple[int, int]) -> dict[int, str]:
     if stamp == (0, 0):
         return {}
     frame = _named(data, scores, stamp)
-    frame = frame[frame["concept"].notna() & (frame["status"] == "ok")].sort_values("time")
+    frame = frame[frame["concept"].notna() & (frame["status"] == "ok")]
+    frame = frame.sort_values(["counter", "time"], na_position="first")
     return {int(n): str(c) for n, c in zip(frame["neuron"], frame["concept"], strict=True)}
 
 
@@ -278,6 +279,8 @@ def choose() -> Study:
             if cohort
             else False
         )
+        if cohort and not patients and not pictures.keeps_salt(store):
+            st.caption("The data folder cannot be written: the hashes of patients change when the server starts again.")
     unit = st.query_params.get("unit", "bits")
     unit = cast(format.Unit, unit if unit in format.UNIT_NAMES else "bits")
     study = Study(store, _reader(), artifacts, problems, cohort, scores, versus, unit, patients, gone)

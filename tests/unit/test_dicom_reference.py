@@ -39,8 +39,12 @@ from pydicom.uid import (
     RLELossless,
 )  # fmt: skip
 
+from medsae import config
 from medsae.cohorts import dicom
 from medsae.cohorts.pictures import PictureError, check_picture, decode
+from medsae.progress import Silent
+from medsae.steps.ingest import ingest
+from medsae.store.artifacts import Store
 
 H, W = 48, 64
 
@@ -378,3 +382,16 @@ def test_a_deflated_file_is_not_unpacked_without_end(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(dicom, "MAX_UNPACKED", 1000)
     with pytest.raises(PictureError, match="too large"):
         decode(file_of(A, 12, DeflatedExplicitVRLittleEndian))
+
+
+def test_ingest_says_of_how_many_pictures_a_header_was_not_followed(tmp_path) -> None:
+    for i in range(4):
+        fields = dict(WindowCenter=str(40 + i), WindowWidth="80") if i < 3 else {}
+        (tmp_path / f"{i}.dcm").write_bytes(file_of(A, 12, **fields))
+    rows = "\n".join(f"{i}.dcm,p{i},{i % 2}" for i in range(4))
+    (tmp_path / "t.csv").write_text(f"path,patient,Edema\n{rows}\n")
+    store = Store(tmp_path / "data")
+    made = ingest(config.IngestTable(table=tmp_path / "t.csv", root=tmp_path), store, Silent())
+    with store.get(made["id"], "cohort").connect() as connection:
+        notes = [row[0] for row in connection.execute("SELECT note FROM note").fetchall()]
+    assert "3 pictures: its window leaves it nearly constant: drawn by its range of values" in notes

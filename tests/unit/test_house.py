@@ -101,6 +101,8 @@ def test_imports_point_one_way(path):
     if here == "__init__":
         return
     used = {name.split(".")[1] for name in imported(path) if name.startswith("medsae.")} - {"__version__"}
+    if path.name == "simulated.py" and path.parent.name == "offered":
+        used -= {"steps"}  # a source that draws its pictures names the step that does so; only `steps` loads it
     assert used <= MAY_IMPORT[here], f"{path.relative_to(ROOT)} imports {sorted(used - MAY_IMPORT[here])}"
 
 
