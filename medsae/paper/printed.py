@@ -29,7 +29,7 @@ def draw(figure: go.Figure, width_mm: float, kind: Format, note: str) -> bytes:
     import matplotlib
     from matplotlib.figure import Figure
 
-    settings = {
+    settings: dict[Any, Any] = {
         "font.size": 7,
         "font.family": "sans-serif",
         "axes.linewidth": 0.5,
@@ -177,8 +177,8 @@ def _heatmap(page: Any, axes: Any, trace: dict[str, Any]) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
     z = np.array([[np.nan if v is None else v for v in row] for row in _list(trace["z"])], dtype=float)
-    stops = trace.get("colorscale")
-    scale = LinearSegmentedColormap.from_list("plotly", [(at, colour) for at, colour in stops])
+    stops = trace["colorscale"]
+    scale = LinearSegmentedColormap.from_list("plotly", [(at, colour) for at, colour in stops or ()])
     # Squares are drawn one by one, so that a journal's editor finds no blurred picture of 14 x 40 pixels.
     cells = axes.pcolormesh(z, cmap=scale, vmin=trace.get("zmin"), vmax=trace.get("zmax"), edgecolor="white", lw=0.3)
     axes._centred = 0.5  # cell i lies from i to i + 1: ticks move by half a cell
