@@ -530,6 +530,8 @@ class Name(Command):
     """Share of the silent pictures that carry the neuron's own label (hard negatives; strict)."""
     controls: bool = True
     """Judge the same pictures for another neuron's name and for a random description too."""
+    audit: bool = runtime(True)
+    """First ask a judge that these scores have not met about the cohort's own labels: what can it see?"""
     four_bit: bool = False
     """medgemma: weights in 4 bits (needs a CUDA device and the package bitsandbytes)."""
     seed: int = 0
