@@ -204,9 +204,9 @@ class Embed(Pooling, Command):
     weights: Path | None = runtime(None)
     """Checkpoint of the encoder (its sha256 is part of the identity; default: downloaded once, or shipped)."""
     from_: Annotated[Path | None, tyro.conf.arg(name="from")] = runtime(None)
-    """Embeddings made elsewhere: a float .npy of shape [n, d]."""
+    """Embeddings made elsewhere, [n, d] of floats: .npy, .npz, .safetensors, .pt, .parquet or .csv."""
     rows: Path | None = runtime(None)
-    """CSV with a `Path` column: the picture of each row of --from."""
+    """The picture of each row of --from: a table with a column `Path`, or one path a line (default: in --from)."""
     name: str | None = None
     """A name for embeddings made elsewhere."""
     unit_norm: bool | None = None
@@ -227,7 +227,7 @@ class Embed(Pooling, Command):
         check((self.encoder is None) != (self.from_ is None), "give either --encoder or --from")
         if self.encoder is not None:
             plugins.encoders.get(self.encoder)
-        check((self.from_ is None) == (self.rows is None), "--from and --rows go together")
+        check(self.rows is None or self.from_ is not None, "--rows goes with --from")
         check(self.name is None or self.from_ is not None, "--name goes with --from")
         check(self.batch >= 1, f"--batch {self.batch} must be at least 1")
         check(self.pool is None or self.from_ is None, "--pool goes with --encoder")
@@ -543,6 +543,8 @@ class Name(Command):
     """Share of the silent pictures that carry the neuron's own label (hard negatives; strict)."""
     controls: bool = True
     """Judge the same pictures for another neuron's name and for a random description too."""
+    audit: bool = runtime(True)
+    """First ask a judge that these scores have not met about the cohort's own labels: what can it see?"""
     four_bit: bool = False
     """medgemma: weights in 4 bits (needs a CUDA device and the package bitsandbytes)."""
     seed: int = 0
