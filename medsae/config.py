@@ -350,6 +350,9 @@ class Train(Command):
     """Seed of initialisation and order."""
     sweep: str | None = runtime(None)
     """Values to try, such as "l1=1e-4,3e-4,1e-3 seed=0,1": every combination is trained, scored and compared."""
+    untrained: bool = added(False)
+    """Not trained: random directions with the norms, thresholds and densities of the SAE that these options give
+    (which must be there). The control that a measure must beat."""
     images: Literal["train", "all"] = "train"
     """Training images: the train split, or every image (then nothing is held out, and it is said)."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")

@@ -16,16 +16,13 @@ from medsae import config as c
 from medsae import files, formats
 from medsae.formats.plain import Plain
 from medsae.progress import Progress, UserError
-from medsae.steps import found
+from medsae.steps import found, measured
 from medsae.steps.train import split_rows
 from medsae.store.artifacts import Artifact, Store
 from medsae.store.ledger import Ledger
 
 if TYPE_CHECKING:
     from medsae.sae.model import Sae
-
-MEASURED = 4096
-"""Embeddings that an imported SAE is measured on."""
 
 
 def import_sae(config: c.ImportSae, store: Store, progress: Progress) -> dict[str, Any]:
@@ -42,35 +39,16 @@ def import_sae(config: c.ImportSae, store: Store, progress: Progress) -> dict[st
         if build.existing:
             found("SAE", build.id, progress)
             return build.existing.manifest
-        from medsae.sae.metrics import dead_neurons, quality
-        from medsae.sae.model import normalised
-
-        sae = sae_of(plain)
         rows = split_rows(embeddings, cohort)["all"]
-        chosen = rows[:: max(1, len(rows) // MEASURED)][:MEASURED]
-        x_nd = normalised(sae.normalisation, np.load(embeddings.file("x.npy"), mmap_mode="r")[chosen])
-        measured = quality(sae.kind, sae.weights, x_nd)
-        dead_m = dead_neurons(sae.kind, sae.weights, x_nd).cpu().numpy()
-        sae.save(build.path / "sae.safetensors")
-        history = pd.DataFrame([dict(step=0, epoch=0, loss=measured.mse, mse=measured.mse, l1=measured.l1,
-                                     l0=measured.l0, fve=measured.fve, dead=float(dead_m.mean()))])  # fmt: skip
-        with build.database() as connection:
-            connection.register("frame", history)
-            connection.execute("INSERT INTO history BY NAME SELECT * FROM frame")
-            connection.register("frame", pd.DataFrame({"neuron": np.arange(plain.m), "dead": dead_m}))
-            connection.execute("INSERT INTO dead SELECT neuron, dead FROM frame")
-        progress.say(f"{measured.l0 * plain.m:,.1f} of {plain.m:,} neurons active an image, FVE {measured.fve:.3f} on "
-                     f"{len(chosen):,} of these embeddings, {dead_m.mean():.1%} dead")  # fmt: skip
-        if not measured.fve > 0:
+        x_nd = measured.sample(np.load(embeddings.file("x.npy"), mmap_mode="r"), rows)
+        sae = sae_of(plain)
+        facts = {"kind": type(sae.kind).__name__.lower(), "k": plain.k, "origin": origin, "n_train": None,
+                 "n_holdout": 0, "cohort": cohort.id, "embeddings": embeddings.id}  # fmt: skip
+        made = measured.publish(build, sae, x_nd, facts, progress)
+        if not made["facts"]["fve"] > 0:
             progress.say("it rebuilds these embeddings worse than their mean does: was it trained on another encoder, "
                          "layer or pool, or on embeddings divided by their norm?")  # fmt: skip
-        kind = type(sae.kind).__name__.lower()
-        return build.publish({
-            "kind": kind, "m": plain.m, "d": d, "k": plain.k, "origin": origin, "trained_on": None, "n_train": None,
-            "n_holdout": 0, "loss": measured.mse, "mse": measured.mse, "l0": measured.l0, "fve": measured.fve,
-            "dead_share": float(dead_m.mean()), "history_on": "a sample of all images", "cohort": cohort.id,
-            "embeddings": embeddings.id,
-        }).manifest  # fmt: skip
+        return made
 
 
 def export(config: c.ExportSae | c.ExportScores, store: Store, progress: Progress) -> dict[str, Any]:

@@ -64,3 +64,15 @@ def test_an_sae_of_another_size_is_refused_and_leaves_nothing(study, tmp_path):
     assert {p.name for p in (medsae.data / "artifacts" / "sae").iterdir()} == before
     status, _, err = medsae("export", "sae", sae, "--format", "sparsify", "--to", tmp_path / "no")
     assert status == 2 and "top-k SAEs alone" in err and not (tmp_path / "no").exists()
+
+
+def test_the_control_is_an_artifact_beside_the_trained_one(study):
+    medsae, embeddings, sae, _ = study
+    same = ("train", "--embeddings", embeddings, "--kind", "jumprelu", "--expansion", 3, "--epochs", 4)
+    control = medsae.id(*same, "--untrained")
+    artifact = Store(medsae.data).get(control, "sae")
+    assert control.startswith("untrained-jumprelu-x3-") and artifact.parents["trained"] == sae
+    assert artifact.facts["untrained"] is True and artifact.facts["kind"] == "jumprelu"
+    assert medsae.id("score", "--sae", control, "--draws", 5, "--bootstraps", 5, "--images", "all")
+    status, _, err = medsae(*same[:-1], 5, "--untrained")
+    assert status == 2 and "is not there" in err and "--epochs 5" in err and "--untrained" not in err

@@ -15,6 +15,7 @@ from medsae.progress import UserError
 from medsae.sae import kinds
 from medsae.sae.model import Sae
 from medsae.sae.normalise import Normalisation
+from medsae.sae.untrained import untrained
 from medsae.steps.exchange import plain_of, sae_of
 
 D, M, N = 12, 40, 30
@@ -309,3 +310,23 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
 
 def test_every_format_is_registered():
     assert set(registry.all()) == {*HOLDS, "gemma_scope"}
+
+
+# --- the untrained control --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["jumprelu", "relu", "batchtopk", "topk", "gated", "matryoshka"])
+def test_an_untrained_control_keeps_everything_but_the_directions(kind):
+    trained = ours(kind)
+    x_nd = np.random.default_rng(1).normal(0.3, 1, (2000, trained.d)).astype(np.float32)
+    control = untrained(trained, x_nd, seed=3)
+    for name in ("W_enc", "W_dec"):
+        norms = [sae.weights[name].norm(dim=1).numpy() for sae in (trained, control)]
+        assert np.allclose(*norms, rtol=1e-5)
+        assert np.abs(np.sum([(trained.weights[name][i] / norms[0][i] * control.weights[name][i] / norms[1][i]).sum()
+                              for i in range(trained.m)])) < 0.5 * trained.m  # fmt: skip
+    fires = [(sae.encode(x_nd) > 0).mean(0) for sae in (trained, control)]
+    assert abs(fires[0].mean() - fires[1].mean()) < 0.01
+    if kind != "topk":
+        assert np.abs(fires[0] - fires[1]).max() < 2e-3
+    assert not np.array_equal(untrained(trained, x_nd, seed=4).weights["W_dec"], control.weights["W_dec"])
