@@ -286,12 +286,19 @@ def exports(
         found = query_images.images_of(study.reader, scores, cohort, number, "top", False, 500)
         return found.assign(patient=[study.patient(str(p)) for p in found["patient"]])
 
-    export.menu(
-        {f"Correlations of neuron {number}": lambda: frame, f"Images of neuron {number}": images},
-        f"{scores.id}, neuron {number}",
-        plots={
-            f"Plot of the correlations of neuron {number}": lambda: charts.correlations(frame, colour),
-            f"Plot of the activations of neuron {number}": lambda: charts.activations(*drawn, colour),
-        },
-        files={f"neuron-{number}-report.html": (lambda: report.html(study, scores, cohort, row), "text/html")},
-    )
+    ids = f"{scores.id}, neuron {number}"
+    with st.container(horizontal=True):
+        export.menu(
+            {f"Correlations of neuron {number}": lambda: frame, f"Images of neuron {number}": images},
+            ids,
+            files={f"neuron-{number}-report.html": (lambda: report.html(study, scores, cohort, row), "text/html")},
+        )
+        export.plots(
+            {
+                "Correlation with labels": lambda: charts.correlations(frame, colour),
+                "Activations": lambda: charts.activations(*drawn, colour),
+            },
+            ids,
+            f"neuron-{number}",
+            "Save plots",
+        )

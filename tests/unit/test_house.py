@@ -28,8 +28,9 @@ MAY_IMPORT = {
     "steps": BASE | ROOMS | {"steps"},
     "launch": BASE,
     "api": BASE | {"store", "sae"},
-    "cli": BASE | {"jobs", "steps", "store", "launch"},
-    "ui": BASE | {"ui", "store", "jobs", "cohorts"},  # cohorts: the one decoder, for the viewer (decision 055)
+    "paper": BASE | {"paper", "store"},
+    "cli": BASE | {"jobs", "steps", "store", "launch", "paper"},
+    "ui": BASE | {"ui", "paper", "store", "jobs", "cohorts"},  # cohorts: the one decoder, for the viewer (decision 055)
     "app": BASE | {"ui", "store", "jobs"},
 }
 FILES = sorted([*ROOT.glob("medsae/**/*.py"), *ROOT.glob("pages/*.py"), ROOT / "app.py"])
