@@ -52,6 +52,7 @@ COMMANDS: dict[str, Any] = {
 }
 _CHOICES: dict[str, tuple[str, plugins.Registry[Any]]] = {
     "embed": ("--encoder", plugins.encoders),
+    "name": ("--backend", plugins.backends),
 }
 """Commands whose options follow from what is chosen from a registry."""
 _ABOUT = {

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {"cohorts", "simulated", "encoders", "sae", "scoring", "naming", "store", "formats", "effects", "reading"}
-SHELF = {"files", "shards", "progress", "plugins", "device", "rates"}
+SHELF = {"files", "shards", "progress", "plugins", "device", "rates", "geometry", "runs"}
 BASE = SHELF | {"config"}
 MAY_IMPORT = {
     "config": SHELF,
@@ -20,14 +20,17 @@ MAY_IMPORT = {
     "plugins": {"progress"},
     "device": {"progress"},
     "rates": set(),
+    "geometry": set(),
+    "runs": set(),
     **{room: BASE | {room} for room in ROOMS},
     "naming": BASE | {"naming"},
     "jobs": BASE | {"store"},  # store.troubles: what an error of the system means is said in one place
     "steps": BASE | ROOMS | {"steps"},
     "launch": BASE,
     "api": BASE | {"store", "sae"},
-    "cli": BASE | {"jobs", "steps", "store", "launch"},
-    "ui": BASE | {"ui", "store", "jobs", "cohorts"},  # cohorts: the one decoder, for the viewer (decision 055)
+    "paper": BASE | {"paper", "store"},
+    "cli": BASE | {"jobs", "steps", "store", "launch", "paper"},
+    "ui": BASE | {"ui", "paper", "store", "jobs", "cohorts"},  # cohorts: the one decoder, for the viewer (decision 055)
     "app": BASE | {"ui", "store", "jobs"},
 }
 FILES = sorted([*ROOT.glob("medsae/**/*.py"), *ROOT.glob("pages/*.py"), ROOT / "app.py"])

@@ -75,7 +75,11 @@ def make(config: Any, study: Study, progress: Progress) -> Endpoint:
         config.endpoint, config.model, study.jpeg, concurrency=config.concurrency,
         timeout_seconds=config.timeout_seconds, seed=config.seed, key=os.environ.get(KEY_VARIABLE), say=progress.say,
     )  # fmt: skip
-    endpoint.prepare()
+    try:
+        endpoint.prepare()
+    except BaseException:
+        endpoint.close()
+        raise
     return endpoint
 
 
