@@ -52,7 +52,7 @@ def copy(folder: Path) -> None:
             (folder / name).write_bytes((ROOT / name).read_bytes())
     tests = sorted(path for pattern in TESTS for path in glob.glob(pattern, root_dir=folder))
     config = (folder / "pyproject.toml").read_text()
-    config = config.replace('test_selection = [', f"test_selection = {json.dumps(tests)[:-1]}, ")
+    config = config.replace("test_selection = [", f"test_selection = {json.dumps(tests)[:-1]}, ")
     (folder / "pyproject.toml").write_text(config)
 
 
