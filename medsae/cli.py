@@ -62,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     if arguments is None:
         os.umask(0o077)  # radiographs and labels are written, by libraries too: they are for their owner alone
+    in_browser = jobs.ENVIRONMENT in os.environ
     words = _data_last(sys.argv[1:] if arguments is None else arguments)
     if words == ["--version"]:
         print(f"medsae {__version__}")
@@ -79,7 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
         except BrokenPipeError:  # the reader of a pipe has seen enough
             _no_more_output()
         except Exception as error:
-            better = explained(error, store.data, store.data)
+            better = jobs.unquoted(error, words[0]) if in_browser else None
+            better = better or explained(error, store.data, store.data)
             if better is None:
                 raise
             _no_more_output()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medsae.store import spreadsheet
 from medsae.store.artifacts import Artifact
 
 FDR = 0.05
@@ -175,14 +176,8 @@ def markdown(frame: pd.DataFrame, lines: list[str]) -> bytes:
 
 
 def csv(frame: pd.DataFrame, lines: list[str]) -> bytes:
-    """The table as CSV; the first lines are comments with provenance. A cell that a spreadsheet would take for a
-    formula gets an apostrophe: the text comes from a model."""
-    safe = frame.copy()
-    for column in ("concept", "description", "label", "others", "tags", "note"):
-        if column not in safe:
-            continue
-        safe[column] = safe[column].map(lambda v: f"'{v}" if isinstance(v, str) and v[:1] in "=+-@\t\r" and v else v)
-    return ("".join(f"# {line}\n" for line in lines) + safe.to_csv(index=False)).encode()
+    """The table as CSV; the first lines are comments with provenance. No cell is a formula: text comes from a model."""
+    return ("".join(f"# {line}\n" for line in lines) + spreadsheet.csv(frame)).encode()
 
 
 def _cell(text: Any) -> str:

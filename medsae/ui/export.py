@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from medsae.store import spreadsheet
 from medsae.store.reader import Frame
 from medsae.ui import look
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def csv(frame: Frame, ids: str) -> bytes:
-    """CSV whose first line is a comment with the research-use note and the artifacts."""
-    return f"# {look.RESEARCH} · {ids}\n{frame.to_csv(index=False)}".encode()
+    """CSV whose first line is a comment with the research-use note and the artifacts; no cell is a formula."""
+    return f"# {look.RESEARCH} · {ids}\n{spreadsheet.csv(frame)}".encode()
 
 
 def parquet(frame: Frame, ids: str) -> bytes:

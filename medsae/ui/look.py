@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import streamlit as st
 
 from medsae.progress import UserError
-from medsae.ui import format
+from medsae.ui import format, hiding
 
 if TYPE_CHECKING:
     from medsae.store import queries
@@ -88,7 +88,7 @@ def empty(title: str, text: str, command: str | None = None) -> None:
 
 def problem(error: UserError) -> None:
     """What a user can mend, on the page."""
-    st.warning(literal(error.what + (f" — {error.do}" if error.do else "")))
+    st.warning(literal(hiding.text(error.what + (f" — {error.do}" if error.do else ""), shown=False)))
 
 
 def literal(text: str) -> str:

@@ -15,7 +15,7 @@ from medsae.progress import UserError
 from medsae.store import queries, query_images
 from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.reader import Frame
-from medsae.ui import charts, export, format, forms, links, look
+from medsae.ui import charts, export, format, forms, hiding, links, look
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -34,20 +34,22 @@ STEPS: dict[str, type] = {
 def live(study: Study) -> None:
     """Running jobs, refreshed every second while there are any."""
     if any(j.state == "running" for j in studies.jobs().list()):
-        _live(study.store)
+        _live(study.store, study.patients)
     for kind in KINDS:
         for id, _ in study.store.unfinished(kind):
             st.caption(f"Being built, or interrupted: {id}. The same command goes on from what is finished.")
 
 
 @st.fragment(run_every=1.0)
-def _live(store: Store) -> None:
+def _live(store: Store, patients: bool) -> None:
     running = [j for j in studies.jobs().list() if j.state == "running"]
     if not running:
         st.rerun()
     for job in running:
         with st.container(border=True):
-            look.section(" ".join(job.command), f"running for {format.duration(time.time() - job.started)}")
+            look.section(
+                hiding.command(job.command, patients), f"running for {format.duration(time.time() - job.started)}"
+            )
             studies.show_job(job)
             facts = job.progress.get("facts") or {}
             if facts:
@@ -138,8 +140,8 @@ def _frame(study: Study) -> Frame:
                 "created": _when(a.manifest["created"]),
                 "seconds": a.manifest.get("seconds"),
                 "parents": json.dumps(a.parents),
-                "config": json.dumps(a.config),
-                "facts": json.dumps(a.facts),
+                "config": json.dumps(hiding.values(a.config, study.patients)),
+                "facts": json.dumps(hiding.values(a.facts, study.patients)),
             }
             for a in study.artifacts
         ]
@@ -151,7 +153,9 @@ def details(study: Study, artifact: Artifact) -> None:
     manifest = artifact.manifest
     look.section(artifact.id, artifact.kind)
     st.caption("The command that makes it again")
-    st.code(" ".join(manifest.get("command", [])), language=None, wrap_lines=True)
+    st.code(hiding.command(manifest["command"], study.patients), language=None, wrap_lines=True)
+    if not artifact.sealed:
+        st.caption("Not sealed: made by an older version; nothing covers the facts below.")
     if artifact.kind == "sae":
         history = queries.history(study.reader, artifact)
         if len(history):
@@ -170,7 +174,7 @@ def details(study: Study, artifact: Artifact) -> None:
         ("machine", manifest.get("hardware", {})),
     ):
         with st.expander(name, expanded=name == "facts"):
-            shown = {k: v for k, v in values.items() if k != "root" or study.patients}
+            shown = hiding.values(values, study.patients)
             rows = [
                 [format.escape(str(k)), format.escape(_short(v))] for k, v in sorted(shown.items()) if v is not None
             ]
@@ -191,9 +195,7 @@ def _understood(study: Study, cohort: Artifact) -> None:
         st.html(look.table([("refused because", False), ("pictures", True)], rows))
     notes = "\n".join(query_images.notes(study.reader, cohort))
     if notes:
-        root = str(cohort.facts.get("root") or "")
-        if root and not study.patients:
-            notes = notes.replace(root, "…")  # the path of a folder may name people
+        notes = hiding.text(notes, study.patients, [str(cohort.facts.get("root") or "")])
         with st.expander("what ingest understood"):
             st.code(notes, language=None)
 
@@ -220,7 +222,9 @@ def jobs(study: Study) -> None:
         return
     rows = [
         [
-            look.link(format.shortened(" ".join(j.command), 90), links.url("runs", tab="jobs", job=j.id)),
+            look.link(
+                format.shortened(hiding.command(j.command, study.patients), 90), links.url("runs", tab="jobs", job=j.id)
+            ),
             f'<span class="{_TONES.get(j.state, "")}">{j.state}</span>',
             format.escape(_when(j.started)),
             format.duration((j.ended or time.time()) - j.started) if j.state != "interrupted" else format.NOTHING,
@@ -234,12 +238,14 @@ def jobs(study: Study) -> None:
     job = next((j for j in found if j.id == wanted), None)
     if job is not None:
         with st.container(border=True):
-            look.section(" ".join(job.command), job.state)
+            look.section(hiding.command(job.command, study.patients), job.state)
+            known = [word for word in job.command if "/" in word]
             if job.error:
-                st.error(look.literal(job.error))
+                st.error(look.literal(hiding.text(job.error, study.patients, known)))
             if job.state in ("failed", "interrupted", "cancelled") and st.button("Resume", key=f"resume-{job.id}"):
                 _start(lambda: studies.jobs().resume(job.id))
-            st.code(studies.jobs().log(job.id)[-6000:] or "no output yet", language=None, wrap_lines=True)
+            log = hiding.text(studies.jobs().log(job.id)[-6000:], study.patients, known)
+            st.code(log or "no output yet", language=None, wrap_lines=True)
 
 
 _TONES = {"done": "ms-good", "failed": "ms-bad", "running": "ms-sae", "cancelled": "ms-soft", "interrupted": "ms-raw"}
