@@ -184,7 +184,7 @@ def test_without_weights_it_says_what_to_do(tmp_path, folder, kind):
 
 def test_a_device_that_is_not_there_and_four_bit_without_one(folder):
     if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="no cuda device"):
+        with pytest.raises(UserError, match="cuda is not available"):
             MedGemma(Weights(str(folder), "cuda"), load, batch=1)
     with pytest.raises(UserError, match="four-bit"):
         MedGemma(Weights(str(folder), "cpu", four_bit=True), load, batch=1)
