@@ -10,8 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 from dataclasses import replace
+from functools import reduce
+from operator import or_
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -24,9 +28,7 @@ from medsae.store.troubles import explained
 
 _named = tyro.conf.subcommand
 COMMANDS: dict[str, Any] = {
-    "ingest": Annotated[c.IngestChexpert, _named("chexpert")]
-    | Annotated[c.IngestTable, _named("table")]
-    | Annotated[c.IngestSimulated, _named("simulated")],
+    "ingest": None,  # a subcommand for each source there is: `_sources`
     "embed": c.Embed,
     "train": c.Train,
     "score": c.Score,
@@ -38,6 +40,7 @@ COMMANDS: dict[str, Any] = {
 }
 _CHOICES: dict[str, tuple[str, plugins.Registry[Any]]] = {
     "embed": ("--encoder", plugins.encoders),
+    "name": ("--backend", plugins.backends),
 }
 """Commands whose options follow from what is chosen from a registry."""
 _ABOUT = {
@@ -144,6 +147,8 @@ def _parse(words: list[str]) -> Any:
         raise UserError(f"no command {words[0]!r}", None, f"commands: {', '.join(COMMANDS)}")
     marks = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
     kind, about = COMMANDS[words[0]], None
+    if words[0] == "ingest":
+        words, kind = _ingest(words)
     if words[0] in _CHOICES:
         flag, registry = _CHOICES[words[0]]
         chosen = _value_of(flag, words)
@@ -154,6 +159,50 @@ def _parse(words: list[str]) -> Any:
             offers = "\n".join(f"  {name:20}{offer.help}" for name, offer in registry.all().items())
             about = f"{kind.__doc__}\n\n{flag} is one of (with it, --help tells its own options too):\n{offers}"
     return tyro.cli(kind, prog=f"python -m medsae {words[0]}", args=words[1:], config=marks, description=about)
+
+
+def _ingest(words: list[str]) -> tuple[list[str], Any]:
+    """The words with the source that a folder is recognised as, where none is named; the config classes of all sources.
+
+    Raises UserError for an unknown source, and for a folder that is no data set known here, or more than one.
+    """
+    offers = dict(sorted(plugins.sources.all().items(), key=lambda item: (item[1].order, item[0])))
+    kinds = [Annotated[offer.options, _named(name, description=offer.help)] for name, offer in offers.items()]
+    kind = reduce(or_, kinds)  # type: ignore[arg-type]
+    if len(words) > 1 and words[1] not in ("-h", "--help") and not words[1].startswith("-"):
+        plugins.sources.get(words[1])
+    elif (root := _value_of("--root", words)) is not None or _value_of("--table", words) is not None:
+        name = "table" if _value_of("--table", words) is not None else _recognised(Path(str(root)), offers)
+        words = ["ingest", name, *words[1:]]
+        command = shlex.join(["python", "-m", "medsae", *words])
+        print(f"{root or 'this'} looks like {offers[name].label}; running: {command}", file=sys.stderr)
+    return words, kind
+
+
+def _recognised(root: Path, offers: dict[str, plugins.Source]) -> str:
+    folder = root.expanduser().resolve()
+    if not folder.is_dir():
+        raise UserError("the folder does not exist", root, "check the path")
+    found, doubts = [], []
+    for name, offer in offers.items():
+        if offer.recognise is not None:
+            try:
+                if plugins.named(offer.recognise)(folder) is not None:
+                    found.append(name)
+            except UserError as error:  # it is this data set, but something about it must be mended
+                doubts.append((name, error))
+    if len(found) == 1:
+        return found[0]
+    commands = "; ".join(f"python -m medsae ingest {name} --root {shlex.quote(str(root))}" for name in found)
+    if found:
+        raise UserError(f"the folder looks like {len(found)} data sets", root, f"say which: {commands}")
+    if doubts:
+        raise doubts[0][1]
+    tables = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv", ".jsonl",
+                    ".parquet", ".xlsx", ".gz"))  # fmt: skip
+    do = (f"python -m medsae ingest table --table {shlex.quote(str(root / tables[0]))}" if tables
+          else f"name the source: one of {', '.join(offers)}")  # fmt: skip
+    raise UserError("the folder is no data set that is known here", root, do)
 
 
 def _value_of(flag: str, words: list[str]) -> str | None:

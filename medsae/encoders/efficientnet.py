@@ -64,7 +64,8 @@ def load(wanted: Wanted) -> EfficientNetLite0:
         raise UserError("the network efficientnet-lite0 is not installed", do=INSTALL) from error
     name, found = wanted.name, files(wanted).weights
     net = EfficientNet.from_name(name)
-    checkpoint.fit(net, checkpoint.tensors(found, folder_of(name, wanted.cache)), name, found.path)
+    tensors = checkpoint.tensors(found, folder_of(name, wanted.cache), say=wanted.progress.say)
+    checkpoint.fit(net, tensors, name, found.path)
     for_inference(net)
     return EfficientNetLite0(net, found.sha256)
 

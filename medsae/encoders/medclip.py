@@ -79,7 +79,7 @@ class Tokens(nn.Module):
 def load(wanted: Wanted) -> MedClip:
     """One of MedCLIP's towers with BatchNorm folded; raises UserError for a checkpoint of another architecture."""
     name, found = wanted.name, files(wanted).weights
-    tensors = checkpoint.tensors(found, folder_of(name, wanted.cache), TOWER)
+    tensors = checkpoint.tensors(found, folder_of(name, wanted.cache), TOWER, wanted.progress.say)
     tower = ResNetTower() if name == "medclip-resnet" else ViTTower()
     if isinstance(tower, ViTTower):
         tensors = swin.without_computed(tensors)

@@ -59,7 +59,7 @@ class MedClipText:
 def load(wanted: Wanted) -> MedClipText:
     """The tower of a MedCLIP checkpoint; UserError for one without it, and without the word list."""
     found = files(wanted).weights
-    tensors = checkpoint.tensors(found, folder_of(wanted.name, wanted.cache), TOWER)
+    tensors = checkpoint.tensors(found, folder_of(wanted.name, wanted.cache), TOWER, wanted.progress.say)
     if "projection_head.weight" not in tensors:
         raise UserError("this checkpoint holds no text tower", found.path, "give MedCLIP's whole pytorch_model.bin")
     with quiet():

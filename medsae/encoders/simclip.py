@@ -143,7 +143,7 @@ def load(wanted: Wanted) -> SimClip:
     name, found = wanted.name, files(wanted).weights
     image, text = ImageTower(), TextTower()
     for tower, prefix in ((image, "image."), (text, "text.")):
-        checkpoint.fit(
-            tower, checkpoint.tensors(found, folder_of(name, wanted.cache), prefix), name, found.path, prefix
-        )
+        say = wanted.progress.say if tower is image else None
+        tensors = checkpoint.tensors(found, folder_of(name, wanted.cache), prefix, say)
+        checkpoint.fit(tower, tensors, name, found.path, prefix)
     return SimClip(image.eval(), text.eval(), found.sha256)

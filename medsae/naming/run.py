@@ -58,7 +58,8 @@ ALIKE = {"explain": 5, "judge": 30}
 """So many names, or verdicts, that all fail alike from the beginning on stop a run."""
 _LOOK_SECONDS = 0.2
 """Between two looks for what other commands have answered."""
-_EXPLAIN_TOKENS, _JUDGE_TOKENS, _LIST_TOKENS, _REPAIR_TOKENS = 300, 8, 40, 24
+JUDGE_TOKENS = 8
+_EXPLAIN_TOKENS, _LIST_TOKENS, _REPAIR_TOKENS = 300, 40, 24
 
 
 @dataclass
@@ -130,7 +131,7 @@ class Namer:
         news: Callable[[], None] = lambda: None,
     ):  # fmt: skip
         self.setup, self.backend, self.memory = setup, backend, memory
-        self.plan, self.picture, self._append, self.other_name = plan, picture, write, other_name
+        self.plan, self.picture, self.append, self.other_name = plan, picture, write, other_name
         self.claims: Claims = claims or _Alone()
         self.news = news
         self.status: dict[int, str] = {}
@@ -284,7 +285,7 @@ class Namer:
             for start in range(0, len(plan.tested), size):
                 pictures = tuple(self.picture(t.image) for t in plan.tested[start : start + size])
                 text = prompts.judge(self.setup.protocol, concept, description, len(pictures))
-                key = self._key(text, pictures)
+                key = self.key(text, pictures)
                 if (key, pictures[0].image) not in self.memory.verdicts and self.claims.take(key):
                     return self._judge_question(_Ask(plan.neuron, "name", pictures, key), text, concept)
             return None
@@ -295,7 +296,7 @@ class Namer:
         """The naming question of a plan with its key, or None and the name that is known."""
         pictures = tuple(self.picture(i) for i in plan.naming)
         text = prompts.explain(self.setup.protocol, len(pictures), plan.top)
-        ask = _Ask(plan.neuron, "explanation", pictures, self._key(text, pictures))
+        ask = _Ask(plan.neuron, "explanation", pictures, self.key(text, pictures))
         known = self.memory.explanations.get(self._explanation_key(ask))
         if known is None:
             return (self._explain_question(ask, text), self._claim(ask)), None
@@ -342,7 +343,7 @@ class Namer:
         self._write(rows)
         for state in finished:
             self._finish(state)
-        self._stop_early()
+        self.stop_early()
         return repairs
 
     # --- explaining
@@ -369,7 +370,7 @@ class Namer:
         pictures = tuple(self.picture(i) for i in plan.naming)
         text = prompts.explain(self.setup.protocol, len(pictures), plan.top)
         state = self.states[neuron] = _Neuron(plan, Explanation("unparsable"))
-        ask = _Ask(neuron, "explanation", pictures, self._key(text, pictures))
+        ask = _Ask(neuron, "explanation", pictures, self.key(text, pictures))
         known = self.memory.explanations.get(self._explanation_key(ask))
         if known is None:
             return [(ask, self._explain_question(ask, text))]
@@ -399,7 +400,7 @@ class Namer:
             text = prompts.REPAIR_EXPLAIN.format(prompt=text, reason=explanation.reason)
             again = _Ask(ask.neuron, ask.about, ask.pictures, ask.key, True, reply.text)
             return again, self._explain_question(again, text)
-        self._note("explain", explanation.status, reply.text)
+        self.note("explain", explanation.status, reply.text)
         raw = f"{ask.first[: RAW_LIMIT // 2]}\n--- second try ---\n{reply.text}" if ask.repair else reply.text
         self._explained(state, ask, explanation, raw, rows)
         return None
@@ -492,7 +493,7 @@ class Namer:
             for start in range(0, len(plan.tested), size):
                 pictures = tuple(self.picture(t.image) for t in plan.tested[start : start + size])
                 text = texts[len(pictures)]
-                ask = _Ask(plan.neuron, about, pictures, self._key(text, pictures))
+                ask = _Ask(plan.neuron, about, pictures, self.key(text, pictures))
                 known = [self.memory.verdicts.get((ask.key, p.image)) for p in pictures]
                 if None not in known:
                     self.reused += 1
@@ -513,7 +514,7 @@ class Namer:
         n = len(ask.pictures)
         if self.setup.protocol == "strict":
             schema = prompts.ANSWER_SCHEMA if ask.repair else None
-            tokens = _REPAIR_TOKENS if ask.repair else _JUDGE_TOKENS
+            tokens = _REPAIR_TOKENS if ask.repair else JUDGE_TOKENS
             return Question("judge", ask.pictures, prompts.SYSTEM, text, schema, tokens, ask.neuron, concept)
         schema = {"type": "array", "items": {"type": "integer", "enum": [0, 1]}, "minItems": n, "maxItems": n}
         return Question("judge many", ask.pictures, prompts.SYSTEM, text, schema, _LIST_TOKENS, ask.neuron, concept)
@@ -539,7 +540,7 @@ class Namer:
             return again, self._judge_question(again, form.format(prompt=text, pictures=n), concept)
         raw = reply.text[:RAW_LIMIT] or None
         for verdict in verdicts:
-            self._note("judge", verdict.status, reply.text)
+            self.note("judge", verdict.status, reply.text)
         for picture, verdict in zip(ask.pictures, verdicts, strict=True):
             rows.append(self._verdict_row(state, ask, picture, verdict, reply.mass, raw))
             if verdict.status in FINAL:
@@ -598,7 +599,11 @@ class Namer:
     # --- small things
 
     def _row(self, kind: str, neuron: int, **values: Any) -> Row:
-        return {"kind": kind, "run": self.setup.run, "neuron": neuron, "take": self.setup.take, **values}
+        return self.row(kind, neuron=neuron, **values)
+
+    def row(self, kind: str, **values: Any) -> Row:
+        """A line of the ledger that belongs to this run."""
+        return {"kind": kind, "run": self.setup.run, "take": self.setup.take, **values}
 
     def _settle(self, neuron: int, status: str, retry: int = 0) -> None:
         self.status[neuron] = status
@@ -608,7 +613,7 @@ class Namer:
 
     def _write(self, rows: list[Row]) -> None:
         """Rows to the ledger; then others may ask what was claimed for them."""
-        self._append(rows)
+        self.append(rows)
         self._flush()
 
     def _flush(self) -> None:
@@ -622,7 +627,7 @@ class Namer:
     def _neuron_key(self, neuron: int) -> str:
         return f"{self.setup.run} {self.setup.take} {neuron}"
 
-    def _note(self, task: str, status: str, said: str) -> None:
+    def note(self, task: str, status: str, said: str) -> None:
         """Count what a reply was good for: the end of the run tells it, and a run in which nothing works stops."""
         if status == "ok":
             self.fine.add(task)
@@ -631,7 +636,7 @@ class Namer:
         if task not in self.fine:
             self.alike[task].append(status)
 
-    def _stop_early(self) -> None:
+    def stop_early(self) -> None:
         """UserError when the first names, or the first verdicts, all failed alike."""
         for task, statuses in self.alike.items():
             if task not in self.fine and len(statuses) >= ALIKE[task] and len(set(statuses)) == 1:
@@ -648,7 +653,7 @@ class Namer:
         state.calls += 1
         state.seconds += reply.seconds
 
-    def _key(self, text: str, pictures: Sequence[Picture]) -> str:
+    def key(self, text: str, pictures: Sequence[Picture]) -> str:
         """The same question has the same key: model, prompt version, pictures and text (which holds the concept)."""
         parts = [self.backend.name, self.backend.model, prompts.VERSION, str(self.setup.take), text]
         parts += [p.sha256 for p in pictures]

@@ -114,20 +114,6 @@ def _by_patient(
     return float(low), float(high)
 
 
-def centres(grid: tuple[int, int], first_px: float, step_px: float, size: int, picture: tuple[int, int]) -> tuple[
-    NDArray[np.float64], NDArray[np.float64]
-]:  # fmt: skip
-    """Where the cells lie in the picture: y [rows], x [columns] in px of the picture (height, width).
-
-    The network sees the picture centred on a square of side max(size, height, width), made smaller to `size` px.
-    """
-    height, width = picture
-    side = max(size, height, width)
-    scale = side / size
-    rows, columns = ((first_px + step_px * np.arange(count, dtype=np.float64) + 0.5) * scale - 0.5 for count in grid)
-    return rows - (side - height) // 2, columns - (side - width) // 2
-
-
 def at_cells(
     mask_hw: NDArray[np.bool_], y: NDArray[np.floating], x: NDArray[np.floating], step: tuple[float, float]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

@@ -11,6 +11,7 @@ import pandas as pd
 from medsae import config as c
 from medsae import encoders, files, plugins
 from medsae.encoders import elsewhere
+from medsae.encoders.rows import match_rows
 from medsae.files import sha256_of
 from medsae.progress import Progress, UserError
 from medsae.steps import found
@@ -64,9 +65,12 @@ def _without_place(encoder: str, model: str) -> str:
 
 
 def _take(config: c.Embed, cohort: Artifact, store: Store, progress: Progress) -> dict[str, Any]:
-    assert config.from_ is not None and config.rows is not None
-    x_nd, paths = elsewhere.from_file(config.from_, config.rows)
-    inputs = {"embeddings": sha256_of(config.from_), "rows": sha256_of(config.rows)}
+    assert config.from_ is not None
+    taken = elsewhere.from_file(config.from_, config.rows)
+    x_nd, paths = taken.x_nd, taken.paths
+    for line in taken.said:
+        progress.say(line)
+    inputs = {"embeddings": sha256_of(config.from_)} | ({"rows": sha256_of(config.rows)} if config.rows else {})
     name = config.name or config.from_.stem
     with store.build(
         f"{files.slug(name)}-{cohort.facts['source']}", _identified(config, cohort), {"cohort": cohort.id}, inputs
@@ -76,7 +80,8 @@ def _take(config: c.Embed, cohort: Artifact, store: Store, progress: Progress) -
             return build.existing.manifest
         with cohort.connect() as connection:
             known = [row[0] for row in connection.execute("SELECT path FROM image ORDER BY image").fetchall()]
-        matched = elsewhere.match_rows(paths, known)
+        matched = match_rows(paths, known)
+        progress.say(f"{len(known) - len(matched.missing):,} of {len(known):,} pictures have a row ({matched.how})")
         if matched.missing:
             progress.say(
                 f"{len(matched.missing):,} of {len(known):,} pictures of the cohort have no row and are left out"

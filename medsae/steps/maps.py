@@ -385,8 +385,9 @@ def _findings(scored: Scored, eye: Eye) -> list[Finding]:
 
 def _masks(cohort: Artifact, row_of: dict[int, int], eye: Eye) -> dict[str, dict[int, tuple[np.ndarray, np.ndarray]]]:
     """finding -> row -> (the centre of each cell lies inside, share of each cell covered)."""
-    from medsae.scoring.localisation import at_cells, centres
-    from medsae.simulated import masks
+    from medsae import runs as run_lengths
+    from medsae.geometry import centres
+    from medsae.scoring.localisation import at_cells
 
     images = ", ".join(map(str, row_of)) or "-1"
     with cohort.connect() as connection:
@@ -396,7 +397,7 @@ def _masks(cohort: Artifact, row_of: dict[int, int], eye: Eye) -> dict[str, dict
         ).fetchall()
     found: dict[str, dict[int, tuple[np.ndarray, np.ndarray]]] = {}
     for image, finding, runs, height, width in rows:
-        mask = masks.decode(runs, (height, width))
+        mask = run_lengths.decode(runs, (height, width))
         if mask.any():
             size = eye.encoder.size
             y, x = centres(eye.cells.grid, eye.cells.first_px, eye.cells.step_px, size, (height, width))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from medsae import config as c
-from medsae.naming import prompts
+from medsae.naming import audit, prompts
 from medsae.naming.backends import Backend
 from medsae.naming.backends.labels import concept_of
 from medsae.naming.cost import Cost, estimate
@@ -73,6 +73,7 @@ def _name(config: c.Name, store: Store, study: StudyOfScores, progress: Progress
         namer.rehearse(neurons, progress.say)
         writer.append([_run_row(config, study, setup, backend)])
         try:
+            _audit(config, study, ledger, namer, progress)
             with progress.task(f"naming {len(neurons):,} neurons", cost.planned, "questions") as task:
                 namer.name(neurons, task)
         except UserError:
@@ -87,6 +88,37 @@ def _name(config: c.Name, store: Store, study: StudyOfScores, progress: Progress
     return {"id": study.scores.id, "run": setup.run, "statuses": dict(Counter(namer.status.values())),
             "asked": namer.asked, "reused": namer.reused, "exit": _tell_end(namer, neurons, before, progress),
             "seconds": round(time.monotonic() - began, 3), "backend": facts}  # fmt: skip
+
+
+def _audit(
+    config: c.Name, study: StudyOfScores, ledger: Ledger, namer: Namer, progress: Progress,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:  # fmt: skip
+    """Ask a judge that these scores have not met about the cohort's own labels."""
+    backend = namer.backend
+    if not backend.is_model or not config.audit:
+        return
+    model = [backend.name, backend.model, prompts.VERSION]
+    met = ledger.rows(
+        "SELECT 1 FROM {lines} WHERE kind = 'audit' AND 2 * judged >= asked AND run IN (SELECT run FROM {lines} "
+        "WHERE kind = 'run' AND backend = ? AND model = ? AND prompts = ?) LIMIT 1", model,
+    )  # fmt: skip
+    if met:
+        return
+    samples = study.audit_samples()
+    n = audit.questions(samples)
+    if not n:
+        return
+    progress.say(f"a judge that these scores have not met: {n:,} questions about the cohort's own labels first "
+                 "(--no-audit leaves them out)")  # fmt: skip
+    claim = f"audit {' '.join(model)}"
+    if not namer.claims.take(claim):
+        return  # another command does it just now
+    with progress.task(f"auditing the judge on {len(samples)} labels", n, "questions") as task:
+        rows = audit.audit(namer, samples, task, stop)
+    namer.claims.release(claim)
+    if rows:
+        progress.say(audit.sentence(rows))
 
 
 def _tell_end(namer: Namer, neurons: list[int], before: dict[int, Outcome], progress: Progress) -> int:
@@ -256,11 +288,20 @@ def _watch(
             memory, news = remember(ledger, setup, backend, writer)
             writer.append([_run_row(config, study, setup, backend)])
             progress.say("ready: the model is loaded; requests come from the app")
-            quiet_since = time.monotonic()
+            quiet_since, audited = time.monotonic(), False
             requests.tell(phase="ready", run=setup.run)
             while time.monotonic() - quiet_since < config.idle_minutes * 60:
                 request = requests.take()
                 if request is None:
+                    if answered and audited is False:
+                        # The judge is asked about the labels while nobody waits; a request ends it for now.
+                        namer = _namer(config, study, setup, backend, memory, writer, claims, news)
+                        try:
+                            _audit(config, study, ledger, namer, progress, requests.any)
+                            audited = not requests.any()
+                        except UserError as failed:
+                            progress.say(f"no audit of the judge: {failed.what}")
+                            audited = True
                     time.sleep(_POLL_SECONDS)
                     continue
                 neuron, again = request

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from medsae.cohorts.pictures import PictureChanged, PictureError, PictureMissing, decode, read
+from medsae.naming.audit import Sample, choose
 from medsae.naming.backends import Picture, PictureGone
 from medsae.naming.selection import (
     Activity,
@@ -171,6 +172,20 @@ class StudyOfScores:
             return None
         other = others[int(np.random.default_rng([self.seed, neuron, 3]).integers(len(others)))]
         return str(self.top_label[other]), float(self.top_rho[other] or 1.0)
+
+    def audit_samples(self) -> list[Sample]:
+        """Balanced pictures of every label of the cohort among the scored ones, for the audit of a judge."""
+        with self.lock:
+            rows = self.pictures.execute(
+                "SELECT label, image, value FROM label WHERE value IN (0, 1) ORDER BY label, image"
+            ).fetchall()
+        scored, values = set(self.scored.tolist()), dict[str, dict[int, int]]()
+        for label, image, value in rows:
+            if image in scored:
+                values.setdefault(label, {})[image] = int(value)
+        code = self.patients.code_n
+        samples = [choose(value_n, lambda i: int(code[i]), label, self.seed) for label, value_n in values.items()]
+        return [sample for sample in samples if sample is not None]
 
     def overlap(self, protocol: str, backend: str) -> str:
         """What the detection pictures share with the naming pictures and with the SAE's training, in words."""

@@ -46,7 +46,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             found("scores", build.id, progress)
             return build.existing.manifest
         # Imported here: finding that the scores are there already needs no torch and no scipy.
-        from medsae.scoring.activity import ArraySource
+        from medsae.scoring.activity import ArraySource, near_one
         from medsae.scoring.measures import declared
         from medsae.scoring.scores import Choices, Known, score_arrays
 
@@ -59,7 +59,12 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             )
         x_nd = np.load(embeddings.file("x.npy"), mmap_mode="r")[rows]
         images, values_nk, labels = _labels(embeddings, cohort, rows, config.label_list)
-        raw = ArraySource(x_nd)
+        near_nd, power = near_one(x_nd)
+        if power:
+            progress.say(
+                f"the embeddings are scored in units of 2^{power}: at their own scale sums would not be finite"
+            )
+        raw = ArraySource(near_nd)
         if sae:
             source, decoder, rivals = _sae_source(sae, x_nd, raw, config)
         else:
@@ -94,6 +99,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         facts = {"representation": "sae" if sae else "raw", "m": source.m, "n": len(rows), "labels": labels,
                  "encoder": embeddings.facts["encoder"], "protocol": config.protocol, "images": config.images,
                  "activations_complete": bool(kept.complete), "maps": without_maps or "exact"}  # fmt: skip
+        facts |= {"activation_unit": f"2^{power}"} if power and not sae else {}
         headline = ("mean_entropy", "null_mean_entropy", "selective_share", "active_share", "dead_share")
         facts |= {k: float(measures[k]) for k in headline if k in measures and np.isfinite(measures[k])}
         return build.publish(facts | parents).manifest

@@ -9,7 +9,7 @@ What is newer is told by `counter`, which every append of any job raises by one,
 (docs/decisions/095). Lines written before there was one have none: they are older than all that have, by their time.
 
 Kinds of lines: `run` (what was asked of whom), `explanation`, `control` (another neuron's or a random description),
-`verdict` (one picture), `name` (the result for a neuron).
+`verdict` (one picture), `name` (the result for a neuron), `audit` (how well the judge tells one label).
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ COLUMNS = {
     # explanation, control, name
     "concept": "VARCHAR", "description": "VARCHAR", "status": "VARCHAR", "note": "VARCHAR", "raw": "VARCHAR",
     "naming": "INTEGER[]", "top": "INTEGER", "other": "INTEGER", "group_key": "VARCHAR", "firing": "INTEGER",
-    # verdict (about: name, shuffled or random)
-    "about": "VARCHAR", "image": "INTEGER", "fires": "BOOLEAN", "value": "DOUBLE", "quantile": "INTEGER",
+    # verdict (about: name, shuffled, random, or audit with its label)
+    "label": "VARCHAR", "about": "VARCHAR", "image": "INTEGER", "fires": "BOOLEAN", "value": "DOUBLE",
+    "quantile": "INTEGER",
     "hard_one": "BOOLEAN", "yes": "BOOLEAN", "mass": "DOUBLE", "key": "VARCHAR",
     # verdict: probability of yes; name: p-value of the detection
     "p": "DOUBLE",
@@ -65,7 +66,7 @@ NEWEST = "counter DESC NULLS LAST, time DESC NULLS LAST, take DESC NULLS LAST"
 """SQL: what is newer comes first."""
 OLDEST = "counter ASC NULLS FIRST, time ASC NULLS FIRST, take ASC NULLS FIRST"
 VERDICT = ("kind", "run", "job", "time", "counter", "neuron", "take", "about", "image", "fires", "value", "quantile",
-           "hard_one", "yes", "p", "mass", "status", "raw", "key")  # fmt: skip
+           "hard_one", "label", "yes", "p", "mass", "status", "raw", "key")  # fmt: skip
 """Columns of a verdict."""
 _VERDICTS = ".verdicts.jsonl"
 
@@ -164,6 +165,18 @@ class Ledger:
         run = ", ".join(f"any_value({name} ORDER BY {NEWEST}) AS {name}" for name in RUN)
         sql = NAMES.replace("{run}", run).replace("{skip}", ", ".join(RUN)).replace("{newest}", NEWEST)
         return self.query(sql)
+
+    def audits(self) -> pd.DataFrame:
+        """How well each judge tells each label of the cohort: backend, model, label, asked, judged, accuracy, auroc,
+        low, high (95 % interval of the AUROC); the newest of each, best told first. Empty where no audit was made."""
+        return self.query(
+            "WITH asked AS (SELECT run, any_value(backend) AS backend, any_value(model) AS model FROM {lines} "
+            "WHERE kind = 'run' GROUP BY run) "
+            "SELECT asked.backend, asked.model, label, line.asked, judged, accuracy, auroc, low, high "
+            "FROM {lines} AS line JOIN asked USING (run) WHERE kind = 'audit' "
+            f"QUALIFY row_number() OVER (PARTITION BY asked.backend, asked.model, label ORDER BY {NEWEST}) = 1 "
+            "ORDER BY auroc DESC NULLS LAST, label"
+        )
 
     def verdicts(self, run: str, neuron: int) -> pd.DataFrame:
         """Every picture judged for a neuron in a run: about, image, fires, value, quantile, hard_one, yes, p, mass,

@@ -25,12 +25,32 @@ CREATE TABLE label (
 );
 CREATE TABLE label_name (
     position INTEGER NOT NULL,   -- order of the source's columns
-    label TEXT NOT NULL          -- name of the label
+    label TEXT NOT NULL,         -- name of the label
+    definition TEXT              -- who stated it and what its values mean, where the publisher says so; not in older ones
 );
 CREATE TABLE attribute (
     image INTEGER NOT NULL,      -- image.image
     attribute TEXT NOT NULL,     -- anything else known of the image; "factor:NAME" is a planted truth (0 or 1)
     value TEXT                   -- as text
+);
+CREATE TABLE attribute_name (    -- not in cohorts made by older versions
+    position INTEGER NOT NULL,   -- order of the source's columns
+    attribute TEXT NOT NULL,     -- attribute.attribute
+    type TEXT NOT NULL           -- number, category, date or text
+);
+CREATE TABLE file (              -- pictures found; not in cohorts made by older versions
+    path TEXT NOT NULL,          -- relative to the cohort's root
+    bytes BIGINT NOT NULL,       -- size
+    modified BIGINT NOT NULL     -- time of the last change, nanoseconds since 1970
+);
+CREATE TABLE box (               -- regions that readers marked; not in cohorts made by older versions
+    image INTEGER NOT NULL,      -- image.image
+    label TEXT NOT NULL,         -- what is marked, as the publisher names it
+    x DOUBLE NOT NULL,           -- px of the original picture, left edge
+    y DOUBLE NOT NULL,           -- px, upper edge
+    width DOUBLE NOT NULL,       -- px
+    height DOUBLE NOT NULL,      -- px
+    reader TEXT                  -- who marked it, or NULL
 );
 CREATE TABLE thumbnail (
     image INTEGER NOT NULL,      -- image.image
@@ -42,7 +62,7 @@ CREATE TABLE picture (
 );
 CREATE TABLE mask (
     image INTEGER NOT NULL,      -- image.image
-    finding TEXT NOT NULL,       -- what was planted
+    finding TEXT NOT NULL,       -- what was planted (simulated), or what readers outlined
     runs INTEGER[] NOT NULL      -- run lengths over the picture's pixels row by row, starting with pixels outside
 );
 CREATE TABLE refused (

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
+from medsae.paper.colours import MARKS
 from medsae.store.reader import Frame
 from medsae.ui import format
 
@@ -44,15 +45,6 @@ def correlation(row: Mapping[Any, Any], tone: str, most: float = 1.0) -> str:
         return bar
     low, high = row["low"] / most, row["high"] / most
     return bar + f'<u style="left:{50 + 50 * low:.1f}%;width:{max(0.5, 50 * (high - low)):.1f}%"></u>'
-
-
-MARKS = (
-    ("activation", "sae", "SAE activation"),
-    ("preactivation", "sae-open", "SAE before the cut"),
-    ("raw", "raw", "raw"),
-    ("random", "null", "best of as many random directions"),
-)
-"""Column of a recovery table -> mark and what it is."""
 
 
 def recovery(frame: Frame, neuron: Callable[[object], str]) -> str:

@@ -17,7 +17,7 @@ from streamlit.components.v2 import component
 
 from medsae.store.filter import SORTS, Filter, Show, Sort
 
-STUDY = ("scores", "versus", "unit", "patients")
+STUDY = ("scores", "versus", "unit", "patients", "map")
 """Parameters of the sidebar: every link carries them."""
 DEFAULT_SORT: Sort = "q"
 """Most selective first: the lowest entropies belong to neurons that fire on one picture."""

@@ -32,6 +32,37 @@ ABOUT = {"name": "its name", "shuffled": "another neuron's name", "random": "a r
 _POLL_SECONDS = 0.5
 
 
+def audits(store: Store, scores: Artifact, run: RunOfNames) -> pd.DataFrame:
+    """How well the judge of a run tells each label (`Ledger.audits`); empty where it was not audited."""
+    ledger = studies.ledger(store, scores)
+    found = _audits(ledger, str(ledger.folder), ledger.stamp())
+    return found[(found["backend"] == run.backend) & (found["model"] == run.model)]
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _audits(_ledger: Any, folder: str, stamp: tuple[int, int]) -> pd.DataFrame:
+    return _ledger.audits()
+
+
+def judge(found: pd.DataFrame) -> None:
+    """What the judge can see, under the names that it judged: a line and, on demand, the table."""
+    known = found[found["auroc"].notna()]
+    if known.empty:
+        return
+    said = ", ".join(f"{row['label']} at {row['auroc']:.2f}" for row in known.to_dict("records"))
+    st.caption(format.escape(
+        f"On the cohort's own labels this judge tells {said} (AUROC). A low accuracy of a name that says what "
+        "the judge cannot see is the judge's, not the neuron's."
+    ))  # fmt: skip
+    with st.expander("The audit of the judge"):
+        rows = [[escape(str(r["label"])), f"<b>{format.number(r['auroc'])}</b>", format.interval(r["low"], r["high"]),
+                 format.number(r["accuracy"]), f"{int(r['judged'])} of {int(r['asked'])}"]
+                for r in found.to_dict("records")]  # fmt: skip
+        columns = [("label", False), ("AUROC", True), ("95 % interval", True), ("balanced accuracy", True),
+                   ("verdicts usable", True)]  # fmt: skip
+        cards.show(look.table(columns, rows))
+
+
 # --- the Neuron page
 
 
@@ -148,7 +179,9 @@ def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]
         f'<div class="ms-head"><span class="ms-name"><b>{escape(str(row["concept"]))}</b></span>{mark}</div>'
         f'<div class="ms-soft">{escape(str(row["description"] or ""))}</div>'
     )
-    figures(row, run)
+    label = top_labels(study, scores).get(neuron)
+    known = audits(study.store, scores, run)
+    figures(row, run, known[known["label"] == label])
     if run.overlap:
         st.caption(format.escape(run.overlap))
     verdicts = ledger.verdicts(run.run, neuron)
@@ -165,8 +198,9 @@ def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]
             cards.show(verdict_grid(study, rows.assign(status="", fires=True, yes=None, p=None)))
 
 
-def figures(row: dict[str, Any], run: RunOfNames) -> None:
-    """Accuracy with interval, AUROC, what controls score, coverage."""
+def figures(row: dict[str, Any], run: RunOfNames, audit: pd.DataFrame | None = None) -> None:
+    """Accuracy with interval, AUROC, what controls score, coverage; audit: how the judge tells the label
+    that the neuron follows, one row or none."""
     what = "balanced accuracy" if run.protocol == "strict" else "accuracy"
     q = f"q {small(row['q'])} over {int(row['tests'])} neurons" if not format.missing(row["q"]) else ""
     accuracy, tone = row["accuracy"], ""
@@ -191,6 +225,11 @@ def figures(row: dict[str, Any], run: RunOfNames) -> None:
                          f"{int(row['specific_tests'])} neurons · {pairs}", "good" if specific else ""))  # fmt: skip
     judged, asked = int(row["judged"]), int(row["asked"])
     items.append((f"{judged} of {asked}", "verdicts usable", "" if judged == asked else "bad"))
+    if audit is not None and len(audit) and not format.missing(audit.iloc[0]["auroc"]):
+        told = audit.iloc[0]
+        ends = format.interval(told["low"], told["high"])
+        items.append((format.number(told["auroc"]), f"how this judge tells {told['label']}, the label that the neuron "
+                      f"follows {ends}", "bad" if told["low"] <= 0.5 else ""))  # fmt: skip
     if not format.missing(row["mass"]) and row["mass"] < 0.5:
         items.append((format.number(row["mass"]), "P(yes) + P(no): the model wants to say something else", "bad"))
     look.figures(items)

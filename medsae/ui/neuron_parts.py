@@ -14,7 +14,7 @@ from medsae.store import queries, query_images
 from medsae.store.artifacts import Artifact
 from medsae.store.notes import Note, Notes, representation
 from medsae.store.reader import Frame
-from medsae.ui import bars, cards, charts, export, format, links, look, naming_panel, report
+from medsae.ui import bars, cards, charts, export, format, links, look, maps, naming_panel, report
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -92,6 +92,7 @@ def pictures(study: Study, scores: Artifact, cohort: Artifact, row: Row) -> list
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         which = links.choose(st.segmented_control, "Radiographs", "which", options, "top", label_visibility="collapsed")
         one = links.switch("one a patient", "one", True)
+        mapped = maps.switch(study, scores)
     rows = query_images.images_of(study.reader, scores, cohort, number, which, one, 24)  # type: ignore[arg-type]
     if rows.empty:
         why = {"silent": "No silent picture shares its code."}.get(which, "It fires on none of the scored pictures.")
@@ -103,13 +104,16 @@ def pictures(study: Study, scores: Artifact, cohort: Artifact, row: Row) -> list
             "neuron", (*links.STUDY, *links.FILTER, "neuron", "which", "one", "by"), neuron=number, view=image
         )
 
+    over = maps.overlays(study, scores, cohort, number, list(rows["image"])) if mapped else maps.Overlays({}, {})
     if which == "slices":
         for part, mine in rows.groupby("slice"):
             low, high = format.number(mine["value"].min()), format.number(mine["value"].max())
             look.section(f"Slice {int(str(part))} of {query_images.SLICES}", f"activation {low} to {high}")
-            cards.show(cards.grid(study, cohort, mine, href))
+            cards.show(cards.grid(study, cohort, mine, href, over=over.src, words=over.words))
     else:
-        cards.show(cards.grid(study, cohort, rows, href))
+        cards.show(cards.grid(study, cohort, rows, href, over=over.src, words=over.words))
+    if over.src:
+        maps.legend(study, scores, planted=cohort.facts.get("source") == "simulated")
     return [int(i) for i in rows["image"]]
 
 
@@ -282,12 +286,19 @@ def exports(
         found = query_images.images_of(study.reader, scores, cohort, number, "top", False, 500)
         return found.assign(patient=[study.patient(str(p)) for p in found["patient"]])
 
-    export.menu(
-        {f"Correlations of neuron {number}": lambda: frame, f"Images of neuron {number}": images},
-        f"{scores.id}, neuron {number}",
-        plots={
-            f"Plot of the correlations of neuron {number}": lambda: charts.correlations(frame, colour),
-            f"Plot of the activations of neuron {number}": lambda: charts.activations(*drawn, colour),
-        },
-        files={f"neuron-{number}-report.html": (lambda: report.html(study, scores, cohort, row), "text/html")},
-    )
+    ids = f"{scores.id}, neuron {number}"
+    with st.container(horizontal=True):
+        export.menu(
+            {f"Correlations of neuron {number}": lambda: frame, f"Images of neuron {number}": images},
+            ids,
+            files={f"neuron-{number}-report.html": (lambda: report.html(study, scores, cohort, row), "text/html")},
+        )
+        export.plots(
+            {
+                "Correlation with labels": lambda: charts.correlations(frame, colour),
+                "Activations": lambda: charts.activations(*drawn, colour),
+            },
+            ids,
+            f"neuron-{number}",
+            "Save plots",
+        )

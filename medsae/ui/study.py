@@ -402,12 +402,22 @@ def show_job(job: Job) -> None:
     state = job.progress
     done, total = state.get("done"), state.get("total")
     what = state.get("what", "starting")
+    if serves(job) and (not total or done == total):
+        st.caption(
+            "A service: the model is loaded and waits for questions from the pages; it ends by itself when idle."
+        )
+        return
     text = what if what == job.step else f"{job.step}: {what}"
     if total:
         text += f" · {done:,} of {total:,} {state.get('unit', '')}"
     if state.get("seconds_left") is not None:
         text += f" · {format.duration(state['seconds_left'])} left"
     st.progress(min(1.0, done / total) if total and done else 0.0, text=text)
+
+
+def serves(job: Job) -> bool:
+    """Whether a job has no end of its own: it answers questions while somebody asks."""
+    return "--watch" in job.command
 
 
 def foot(*more: str) -> None:

@@ -192,7 +192,9 @@ def test_a_bad_reply_is_a_row_and_never_a_name_or_a_no(world, tmp_path, kind, mo
     store = Store(tmp_path)
     server = nw.Server(world, mangle=lambda text, pictures, count: None if '"description"' in text else BAD[kind])
     study = _copy(world, tmp_path)
-    fields = dict(scores=study, backend="endpoint", pictures=5, concurrency=8, timeout_seconds=0.3, controls=False)
+    fields = dict(
+        audit=False, scores=study, backend="endpoint", pictures=5, concurrency=8, timeout_seconds=0.3, controls=False
+    )
     with server.serve() as address:
         name(c.Name(neurons="0", endpoint=address, **fields), store, Silent())
     row = Ledger(store, study).names().iloc[0]
@@ -347,7 +349,9 @@ def test_the_configured_number_of_requests_is_always_in_flight(crowd, tmp_path, 
     """
     monkeypatch.setattr("medsae.naming.run.PORTION", 9)
     monkeypatch.setattr(module.Endpoint, "rehearse", None)  # it asks before the run, one question at a time
-    fields = dict(scores=_copy(crowd, tmp_path), all=True, pictures=5, backend="endpoint", concurrency=concurrency)
+    fields = dict(
+        audit=False, scores=_copy(crowd, tmp_path), all=True, pictures=5, backend="endpoint", concurrency=concurrency
+    )
     free = nw.Server(crowd)
     with free.serve() as address:
         asked = name(c.Name(endpoint=address, **fields), Store(tmp_path), Silent())["asked"]

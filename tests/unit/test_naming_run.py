@@ -58,6 +58,7 @@ class Said(Silent):
 
 
 def ask(world, address, progress=None, **options):
+    options = {"audit": False} | options
     options = {"all": True} | options if "neurons" not in options else options
     config = c.Name(scores=world.scores, backend="endpoint", endpoint=address, **options)
     return name(config, Store(world.data), progress or Silent())
@@ -199,7 +200,7 @@ def test_kill_9_in_the_middle_then_the_same_command_loses_nothing(world):
     server = nw.Server(world, error=0.1, delay=0.01)
     with server.serve() as address:
         words = ["name", "--scores", world.scores, "--neurons", "0,1,2,3", "--backend", "endpoint", "--endpoint", address,
-                 "--concurrency", "4"]  # fmt: skip
+                 "--concurrency", "4", "--no-audit"]  # fmt: skip
         env = os.environ | {"MEDSAE_DATA": str(world.data), "PYTHONPATH": str(ROOT)}
         with subprocess.Popen([sys.executable, "-m", "medsae", *words], env=env, cwd=ROOT,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:  # fmt: skip
@@ -235,6 +236,7 @@ def test_ctrl_c_stops_quietly_and_keeps_what_was_answered(world):
             "endpoint",
             "--endpoint",
             address,
+            "--no-audit",
         ]
         env = os.environ | {"MEDSAE_DATA": str(world.data), "PYTHONPATH": str(ROOT)}
         with subprocess.Popen([sys.executable, "-m", "medsae", *words], env=env, cwd=ROOT, text=True,
@@ -326,7 +328,7 @@ def test_the_watching_service_answers_requests_and_cancels(world):
     store = Store(world.data)
     server = nw.Server(world, delay=0.01)
     with server.serve() as address:
-        config = c.Name(scores=world.scores, backend="endpoint", endpoint=address, watch=True, pictures=10,
+        config = c.Name(scores=world.scores, backend="endpoint", endpoint=address, watch=True, pictures=10, audit=False,
                         idle_minutes=0.05)  # fmt: skip
         requests = Requests(store, config)
         assert not requests.alive() and requests.state() == {}

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from medsae.geometry import centres, spread
 from medsae.scoring.draws import Patients
-from medsae.scoring.localisation import LEAST, at_cells, centres, locate, table_row
+from medsae.scoring.localisation import LEAST, at_cells, locate, table_row
 
 
 def one_hot(cells, at):
@@ -76,3 +77,9 @@ def test_a_mask_at_the_cells():
     assert cover.tolist() == [0.5, 0, 0, 0]
     inside, cover = at_cells(mask, np.array([1.0, -3.0]), np.array([1.0, 9.0]), (2, 2))
     assert inside.tolist() == [True, False, False, False] and cover[1:].tolist() == [0, 0, 0]
+
+
+def test_a_map_is_spread_between_the_centres_and_not_beyond():
+    out = spread(np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([10.0, 30.0]), np.array([10.0, 30.0]), (40, 40), 40)
+    assert out[10, 10] == 0 and out[10, 30] == 1 and out[30, 10] == 2 and out[20, 20] == pytest.approx(1.5)
+    assert np.isnan(out[9, 20]) and np.isnan(out[20, 31]) and np.isnan(out[0, 0])

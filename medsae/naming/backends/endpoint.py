@@ -75,7 +75,11 @@ def make(config: Any, study: Study, progress: Progress) -> Endpoint:
     server = Server(config.endpoint, config.model, config.concurrency, config.timeout_seconds,
                     key=os.environ.get(KEY_VARIABLE), say=progress.say)  # fmt: skip
     endpoint = Endpoint(server, study.jpeg, config.seed)
-    endpoint.prepare()
+    try:
+        endpoint.prepare()
+    except BaseException:
+        endpoint.close()
+        raise
     return endpoint
 
 
