@@ -27,8 +27,20 @@ from medsae.store.artifacts import Store
 from medsae.store.troubles import explained
 
 _named = tyro.conf.subcommand
+
+
+def _offers() -> dict[str, plugins.Source]:
+    return dict(sorted(plugins.sources.all().items(), key=lambda item: (item[1].order, item[0])))
+
+
+def _sources() -> Any:
+    """A subcommand for each source of cohorts there is."""
+    kinds = [Annotated[offer.options, _named(name, description=offer.help)] for name, offer in _offers().items()]
+    return reduce(or_, kinds)  # type: ignore[arg-type]
+
+
 COMMANDS: dict[str, Any] = {
-    "ingest": None,  # a subcommand for each source there is: `_sources`
+    "ingest": _sources(),
     "embed": c.Embed,
     "train": c.Train,
     "score": c.Score,
@@ -170,9 +182,7 @@ def _ingest(words: list[str]) -> tuple[list[str], Any]:
 
     Raises UserError for an unknown source, and for a folder that is no data set known here, or more than one.
     """
-    offers = dict(sorted(plugins.sources.all().items(), key=lambda item: (item[1].order, item[0])))
-    kinds = [Annotated[offer.options, _named(name, description=offer.help)] for name, offer in offers.items()]
-    kind = reduce(or_, kinds)  # type: ignore[arg-type]
+    offers = _offers()
     if len(words) > 1 and words[1] not in ("-h", "--help") and not words[1].startswith("-"):
         plugins.sources.get(words[1])
     elif (root := _value_of("--root", words)) is not None or _value_of("--table", words) is not None:
@@ -180,7 +190,7 @@ def _ingest(words: list[str]) -> tuple[list[str], Any]:
         words = ["ingest", name, *words[1:]]
         command = shlex.join(["python", "-m", "medsae", *words])
         print(f"{root or 'this'} looks like {offers[name].label}; running: {command}", file=sys.stderr)
-    return words, kind
+    return words, _sources()
 
 
 def _recognised(root: Path, offers: dict[str, plugins.Source]) -> str:
