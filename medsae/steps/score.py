@@ -13,7 +13,7 @@ import pandas as pd
 
 from medsae import config as c
 from medsae.progress import Progress, UserError
-from medsae.steps import found
+from medsae.steps import found, tokens
 from medsae.steps.train import split_rows
 from medsae.store.artifacts import Artifact, Store
 
@@ -58,6 +58,8 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
                 "--images all scores every image",
             )
         x_nd = np.load(embeddings.file("x.npy"), mmap_mode="r")[rows]
+        cells = tokens.Tokens.of(embeddings)
+        pooled = tokens.check_scored(config, cells)
         images, values_nk, labels = _labels(embeddings, cohort, rows, config.label_list)
         near_nd, power = near_one(x_nd)
         if power:
@@ -65,7 +67,12 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
                 f"the embeddings are scored in units of 2^{power}: at their own scale sums would not be finite"
             )
         raw = ArraySource(near_nd)
-        if sae:
+        if cells:
+            model = _model(sae, cells.d, config) if sae else None
+            m = model.m if model else cells.d
+            source, raw, rivals = tokens.sources(cells, rows, model, pooled, config.seed, m)
+            decoder = model.weights["W_dec"].cpu().numpy() if model else None
+        elif sae:
             source, decoder, rivals = _sae_source(sae, x_nd, raw, config)
         else:
             source, decoder, rivals = raw, None, {"random": _random(raw, raw.m, config.seed)}
@@ -88,6 +95,9 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             {"neuron": kept.neuron, "image": image_of_row[kept.image], "value": kept.value}
         )
         frames["scored"] = pd.DataFrame({"image": image_of_row})
+        if cells:
+            assert isinstance(source, tokens.TokenSource)
+            frames["token"] = tokens.behind(source, frames["activation"])
         without_maps = _maps(config, store, _Scored(cohort, embeddings, sae, images, x_nd), scores, frames, progress)
         if sae and versus:
             frames["match"], measures = _match(sae, versus, config.seed)
@@ -99,7 +109,8 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         facts = {"representation": "sae" if sae else "raw", "m": source.m, "n": len(rows), "labels": labels,
                  "encoder": embeddings.facts["encoder"], "protocol": config.protocol, "images": config.images,
                  "activations_complete": bool(kept.complete), "maps": without_maps or "exact"}  # fmt: skip
-        facts |= {"activation_unit": f"2^{power}"} if power and not sae else {}
+        facts |= {"tokens": pooled, "grid": embeddings.facts["grid"]} if cells else {}
+        facts |= {"activation_unit": f"2^{power}"} if power and not sae and not cells else {}
         headline = ("mean_entropy", "null_mean_entropy", "selective_share", "active_share", "dead_share")
         facts |= {k: float(measures[k]) for k in headline if k in measures and np.isfinite(measures[k])}
         return build.publish(facts | parents).manifest
@@ -128,18 +139,24 @@ class _Encoded:
             yield start, self.sae.pre_activations(part) if self.before else self.sae.encode(part)
 
 
-def _sae_source(
-    sae: Artifact, x_nd: np.ndarray, raw: Any, config: c.Score
-) -> tuple[_Encoded, np.ndarray, dict[str, Any]]:
+def _model(sae: Artifact, d: int, config: c.Score) -> Sae:
+    """The SAE on the device; UserError for one of embeddings of another size."""
     from medsae.device import pick
     from medsae.sae.model import Sae
     from medsae.sae.training import AUTO
 
     model = Sae.load(sae.file("sae.safetensors")).to(pick(config.device, AUTO))
-    if model.d != x_nd.shape[1]:
+    if model.d != d:
         raise UserError(
-            f"the SAE takes d = {model.d}, the embeddings have d = {x_nd.shape[1]}", sae.id, "train on these embeddings"
+            f"the SAE takes d = {model.d}, the embeddings have d = {d}", sae.id, "train on these embeddings"
         )
+    return model
+
+
+def _sae_source(
+    sae: Artifact, x_nd: np.ndarray, raw: Any, config: c.Score
+) -> tuple[_Encoded, np.ndarray, dict[str, Any]]:
+    model = _model(sae, x_nd.shape[1], config)
     rivals = {
         "preactivation": _Encoded(model, x_nd, before=True),
         "raw": raw,
@@ -165,6 +182,8 @@ def _maps(
     """Adds the tables of maps to `frames`; "" or the reason why there are none."""
     if not config.maps:
         return "not asked for (--no-maps)"
+    if of.embeddings.facts.get("tokens"):
+        return "the tokens behind the top pictures are kept instead"
     from medsae.sae.model import Sae
     from medsae.steps import maps
     from medsae.steps.embed import Pictures
