@@ -6,7 +6,6 @@ patients and projections, the pictures are found, and what has no purpose is kep
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,8 +58,8 @@ class Plan:
     ways: Callable[[pd.DataFrame, pd.Series], list[locate.Way]]
     """The ways to read the paths, for the rows and paths that are kept."""
     root: Path
-    missing: str = ""
-    """What is known about pictures that are not there."""
+    missing: Callable[[], str] = str
+    """Says what is known about pictures that are not there."""
     do: str = "give the folder that the paths start from with --root"
     guessed: bool = False
     patient_in_path: str | None = None
@@ -197,16 +196,15 @@ def _from_path(columns: Columns, plan: Plan) -> dict[str, str]:
 
 def paths_of(table: pd.DataFrame, name: str, place: Callable[[int], str]) -> pd.Series:
     """The paths as they are written, with slashes; raises UserError for a blank one."""
-    written = pd.Series(table[name]).astype("object").map(_path, na_action="ignore")
+    # Windows wrote some: C:\\Users\\... is looked up by its name.
+    written = pd.Series(table[name]).str.strip().str.replace("\\", "/", regex=False).str.removeprefix("./")
+    drive = written.str.match(r"[A-Za-z]:/").fillna(False).to_numpy(bool)
+    if drive.any():
+        written = written.where(~drive, written.str[2:])
     blank = (written.isna() | (written == "")).to_numpy(bool)
     if blank.any():
         raise UserError(f"the path (column {name!r}) is blank", place(int(np.flatnonzero(blank)[0])), "remove the row")
     return written
-
-
-def _path(text: object) -> str:
-    path = str(text).strip().replace("\\", "/").removeprefix("./")
-    return re.sub(r"^[A-Za-z]:/", "/", path) if path[1:3] == ":/" else path
 
 
 def _one_row_a_picture(

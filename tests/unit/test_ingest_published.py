@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medsae.simulated import masks
+from medsae import runs as run_lengths
 from medsae.store.artifacts import Store
 from tests.fixtures import downloads
 
@@ -53,7 +53,7 @@ def test_the_command_of_the_docs_against_pandas(command, medsae, tmp_path, monke
     assert (sides == 1).all()
     assert len(boxes) == truth.boxes and (boxes[["width", "height"]] > 0).all(axis=None)
     assert set(truth.attributes) <= attributes and set(truth.attributes) <= set(types)
-    found = {image_paths([path], root, home)[0]: masks.decode(r, (64, 64)) for path, r in runs}
+    found = {image_paths([path], root, home)[0]: run_lengths.decode(r, (64, 64)) for path, r in runs}
     assert found.keys() == truth.masks.keys()
     assert all((found[name] == mask).all() for name, mask in truth.masks.items())
     assert cohort.facts["licence"] and cohort.facts["citation"] and all(definitions)
