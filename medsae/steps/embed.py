@@ -54,6 +54,7 @@ def _encode(config: c.Embed, cohort: Artifact, store: Store, progress: Progress)
         usable = np.setdiff1d(np.arange(len(source)), [image for image, _ in report.failed])
         facts = {"encoder": found_files.model, **{k: v for k, v in asdict(report).items() if k != "failed"}}
         facts |= {"failed": len(report.failed), "weights_sha256": encoder.weights_sha256}
+        facts["unit_norm"] = encoder.unit_norm_default if config.unit_norm is None else config.unit_norm
         # The pipeline has divided by the norm already where that was asked for.
         return _publish(build, x_nd[usable], usable, facts, cohort)
 

@@ -95,7 +95,7 @@ def pictures(study: Study, scores: Artifact, cohort: Artifact, row: Row) -> list
         mapped = maps.switch(study, scores)
     rows = query_images.images_of(study.reader, scores, cohort, number, which, one, 24)  # type: ignore[arg-type]
     if rows.empty:
-        why = {"silent": "No silent picture shares its code."}.get(which, "It fires on none of the scored pictures.")
+        why = {"silent": "No silent image shares its code."}.get(which, "It fires on none of the scored images.")
         look.empty("No radiograph to show", why)
         return []
 
@@ -170,7 +170,7 @@ def confounders(study: Study, scores: Artifact, cohort: Artifact, number: int) -
         ]
         columns = [("", False), ("fires on", True), ("95 % interval", True), ("images", True)]
     if frame.empty:
-        look.empty("Nothing is known of these pictures", "The cohort has no view, sex, age or devices.")
+        look.empty("Nothing is known of these images", "The cohort has no view, sex, age or devices.")
         return
     st.html(look.table(columns, rows))
 
