@@ -71,7 +71,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             source, decoder, rivals = raw, None, {"random": _random(raw, raw.m, config.seed)}
         assert config.uncertain and config.unstated
         known = Known(values_nk=values_nk, labels=labels, patients=images["patient"].to_numpy(),
-                      attributes=_attributes(images),
+                      attributes=_attributes(images) | _kept_attributes(cohort, images["image"]),
                       truth=_truth(cohort, images["image"].to_numpy(), rivals))  # fmt: skip
         choices = Choices(uncertain=config.uncertain, unstated=config.unstated, draws=config.draws,
                           bootstraps=config.bootstraps, fdr=config.fdr, top=config.top, seed=config.seed,
@@ -247,6 +247,32 @@ def _attributes(images: pd.DataFrame) -> dict[str, np.ndarray]:
         for name, column in columns.items()
         if column.notna().any()
     }
+
+
+_MOST_ATTRIBUTES, _MOST_VALUES = 12, 12
+
+
+def _kept_attributes(cohort: Artifact, image: pd.Series) -> dict[str, np.ndarray]:
+    """The publisher's other columns that sort the pictures (site, scanner, ward): name -> value an image, None unknown.
+
+    At most 12, of 2 to 12 values each, in the order of the table; a published split and the labels of another labeller
+    ("negbio: Edema") are no confounders. Empty for cohorts that were made before attributes had types.
+    """
+    with cohort.connect() as connection:
+        if not connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'attribute_name'").fetchall():
+            return {}
+        names = connection.execute(
+            "SELECT attribute FROM attribute JOIN attribute_name n USING (attribute) WHERE n.type = 'category'"
+            " AND attribute NOT IN ('split', 'view', 'sex', 'age') AND NOT contains(attribute, ': ')"
+            " GROUP BY attribute HAVING count(DISTINCT value) BETWEEN 2 AND ? ORDER BY any_value(n.position) LIMIT ?",
+            [_MOST_VALUES, _MOST_ATTRIBUTES],
+        ).fetchall()
+        found = {}
+        for (name,) in names:
+            value = connection.execute("SELECT image, value FROM attribute WHERE attribute = ?", [name]).df()
+            column = value.set_index("image")["value"].reindex(image).astype(object)
+            found[name] = column.where(column.notna(), None).to_numpy(object)
+    return found
 
 
 def _truth(cohort: Artifact, image: np.ndarray, rivals: dict[str, Any]) -> Any:

@@ -122,6 +122,15 @@ def test_the_other_labeller_and_dropped_columns(medsae, tmp_path):
     assert status == 2 and "--drop-columns names 'Report'" in err
 
 
+def test_other_columns_are_confounders_of_scores(medsae, tmp_path):
+    from medsae.steps.score import _kept_attributes
+
+    downloads.chexpert_plus(tmp_path / "plus")
+    cohort = Store(medsae.data).get(medsae.id("ingest", "chexpert-plus", "--root", tmp_path / "plus"))
+    kept = _kept_attributes(cohort, pd.Series([3, 0]))
+    assert {name: values.tolist() for name, values in kept.items()} == {"race": ["White", "Asian"]}
+
+
 def test_no_finding_can_be_scored_under_strict(medsae, tmp_path):
     """Blank by definition is absent: the label that strict used to lose on CheXpert's own table is defined."""
     downloads.chexpert_small(tmp_path / "CheXpert-v1.0-small")
