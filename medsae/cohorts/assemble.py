@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from medsae.cohorts import locate, marks, tabular
-from medsae.cohorts.columns import Columns, split_names
+from medsae.cohorts.columns import Columns, may_be_patients, split_names
 from medsae.cohorts.findings import Labels, votes
 from medsae.cohorts.tabular import MISSING, CohortTable
 from medsae.config import FromFiles
@@ -91,8 +91,8 @@ def assemble(rows: Rows, columns: Columns, labels: Labels, config: FromFiles, pl
         told.append(line)
         attributes = _joined(attributes, written, first)
     else:
-        sides = {} if rows.source is None else {"published split": rows.source}
-        first, again = tabular.merge_repeats(table.assign(**sides), written, rows.place)
+        meant = _meant(rows, columns, labels) if written.duplicated().any() else table
+        first, again = tabular.merge_repeats(meant, written, rows.place)
         values_nk = values_nk[first]
         attributes = attributes.iloc[first].reset_index(drop=True)
         if again:
@@ -207,6 +207,17 @@ def paths_of(table: pd.DataFrame, name: str, place: Callable[[int], str]) -> pd.
     return written
 
 
+def _meant(rows: Rows, columns: Columns, labels: Labels) -> pd.DataFrame:
+    """The rows as they are understood: "1" and "1.0 " of a label, "3" and "3.0" of a patient are the same."""
+    table = rows.table.apply(lambda column: column.str.strip()).drop(columns=[columns.path])
+    one_each = len(labels.names) == len(labels.columns)
+    read = dict(zip(labels.names, labels.values_nk.T, strict=True)) if one_each else {}
+    ids = {name: tabular.identifiers(table[name]) for name in (columns.patient, columns.study)
+           if name is not None and name in table}  # fmt: skip
+    sides = {} if rows.source is None else {"published split": rows.source}
+    return table.assign(**{name: values for name, values in read.items() if name in table}, **ids, **sides)
+
+
 def _one_row_a_picture(
     table: pd.DataFrame, columns: Columns, written: pd.Series, values_nk: np.ndarray, place: Callable[[int], str]
 ) -> tuple[np.ndarray, np.ndarray, str]:
@@ -298,8 +309,11 @@ def _patients(
                 "paths look like train/patient00001/study1/view1_frontal.jpg; for another layout use: ingest table",
             )
         if folder.isna().any():
+            maybe = may_be_patients(table, columns.purposes()) if plan.guessed else []
+            hint = f"; values repeat in {', '.join(map(repr, maybe[:4]))}" if maybe else ""
             return written.to_numpy(object), (
-                "no patient column: every picture counts as a patient of its own (name it: --patient-column NAME)"
+                "no patient column: every picture counts as a patient of its own"
+                + (f" (name it: --patient-column NAME{hint})" if plan.guessed else "")
             )
         said = "" if plan.patient_in_path else "no patient column: patients taken from the folders called patient..."
         return folder.to_numpy(object), said + (" in the paths" if said else "")

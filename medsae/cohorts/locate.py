@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from medsae.cohorts.columns import PICTURE
 from medsae.progress import UserError
 
-_PICTURE = re.compile(r"\.(?:png|jpe?g|jfif|tiff?|dcm|dicom|dic|bmp|gif|webp|jp2|j2k|jpx|pgm|npy)$", re.IGNORECASE)
 _ARCHIVE = re.compile(r"\.(?:zip|tar|tgz|tar\.gz|tar\.bz2|tar\.xz|7z|rar)$", re.IGNORECASE)
 _PARTIAL = re.compile(r"\.(?:part|crdownload|download|aria2|!ut)$", re.IGNORECASE)
 _OWNER = re.compile(r"^(?:patient|pat|subject|sub|study|case|p|s|id|uid)[-_]?\d{2,}$", re.IGNORECASE)
@@ -136,7 +136,7 @@ def written_only(way: Way) -> Found:
 
 def stem(path: str) -> str:
     """A path without the suffixes of pictures: "a.dcm.png" and "a.dcm" are both "a"; a DICOM UID keeps its dots."""
-    while (shorter := _PICTURE.sub("", path)) != path:
+    while (shorter := PICTURE.sub("", path)) != path:
         path = shorter
     return path
 

@@ -39,7 +39,8 @@ def read(config: Published) -> CohortTable:
     offer, layout = sources.get(config.source), config.layout()
     root = config.root
     if not root.is_dir():
-        raise UserError(f"the folder of {offer.label} does not exist", root, "give the folder that you unpacked")
+        what = "is a file, not a folder" if root.is_file() else "does not exist"
+        raise UserError(f"the folder of {offer.label} {what}", root, "give the folder that you unpacked")
     home = _home(root, layout)
     near = _Near(home)
     tables = _tables(near, layout, config)
