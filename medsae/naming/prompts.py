@@ -114,7 +114,7 @@ RANDOM_CONCEPTS = (
     ("Osteoporotic vertebral collapse", "One or more vertebral bodies have lost height."),
     ("Skin fold imitating a pleural line", "A broad edge crosses the lung and leaves the chest."),
 )
-"""Descriptions that have nothing to do with the neuron: what a judge scores on them is luck."""
+"""Descriptions that have nothing to do with the neuron: what a judge scores on them is chance."""
 
 _FILLER = "a an and at by for from in into is of on or possible likely significant the to with"
 _STOP = frozenset(_FILLER.split())

@@ -3,7 +3,7 @@
 `detection`: does this picture show the concept? (Paulo et al. 2025; paper, section 3.3.) `intruder`: which of five
 pictures does not belong with the others? It needs no name: it asks whether the pictures of a neuron look alike at all.
 `rank`: which of five pictures excites the neuron most, to one who knows only its name? The last two ask one to choose
-among five, so one answer in five is right by luck.
+among five, so one answer in five is right by chance.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class _Choice:
         row: dict[str, Any] = {
             "status": "ok", "concept": own.concept, "description": own.description,
             "group_key": prompts.group_key(own.concept), "naming": list(plan.naming), "top": plan.top,
-            "firing": plan.firing, "luck": 1 / SHOWN,
+            "firing": plan.firing, "chance": 1 / SHOWN,
             "note": f"{failed} of {len(truths)} answers failed and are left out" if failed else None,
         } | score(right["name"])  # fmt: skip
         for about in ("shuffled", "random"):

@@ -51,7 +51,7 @@ COLUMNS = {
     # verdict: probability of yes; name: p-value of the detection
     "p": "DOUBLE",
     # name
-    "luck": "DOUBLE", "asked": "INTEGER", "judged": "INTEGER", "correct": "INTEGER", "accuracy": "DOUBLE",
+    "chance": "DOUBLE", "asked": "INTEGER", "judged": "INTEGER", "correct": "INTEGER", "accuracy": "DOUBLE",
     "low": "DOUBLE",
     "high": "DOUBLE", "sensitivity": "DOUBLE", "specificity": "DOUBLE", "auroc": "DOUBLE", "retry": "INTEGER",
     "shuffled_accuracy": "DOUBLE", "shuffled_low": "DOUBLE", "shuffled_high": "DOUBLE", "shuffled_auroc": "DOUBLE",

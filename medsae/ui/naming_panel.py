@@ -177,7 +177,7 @@ def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]
     mark = '<span class="ms-chip">labels only, no model</span>' if run.backend == "labels" else ""
     cards.show(
         f'<div class="ms-head"><span class="ms-name"><b>{escape(str(row["concept"] or "(tested without a name)"))}</b>'
-        f'</span>{mark}</div>'
+        f"</span>{mark}</div>"
         f'<div class="ms-soft">{escape(str(row["description"] or ""))}</div>'
     )
     label = top_labels(study, scores).get(neuron)

@@ -73,7 +73,7 @@ def test_sets_of_five_have_one_right_picture_at_any_place(kind):
 
 
 def test_intruder_needs_no_name_and_finds_what_looks_alike(world):
-    """An oracle who sees which picture is silent is right always; for a neuron of chance it guesses. Luck is 1 in 5."""
+    """An oracle who sees which picture is silent is right always; for a neuron of chance it guesses. Chance is 1 in 5."""
     rng = np.random.default_rng(0)
 
     def mangle(text, pictures, count):
@@ -90,7 +90,9 @@ def test_intruder_needs_no_name_and_finds_what_looks_alike(world):
             assert found["exit"] == 0 and found["asked"] == 10
     names = Ledger(Store(world.data), world.scores).names().set_index("neuron")
     first, chance = names.loc[0], names.loc[3]
-    assert (first["accuracy"], first["asked"], first["luck"]) == (1.0, 10, 0.2) and first["p"] == pytest.approx(0.2**10)
+    assert (first["accuracy"], first["asked"], first["chance"]) == (1.0, 10, 0.2) and first["p"] == pytest.approx(
+        0.2**10
+    )
     right = int(chance["correct"])
     assert chance["p"] == pytest.approx(binomtest(right, 10, 0.2, alternative="greater").pvalue)
     assert first["low"] > 0.6 and names["specific_q"].isna().all() and not first["concept"]
