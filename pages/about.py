@@ -72,7 +72,7 @@ with right, st.container(border=True):
 - **Mean entropy is a blunt measure.** Strong signals hardly move it. Beside it stands the share of **selective**
   neurons: strongest |ρ| beats the null at a false-discovery rate of 5 %.
 - **Intervals** are 95 %: Fisher z for ρ, bootstrap over patients for means and their differences, Wilson for rates.
-- **Undefined is not zero.** A dead neuron or a constant label has no correlation; the reason is shown, and every mean
+- **Undefined is not zero.** A silent neuron or a constant label has no correlation; the reason is shown, and every mean
   says over how many neurons it was taken.
 - **Unknown is not absent.** What an uncertain or blank label counts as is part of the scores and stands in the sidebar.
 - **Correlation is not meaning.** A neuron that follows a finding may follow the view, the device or the sex that goes

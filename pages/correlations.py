@@ -42,7 +42,7 @@ for place, each in zip(st.columns(len(shown), gap="medium"), shown, strict=True)
         )
         if frame.empty:
             look.empty(
-                "No correlation is defined", "Every neuron is dead, or every label is constant over these images."
+                "No correlation is defined", "Every neuron is silent, or every label is constant over these images."
             )
             continue
         kept = [x for x in labels if x in set(frame["label"][frame["rho"].notna()])]

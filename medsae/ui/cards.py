@@ -143,7 +143,7 @@ def density_text(row: dict[str, Any]) -> str:
     if row["density"] == 0:
         return "never fires"
     if is_few(row):
-        return f"fires on {format.plural(int(row['active']), 'picture')} only"
+        return f"fires on {format.plural(int(row['active']), 'image')} only"
     return f"fires on {format.percent(row['density'])}"
 
 
@@ -157,7 +157,7 @@ def few_last(few: int) -> None:
     if few:
         st.caption(
             f"{format.plural(few, 'neuron')} of these {'fires' if few == 1 else 'fire'} on fewer than {FIRING_LEAST} "
-            "pictures and come last: a correlation over so few says little."
+            "images and come last: a correlation over so few says little."
         )
 
 

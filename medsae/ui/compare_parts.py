@@ -137,7 +137,7 @@ def _matches(
 
 
 def all_saes(study: Study, cohort: Artifact) -> Frame:
-    """One row a scored SAE of the cohort: its settings, L0, FVE, dead, entropy, selective."""
+    """One row a scored SAE of the cohort: its settings, L0, FVE, silent, entropy, selective."""
     mine = [a for a in study.artifacts if a.kind == "scores" and a.parents.get("cohort") == cohort.id]
     mine = [a for a in mine if not studies.is_raw(a)]
     titles = studies.titles(study.artifacts, mine)
@@ -164,7 +164,7 @@ def all_saes(study: Study, cohort: Artifact) -> Frame:
                 "seed": facts.get("seed"),
                 "active": value("active_neurons"),
                 "fve": facts.get("fve"),
-                "dead": value("dead_share"),
+                "silent": value("dead_share"),
                 "entropy_bits": value("mean_entropy"),
                 "null_bits": value("null_mean_entropy"),
                 "selective": value("selective_share"),
@@ -199,13 +199,13 @@ def pareto(study: Study, frame: Frame) -> None:
                 format.count(r["neurons"]),
                 format.number(r["active"], 1),
                 format.number(r["fve"], 3),
-                format.percent(r["dead"]),
+                format.percent(r["silent"]),
                 f"{format.number(r['entropy_bits'])} <span class=ms-soft>({format.number(r['null_bits'])})</span>",
                 format.percent(r["selective"]),
             ]
             for r in frame.to_dict("records")
         ]
-        columns = [("SAE", False), ("neurons", True), ("L0", True), ("FVE", True), ("dead", True)]
+        columns = [("SAE", False), ("neurons", True), ("L0", True), ("FVE", True), ("silent", True)]
         st.html(look.table([*columns, ("bits (null)", True), ("selective", True)], rows))
     point = charts.clicked(event)
     if point:

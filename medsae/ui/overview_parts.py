@@ -26,7 +26,7 @@ ROWS = (
     ("selective_share", "selective neurons", "share"),
     ("median_max_rho", "median strongest |ρ|", "number"),
     ("null_median_max_rho", "its null, labels shuffled", "number"),
-    ("dead_share", "dead neurons", "share"),
+    ("dead_share", "silent neurons", "share"),
     ("active_neurons", "active neurons an image (L0)", "one"),
 )
 
@@ -152,7 +152,7 @@ def cohort_facts(study: Study, scores: Artifact, cohort: Artifact) -> None:
     embeddings = study.parent(scores, "embeddings")
     encoder = f"{embeddings.facts.get('encoder')} · d = {embeddings.facts.get('d')}" if embeddings else "not found"
     facts = [
-        ("pictures", format.count(counts["images"])),
+        ("images", format.count(counts["images"])),
         ("patients", format.count(counts["patients"])),
         ("training / hold-out / evaluation", f"{counts['train']:,} / {counts['holdout']:,} / {counts['evaluation']:,}"),
         ("refused", format.count(counts["refused"])),
@@ -180,7 +180,7 @@ def steps(study: Study, scores: Artifact, cohort: Artifact) -> None:
 
 def names(study: Study, scores: Artifact) -> None:
     """What the newest run of naming came to."""
-    look.section("Names", "tested on pictures they were not made from")
+    look.section("Names", "tested on images they were not made from")
     known = studies.named(study.store, scores)
     runs = concepts.runs(known)
     if runs:
