@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 import tyro.conf
 
@@ -243,6 +243,8 @@ class Embed(Pooling, Command):
 class Relu:
     """z = ReLU(W_enc (x - b_pre) + b_enc), loss + l1 * sum z (paper, Eq. 1-2)."""
 
+    formulas: ClassVar = "medsae.sae.kinds.relu:Relu"
+    defaults: ClassVar = dict(l1=3e-4, decoder_norm="unit", encoder_norm=None)
     l1: float
     """Coefficient of the L1 penalty (lambda)."""
     decoder_norm: Literal["unit", "weighted"] = "unit"
@@ -255,6 +257,8 @@ class Relu:
 class TopK:
     """The k largest pre-activations of each image stay (Gao et al. 2024)."""
 
+    formulas: ClassVar = "medsae.sae.kinds.topk:TopK"
+    defaults: ClassVar = dict(k=32)
     k: int
 
 
@@ -262,6 +266,8 @@ class TopK:
 class BatchTopK:
     """The k * batch largest pre-activations of a batch stay; a fixed threshold at inference (Bussmann et al. 2024)."""
 
+    formulas: ClassVar = "medsae.sae.kinds.topk:BatchTopK"
+    defaults: ClassVar = dict(k=32)
     k: int
 
 
@@ -269,6 +275,8 @@ class BatchTopK:
 class JumpRelu:
     """z = pre * H(pre - theta), L0 penalty through a straight-through estimator (Rajamanoharan et al. 2024)."""
 
+    formulas: ClassVar = "medsae.sae.kinds.jumprelu:JumpRelu"
+    defaults: ClassVar = dict(l0=1.0)
     l0: float
 
 
@@ -276,6 +284,8 @@ class JumpRelu:
 class Gated:
     """A gate decides whether, a magnitude says how much (Rajamanoharan et al. 2024)."""
 
+    formulas: ClassVar = "medsae.sae.kinds.gated:Gated"
+    defaults: ClassVar = dict(l1=1.0)
     l1: float
 
 
@@ -283,25 +293,29 @@ class Gated:
 class Matryoshka:
     """Batch top-k over nested prefixes of the neurons (Bussmann et al. 2025)."""
 
+    formulas: ClassVar = "medsae.sae.kinds.matryoshka:Matryoshka"
+    defaults: ClassVar = dict(k=32)
     k: int
 
 
 SaeKind: TypeAlias = Relu | TopK | BatchTopK | JumpRelu | Gated | Matryoshka
-KindName: TypeAlias = Literal["relu", "topk", "batchtopk", "jumprelu", "gated", "matryoshka"]
+KINDS: dict[str, type[SaeKind]] = {
+    cls.__name__.lower(): cls for cls in (Relu, TopK, BatchTopK, JumpRelu, Gated, Matryoshka)
+}
+"""Every kind of SAE by its name. A kind says here what it is asked for (its fields), what these are where nobody says
+(`defaults`; None: follows from the others), and where its `formulas` stand; everything else follows from this table."""
+if TYPE_CHECKING:
+    KindName: TypeAlias = str
+else:
+    KindName = Literal[tuple(KINDS)]
 TRAIN_PRESETS: dict[str, dict[str, Any]] = {
     # Section 4.1 of the paper; the batch is the default of the authors' code (docs/decisions/002).
     "paper": dict(kind="relu", l1=3e-4, expansion=16, epochs=200, lr=7e-6, batch=1024),
     "demo": dict(kind="topk", k=16, expansion=4, epochs=60, lr=1e-3, batch=256),
 }
-KIND_DEFAULTS: dict[str, dict[str, Any]] = {
-    "relu": dict(l1=3e-4, decoder_norm="unit", encoder_norm=None),
-    "topk": dict(k=32),
-    "batchtopk": dict(k=32),
-    "jumprelu": dict(l0=1.0),
-    "gated": dict(l1=1.0),
-    "matryoshka": dict(k=32),
-}
-_OPTIONS_OF_KINDS = ("l1", "decoder_norm", "encoder_norm", "k", "l0")
+OPTIONS_OF_KINDS = tuple(dict.fromkeys(name for cls in KINDS.values() for name in cls.defaults))
+_IMPLIED = {"l1": "relu", "decoder_norm": "relu", "k": "topk", "l0": "jumprelu"}
+"""The kind that is meant where only an option of it is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,6 +350,9 @@ class Train(Command):
     """Seed of initialisation and order."""
     sweep: str | None = runtime(None)
     """Values to try, such as "l1=1e-4,3e-4,1e-3 seed=0,1": every combination is trained, scored and compared."""
+    untrained: bool = added(False)
+    """Not trained: random directions with the norms, thresholds and densities of the SAE that these options give
+    (which must be there). The control that a measure must beat."""
     images: Literal["train", "all"] = "train"
     """Training images: the train split, or every image (then nothing is held out, and it is said)."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
@@ -357,13 +374,13 @@ class Train(Command):
     def resolved(self, images: int) -> Train:
         """The config with every None filled, for `images` training images; UserError for options of another kind."""
         preset = TRAIN_PRESETS[self.preset]
-        kind = self.kind or ("relu" if self.l1 is not None or self.decoder_norm else None)
-        kind = kind or ("topk" if self.k is not None else "jumprelu" if self.l0 is not None else preset["kind"])
-        own = KIND_DEFAULTS[kind] | (
-            {k: v for k, v in preset.items() if k in _OPTIONS_OF_KINDS} if kind == preset["kind"] else {}
+        implied = (kind for name, kind in _IMPLIED.items() if getattr(self, name) is not None)
+        kind = self.kind or next(implied, preset["kind"])
+        own: dict[str, Any] = KINDS[kind].defaults | (
+            {k: v for k, v in preset.items() if k in OPTIONS_OF_KINDS} if kind == preset["kind"] else {}
         )
         own |= {"l1": preset["l1"]} if kind == "relu" and "l1" in preset else {}
-        for name in _OPTIONS_OF_KINDS:
+        for name in OPTIONS_OF_KINDS:
             flag = f"--{name.replace('_', '-')}"
             check(getattr(self, name) is None or name in own, f"{flag} does not belong to --kind {kind}",
                   do=f"leave {flag} out, or choose another --kind")  # fmt: skip
@@ -408,9 +425,8 @@ class Train(Command):
     @property
     def sae(self) -> SaeKind:
         """The kind with its own parameters; only of a resolved config."""
-        classes = dict(relu=Relu, topk=TopK, batchtopk=BatchTopK, jumprelu=JumpRelu, gated=Gated, matryoshka=Matryoshka)
         assert self.kind is not None, "resolve the config first"
-        cls = classes[self.kind]
+        cls = KINDS[self.kind]
         return cls(**{f.name: getattr(self, f.name) for f in fields(cls)})
 
 
@@ -495,6 +511,67 @@ class Score(Command):
         """The same config with the label policy filled from the protocol."""
         uncertain, unstated = ("missing", "missing") if self.protocol == "strict" else ("keep", "zero")
         return replace(self, uncertain=self.uncertain or uncertain, unstated=self.unstated or unstated)
+
+
+# --- import, export ---------------------------------------------------------------------------------------------------
+
+RESEARCH_ONLY = "Research use only, not for diagnosis."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSae(Command):
+    """An SAE of another program, on embeddings of this one: an artifact that is scored, named and explored like any."""
+
+    what: tyro.conf.Positional[Literal["sae"]] = runtime("sae")
+    """What is imported."""
+    format: str
+    """Of which program: saelens, dictionary_learning, saev, overcomplete, sparsify, gemma_scope, or a plug-in's."""
+    from_: Annotated[Path, tyro.conf.arg(name="from")] = field(metadata={"runtime": True})
+    """Folder (or file) of the SAE; its sha256 is part of the identity."""
+    embeddings: str
+    """Id (or unique beginning of the id) of the embeddings that it takes."""
+    subtract_bias: bool | None = None
+    """Whether the decoder's bias is taken from an embedding before encoding (default: as the format says)."""
+
+    step = "import"
+    makes = "sae"
+    source = "sae"
+
+    def __post_init__(self) -> None:
+        plugins.formats.get(self.format)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSae(Command):
+    """An SAE as a folder of another program, with a card, ready for the Hub."""
+
+    id: tyro.conf.Positional[str]
+    """Id or unique beginning of the id of the SAE."""
+    format: str
+    """For which program: saelens, dictionary_learning, saev, overcomplete, sparsify, or a plug-in's."""
+    to: Path
+    """Folder to make."""
+
+    step = "export"
+    source = "sae"
+
+    def __post_init__(self) -> None:
+        plugins.formats.get(self.format)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportScores(Command):
+    """Neurons, correlations, activations, pictures and names of scores as files for notebooks."""
+
+    id: tyro.conf.Positional[str]
+    """Id or unique beginning of the id of the scores."""
+    format: Literal["parquet"] = "parquet"
+    """Parquet: one file a table."""
+    to: Path
+    """Folder to make."""
+
+    step = "export"
+    source = "scores"
 
 
 # --- name, run, list, show --------------------------------------------------------------------------------------------

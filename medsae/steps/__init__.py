@@ -16,6 +16,8 @@ _ROOMS: dict[str, tuple[str, str]] = {
     "score": ("score", "score"),
     "name": ("naming", "name"),
     "run": ("presets", "run_preset"),
+    "import": ("exchange", "import_sae"),
+    "export": ("exchange", "export"),
 }
 
 

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import streamlit as st
 
+from medsae.paper.colours import NULL as NULL
+from medsae.paper.colours import RAW as RAW
+from medsae.paper.colours import SAE as SAE
+from medsae.paper.colours import SECOND as SECOND
 from medsae.progress import UserError
 from medsae.ui import format, hiding
 
 if TYPE_CHECKING:
     from medsae.store import queries
 
-SAE, RAW, NULL, SECOND = "#3d93d4", "#d08129", "#8b94a1", "#9277d8"
-"""Chart colours of meaning (SECOND: another representation of the same kind); at least 3:1 on both backgrounds."""
 Tone: TypeAlias = Literal["sae", "raw", "null", "good", "bad", ""]
 RESEARCH = "Research use only, not for diagnosis"
 ICON = Path(__file__).with_name("icon.svg")

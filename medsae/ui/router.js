@@ -25,18 +25,7 @@ export default function (component) {
   // Text is larger on large screens (style.css); charts have heights in pixels and must grow with it.
   const scale = Math.round(parseFloat(getComputedStyle(document.documentElement).fontSize) / 1.5) / 10;
   if (window.__medsaeScale !== scale) { if (window.__medsaeScale || scale !== 1) component.setStateValue("scale", scale); window.__medsaeScale = scale; }
-  const savePlot = (link) => {
-    const plots = [...document.querySelectorAll(".js-plotly-plot")].filter((p) => p.compareDocumentPosition(link) & Node.DOCUMENT_POSITION_FOLLOWING);
-    const plot = plots[plots.length - 1];
-    if (!plot) return;
-    const options = plot._context.toImageButtonOptions; // read by the camera of the plot's own toolbar
-    plot._context.toImageButtonOptions = { ...options, format: link.dataset.plot, scale: link.dataset.plot === "png" ? 2 : 1 };
-    plot.querySelector('.modebar-btn[data-title^="Download plot"]')?.click();
-    plot._context.toImageButtonOptions = options;
-  };
   const onClick = (event) => {
-    const saver = event.composedPath().find((e) => e.dataset && e.dataset.plot);
-    if (saver) { event.preventDefault(); savePlot(saver); return; }
     const anchor = event.composedPath().find((e) => e.tagName === "A" && e.hasAttribute && e.hasAttribute("data-go"));
     if (!anchor || event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
     event.preventDefault();

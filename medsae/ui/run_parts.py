@@ -12,6 +12,7 @@ import streamlit as st
 
 from medsae import config as configs
 from medsae import plugins
+from medsae.jobs import Job
 from medsae.progress import UserError
 from medsae.store import queries, query_images
 from medsae.store.artifacts import KINDS, Artifact, Store
@@ -57,7 +58,10 @@ def _live(store: Store, patients: bool) -> None:
             facts = job.progress.get("facts") or {}
             if facts:
                 st.caption(" · ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in facts.items()))
-            if st.button("Cancel", key=f"cancel-{job.id}", help="What is finished stays; the same command goes on."):
+            word, why = ("Cancel", "What is finished stays; the same command goes on.")
+            if studies.serves(job):
+                word, why = ("Stop the service", "Its answers stay; the next question starts it again.")
+            if st.button(word, key=f"cancel-{job.id}", help=why):
                 studies.jobs().cancel(job.id)
     if any(job.step in ("train", "run") for job in running):
         _curves(store, min(job.started for job in running))
@@ -122,7 +126,7 @@ def _about(study: Study, artifact: Artifact) -> str:
     facts = artifact.facts
     if artifact.kind == "cohort":
         patients = format.count(facts.get("patients"))
-        return f"{facts.get('source')}, {format.count(facts.get('n'))} pictures, {patients} patients"
+        return f"{facts.get('source')}, {format.count(facts.get('n'))} images, {patients} patients"
     if artifact.kind == "embeddings":
         return f"{facts.get('encoder')}, {format.count(facts.get('n'))} × {facts.get('d')}"
     if artifact.kind == "sae":
@@ -223,6 +227,10 @@ def jobs(study: Study) -> None:
     if not found:
         look.empty("No job yet", "Steps that are started here or in a terminal are listed with progress and log.")
         return
+    job = next((j for j in found if j.id == wanted), None)
+    if job is not None:  # above the list: who asks for one job wants to read why it failed
+        with st.container(border=True):
+            _job(study, job)
     rows = [
         [
             look.link(
@@ -238,17 +246,23 @@ def jobs(study: Study) -> None:
     with st.container(border=True):
         columns = [("command", False), ("state", False), ("started", False), ("took", True), ("result", False)]
         st.html(look.table(columns, rows))
-    job = next((j for j in found if j.id == wanted), None)
-    if job is not None:
-        with st.container(border=True):
-            look.section(hiding.command(job.command, study.patients), job.state)
-            known = [word for word in job.command if "/" in word]
-            if job.error:
-                st.error(look.literal(hiding.text(job.error, study.patients, known)))
-            if job.state in ("failed", "interrupted", "cancelled") and st.button("Resume", key=f"resume-{job.id}"):
-                _start(lambda: studies.jobs().resume(job.id))
-            log = hiding.text(studies.jobs().log(job.id)[-6000:], study.patients, known)
-            st.code(log or "no output yet", language=None, wrap_lines=True)
+
+
+def _job(study: Study, job: Job) -> None:
+    """What one job said, and how to go on with it."""
+    look.section(hiding.command(job.command, study.patients), job.state)
+    known = [word for word in job.command if "/" in word]
+    if job.error:
+        st.error(look.literal(hiding.text(job.error, study.patients, known)))
+    if job.state in ("failed", "interrupted", "cancelled") and st.button("Resume", key=f"resume-{job.id}"):
+        _start(lambda: studies.jobs().resume(job.id))
+    log = hiding.text(studies.jobs().log(job.id)[-6000:], study.patients, known)
+    if log:
+        st.code(log, language=None, wrap_lines=True, height=300 if log.count("\n") > 14 else "content")
+    elif (studies.jobs().folder / job.id / "log.txt").is_file():
+        st.caption("It has printed nothing yet." if job.state == "running" else "It printed nothing.")
+    else:
+        st.caption("It was started in a terminal: what it printed stands there.")
 
 
 _TONES = {"done": "ms-good", "failed": "ms-bad", "running": "ms-sae", "cancelled": "ms-soft", "interrupted": "ms-raw"}

@@ -98,6 +98,11 @@ class Study:
         """neuron -> people's note."""
         return Notes(self.store, representation(self.scores)).all() if self.scores else {}
 
+    @cached_property
+    def scarce(self) -> dict[str, int]:
+        """label -> images on its scarcer side, of the labels that have too few to say much."""
+        return queries.scarce_labels(self.reader, self.scores, links.least()) if self.scores else {}
+
     @property
     def maximum_bits(self) -> float:
         """log2 k: the entropy of a neuron that follows all labels alike."""
@@ -402,12 +407,22 @@ def show_job(job: Job) -> None:
     state = job.progress
     done, total = state.get("done"), state.get("total")
     what = state.get("what", "starting")
+    if serves(job) and (not total or done == total):
+        st.caption(
+            "A service: the model is loaded and waits for questions from the pages; it ends by itself when idle."
+        )
+        return
     text = what if what == job.step else f"{job.step}: {what}"
     if total:
         text += f" · {done:,} of {total:,} {state.get('unit', '')}"
     if state.get("seconds_left") is not None:
         text += f" · {format.duration(state['seconds_left'])} left"
     st.progress(min(1.0, done / total) if total and done else 0.0, text=text)
+
+
+def serves(job: Job) -> bool:
+    """Whether a job has no end of its own: it answers questions while somebody asks."""
+    return "--watch" in job.command
 
 
 def foot(*more: str) -> None:

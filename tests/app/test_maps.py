@@ -51,7 +51,7 @@ def test_what_is_written_beside_a_picture_adds_up(mapped):
     found = stored.of_neuron(reader, artifact, neuron)
     image, (map_c, constant) = next(iter(found.items()))
     value = reader.query("SELECT value FROM {s}.activation WHERE neuron = ? AND image = ?", [neuron, image], s=artifact)
-    assert map_c.sum() + constant == pytest.approx(float(value["value"][0]), abs=0.5 * np.abs(map_c).max())
+    assert map_c.sum() + constant == pytest.approx(float(value["value"][0]), abs=0.5 * float(np.abs(map_c).max()))
     assert stored.missing(artifact) == "" and not len(stored.localisation(reader, artifact, neuron))
 
 

@@ -28,8 +28,9 @@ MAY_IMPORT = {
     "steps": BASE | ROOMS | {"steps"},
     "launch": BASE,
     "api": BASE | {"store", "sae"},
-    "cli": BASE | {"jobs", "steps", "store", "launch"},
-    "ui": BASE | {"ui", "store", "jobs", "cohorts"},  # cohorts: the one decoder, for the viewer (decision 055)
+    "paper": BASE | {"paper", "store"},
+    "cli": BASE | {"jobs", "steps", "store", "launch", "paper"},
+    "ui": BASE | {"ui", "paper", "store", "jobs", "cohorts"},  # cohorts: the one decoder, for the viewer (decision 055)
     "app": BASE | {"ui", "store", "jobs"},
 }
 FILES = sorted([*ROOT.glob("medsae/**/*.py"), *ROOT.glob("pages/*.py"), ROOT / "app.py"])
@@ -105,6 +106,42 @@ def test_imports_point_one_way(path):
     if path.name == "simulated.py" and path.parent.name == "offered":
         used -= {"steps"}  # a source that draws its pictures names the step that does so; only `steps` loads it
     assert used <= MAY_IMPORT[here], f"{path.relative_to(ROOT)} imports {sorted(used - MAY_IMPORT[here])}"
+
+
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_circle_of_imports():
+    """Neither at the head of a file nor inside a function: two modules that need each other are one."""
+    modules = {module(path): path for path in FILES}
+    edges = {}
+    for name, path in modules.items():
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+                node.body = [ast.Pass()]  # annotations only
+        seen = {f"{node.module}.{alias.name}" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+                for alias in node.names}  # fmt: skip
+        edges[name] = {one if one in modules else one.rpartition(".")[0] for one in seen} & set(modules) - {
+            name,
+            "medsae",
+        }
+    # What is imported by nothing that is left, and what imports nothing that is left, is on no circle.
+    left = set(edges)
+    while ends := {n for n in left if not edges[n] & left or not any(n in edges[other] for other in left)}:
+        left -= ends
+    assert not left, f"these import each other: {sorted(left)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.name))
+def test_no_function_takes_more_than_nine_arguments(path):
+    """What belongs together is a dataclass."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            named = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            many = [argument.arg for argument in named if argument.arg not in ("self", "cls")]
+            assert len(many) <= 9, f"{path.relative_to(ROOT)}: {node.name}({', '.join(many)})"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.name))
