@@ -27,14 +27,28 @@ from medsae.store.artifacts import Store
 from medsae.store.troubles import explained
 
 _named = tyro.conf.subcommand
+
+
+def _offers() -> dict[str, plugins.Source]:
+    return dict(sorted(plugins.sources.all().items(), key=lambda item: (item[1].order, item[0])))
+
+
+def _sources() -> Any:
+    """A subcommand for each source of cohorts there is."""
+    kinds = [Annotated[offer.options, _named(name, description=offer.help)] for name, offer in _offers().items()]
+    return reduce(or_, kinds)  # type: ignore[arg-type]
+
+
 COMMANDS: dict[str, Any] = {
-    "ingest": None,  # a subcommand for each source there is: `_sources`
+    "ingest": _sources(),
     "embed": c.Embed,
     "train": c.Train,
     "score": c.Score,
     "name": c.Name,
     "run": Annotated[c.RunDemo, _named("demo")] | Annotated[c.RunPaper, _named("paper")],
     "look": c.Look,
+    "import": Annotated[c.ImportSae, _named("sae")],
+    "export": Annotated[c.ExportSae, _named("sae")] | Annotated[c.ExportScores, _named("scores")],
     "list": c.List,
     "show": c.Show,
     "app": c.App,
@@ -52,6 +66,8 @@ _ABOUT = {
     "name": "scores + a vision-language model -> names, put to the test",
     "run": "all steps of a preset",
     "look": "a picture of your own -> the neurons that fire on it, and where",
+    "import": "an SAE of another program -> SAE",
+    "export": "an SAE for another program, or scores for notebooks",
     "list": "the artifacts there are",
     "show": "one artifact, its hashes checked",
     "app": "look at it all in a browser",
@@ -168,9 +184,7 @@ def _ingest(words: list[str]) -> tuple[list[str], Any]:
 
     Raises UserError for an unknown source, and for a folder that is no data set known here, or more than one.
     """
-    offers = dict(sorted(plugins.sources.all().items(), key=lambda item: (item[1].order, item[0])))
-    kinds = [Annotated[offer.options, _named(name, description=offer.help)] for name, offer in offers.items()]
-    kind = reduce(or_, kinds)  # type: ignore[arg-type]
+    offers = _offers()
     if len(words) > 1 and words[1] not in ("-h", "--help") and not words[1].startswith("-"):
         plugins.sources.get(words[1])
     elif (root := _value_of("--root", words)) is not None or _value_of("--table", words) is not None:
@@ -178,7 +192,7 @@ def _ingest(words: list[str]) -> tuple[list[str], Any]:
         words = ["ingest", name, *words[1:]]
         command = shlex.join(["python", "-m", "medsae", *words])
         print(f"{root or 'this'} looks like {offers[name].label}; running: {command}", file=sys.stderr)
-    return words, kind
+    return words, _sources()
 
 
 def _recognised(root: Path, offers: dict[str, plugins.Source]) -> str:

@@ -350,6 +350,9 @@ class Train(Command):
     """Seed of initialisation and order."""
     sweep: str | None = runtime(None)
     """Values to try, such as "l1=1e-4,3e-4,1e-3 seed=0,1": every combination is trained, scored and compared."""
+    untrained: bool = added(False)
+    """Not trained: random directions with the norms, thresholds and densities of the SAE that these options give
+    (which must be there). The control that a measure must beat."""
     images: Literal["train", "all"] = "train"
     """Training images: the train split, or every image (then nothing is held out, and it is said)."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
@@ -508,6 +511,67 @@ class Score(Command):
         """The same config with the label policy filled from the protocol."""
         uncertain, unstated = ("missing", "missing") if self.protocol == "strict" else ("keep", "zero")
         return replace(self, uncertain=self.uncertain or uncertain, unstated=self.unstated or unstated)
+
+
+# --- import, export ---------------------------------------------------------------------------------------------------
+
+RESEARCH_ONLY = "Research use only, not for diagnosis."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSae(Command):
+    """An SAE of another program, on embeddings of this one: an artifact that is scored, named and explored like any."""
+
+    what: tyro.conf.Positional[Literal["sae"]] = runtime("sae")
+    """What is imported."""
+    format: str
+    """Of which program: saelens, dictionary_learning, saev, overcomplete, sparsify, gemma_scope, or a plug-in's."""
+    from_: Annotated[Path, tyro.conf.arg(name="from")] = field(metadata={"runtime": True})
+    """Folder (or file) of the SAE; its sha256 is part of the identity."""
+    embeddings: str
+    """Id (or unique beginning of the id) of the embeddings that it takes."""
+    subtract_bias: bool | None = None
+    """Whether the decoder's bias is taken from an embedding before encoding (default: as the format says)."""
+
+    step = "import"
+    makes = "sae"
+    source = "sae"
+
+    def __post_init__(self) -> None:
+        plugins.formats.get(self.format)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSae(Command):
+    """An SAE as a folder of another program, with a card, ready for the Hub."""
+
+    id: tyro.conf.Positional[str]
+    """Id or unique beginning of the id of the SAE."""
+    format: str
+    """For which program: saelens, dictionary_learning, saev, overcomplete, sparsify, or a plug-in's."""
+    to: Path
+    """Folder to make."""
+
+    step = "export"
+    source = "sae"
+
+    def __post_init__(self) -> None:
+        plugins.formats.get(self.format)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportScores(Command):
+    """Neurons, correlations, activations, pictures and names of scores as files for notebooks."""
+
+    id: tyro.conf.Positional[str]
+    """Id or unique beginning of the id of the scores."""
+    format: Literal["parquet"] = "parquet"
+    """Parquet: one file a table."""
+    to: Path
+    """Folder to make."""
+
+    step = "export"
+    source = "scores"
 
 
 # --- name, run, list, show --------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ _ROOMS: dict[str, tuple[str, str]] = {
     "name": ("naming", "name"),
     "run": ("presets", "run_preset"),
     "look": ("look", "look"),
+    "import": ("exchange", "import_sae"),
+    "export": ("exchange", "export"),
 }
 
 

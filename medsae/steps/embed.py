@@ -42,11 +42,11 @@ def _encode(config: c.Embed, cohort: Artifact, store: Store, progress: Progress)
         encoder = encoders.load_encoder(config.encoder, config.weights, store.cache, progress, config)
         source = Pictures(cohort)
         try:
-            x_nd, report = pipeline.embed(
-                source, encoder, shards=build.shards, precision=config.precision, device=config.device,
-                batch=config.batch, unit_norm=config.unit_norm, workers=config.workers,
-                choices=store.cache / "encoders" / "choices.json", progress=progress,
+            how = pipeline.How(
+                precision=config.precision, device=config.device, batch=config.batch, unit_norm=config.unit_norm,
+                workers=config.workers, choices=store.cache / "encoders" / "choices.json",
             )  # fmt: skip
+            x_nd, report = pipeline.embed(source, encoder, how, shards=build.shards, progress=progress)
         except Unlike as first:
             raise source.refusal(first, progress) from first
         for image, reason in report.failed[:10]:
@@ -54,6 +54,7 @@ def _encode(config: c.Embed, cohort: Artifact, store: Store, progress: Progress)
         usable = np.setdiff1d(np.arange(len(source)), [image for image, _ in report.failed])
         facts = {"encoder": found_files.model, **{k: v for k, v in asdict(report).items() if k != "failed"}}
         facts |= {"failed": len(report.failed), "weights_sha256": encoder.weights_sha256}
+        facts["unit_norm"] = encoder.unit_norm_default if config.unit_norm is None else config.unit_norm
         # The pipeline has divided by the norm already where that was asked for.
         return _publish(build, x_nd[usable], usable, facts, cohort)
 

@@ -47,7 +47,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         # Imported here: finding that the scores are there already needs no torch and no scipy.
         from medsae.scoring.activity import ArraySource, near_one
         from medsae.scoring.measures import declared
-        from medsae.scoring.scores import score_arrays
+        from medsae.scoring.scores import Choices, Known, score_arrays
 
         rows = split_rows(embeddings, cohort)["balanced" if config.images == "evaluation" else config.images]
         if not len(rows):
@@ -69,13 +69,13 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         else:
             source, decoder, rivals = raw, None, {"random": _random(raw, raw.m, config.seed)}
         assert config.uncertain and config.unstated
-        scores = score_arrays(
-            source, values_nk, labels, images["patient"].to_numpy(),
-            uncertain=config.uncertain, unstated=config.unstated, draws=config.draws, bootstraps=config.bootstraps,
-            fdr=config.fdr, top=config.top, seed=config.seed, attributes=_attributes(images),
-            truth=_truth(cohort, images["image"].to_numpy(), rivals), decoder_md=decoder, given=config.attributes,
-            raw=raw if sae else None, progress=progress,
-        )  # fmt: skip
+        known = Known(values_nk=values_nk, labels=labels, patients=images["patient"].to_numpy(),
+                      attributes=_attributes(images),
+                      truth=_truth(cohort, images["image"].to_numpy(), rivals))  # fmt: skip
+        choices = Choices(uncertain=config.uncertain, unstated=config.unstated, draws=config.draws,
+                          bootstraps=config.bootstraps, fdr=config.fdr, top=config.top, seed=config.seed,
+                          given=config.attributes)  # fmt: skip
+        scores = score_arrays(source, known, choices, decoder_md=decoder, raw=raw if sae else None, progress=progress)
         image_of_row = images["image"].to_numpy(np.int32)
         kept = scores.activation
         frames = {name: getattr(scores, name) for name in

@@ -14,7 +14,7 @@ from medsae.store import queries, query_images
 from medsae.store.artifacts import Artifact
 from medsae.store.notes import Note, Notes, representation
 from medsae.store.reader import Frame
-from medsae.ui import bars, cards, charts, export, format, links, look, maps, naming_panel, report
+from medsae.ui import bars, cards, charts, export, format, links, login, look, maps, naming_panel, report
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -204,7 +204,7 @@ def judgement(study: Study, scores: Artifact, number: int) -> None:
 
     def keep(**values: Any) -> None:
         try:
-            Notes(study.store, representation(scores)).put(replace(known, **values))
+            Notes(study.store, representation(scores)).put(replace(known, by=login.name(), **values))
         except UserError as error:
             st.session_state["_unsaved"] = error
 
@@ -231,20 +231,23 @@ def judgement(study: Study, scores: Artifact, number: int) -> None:
     if unsaved is not None:
         look.problem(unsaved)
     if known.verdict and known.name != name:
-        st.caption(format.escape(f"You said “{known.verdict}” to another name: {known.name}"))
+        who = known.by or "You"
+        st.caption(format.escape(f"{who} said “{known.verdict}” to another name: {known.name}"))
 
 
 def note(study: Study, scores: Artifact, number: int) -> None:
     """Tags and text; saved when the button is pressed, kept for ever."""
     known = study.notes.get(number, Note(number))
-    look.section("Your note", "no new run loses it")
+    look.section("Your note", f"last by {known.by}" if known.by else "no new run loses it")
     with st.form(f"note-{scores.id}-{number}", border=False):
         tags = st.text_input("Tags", ", ".join(known.tags), placeholder="artefact, left, pacemaker")
         text = st.text_area("Text", known.text, height=80)
         if st.form_submit_button("Save"):
             words = tuple(dict.fromkeys(t.strip() for t in tags.split(",") if t.strip()))
             try:
-                Notes(study.store, representation(scores)).put(replace(known, tags=words, text=text.strip()))
+                Notes(study.store, representation(scores)).put(
+                    replace(known, tags=words, text=text.strip(), by=login.name())
+                )
             except UserError as error:
                 look.problem(error)
                 return
