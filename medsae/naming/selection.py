@@ -39,7 +39,7 @@ Hash = Callable[[int], int | None]
 
 @dataclass(frozen=True)
 class Activity:
-    """What one neuron did on the scored pictures.
+    """What one neuron did on the scored images.
 
     images, values: the pictures where it is known to fire, strongest first; silent: pictures where it is known not to.
     """
@@ -159,7 +159,7 @@ def choose_strict(
     the own label where there are so many.
     """
     if len(activity.images) == 0:
-        return Plan(neuron, "dead", "the neuron fires on none of the scored pictures: there is nothing to name")
+        return Plan(neuron, "dead", "the neuron fires on none of the scored images: there is nothing to name")
     order = np.random.default_rng([seed, neuron])
     value = dict(zip(activity.images.tolist(), activity.values.tolist(), strict=True))
     _, first = np.unique(patients.code_n[activity.images], return_index=True)
@@ -211,7 +211,7 @@ def choose_paper(
     and as many random silent ones test, shuffled. Naming and detection share pictures and patients."""
     firing = activity.images.tolist()
     if not firing:
-        return Plan(neuron, "dead", "the neuron fires on none of the scored pictures: there is nothing to name")
+        return Plan(neuron, "dead", "the neuron fires on none of the scored images: there is nothing to name")
     if len(firing) <= PAPER_LEAST or len(firing) < pictures:
         note = f"fires on {len(firing)} pictures; the published way needs more than {max(PAPER_LEAST, pictures - 1)}"
         return Plan(neuron, "too few", note, firing=len(firing))

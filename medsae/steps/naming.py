@@ -52,7 +52,7 @@ def _with_pictures(config: c.Name, study: StudyOfScores, progress: Progress) -> 
     pictures = study.pictures_allowed(config.protocol)
     if pictures < MOST_PICTURES:
         progress.say(f"{pictures} firing and {pictures} silent pictures a name: the largest number that the "
-                     f"{len(study.scored):,} scored pictures allow (usual: {MOST_PICTURES}); "
+                     f"{len(study.scored):,} scored images allow (usual: {MOST_PICTURES}); "
                      "more: score --images all, or a larger evaluation set")  # fmt: skip
     return c.replace(config, pictures=pictures)
 
@@ -166,7 +166,7 @@ def choose(config: c.Name, study: StudyOfScores) -> list[int]:
     least = firing_least(config.protocol, config.pictures)
     able = study.ordered(_ORDERS[config.by], least)
     do = "fewer --pictures, or scores of more images (score --images all)"
-    c.check(bool(able), f"no neuron fires on {least} of {len(study.scored):,} scored pictures", study.scores.id, do)
+    c.check(bool(able), f"no neuron fires on {least} of {len(study.scored):,} scored images", study.scores.id, do)
     found: list[int] = []
     for neuron in able:
         if len(found) == config.top:

@@ -80,7 +80,7 @@ class StudyOfScores:
             self.pictures.close()
 
     def ordered(self, order: str, least: int) -> list[int]:
-        """Neurons with a defined value that fire on at least `least` of the scored pictures, best first."""
+        """Neurons with a defined value that fire on at least `least` of the scored images, best first."""
         column = order.split()[0]
         return self._column(f"SELECT neuron FROM neuron WHERE {column} IS NOT NULL AND active >= {least}"
                             f" ORDER BY {order}, neuron")  # fmt: skip
@@ -106,7 +106,7 @@ class StudyOfScores:
     def activity(self, neuron: int) -> Activity:
         """Where a neuron fires and where it is silent.
 
-        SAE: above SILENT it fires, everywhere else among the scored pictures it is silent. Dense (raw): above its mean
+        SAE: above SILENT it fires, everywhere else among the scored images it is silent. Dense (raw): above its mean
         it fires, at or below it is silent, and only the pictures kept at both ends are known (docs/decisions/063).
         """
         rows = self._rows(
@@ -193,10 +193,10 @@ class StudyOfScores:
         said = ["naming and detection use the same pictures" if protocol == "paper" else
                 "naming and detection patients are disjoint"]  # fmt: skip
         if backend == "labels":
-            said = ["the labels' correlations are taken over all scored pictures, the tested ones among them"]
+            said = ["the labels' correlations are taken over all scored images, the tested ones among them"]
         if not self.dense:
             n = int(np.isin(self.scored, train).sum())
-            said.append(f"{n:,} of {len(self.scored):,} scored pictures are of patients that the SAE was trained on")
+            said.append(f"{n:,} of {len(self.scored):,} scored images are of patients that the SAE was trained on")
         return "; ".join(said)
 
     def _train_patients(self) -> np.ndarray:

@@ -69,7 +69,7 @@ def judge(found: pd.DataFrame) -> None:
 def render(scores: Artifact, neuron: int) -> None:
     """The naming panel: ask for a name, follow the asking, read the result with the evidence for and against it."""
     study = studies.current()
-    look.section("Name", "made by a model or by the labels, then tested on pictures it has not seen")
+    look.section("Name", "made by a model or by the labels, then tested on images it has not seen")
     config = _chosen(scores)
     if config is not None:
         waiting = Requests(study.store, config).waiting(neuron)

@@ -126,7 +126,7 @@ def _about(study: Study, artifact: Artifact) -> str:
     facts = artifact.facts
     if artifact.kind == "cohort":
         patients = format.count(facts.get("patients"))
-        return f"{facts.get('source')}, {format.count(facts.get('n'))} pictures, {patients} patients"
+        return f"{facts.get('source')}, {format.count(facts.get('n'))} images, {patients} patients"
     if artifact.kind == "embeddings":
         return f"{facts.get('encoder')}, {format.count(facts.get('n'))} × {facts.get('d')}"
     if artifact.kind == "sae":
