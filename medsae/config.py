@@ -726,6 +726,29 @@ class App(Command):
         check(0 < self.port < 65536, f"--port {self.port} must lie in 1 .. 65535")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Look(Command):
+    """A picture of your own: which neurons fire on it, where, and how far it lies from the training pictures."""
+
+    picture: tyro.conf.Positional[Path | None] = None
+    """A JPEG, PNG, TIFF or DICOM file. It is read and not kept."""
+    scores: str
+    """Id (or unique beginning of the id) of the scores that know the neurons."""
+    most: int = 20
+    """Neurons that are told at most."""
+    watch: bool = runtime(False)
+    """Keep the models loaded and take pictures from the app."""
+    idle_minutes: float = runtime(30.0)
+    """watch: stop after so many minutes without a picture."""
+
+    step = "look"
+
+    def __post_init__(self) -> None:
+        check((self.picture is None) == self.watch, "which picture?", do="give one file, or --watch")
+        check(self.most >= 1, f"--most {self.most} must be at least 1")
+        check(self.idle_minutes > 0, "--idle-minutes must be positive")
+
+
 # --- options of what is registered elsewhere --------------------------------------------------------------------------
 
 
@@ -799,7 +822,7 @@ def command_line(config: Any) -> list[str]:
         if f.default is not dataclasses.MISSING and value == f.default:
             continue
         flag = f.name.rstrip("_").replace("_", "-")
-        if f.name == "id":
+        if f.name in ("id", "picture"):
             words.append(str(value))
         elif isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
