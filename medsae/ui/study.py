@@ -98,6 +98,11 @@ class Study:
         """neuron -> people's note."""
         return Notes(self.store, representation(self.scores)).all() if self.scores else {}
 
+    @cached_property
+    def scarce(self) -> dict[str, int]:
+        """label -> images on its scarcer side, of the labels that have too few to say much."""
+        return queries.scarce_labels(self.reader, self.scores, links.least()) if self.scores else {}
+
     @property
     def maximum_bits(self) -> float:
         """log2 k: the entropy of a neuron that follows all labels alike."""
