@@ -130,7 +130,10 @@ def name_or_label(study: Study, row: dict[str, Any]) -> str:
         return escape(name)
     if format.missing(row.get("top_label")):
         return '<span class="ms-soft">no correlation</span>'
-    return f'<span class="ms-soft">{escape(str(row["top_label"]))} ρ {format.signed(row["top_rho"])}</span>'
+    label = str(row["top_label"])
+    if label in study.scarce:
+        return f'<span class="ms-soft">{escape(label)}: only {format.plural(study.scarce[label], "image")}</span>'
+    return f'<span class="ms-soft">{escape(label)} ρ {format.signed(row["top_rho"])}</span>'
 
 
 def density_text(row: dict[str, Any]) -> str:

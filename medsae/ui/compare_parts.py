@@ -44,6 +44,14 @@ def best_neurons(study: Study, scores: Artifact, other: Artifact) -> None:
     frame = queries.best_of_labels(study.reader, scores).merge(
         queries.best_of_labels(study.reader, other), on="label", suffixes=("", "_other")
     )
+    frame = frame[frame["auroc_other_half"].notna() & frame["auroc_other_half_other"].notna()]
+    few = frame["label"].isin(list(study.scarce))
+    if few.any():
+        st.caption(f"Left out, too few images: {', '.join(sorted(frame['label'][few]))}.")
+    frame = frame[~few]
+    if frame.empty:
+        look.empty("No label to compare by", "No label has enough images, and an AUROC, on both sides.")
+        return
     charts.show(
         charts.pairs(
             frame,
@@ -95,6 +103,11 @@ def matched(study: Study, scores: Artifact, other: Artifact) -> None:
         f"Pearson correlation of activations over {format.count(frame['n'].iloc[0])} images: "
         f"{(frame['rho'].abs() >= 0.7).sum():,} of {len(frame):,} firing neurons have a match with |ρ| at least 0.7; "
         f"median |ρ| {frame['rho'].abs().median():.2f}."
+    )
+    closer = (shown["x"] < shown["y"]).mean()
+    st.caption(
+        "How to read it: a point is one neuron here and its match over there; on the diagonal both are about equally "
+        f"many labels. Below it the match is about fewer, above it the neuron here: so it is for {closer:.0%} of these."
     )
     titles = (f"entropy here ({study.unit_name})", f"entropy of the match ({study.unit_name})")
     event = charts.show(
