@@ -716,6 +716,45 @@ class Show(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rename(Command):
+    """Give an artifact a title, a description, or both; it stays what it is, and so does its id."""
+
+    id: tyro.conf.Positional[str]
+    """Id or unique beginning of the id."""
+    title: tyro.conf.Positional[str | None] = None
+    """What choosers call it; "" for as before anybody named it."""
+    about: str | None = None
+    """A description of any length."""
+    archived: bool | None = None
+    """Keep it, and leave it out of the choosers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remove(Command):
+    """Move artifacts or jobs to the trash; `gc` empties it."""
+
+    ids: tyro.conf.Positional[tuple[str, ...]]
+    """Ids, or unique beginnings of ids."""
+    with_dependents: bool = False
+    """Also what was made from them."""
+    restore: bool = False
+    """Take them out of the trash instead."""
+
+    def __post_init__(self) -> None:
+        check(len(self.ids) > 0, "which artifacts?", do="give their ids; `medsae list` shows them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collect(Command):
+    """Show what can go for good: the trash, and what was begun and never finished. With --yes it goes."""
+
+    yes: bool = False
+    """Remove it; without, only the list."""
+    unfinished: bool = True
+    """Also interrupted artifacts (their finished shards are lost)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class App(Command):
     """The app in a browser, on this machine only. Settings of Streamlit can be given as its variables STREAMLIT_*."""
 
