@@ -40,7 +40,7 @@ class Cost:
         """One line for the person who waits."""
         reasons = self.neurons - self.done - self.askable
         left = [f"{self.done:,} done already"] if self.done else []
-        left += [f"about {reasons:,} dead or firing on too few pictures"] if reasons else []
+        left += [f"about {reasons:,} silent or firing on too few pictures"] if reasons else []
         line = f"{self.neurons:,} neurons" + (f" ({', '.join(left)})" if left else "")
         if not self.model:
             return f"{line}: the labels name and judge, no model is asked"

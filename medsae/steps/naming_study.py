@@ -80,7 +80,7 @@ class StudyOfScores:
             self.pictures.close()
 
     def ordered(self, order: str, least: int) -> list[int]:
-        """Neurons with a defined value that fire on at least `least` of the scored pictures, best first."""
+        """Neurons with a defined value that fire on at least `least` of the scored images, best first."""
         column = order.split()[0]
         return self._column(f"SELECT neuron FROM neuron WHERE {column} IS NOT NULL AND active >= {least}"
                             f" ORDER BY {order}, neuron")  # fmt: skip
@@ -106,7 +106,7 @@ class StudyOfScores:
     def activity(self, neuron: int) -> Activity:
         """Where a neuron fires and where it is silent.
 
-        SAE: above SILENT it fires, everywhere else among the scored pictures it is silent. Dense (raw): above its mean
+        SAE: above SILENT it fires, everywhere else among the scored images it is silent. Dense (raw): above its mean
         it fires, at or below it is silent, and only the pictures kept at both ends are known (docs/decisions/063).
         """
         rows = self._rows(
@@ -120,14 +120,14 @@ class StudyOfScores:
             return Activity(images[fires], values[fires], np.sort(images[~fires]))
         return Activity(images[fires], values[fires], np.setdiff1d(self.scored, images[fires], assume_unique=True))
 
-    def _plan(self, neuron: int, protocol: str, pictures: int, hard: float) -> Plan:
+    def _plan(self, neuron: int, protocol: str, pictures: int, hard: float, against: bool = False) -> Plan:
         """The pictures for one neuron under a protocol."""
         activity = self.activity(neuron)
         if protocol == "paper":
             return choose_paper(neuron, activity, pictures=pictures, seed=self.seed, patients=self.patients)
-        own = self._own_label(neuron) if hard else np.zeros(len(self.paths), dtype=bool)
+        own = self._own_label(neuron) if hard or against else np.zeros(len(self.paths), dtype=bool)
         return choose_strict(neuron, activity, self.patients, self.hash_of, own, pictures=pictures, hard=hard,
-                             seed=self.seed)  # fmt: skip
+                             seed=self.seed, against=against)  # fmt: skip
 
     def picture(self, image: int) -> Picture:
         return Picture(image, self.shas[image])
@@ -193,10 +193,10 @@ class StudyOfScores:
         said = ["naming and detection use the same pictures" if protocol == "paper" else
                 "naming and detection patients are disjoint"]  # fmt: skip
         if backend == "labels":
-            said = ["the labels' correlations are taken over all scored pictures, the tested ones among them"]
+            said = ["the labels' correlations are taken over all scored images, the tested ones among them"]
         if not self.dense:
             n = int(np.isin(self.scored, train).sum())
-            said.append(f"{n:,} of {len(self.scored):,} scored pictures are of patients that the SAE was trained on")
+            said.append(f"{n:,} of {len(self.scored):,} scored images are of patients that the SAE was trained on")
         return "; ".join(said)
 
     def _train_patients(self) -> np.ndarray:

@@ -19,7 +19,6 @@ from medsae.store.artifacts import Artifact, Store
 
 if TYPE_CHECKING:
     from medsae.sae.model import Sae
-    from medsae.scoring.scores import Scores
 
 _CELLS = 2**24
 """Activations encoded at a time (64 MiB)."""
@@ -78,7 +77,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             source, decoder, rivals = raw, None, {"random": _random(raw, raw.m, config.seed)}
         assert config.uncertain and config.unstated
         known = Known(values_nk=values_nk, labels=labels, patients=images["patient"].to_numpy(),
-                      attributes=_attributes(images),
+                      attributes=_attributes(images) | _kept_attributes(cohort, images["image"]),
                       truth=_truth(cohort, images["image"].to_numpy(), rivals))  # fmt: skip
         choices = Choices(uncertain=config.uncertain, unstated=config.unstated, draws=config.draws,
                           bootstraps=config.bootstraps, fdr=config.fdr, top=config.top, seed=config.seed,
@@ -95,10 +94,20 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             {"neuron": kept.neuron, "image": image_of_row[kept.image], "value": kept.value}
         )
         frames["scored"] = pd.DataFrame({"image": image_of_row})
+        without_maps = "not asked for (--no-maps)"
         if cells:
             assert isinstance(source, tokens.TokenSource)
             frames["token"] = tokens.behind(source, frames["activation"])
-        without_maps = _maps(config, store, _Scored(cohort, embeddings, sae, images, x_nd), scores, frames, progress)
+            without_maps = "the tokens behind the top pictures are kept instead"
+        elif config.maps:
+            from medsae.steps import maps
+
+            active = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
+            scored = maps.Scored(embeddings, cohort, images, x_nd, active, scores.recovery, sae, config.seed)
+            made, without_maps = maps.at_score(scored, store, progress)
+            frames |= made.tables
+            if not without_maps:
+                np.save(build.path / maps.REFERENCE_FILE, made.reference_cd)
         if sae and versus:
             frames["match"], measures = _match(sae, versus, config.seed)
             frames["summary"] = pd.concat([scores.summary, measures], ignore_index=True)
@@ -165,43 +174,6 @@ def _sae_source(
     return _Encoded(model, x_nd), model.weights["W_dec"].cpu().numpy(), rivals
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """What is scored: the rows x_nd of the embeddings, of these images."""
-
-    cohort: Artifact
-    embeddings: Artifact
-    sae: Artifact | None
-    images: pd.DataFrame
-    x_nd: np.ndarray
-
-
-def _maps(
-    config: c.Score, store: Store, of: _Scored, scores: Scores, frames: dict[str, pd.DataFrame], progress: Progress
-) -> str:
-    """Adds the tables of maps to `frames`; "" or the reason why there are none."""
-    if not config.maps:
-        return "not asked for (--no-maps)"
-    if of.embeddings.facts.get("tokens"):
-        return "the tokens behind the top pictures are kept instead"
-    from medsae.sae.model import Sae
-    from medsae.steps import maps
-    from medsae.steps.embed import Pictures
-
-    kept = scores.activation
-    activation = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
-    model = Sae.load(of.sae.file("sae.safetensors")) if of.sae else None
-    scored = maps.Scored(of.embeddings, of.cohort, of.images, of.x_nd, activation, scores.recovery, model, config.seed)
-    try:
-        tables, reason = maps.at_score(scored, store, Pictures(of.cohort), progress)
-    except UserError as error:
-        tables, reason = {}, error.what
-    frames |= tables
-    if reason:
-        progress.say(f"no maps: {reason}")
-    return reason
-
-
 def _match(sae: Artifact, versus: Artifact, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Matched neurons of two SAEs, and the stability as rows of `summary`."""
     from medsae.sae.model import Sae
@@ -266,6 +238,32 @@ def _attributes(images: pd.DataFrame) -> dict[str, np.ndarray]:
         for name, column in columns.items()
         if column.notna().any()
     }
+
+
+_MOST_ATTRIBUTES, _MOST_VALUES = 12, 12
+
+
+def _kept_attributes(cohort: Artifact, image: pd.Series) -> dict[str, np.ndarray]:
+    """The publisher's other columns that sort the pictures (site, scanner, ward): name -> value an image, None unknown.
+
+    At most 12, of 2 to 12 values each, in the order of the table; a published split and the labels of another labeller
+    ("negbio: Edema") are no confounders. Empty for cohorts that were made before attributes had types.
+    """
+    with cohort.connect() as connection:
+        if not connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'attribute_name'").fetchall():
+            return {}
+        names = connection.execute(
+            "SELECT attribute FROM attribute JOIN attribute_name n USING (attribute) WHERE n.type = 'category'"
+            " AND attribute NOT IN ('split', 'view', 'sex', 'age') AND NOT contains(attribute, ': ')"
+            " GROUP BY attribute HAVING count(DISTINCT value) BETWEEN 2 AND ? ORDER BY any_value(n.position) LIMIT ?",
+            [_MOST_VALUES, _MOST_ATTRIBUTES],
+        ).fetchall()
+        found = {}
+        for (name,) in names:
+            value = connection.execute("SELECT image, value FROM attribute WHERE attribute = ?", [name]).df()
+            column = value.set_index("image")["value"].reindex(image).astype(object)
+            found[name] = column.where(column.notna(), None).to_numpy(object)
+    return found
 
 
 def _truth(cohort: Artifact, image: np.ndarray, rivals: dict[str, Any]) -> Any:

@@ -60,15 +60,27 @@ def headline(study: Study, row: Row, tone: look.Tone) -> None:
     luck = [format.number(_times(row[f"entropy_null_{part}"], study.scale)) for part in ("mean", "sd")]
     null = f"null {luck[0]} ± {luck[1]}"
     selective = "selective" if row["selective"] else "not selective"
+    rho, label, n = _strongest(study, row)
     studies.figures(
         [
             (f"{format.number(row['entropy'] * study.scale)} {study.unit_name}", f"entropy · {null}", tone),
-            (format.signed(row["top_rho"]), f"strongest ρ: {row['top_label']}", ""),
+            (format.signed(rho), f"strongest ρ: {label}\nn = {format.count(n)} images", ""),
             *([_fires(row)] if tone == "sae" else []),
             (f"q {_small(row['q'])}", f"against shuffled labels: {selective}", ""),
             (format.number(row["max"]), "largest activation", ""),
         ]
     )
+
+
+def _strongest(study: Study, row: Row) -> tuple[float | None, str, int | None]:
+    """rho, label and n of the strongest correlation with a label that has enough images on both sides."""
+    assert study.scores is not None
+    frame = queries.correlations(study.reader, study.scores, int(row["neuron"]))
+    frame = frame[frame["rho"].notna() & ~frame["label"].isin(list(study.scarce))]
+    if frame.empty:
+        return None, "no label has enough images", None
+    best = frame.iloc[0]  # strongest first
+    return float(best["rho"]), str(best["label"]), int(best["n"])
 
 
 def _fires(row: Row) -> tuple[str, str, look.Tone]:
@@ -95,7 +107,7 @@ def pictures(study: Study, scores: Artifact, cohort: Artifact, row: Row) -> list
         mapped = maps.switch(study, scores)
     rows = query_images.images_of(study.reader, scores, cohort, number, which, one, 24)  # type: ignore[arg-type]
     if rows.empty:
-        why = {"silent": "No silent picture shares its code."}.get(which, "It fires on none of the scored pictures.")
+        why = {"silent": "No silent image shares its code."}.get(which, "It fires on none of the scored images.")
         look.empty("No radiograph to show", why)
         return []
 
@@ -170,7 +182,7 @@ def confounders(study: Study, scores: Artifact, cohort: Artifact, number: int) -
         ]
         columns = [("", False), ("fires on", True), ("95 % interval", True), ("images", True)]
     if frame.empty:
-        look.empty("Nothing is known of these pictures", "The cohort has no view, sex, age or devices.")
+        look.empty("Nothing is known of these images", "The cohort has no view, sex, age or devices.")
         return
     st.html(look.table(columns, rows))
 
@@ -261,7 +273,7 @@ def correlations(study: Study, scores: Artifact, row: Row) -> Frame:
     look.section("Correlation with labels", "95 % interval")
     frame = queries.correlations(study.reader, scores, int(row["neuron"]))
     if frame["rho"].notna().any():
-        cards.show(bars.correlations(frame, study.tone(scores)))
+        cards.show(bars.correlations(frame, study.tone(scores), study.scarce))
     else:
         look.empty("No correlation", str(row["reason"] or "undefined"))
     return frame
