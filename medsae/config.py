@@ -603,6 +603,12 @@ class Name(Command):
     pictures: int | None = None
     """Firing and silent pictures each that a name is tested on (default: 30, or fewer where these scores do not allow
     so many; it is said)."""
+    test: Literal["detection", "intruder", "rank"] = added("detection")
+    """`detection`: does this picture show the concept? `intruder`: which of five pictures does not belong (needs no
+    name)? `rank`: which of five excites the neuron most, for one who knows its name?"""
+    against: Literal["ordinary", "hard"] = added("ordinary")
+    """What naming compares with: ordinary radiographs as the model knows them, or `hard`, silent pictures with the
+    neuron's own label shown beside (strict)."""
     hard: float = 0.0
     """Share of the silent pictures that carry the neuron's own label (hard negatives; strict)."""
     controls: bool = True
@@ -650,6 +656,12 @@ class Name(Command):
         check(not self.four_bit or self.backend == "medgemma", "--four-bit belongs to --backend medgemma")
         check(0 <= self.hard <= 1, f"--hard {self.hard} must lie in [0, 1]")
         check(self.hard == 0 or self.protocol == "strict", "--hard belongs to --protocol strict")
+        check(self.against == "ordinary" or self.protocol == "strict", "--against hard belongs to --protocol strict")
+        check(self.test == "detection" or self.pictures is None or self.pictures >= 5,
+              f"--test {self.test} shows five pictures at once: --pictures must be at least 5")  # fmt: skip
+        check(self.backend != "labels" or (self.test, self.against) == ("detection", "ordinary"),
+              "--backend labels looks at no picture: it can be tested by detection alone, and compares nothing",
+              do="choose another --backend")  # fmt: skip
         for name in ("pictures", "concurrency", "batch"):
             value = getattr(self, name)
             check(value is None or value >= 1, f"--{name} {value} must be at least 1")
@@ -712,6 +724,29 @@ class App(Command):
 
     def __post_init__(self) -> None:
         check(0 < self.port < 65536, f"--port {self.port} must lie in 1 .. 65535")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look(Command):
+    """A picture of your own: which neurons fire on it, where, and how far it lies from the training pictures."""
+
+    picture: tyro.conf.Positional[Path | None] = None
+    """A JPEG, PNG, TIFF or DICOM file. It is read and not kept."""
+    scores: str
+    """Id (or unique beginning of the id) of the scores that know the neurons."""
+    most: int = 20
+    """Neurons that are told at most."""
+    watch: bool = runtime(False)
+    """Keep the models loaded and take pictures from the app."""
+    idle_minutes: float = runtime(30.0)
+    """watch: stop after so many minutes without a picture."""
+
+    step = "look"
+
+    def __post_init__(self) -> None:
+        check((self.picture is None) == self.watch, "which picture?", do="give one file, or --watch")
+        check(self.most >= 1, f"--most {self.most} must be at least 1")
+        check(self.idle_minutes > 0, "--idle-minutes must be positive")
 
 
 # --- options of what is registered elsewhere --------------------------------------------------------------------------
@@ -787,7 +822,7 @@ def command_line(config: Any) -> list[str]:
         if f.default is not dataclasses.MISSING and value == f.default:
             continue
         flag = f.name.rstrip("_").replace("_", "-")
-        if f.name == "id":
+        if f.name in ("id", "picture"):
             words.append(str(value))
         elif isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")

@@ -29,6 +29,7 @@ from medsae.store.requests import Requests
 
 _ORDERS = {"entropy": "entropy ASC", "correlation": "max_abs_rho DESC", "density": "density DESC"}
 _POLL_SECONDS = 0.1
+_USUAL = ("detection", "ordinary")
 
 
 def name(config: c.Name, store: Store, progress: Progress) -> dict[str, Any]:
@@ -171,7 +172,7 @@ def choose(config: c.Name, study: StudyOfScores) -> list[int]:
     for neuron in able:
         if len(found) == config.top:
             break
-        if study.plan(neuron, config.protocol, config.pictures, config.hard).status == "ok":
+        if study.plan(neuron, config.protocol, config.pictures, config.hard, config.against == "hard").status == "ok":
             found.append(neuron)
     what = f"no neuron has {config.pictures} firing and {config.pictures} silent pictures to be tested on"
     c.check(bool(found), what, study.scores.id, do)
@@ -197,8 +198,10 @@ def make_setup(config: c.Name, scores: Artifact, backend: Backend) -> Setup:
     assert config.pictures is not None
     what = [scores.id, scores.manifest["created"], backend.name, backend.model, prompts.VERSION, config.protocol,
             config.pictures, config.hard, config.controls, config.seed]  # fmt: skip
+    # A run keeps the name that it had before there were other tests.
+    what += [{"test": config.test, "against": config.against}] if (config.test, config.against) != _USUAL else []
     run = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
-    return Setup(run, config.protocol, config.controls, config.seed, config.pictures)
+    return Setup(run, config.protocol, config.controls, config.seed, config.pictures, config.test)
 
 
 def remember(
@@ -256,7 +259,7 @@ def _namer(
         return None if found is None else (concept_of(*found), "")
 
     def plan(neuron: int) -> Any:
-        return study.plan(neuron, config.protocol, config.pictures, config.hard)
+        return study.plan(neuron, config.protocol, config.pictures, config.hard, config.against == "hard")
 
     return Namer(setup, backend, memory, plan=plan, picture=study.picture, write=writer.append, other_name=other_name,
                  claims=claims, news=news)  # fmt: skip
@@ -272,7 +275,8 @@ def _cost(config: c.Name, study: StudyOfScores, namer: Namer, neurons: list[int]
 def _run_row(config: c.Name, study: StudyOfScores, setup: Setup, backend: Backend) -> dict[str, Any]:
     return {"kind": "run", "run": setup.run, "take": setup.take, "scores": study.scores.id, "backend": backend.name,
             "protocol": config.protocol, "model": backend.model, "prompts": prompts.VERSION,
-            "pictures": config.pictures, "hard": config.hard, "controls": config.controls, "seed": config.seed,
+            "pictures": config.pictures, "hard": config.hard, "controls": config.controls,
+            "test": config.test, "against": config.against, "seed": config.seed,
             "overlap": study.overlap(config.protocol, backend.name)}  # fmt: skip
 
 

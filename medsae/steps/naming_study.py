@@ -120,14 +120,14 @@ class StudyOfScores:
             return Activity(images[fires], values[fires], np.sort(images[~fires]))
         return Activity(images[fires], values[fires], np.setdiff1d(self.scored, images[fires], assume_unique=True))
 
-    def _plan(self, neuron: int, protocol: str, pictures: int, hard: float) -> Plan:
+    def _plan(self, neuron: int, protocol: str, pictures: int, hard: float, against: bool = False) -> Plan:
         """The pictures for one neuron under a protocol."""
         activity = self.activity(neuron)
         if protocol == "paper":
             return choose_paper(neuron, activity, pictures=pictures, seed=self.seed, patients=self.patients)
-        own = self._own_label(neuron) if hard else np.zeros(len(self.paths), dtype=bool)
+        own = self._own_label(neuron) if hard or against else np.zeros(len(self.paths), dtype=bool)
         return choose_strict(neuron, activity, self.patients, self.hash_of, own, pictures=pictures, hard=hard,
-                             seed=self.seed)  # fmt: skip
+                             seed=self.seed, against=against)  # fmt: skip
 
     def picture(self, image: int) -> Picture:
         return Picture(image, self.shas[image])

@@ -19,7 +19,6 @@ from medsae.store.artifacts import Artifact, Store
 
 if TYPE_CHECKING:
     from medsae.sae.model import Sae
-    from medsae.scoring.scores import Scores
 
 _CELLS = 2**24
 """Activations encoded at a time (64 MiB)."""
@@ -88,7 +87,16 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             {"neuron": kept.neuron, "image": image_of_row[kept.image], "value": kept.value}
         )
         frames["scored"] = pd.DataFrame({"image": image_of_row})
-        without_maps = _maps(config, store, _Scored(cohort, embeddings, sae, images, x_nd), scores, frames, progress)
+        without_maps = "not asked for (--no-maps)"
+        if config.maps:
+            from medsae.steps import maps
+
+            active = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
+            scored = maps.Scored(embeddings, cohort, images, x_nd, active, scores.recovery, sae, config.seed)
+            made, without_maps = maps.at_score(scored, store, progress)
+            frames |= made.tables
+            if not without_maps:
+                np.save(build.path / maps.REFERENCE_FILE, made.reference_cd)
         if sae and versus:
             frames["match"], measures = _match(sae, versus, config.seed)
             frames["summary"] = pd.concat([scores.summary, measures], ignore_index=True)
@@ -146,41 +154,6 @@ def _sae_source(
         "random": _random(raw, model.m, config.seed),
     }
     return _Encoded(model, x_nd), model.weights["W_dec"].cpu().numpy(), rivals
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """What is scored: the rows x_nd of the embeddings, of these images."""
-
-    cohort: Artifact
-    embeddings: Artifact
-    sae: Artifact | None
-    images: pd.DataFrame
-    x_nd: np.ndarray
-
-
-def _maps(
-    config: c.Score, store: Store, of: _Scored, scores: Scores, frames: dict[str, pd.DataFrame], progress: Progress
-) -> str:
-    """Adds the tables of maps to `frames`; "" or the reason why there are none."""
-    if not config.maps:
-        return "not asked for (--no-maps)"
-    from medsae.sae.model import Sae
-    from medsae.steps import maps
-    from medsae.steps.embed import Pictures
-
-    kept = scores.activation
-    activation = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
-    model = Sae.load(of.sae.file("sae.safetensors")) if of.sae else None
-    scored = maps.Scored(of.embeddings, of.cohort, of.images, of.x_nd, activation, scores.recovery, model, config.seed)
-    try:
-        tables, reason = maps.at_score(scored, store, Pictures(of.cohort), progress)
-    except UserError as error:
-        tables, reason = {}, error.what
-    frames |= tables
-    if reason:
-        progress.say(f"no maps: {reason}")
-    return reason
 
 
 def _match(sae: Artifact, versus: Artifact, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
