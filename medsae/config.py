@@ -353,6 +353,8 @@ class Train(Command):
     untrained: bool = added(False)
     """Not trained: random directions with the norms, thresholds and densities of the SAE that these options give
     (which must be there). The control that a measure must beat."""
+    token_memory_mib: int = added(1024)
+    """Tokens: memory for those that are shuffled together (MiB); what is trained depends on it."""
     images: Literal["train", "all"] = "train"
     """Training images: the train split, or every image (then nothing is held out, and it is said)."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
@@ -457,6 +459,9 @@ class Score(Command):
     """What an uncertain label (-1) counts as; `keep` uses -1 as a number, as the published code does."""
     unstated: Literal["missing", "zero"] | None = None
     """What a blank label counts as."""
+    tokens: Literal["max", "mean", "share"] | None = added(None)
+    """Of token embeddings: what a picture's activation is, the largest of its tokens (default), their mean, or the
+    share of them on which the neuron fires."""
     draws: int = 200
     """Draws of the permutation null (label rows shuffled between patients)."""
     bootstraps: int = 200
@@ -719,6 +724,45 @@ class Show(Command):
 
     id: tyro.conf.Positional[str]
     """Id or unique beginning of the id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rename(Command):
+    """Give an artifact a title, a description, or both; it stays what it is, and so does its id."""
+
+    id: tyro.conf.Positional[str]
+    """Id or unique beginning of the id."""
+    title: tyro.conf.Positional[str | None] = None
+    """What choosers call it; "" for as before anybody named it."""
+    about: str | None = None
+    """A description of any length."""
+    archived: bool | None = None
+    """Keep it, and leave it out of the choosers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remove(Command):
+    """Move artifacts or jobs to the trash; `gc` empties it."""
+
+    ids: tyro.conf.Positional[tuple[str, ...]]
+    """Ids, or unique beginnings of ids."""
+    with_dependents: bool = False
+    """Also what was made from them."""
+    restore: bool = False
+    """Take them out of the trash instead."""
+
+    def __post_init__(self) -> None:
+        check(len(self.ids) > 0, "which artifacts?", do="give their ids; `medsae list` shows them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collect(Command):
+    """Show what can go for good: the trash, and what was begun and never finished. With --yes it goes."""
+
+    yes: bool = False
+    """Remove it; without, only the list."""
+    unfinished: bool = True
+    """Also interrupted artifacts (their finished shards are lost)."""
 
 
 @dataclass(frozen=True, kw_only=True)
