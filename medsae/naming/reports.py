@@ -24,7 +24,7 @@ LONGEST = 3
 """Words of a phrase at most."""
 LEAST = 3
 """Firing reports that a phrase must stand in."""
-PRIOR = 500.0
+PRIOR = 10.0
 """Weight of the prior: so many texts' worth."""
 _CLAUSE = re.compile(
     r"[.;:!?\n]+|\bbut\b|\bhowever\b|\balthough\b|\bexcept\b|\baber\b|\bpero\b|\bmais\b", re.IGNORECASE
@@ -91,7 +91,7 @@ def says(text: str, phrase: str) -> bool | None:
 
 def enriched(texts: Sequence[str], fires: Sequence[bool], most: int = 20) -> list[Phrase]:
     """Phrases enriched among the texts of firing pictures, the most certain first; of a phrase and a longer one that
-    stand in the same texts the longer one is kept. Empty where there are not `LEAST` firing texts and as many others."""
+    stand in the same texts the longer one is kept. Empty with fewer than `LEAST` texts on a side."""
     firing, others = Counter[str](), Counter[str]()
     n_firing = n_others = 0
     for text, fire in zip(texts, fires, strict=True):

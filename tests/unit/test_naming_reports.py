@@ -41,8 +41,8 @@ def test_enriched_by_hand():
     found = reports.enriched(firing + others, [True] * 10 + [False] * 20)
     assert found[0].text == "pacemaker device" and (found[0].firing, found[0].others) == (8, 1)
     assert found[0].q < 0.05 and found[0].log_odds > 0 and not any("lungs" in p.text for p in found if p.q < 0.05)
-    prior = 500 * 9 / 31
-    odds = np.log((8 + prior) / (510 - 8 - prior)) - np.log((1 + prior) / (520 - 1 - prior))
+    prior = 10 * 9 / 31
+    odds = np.log((8 + prior) / (20 - 8 - prior)) - np.log((1 + prior) / (30 - 1 - prior))
     assert found[0].log_odds == pytest.approx(odds)
     assert found[0].z == pytest.approx(odds / np.sqrt(1 / (8 + prior) + 1 / (1 + prior)))
     assert reports.enriched(firing, [True] * 10) == [] and reports.enriched([], []) == []
@@ -73,7 +73,7 @@ def world(tmp_path_factory):
     for truth in made.truth_nk:
         parts = [f"There is {f.lower()} on the left." if here else f"No {f.lower()} is seen." if rng.random() < 0.5 else ""
                  for f, here in zip(nw.FACTORS, truth, strict=True)]  # fmt: skip
-        texts.append(" ".join(parts + ["The heart is of normal size."]) if rng.random() > 1 / 9 else None)
+        texts.append(" ".join([*parts, "The heart is of normal size."]) if rng.random() > 1 / 9 else None)
     return made, pd.DataFrame({"image": range(len(texts)), "attribute": "report", "value": texts})
 
 
