@@ -12,7 +12,7 @@ import json
 import os
 import shlex
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -23,6 +23,7 @@ import tyro
 from medsae import __version__, jobs, launch, plugins
 from medsae import config as c
 from medsae.progress import File, Progress, Terminal, UserError
+from medsae.store import housekeeping
 from medsae.store.artifacts import Store
 from medsae.store.troubles import explained
 
@@ -51,6 +52,9 @@ COMMANDS: dict[str, Any] = {
     "export": Annotated[c.ExportSae, _named("sae")] | Annotated[c.ExportScores, _named("scores")],
     "list": c.List,
     "show": c.Show,
+    "rename": c.Rename,
+    "rm": c.Remove,
+    "gc": c.Collect,
     "app": c.App,
 }
 _CHOICES: dict[str, tuple[str, plugins.Registry[Any]]] = {
@@ -70,6 +74,9 @@ _ABOUT = {
     "export": "an SAE for another program, or scores for notebooks",
     "list": "the artifacts there are",
     "show": "one artifact, its hashes checked",
+    "rename": "what an artifact is called",
+    "rm": "artifacts or jobs -> trash, and back",
+    "gc": "empty the trash",
     "app": "look at it all in a browser",
 }
 USAGE = "\n".join(
@@ -122,6 +129,8 @@ def _run(config: Any, store: Store) -> int:
         _print_list(store, config)
     elif isinstance(config, c.Show):
         _print_show(store, config)
+    elif isinstance(config, (c.Rename, c.Remove, c.Collect)):
+        _tidy(store, config)
     elif isinstance(config, c.App):
         launch.app(config, store.data)
     else:
@@ -131,6 +140,31 @@ def _run(config: Any, store: Store) -> int:
         print(_json(result) if config.json else result["id"])
         return int(result.get("exit", 0))
     return 0
+
+
+def _tidy(store: Store, config: c.Rename | c.Remove | c.Collect) -> None:
+    """Housekeeping: prints one id a line, or what there is to remove."""
+    if isinstance(config, c.Rename):
+        id = store.get(config.id).id
+        changes = {"title": config.title, "about": config.about, "archived": config.archived}
+        card = housekeeping.describe(store, id, **{k: v for k, v in changes.items() if v is not None})
+        print(_json({"id": id, **asdict(card)}) if config.json else id)
+    elif isinstance(config, c.Remove):
+        if config.restore:
+            gone = [id for id in config.ids if housekeeping.restore(store, id)]
+        else:
+            gone = housekeeping.remove(store, config.ids, config.with_dependents)
+        print(_json(gone) if config.json else "\n".join(gone))
+    else:
+        rubbish = housekeeping.trash(store) + (housekeeping.unfinished(store) if config.unfinished else [])
+        rows = [{"kind": r.kind, "id": r.id, "bytes": r.bytes} for r in rubbish]
+        print(_json(rows) if config.json else "\n".join(f"{r.bytes:>15,} B  {r.kind:20} {r.id}" for r in rubbish))
+        total = sum(r.bytes for r in rubbish)
+        if config.yes:
+            housekeeping.discard(rubbish)
+            _tell(f"removed: {total:,} bytes")
+        else:
+            _tell(f"{total:,} bytes; `medsae gc --yes` removes them for good")
 
 
 def _tell(line: str) -> None:

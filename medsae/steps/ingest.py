@@ -258,7 +258,7 @@ def _read_otherwise(said: pd.Series) -> list[str]:
     """A line for each way in which headers of pictures were not followed, with the number of pictures."""
     # Numbers in brackets differ between pictures (centre and width of a window): what is left are the kinds.
     parts = said.dropna().str.split("; ").explode().str.replace(r" \([^)]*\)", "", regex=True)
-    return [f"{count:,} pictures: {what}" for what, count in Counter(parts).most_common()]
+    return [f"{count:,} picture{'s' * (count != 1)}: {what}" for what, count in Counter(parts).most_common()]
 
 
 def _say_refused(refused: pd.DataFrame, n: int, root: Path, progress: Progress) -> None:
