@@ -211,7 +211,8 @@ def _sentences(study: Study, run: RunOfNames, row: dict[str, Any], verdicts: pd.
     if not column or study.cohort is None:
         return
     fired = verdicts[(verdicts["about"] == "name") & verdicts["fires"].astype(bool)]["image"]
-    images = [*(int(i) for i in (row.get("naming") if row.get("naming") is not None else ())), *(int(i) for i in fired)]
+    naming = row.get("naming")
+    images = [int(i) for i in (*(() if naming is None else naming), *fired)]
     told = query_images.texts(study.reader, study.cohort, column, images)
     phrase = str(row["concept"])
     found = [(i, s) for i in dict.fromkeys(images) for s in reports.sentences(told.get(i, ""), phrase)]
