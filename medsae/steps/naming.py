@@ -13,6 +13,7 @@ from typing import Any
 from medsae import config as c
 from medsae.naming import audit, prompts
 from medsae.naming.backends import Backend
+from medsae.naming.backends.divided import Divided
 from medsae.naming.backends.labels import concept_of
 from medsae.naming.cost import Cost, estimate
 from medsae.naming.memory import LASTING, Memory, Outcome, Setup
@@ -184,7 +185,19 @@ def _asking(
     config: c.Name, study: StudyOfScores, ledger: Ledger, progress: Progress
 ) -> Iterator[tuple[Backend, Writer, Claims]]:
     """A backend that is ready to answer, where its answers go, and the claims on what it is asked."""
-    load = backends.get(config.backend).loaded()
+
+    def load(config: c.Name, study: StudyOfScores, progress: Progress) -> Backend:
+        judge = backends.get(config.backend).loaded()(config, study, progress)
+        if config.namer is None:
+            return judge
+        plain = c.replace(config, backend=config.namer, namer=None, endpoint=None, model=None, test="detection",
+                          against="ordinary")  # fmt: skip
+        try:
+            return Divided(backends.get(config.namer).loaded()(plain, study, progress), judge)
+        except BaseException:
+            judge.close()
+            raise
+
     with (
         contextlib.closing(load(config, study, progress)) as backend,
         ledger.writer() as writer,
