@@ -1,7 +1,7 @@
 """Models of open_clip: `--encoder open_clip:FOLDER`, as `hf download ORG/NAME --local-dir FOLDER` leaves it.
 
-For BiomedCLIP: `hf download microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224 --local-dir biomedclip`. The vector
-is `encode_image` (before the division by its norm); tokens are those of a timm trunk, before its pooling and projection.
+For BiomedCLIP: `hf download microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224 --local-dir biomedclip`.
+The vector is `encode_image` (before the division by its norm); tokens are those of a timm trunk, before its pooling.
 """
 
 from __future__ import annotations
