@@ -1,6 +1,6 @@
-"""DenseNet-121 of torchxrayvision (Cohen et al. 2022): `--encoder xrv:densenet121-res224-chex`, or with `--weights FILE`.
+"""DenseNet-121 of torchxrayvision (Cohen et al. 2022): `--encoder xrv:densenet121-res224-chex`, or --weights FILE.
 
-Its pooled features, 1024-d and non-negative, and the 7 x 7 cells they are the mean of. Preprocessing:
+Its pooled features, 1024-d and non-negative, and the 7 x 7 cells they are the mean of. Preprocessing as in its readme:
 the middle square, 224 px, grey values from -1024 to 1024 (resampled by Pillow here, by scikit-image there).
 Weights lie in ~/.torchxrayvision/models_data; nothing is downloaded.
 """
