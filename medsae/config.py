@@ -96,6 +96,8 @@ class FromFiles(Splitting, Command):
     """Comma-separated columns that must not be kept as attributes (names of people, reports)."""
     allow_missing: bool = runtime(False)
     """Go on when fewer than half of the pictures are found."""
+    allow_outside: bool = runtime(False)
+    """Take pictures that the table names outside --root (`../`, an absolute path), whatever they are."""
     workers: int | None = runtime(None)
     """Processes that decode (default: one a core)."""
 
