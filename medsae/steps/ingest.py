@@ -39,7 +39,7 @@ def ingest(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
         return source.loaded()(config, store, progress)
     table: CohortTable = source.loaded()(config)
     if not getattr(config, "allow_outside", False):
-        refuse_outside(getattr(config, "root", None) or table.root, table.root, table.images["path"])
+        refuse_outside(table.home or table.root, table.root, table.images["path"])
     for line in table.understood:
         progress.say(line)
     home = getattr(config, "table", None) or getattr(config, "root", None) or table.root
