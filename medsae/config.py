@@ -353,6 +353,8 @@ class Train(Command):
     untrained: bool = added(False)
     """Not trained: random directions with the norms, thresholds and densities of the SAE that these options give
     (which must be there). The control that a measure must beat."""
+    token_memory_mib: int = added(1024)
+    """Tokens: memory for those that are shuffled together (MiB); what is trained depends on it."""
     images: Literal["train", "all"] = "train"
     """Training images: the train split, or every image (then nothing is held out, and it is said)."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
@@ -457,6 +459,9 @@ class Score(Command):
     """What an uncertain label (-1) counts as; `keep` uses -1 as a number, as the published code does."""
     unstated: Literal["missing", "zero"] | None = None
     """What a blank label counts as."""
+    tokens: Literal["max", "mean", "share"] | None = added(None)
+    """Of token embeddings: what a picture's activation is, the largest of its tokens (default), their mean, or the
+    share of them on which the neuron fires."""
     draws: int = 200
     """Draws of the permutation null (label rows shuffled between patients)."""
     bootstraps: int = 200

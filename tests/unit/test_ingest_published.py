@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medsae.simulated import masks
+from medsae import runs as run_lengths
 from medsae.store.artifacts import Store
 from tests.fixtures import downloads
 
@@ -53,7 +53,7 @@ def test_the_command_of_the_docs_against_pandas(command, medsae, tmp_path, monke
     assert (sides == 1).all()
     assert len(boxes) == truth.boxes and (boxes[["width", "height"]] > 0).all(axis=None)
     assert set(truth.attributes) <= attributes and set(truth.attributes) <= set(types)
-    found = {image_paths([path], root, home)[0]: masks.decode(r, (64, 64)) for path, r in runs}
+    found = {image_paths([path], root, home)[0]: run_lengths.decode(r, (64, 64)) for path, r in runs}
     assert found.keys() == truth.masks.keys()
     assert all((found[name] == mask).all() for name, mask in truth.masks.items())
     assert cohort.facts["licence"] and cohort.facts["citation"] and all(definitions)
@@ -120,6 +120,15 @@ def test_the_other_labeller_and_dropped_columns(medsae, tmp_path):
     assert edema == ((joined["Edema"] == 1).sum(),)
     status, _, err = medsae(*words[:-1], "Report")
     assert status == 2 and "--drop-columns names 'Report'" in err
+
+
+def test_other_columns_are_confounders_of_scores(medsae, tmp_path):
+    from medsae.steps.score import _kept_attributes
+
+    downloads.chexpert_plus(tmp_path / "plus")
+    cohort = Store(medsae.data).get(medsae.id("ingest", "chexpert-plus", "--root", tmp_path / "plus"))
+    kept = _kept_attributes(cohort, pd.Series([3, 0]))
+    assert {name: values.tolist() for name, values in kept.items()} == {"race": ["White", "Asian"]}
 
 
 def test_no_finding_can_be_scored_under_strict(medsae, tmp_path):
