@@ -48,7 +48,7 @@ COMMANDS: dict[str, Any] = {
     "name": c.Name,
     "run": Annotated[c.RunDemo, _named("demo")] | Annotated[c.RunPaper, _named("paper")],
     "look": c.Look,
-    "import": Annotated[c.ImportSae, _named("sae")],
+    "import": c.ImportSae,
     "export": Annotated[c.ExportSae, _named("sae")] | Annotated[c.ExportScores, _named("scores")],
     "list": c.List,
     "show": c.Show,

@@ -11,6 +11,7 @@ bits of the pixels are masked.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import math
@@ -38,6 +39,13 @@ MOST_AT_THE_ENDS, LOST_SPREAD = 0.8, 64
 """A window is not believed either where it makes a larger share of the pixels black and white than this, and the pixels
 that it makes equal lie as many grey levels apart in the range of the values: black border loses nothing."""
 _WIDER = 0.1
+_JPEG = ("1.2.840.10008.1.2.4.5", "1.2.840.10008.1.2.4.70")
+"""What the UIDs of JPEG (not JPEG-LS, not JPEG 2000) begin with."""
+_LUTS = {
+    "ModalityLUTSequence": "modality LUT",
+    "VOILUTSequence": "VOI LUT",
+    "PresentationLUTSequence": "presentation LUT",
+}
 _LOCK = threading.Lock()
 
 
@@ -77,6 +85,11 @@ def _set_up() -> None:
         # What a header spells wrongly in a field that is not used here is no reason for a line on stderr a picture.
         config.settings.reading_validation_mode = config.settings.writing_validation_mode = config.IGNORE
         logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+        with contextlib.suppress(ImportError):
+            import gdcm
+
+            gdcm.Trace.WarningOff()
+            gdcm.Trace.ErrorOff()
         decoder = get_decoder(JPEGExtended12Bit)
         if "imagecodecs" not in decoder.available_plugins:
             decoder.add_plugin("imagecodecs", ("medsae.cohorts.jpeg12", "decode_frame"))
@@ -173,11 +186,21 @@ def _pixels(dataset: Dataset) -> np.ndarray:
         raise PictureError(f"not supported: compressed as {syntax.name}, which no installed decoder reads")
     try:
         options: Any = {"correct_unused_bits": False}
-        return decoder.as_array(dataset, **options)[0]
+        pixels = decoder.as_array(dataset, **options)[0]
     except NotImplementedError as error:
         raise PictureError(f"not supported: {_first_line(error)}") from error
     except Exception as error:  # its decoders are many, and a damaged file makes them raise nearly anything
         raise _undecoded(error, syntax.name) from error
+    if syntax.startswith(_JPEG) and pixels.ndim == 2:
+        _refuse_half(pixels, 1 << (int(dataset.BitsStored) - 1))
+    return pixels
+
+
+def _refuse_half(pixels: np.ndarray, middle: int) -> None:
+    """Where the data of a JPEG end early, its decoders fill the rest with the level in the middle."""
+    if (pixels[-8:] == middle).all():
+        rows = int(np.argmax((pixels != middle).any(axis=1)[::-1])) or len(pixels)
+        raise PictureError(f"damaged (the data end early: the last {rows} of {len(pixels)} rows are empty)")
 
 
 def _undecoded(error: Exception, syntax: str) -> PictureError:
@@ -404,7 +427,7 @@ def _lut(dataset: Dataset, name: str, of: np.ndarray) -> tuple[_Lut | None, str 
             if entries is not None and n > 0:
                 full = (1 << int(entries.max()).bit_length()) - 1  # the bits it announces are often too many
                 return _Lut(_table_item(entries, first), n, first, max(1, full)), None
-    return None, f"its {name} cannot be used"
+    return None, f"its {_LUTS[name]} cannot be used"
 
 
 def _entries(item: Dataset, n: int, bits: int, dataset: Dataset) -> np.ndarray | None:

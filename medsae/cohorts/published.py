@@ -19,7 +19,6 @@ from medsae.cohorts.declared import Declaration, File, Join, Published
 from medsae.cohorts.dialects import Read
 from medsae.cohorts.findings import Labels
 from medsae.cohorts.tabular import CohortTable
-from medsae.files import sha256_of
 from medsae.plugins import named, sources
 from medsae.progress import UserError
 
@@ -39,19 +38,20 @@ def read(config: Published) -> CohortTable:
     offer, layout = sources.get(config.source), config.layout()
     root = config.root
     if not root.is_dir():
-        raise UserError(f"the folder of {offer.label} does not exist", root, "give the folder that you unpacked")
+        what = "is a file, not a folder" if root.is_file() else "does not exist"
+        raise UserError(f"the folder of {offer.label} {what}", root, "give the folder that you unpacked")
     home = _home(root, layout)
     near = _Near(home)
     tables = _tables(near, layout, config)
     rows = _rows(tables, layout)
-    inputs = {name: sha256_of(path) for name, path in near.used.items()}
+    inputs = {name: dialects.sha256_of_table(path) for name, path in near.used.items()}
     told: list[str] = []
     for join in layout.joins:
         rows, line = _joined(rows, join, near, layout)
         told += line
     rows = _listed(rows, layout, near, told)
     rows = _only(rows, layout, told)
-    inputs |= {name: sha256_of(path) for name, path in near.used.items() if name not in inputs}
+    inputs |= {name: dialects.sha256_of_table(path) for name, path in near.used.items() if name not in inputs}
     columns = _columns(rows.table, layout, rows)
     labels = _labels(rows, columns, layout)
     regions, lines = _regions(near, layout, inputs)
@@ -62,7 +62,7 @@ def read(config: Published) -> CohortTable:
         title=f"{offer.label} in {root}",
         ways=lambda table, written: _ways(home, near.folder_of(rows.main), table, layout),
         root=home,
-        missing=_lacking(home, layout),
+        missing=lambda: _lacking(home, layout),
         do=f"give the whole download with --root, or --no-pictures to read the labels alone ({_summary(config)})",
         patient_in_path=layout.patient_in_path,
         study_in_path=layout.study_in_path,
@@ -158,6 +158,8 @@ def _shallow_files(home: Path) -> list[Path]:
                 for entry in names
                 if entry.name.lower().endswith(_TABLES) and not entry.name.startswith(".") and entry.is_file()
             ]
+            if any(entry.name.endswith(".xml") for entry in names[:50]):
+                found.append(Path(folder))  # a folder of reports is a table
         level = below
     return found
 
@@ -398,7 +400,7 @@ def _regions(
         if path is None:
             continue
         read = near.use(path)
-        inputs[path.name] = sha256_of(path)
+        inputs[path.name] = dialects.sha256_of_table(path)
         box = marks.box_columns([str(name) for name in read.table.columns])
         if box is None:
             told.append(f"{path.name} holds no columns of a region: its marks are left out")
@@ -430,14 +432,14 @@ def _filled(pattern: str, table: pd.DataFrame) -> pd.Series | None:
     names = [name for _, name, _, _ in string.Formatter().parse(pattern) if name]
     if any(name not in table for name in names):
         return None
-    cells = {name: tabular.identifiers(table[name]).fillna("").map(_slashes) for name in dict.fromkeys(names)}
     if pattern == "{" + names[0] + "}":
-        return cells[names[0]].astype("object")
+        return _slashes(table[names[0]].fillna(""))
+    cells = {name: _slashes(tabular.identifiers(table[name]).astype("str").fillna("")) for name in dict.fromkeys(names)}
     keys = list(cells)
     rows = zip(*(column.to_numpy(object) for column in cells.values()), strict=True)
     filled = [pattern.format_map(dict(zip(keys, row, strict=True))).removeprefix("/") for row in rows]
-    return pd.Series(filled, index=table.index, dtype="object")
+    return pd.Series(filled, index=table.index, dtype="str")
 
 
-def _slashes(text: str) -> str:
-    return text.replace("\\", "/").removeprefix("./")
+def _slashes(text: pd.Series) -> pd.Series:
+    return text.str.strip().str.replace("\\", "/", regex=False).str.removeprefix("./")

@@ -12,12 +12,13 @@ from medsae.store.artifacts import Build
 
 if TYPE_CHECKING:
     from medsae.sae.model import Sae
+    from medsae.sae.stream import TokenRows
 
 MEASURED = 4096
 """Embeddings that such an SAE is measured on."""
 
 
-def sample(x_nd: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def sample(x_nd: np.ndarray | TokenRows, rows: np.ndarray) -> np.ndarray:
     """At most MEASURED of these rows, evenly spread."""
     return np.asarray(x_nd[rows[:: max(1, -(-len(rows) // MEASURED))]])
 

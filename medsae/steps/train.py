@@ -10,10 +10,11 @@ import pandas as pd
 
 from medsae import config as c
 from medsae.progress import Progress, UserError
-from medsae.steps import found
+from medsae.steps import found, tokens
 from medsae.store.artifacts import Artifact, Build, Store
 
 if TYPE_CHECKING:
+    from medsae.sae.stream import TokenRows
     from medsae.sae.training import TrainResult
 
 
@@ -23,7 +24,8 @@ class Data:
 
     embeddings: Artifact
     cohort: Artifact
-    train_nd: np.ndarray
+    train_nd: np.ndarray | TokenRows
+    """Tokens are read from disk when they are asked for."""
     holdout_nd: np.ndarray | None
 
 
@@ -88,6 +90,9 @@ def read(config: c.Train, store: Store, progress: Progress) -> Data:
         raise UserError("no embedded image is in the train split", embeddings.id, "--images all trains on every image")
     if not len(rows["holdout"]):
         progress.say("no hold-out images: history is measured on the training images")
+    if found_tokens := tokens.Tokens.of(embeddings):
+        held = tokens.held_out(found_tokens, rows["holdout"]) if len(rows["holdout"]) else None
+        return Data(embeddings, cohort, tokens.rows_of(found_tokens, rows["train"]), held)
     holdout = np.asarray(x_nd[rows["holdout"]]) if len(rows["holdout"]) else None
     return Data(embeddings, cohort, np.asarray(x_nd[rows["train"]]), holdout)
 

@@ -284,7 +284,11 @@ def choose() -> Study:
                 chosen = links.choose(st.selectbox, "Compared with", "versus", ids, default.id)
                 versus = next((s for s in others if s.id == chosen), None)
             policy = f"uncertain as {scores.config.get('uncertain')}, blank as {scores.config.get('unstated')}"
-            st.caption(f"{scores.config.get('protocol')} protocol · {scores.config.get('images')} images · {policy}")
+            defined = cohort.facts.get("labels_defined") if cohort else None
+            st.caption(
+                f"{scores.config.get('protocol')} protocol · {scores.config.get('images')} images · {policy}",
+                help=f"Labels were {defined}." if defined else None,
+            )
             links.found(scores=scores.id, versus=versus.id if versus else "none" if others else None)
         patients = (
             links.switch(

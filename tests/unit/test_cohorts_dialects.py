@@ -192,6 +192,10 @@ def test_free_text_is_no_label_and_nearly_labels_are_named(tmp_path: Path) -> No
     told = "\n".join(read(tmp_path / "t.csv", csv).understood)
     assert "'Almost' is not taken as a label: 1 of its values cannot be read: 'x'" in told
     assert "'Chance' holds numbers from 0 to 1" in told and "--threshold" in told
+    rows = "".join(f"p{i}.png,{i % 2},{i % 3}\n" for i in range(20))
+    table = read(tmp_path / "few.csv", f"path,Sign,grade\n{rows}q.png,maybe,1\n")
+    assert table.label_names == ("Sign",) and table.labels["value"].isna().sum() == 1
+    assert any("column 'Sign': 1 cells, such as 'maybe' (1), cannot be read" in line for line in table.understood)
     table = read(tmp_path / "t.csv", csv, label_columns="Chance", threshold=0.5)
     assert table.labels["value"].tolist() == [0, 1, 1]
 

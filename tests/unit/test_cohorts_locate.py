@@ -131,18 +131,18 @@ def test_the_digest_sees_a_path_a_size_and_a_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_run_lengths_of_siim(seed: int) -> None:
-    from medsae.simulated import masks
+    from medsae import runs as run_lengths
     from tests.fixtures.downloads import _rle
 
     rng = np.random.default_rng(seed)
     one, two = (rng.random((7, 5)) < share for share in (0.4, 0.2))
     runs = marks.runs_of([_rle(one), _rle(two)], 5, 7)
-    assert (masks.decode(runs, (7, 5)) == (one | two)).all()
+    assert (run_lengths.decode(runs, (7, 5)) == (one | two)).all()
     flat = two.T.ravel()
     starts = np.flatnonzero(np.diff(np.concatenate([[0], flat.astype(int), [0]])))
     absolute = " ".join(f"{a + 1} {b - a}" for a, b in starts.reshape(-1, 2))
     if len(starts) > 6:  # enough runs that relative starts would leave the picture
-        assert (masks.decode(marks.runs_of([absolute], 5, 7), (7, 5)) == two).all()
+        assert (run_lengths.decode(marks.runs_of([absolute], 5, 7), (7, 5)) == two).all()
     with pytest.raises(ValueError, match="no pairs"):
         marks.runs_of(["1 2 3"], 5, 7)
     with pytest.raises(ValueError, match="leave a picture"):

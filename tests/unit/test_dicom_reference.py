@@ -340,7 +340,7 @@ def test_without_preamble_and_without_transfer_syntax() -> None:
     [
         (dict(WindowCenter="40", WindowWidth="80"), "window (40 / 80) leaves it nearly constant"),
         (dict(WindowCenter="40", WindowWidth="0"), "window (40 / 0) cannot be used"),
-        (dict(VOILUTSequence=Sequence([Dataset()])), "VOILUTSequence cannot be used"),
+        (dict(VOILUTSequence=Sequence([Dataset()])), "its VOI LUT cannot be used"),
         (dict(RescaleSlope="0", RescaleIntercept="0"), "slope is 0"),
         (WINDOW, None),
         ({}, None),
@@ -379,6 +379,16 @@ def test_refused_by_the_true_reason(name: str) -> None:
     with pytest.raises(PictureError) as refused:
         decode(make())
     assert str(refused.value).startswith(reason)
+
+
+@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9"], ids=["cut", "cut and closed"])
+def test_half_a_compressed_picture_is_damaged(name: str, end: bytes) -> None:
+    syntax, encode, ((bits, is_signed), *_) = FRAMES[name]
+    frame = encode(levels(bits, is_signed), bits)
+    with pytest.raises(PictureError) as refused:
+        decode(file_of(levels(bits, is_signed), bits, syntax, frame[: len(frame) // 2] + end))
+    assert str(refused.value).startswith("damaged")
 
 
 def test_a_deflated_file_is_not_unpacked_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medsae.simulated import masks
+from medsae import runs as run_lengths
 from medsae.store.artifacts import Store
 from tests.fixtures import downloads
 
@@ -53,7 +53,7 @@ def test_the_command_of_the_docs_against_pandas(command, medsae, tmp_path, monke
     assert (sides == 1).all()
     assert len(boxes) == truth.boxes and (boxes[["width", "height"]] > 0).all(axis=None)
     assert set(truth.attributes) <= attributes and set(truth.attributes) <= set(types)
-    found = {image_paths([path], root, home)[0]: masks.decode(r, (64, 64)) for path, r in runs}
+    found = {image_paths([path], root, home)[0]: run_lengths.decode(r, (64, 64)) for path, r in runs}
     assert found.keys() == truth.masks.keys()
     assert all((found[name] == mask).all() for name, mask in truth.masks.items())
     assert cohort.facts["licence"] and cohort.facts["citation"] and all(definitions)
@@ -72,6 +72,31 @@ def test_a_folder_alone_is_recognised(name, medsae, tmp_path, monkeypatch):
     assert status == 0, err
     named = next(shlex.split(command)[1] for command in COMMANDS if shlex.split(command)[3] == name)
     assert f"running: python -m medsae ingest {named} --root {name}" in err
+
+
+def test_open_i_as_the_library_gives_it(medsae, tmp_path):
+    root = tmp_path / "open-i"
+    (root / "ecgen-radiology").mkdir(parents=True)
+    for uid, majors in ((1, ["normal"]), (2, ["Cardiomegaly/borderline", "Catheters, Indwelling/right"]), (10, [])):
+        terms = "".join(f"<major>{major}</major>" for major in majors)
+        names = [f"CXR{uid}_1_IM-{uid:04}-{view}" for view in (1001, 2001)]
+        images = "".join(f'<parentImage id="{name}"><caption>PA and lateral</caption></parentImage>' for name in names)
+        (root / f"ecgen-radiology/{uid}.xml").write_text(
+            f'<eCitation><uId id="CXR{uid}"/><Abstract><AbstractText Label="FINDINGS">Clear; no effusion.</AbstractText>'
+            f"</Abstract><MeSH>{terms}<automatic>other</automatic></MeSH>{images}</eCitation>"
+        )
+        for i, name in enumerate(names):
+            downloads.picture(root / f"NLMCXR_png/{name}.png", 10 * uid + i)
+    status, out, err = medsae("ingest", "--root", root)
+    assert status == 0 and "looks like Open-I" in err, err
+    with Store(medsae.data).get(out.split()[-1]).connect() as tables:
+        rows = tables.execute(
+            "SELECT patient, label, value, count(*) FROM label JOIN image USING (image) GROUP BY ALL"
+        ).fetchall()
+    names = ("normal", "Cardiomegaly", "Catheters, Indwelling")
+    values = {"CXR1": (1, 0, 0), "CXR2": (0, 1, 1), "CXR10": (None, None, None)}
+    expected = {(p, name, value, 2) for p, row in values.items() for name, value in zip(names, row, strict=True)}
+    assert set(rows) == expected
 
 
 def test_two_data_sets_or_none_are_not_guessed(medsae, tmp_path):
@@ -120,6 +145,15 @@ def test_the_other_labeller_and_dropped_columns(medsae, tmp_path):
     assert edema == ((joined["Edema"] == 1).sum(),)
     status, _, err = medsae(*words[:-1], "Report")
     assert status == 2 and "--drop-columns names 'Report'" in err
+
+
+def test_other_columns_are_confounders_of_scores(medsae, tmp_path):
+    from medsae.steps.score import _kept_attributes
+
+    downloads.chexpert_plus(tmp_path / "plus")
+    cohort = Store(medsae.data).get(medsae.id("ingest", "chexpert-plus", "--root", tmp_path / "plus"))
+    kept = _kept_attributes(cohort, pd.Series([3, 0]))
+    assert {name: values.tolist() for name, values in kept.items()} == {"race": ["White", "Asian"]}
 
 
 def test_no_finding_can_be_scored_under_strict(medsae, tmp_path):
