@@ -124,7 +124,7 @@ def permutation_null(
         strength_mk /= scale_m[:, None]
         strength_tmk /= scale_m[:, None].astype(np.float32)
     p, label = pooled_p(strength_mk, strength_tmk, profile.spread_m, fdr)
-    p = tail_p(held, design.y_nk, design.mask_nk, permutations.patients, strength_mk, p, label)
+    p = tail_p(held, design.y_nk, design.mask_nk, permutations.patients, strength_mk, p, label, scale_m)
     return Null(
         values, entropy_mean, np.sqrt(np.maximum(variance, 0)), histogram, p, label, benjamini_hochberg(p), scale_m
     )
