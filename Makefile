@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
 
-.PHONY: setup demo run app test check clean
+.PHONY: setup demo run app test check docs clean
 
 setup: $(STAMP)
 
@@ -36,6 +36,10 @@ check: $(TEST_STAMP)
 
 test: check
 	$(PY) -m pytest
+
+docs: $(TEST_STAMP)
+	$(PY) -m mkdocs build --strict
+	@echo "open site/index.html"
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

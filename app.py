@@ -1,5 +1,6 @@
 """MedSAE Explorer: navigation, and the sidebar's choosers. Run with `streamlit run app.py`."""
 
+import sys
 from pathlib import Path
 
 import streamlit as st
@@ -12,6 +13,7 @@ HERE = Path(__file__).parent
 
 st.set_page_config(page_title="MedSAE Explorer", page_icon=str(look.ICON), layout="wide")
 look.stylesheet()
+links.sound()
 links.router()
 declarations, faulty = declared.found(HERE / "pages")
 pages = [
@@ -21,12 +23,23 @@ pages = [
 page = st.navigation(pages, position="hidden")
 with st.sidebar:
     st.html('<div class="ms-brand">MedSAE Explorer</div>')
-    for each in pages:
-        st.page_link(each, query_params=links.parameters(*links.STUDY), width="stretch")
-# Only now: the browser draws the frame of the page while the tables' libraries are imported, once in a server's life.
+    menu = st.empty()
+
+
+def links_of_menu() -> None:
+    """The menu; its links carry the study that is looked at."""
+    with menu.container(gap=None):
+        for each in pages:
+            st.page_link(each, query_params=links.parameters(*links.STUDY), width="stretch")
+
+
+if "medsae.ui.study" not in sys.modules:
+    # Once in a server's life the tables' libraries are imported: the browser draws the frame of the page meanwhile.
+    links_of_menu()
 from medsae.ui import study  # noqa: E402
 
 chosen = study.choose()
+links_of_menu()
 for problem in (*faulty, *chosen.problems):
     look.problem(problem)
 try:

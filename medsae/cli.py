@@ -1,14 +1,21 @@
 """The command line: tyro over the dataclasses of `config`. No logic.
 
 stdout carries the result alone (its last line is the id of the artifact, or one JSON document with --json); progress
-and messages go to stderr. Exit status: 0, 2 for what the user can mend, 130 after Ctrl-C.
+and messages go to stderr. Exit status: 0, 2 for what the user can mend, 3 when part of what was
+asked for failed (name), 130 after Ctrl-C.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shlex
 import sys
 from dataclasses import replace
+from functools import reduce
+from operator import or_
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -17,12 +24,11 @@ from medsae import __version__, jobs, launch, plugins
 from medsae import config as c
 from medsae.progress import File, Progress, Terminal, UserError
 from medsae.store.artifacts import Store
+from medsae.store.troubles import explained
 
 _named = tyro.conf.subcommand
 COMMANDS: dict[str, Any] = {
-    "ingest": Annotated[c.IngestChexpert, _named("chexpert")]
-    | Annotated[c.IngestTable, _named("table")]
-    | Annotated[c.IngestSimulated, _named("simulated")],
+    "ingest": None,  # a subcommand for each source there is: `_sources`
     "embed": c.Embed,
     "train": c.Train,
     "score": c.Score,
@@ -34,6 +40,7 @@ COMMANDS: dict[str, Any] = {
 }
 _CHOICES: dict[str, tuple[str, plugins.Registry[Any]]] = {
     "embed": ("--encoder", plugins.encoders),
+    "name": ("--backend", plugins.backends),
 }
 """Commands whose options follow from what is chosen from a registry."""
 _ABOUT = {
@@ -56,6 +63,9 @@ USAGE = "\n".join(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    if arguments is None:
+        os.umask(0o077)  # radiographs and labels are written, by libraries too: they are for their owner alone
+    in_browser = jobs.ENVIRONMENT in os.environ
     words = _data_last(sys.argv[1:] if arguments is None else arguments)
     if words == ["--version"]:
         print(f"medsae {__version__}")
@@ -66,24 +76,57 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = _parse(words)
         store = Store(config.data)
-        if isinstance(config, c.List):
-            _print_list(store, config)
-        elif isinstance(config, c.Show):
-            _print_show(store, config)
-        elif isinstance(config, c.App):
-            launch.app(config, store.data)
-        else:
-            with jobs.running(store.data, c.command_line(replace(config, json=False, data=None))) as job:
-                result = _step(config, store, File(job.folder / "progress.json", Terminal()))
-                job.result = result["id"]
-            print(_json(result) if config.json else result["id"])
+        try:
+            status = _run(config, store)
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:  # the reader of a pipe has seen enough
+            _no_more_output()
+        except Exception as error:
+            better = jobs.unquoted(error, words[0]) if in_browser else None
+            better = better or explained(error, store.data, store.data)
+            if better is None:
+                raise
+            _no_more_output()
+            raise better from error
     except UserError as error:
-        print(f"medsae: {error}", file=sys.stderr)
+        _tell(f"medsae: {error}")
         return 2
     except KeyboardInterrupt:
-        print("\nmedsae: stopped; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        _tell("\nmedsae: stopped; what is finished is kept, and the same command goes on from there")
         return 130
     return 0
+
+
+def _run(config: Any, store: Store) -> int:
+    """The exit status of a command that ended in its own way."""
+    if isinstance(config, c.List):
+        _print_list(store, config)
+    elif isinstance(config, c.Show):
+        _print_show(store, config)
+    elif isinstance(config, c.App):
+        launch.app(config, store.data)
+    else:
+        with jobs.running(store.data, c.command_line(replace(config, json=False, data=None))) as job:
+            result = _step(config, store, File(job.folder / "progress.json", Terminal()))
+            job.result = result["id"]
+        print(_json(result) if config.json else result["id"])
+        return int(result.get("exit", 0))
+    return 0
+
+
+def _tell(line: str) -> None:
+    with contextlib.suppress(OSError):  # stderr may lie on the full disk that is to be told
+        print(line, file=sys.stderr, flush=True)
+
+
+def _no_more_output() -> None:
+    """What stdout still holds cannot be written: without this, Python would say so once more when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _data_last(words: list[str]) -> list[str]:
@@ -104,6 +147,8 @@ def _parse(words: list[str]) -> Any:
         raise UserError(f"no command {words[0]!r}", None, f"commands: {', '.join(COMMANDS)}")
     marks = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
     kind, about = COMMANDS[words[0]], None
+    if words[0] == "ingest":
+        words, kind = _ingest(words)
     if words[0] in _CHOICES:
         flag, registry = _CHOICES[words[0]]
         chosen = _value_of(flag, words)
@@ -114,6 +159,50 @@ def _parse(words: list[str]) -> Any:
             offers = "\n".join(f"  {name:20}{offer.help}" for name, offer in registry.all().items())
             about = f"{kind.__doc__}\n\n{flag} is one of (with it, --help tells its own options too):\n{offers}"
     return tyro.cli(kind, prog=f"python -m medsae {words[0]}", args=words[1:], config=marks, description=about)
+
+
+def _ingest(words: list[str]) -> tuple[list[str], Any]:
+    """The words with the source that a folder is recognised as, where none is named; the config classes of all sources.
+
+    Raises UserError for an unknown source, and for a folder that is no data set known here, or more than one.
+    """
+    offers = dict(sorted(plugins.sources.all().items(), key=lambda item: (item[1].order, item[0])))
+    kinds = [Annotated[offer.options, _named(name, description=offer.help)] for name, offer in offers.items()]
+    kind = reduce(or_, kinds)  # type: ignore[arg-type]
+    if len(words) > 1 and words[1] not in ("-h", "--help") and not words[1].startswith("-"):
+        plugins.sources.get(words[1])
+    elif (root := _value_of("--root", words)) is not None or _value_of("--table", words) is not None:
+        name = "table" if _value_of("--table", words) is not None else _recognised(Path(str(root)), offers)
+        words = ["ingest", name, *words[1:]]
+        command = shlex.join(["python", "-m", "medsae", *words])
+        print(f"{root or 'this'} looks like {offers[name].label}; running: {command}", file=sys.stderr)
+    return words, kind
+
+
+def _recognised(root: Path, offers: dict[str, plugins.Source]) -> str:
+    folder = root.expanduser().resolve()
+    if not folder.is_dir():
+        raise UserError("the folder does not exist", root, "check the path")
+    found, doubts = [], []
+    for name, offer in offers.items():
+        if offer.recognise is not None:
+            try:
+                if plugins.named(offer.recognise)(folder) is not None:
+                    found.append(name)
+            except UserError as error:  # it is this data set, but something about it must be mended
+                doubts.append((name, error))
+    if len(found) == 1:
+        return found[0]
+    commands = "; ".join(f"python -m medsae ingest {name} --root {shlex.quote(str(root))}" for name in found)
+    if found:
+        raise UserError(f"the folder looks like {len(found)} data sets", root, f"say which: {commands}")
+    if doubts:
+        raise doubts[0][1]
+    tables = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv", ".jsonl",
+                    ".parquet", ".xlsx", ".gz"))  # fmt: skip
+    do = (f"python -m medsae ingest table --table {shlex.quote(str(root / tables[0]))}" if tables
+          else f"name the source: one of {', '.join(offers)}")  # fmt: skip
+    raise UserError("the folder is no data set that is known here", root, do)
 
 
 def _value_of(flag: str, words: list[str]) -> str | None:
@@ -143,7 +232,7 @@ def _print_list(store: Store, config: c.List) -> None:
                               if isinstance(v, (int, float, str)))  # fmt: skip
             print(f"{artifact.kind:10}  {artifact.id}  {facts}")
     for problem in problems:
-        print(f"medsae: {problem}", file=sys.stderr)
+        _tell(f"medsae: {problem}")
 
 
 def _print_show(store: Store, config: c.Show) -> None:

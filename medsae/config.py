@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 import tyro.conf
 
@@ -67,6 +67,8 @@ class Splitting:
     """Share of patients kept for evaluation (strict)."""
     holdout_share: float = 0.05
     """Share of patients kept for the hold-out metrics of the SAE (strict)."""
+    division: Literal["stratified", "hashed"] = "stratified"
+    """strict: `stratified` gives every split its share of each label; `hashed` looks at the patient alone."""
     seed: int = 0
     """Seed of the split."""
 
@@ -79,30 +81,43 @@ class Splitting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class IngestChexpert(Splitting, Command):
-    """CheXpert or CheXpert-small as published: train.csv, valid.csv and the pictures they name."""
+class FromFiles(Splitting, Command):
+    """What every source takes whose pictures are files; a published data set adds its own options."""
 
     root: Path
-    """The folder that holds train.csv (and valid.csv)."""
-    views: Literal["frontal", "lateral", "all"] = "frontal"
+    """The folder of the data set as it was downloaded and unpacked."""
+    views: Literal["frontal", "lateral", "all"] = "all"
     """Which projections to take."""
     pictures: bool = True
     """Decode and check the pictures; without, only the tables are read and no thumbnails are made."""
+    under: str | None = None
+    """Take only pictures below this folder of --root (a name, or a pattern such as "images_*" or "*.png")."""
+    drop_columns: str | None = None
+    """Comma-separated columns that must not be kept as attributes (names of people, reports)."""
+    allow_missing: bool = runtime(False)
+    """Go on when fewer than half of the pictures are found."""
     workers: int | None = runtime(None)
     """Processes that decode (default: one a core)."""
 
     step = "ingest"
     makes = "cohort"
-    source = "chexpert"
+    source = ""
+
+    def __post_init__(self) -> None:
+        Splitting.__post_init__(self)
+        check(self.workers is None or self.workers >= 1, f"--workers {self.workers} must be at least 1")
+        # Absolute from the start: a relative folder would make two studies one, and a job started elsewhere fail.
+        if self.root is not None:
+            object.__setattr__(self, "root", Path(self.root).expanduser().resolve())
 
 
 @dataclass(frozen=True, kw_only=True)
-class IngestTable(Splitting, Command):
-    """Any CSV or Parquet table with a column of picture paths and columns of labels."""
+class IngestTable(FromFiles):
+    """Any table (CSV, JSON lines, Parquet, Excel) with a column of picture paths and columns of labels."""
 
     table: Path
     """The table."""
-    root: Path | None = None
+    root: Path | None = None  # type: ignore[assignment]
     """Folder that the paths are relative to (default: the table's folder)."""
     path_column: str | None = None
     """Column with the picture's path (default: guessed, and said)."""
@@ -110,8 +125,12 @@ class IngestTable(Splitting, Command):
     """Comma-separated label columns (default: guessed, and said)."""
     finding_column: str | None = None
     """Column with findings in one string, such as NIH's "A|B"; also "['A', 'B']" of PadChest."""
+    finding_separators: str | None = None
+    """Characters that part the findings of one string, such as "|", ";,", or "," with levels "/" (default: guessed)."""
     negative: str = "No Finding"
     """Finding that means none of the others."""
+    threshold: float | None = None
+    """Label columns hold numbers from 0 to 1: from this one on a label is present, below it absent."""
     patient_column: str | None = None
     """Column with the patient (default: guessed; without any, every picture is its own patient, and it is said)."""
     study_column: str | None = None
@@ -124,16 +143,13 @@ class IngestTable(Splitting, Command):
     """Column with the age in years."""
     split_column: str | None = None
     """Column with a published split (train, valid/validate/val, test)."""
-    views: Literal["frontal", "lateral", "all"] = "all"
-    """Which projections to take."""
-    pictures: bool = True
-    """Decode and check the pictures; without, only the table is read and no thumbnails are made."""
-    workers: int | None = runtime(None)
-    """Processes that decode (default: one a core)."""
 
-    step = "ingest"
-    makes = "cohort"
     source = "table"
+
+    def __post_init__(self) -> None:
+        FromFiles.__post_init__(self)
+        object.__setattr__(self, "table", Path(self.table).expanduser().resolve())
+        check(self.threshold is None or 0 < self.threshold <= 1, f"--threshold {self.threshold} must lie in (0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +160,8 @@ class IngestSimulated(Splitting, Command):
     """Number of pictures."""
     size: int = 320
     """Side of a picture in px."""
+    division: Literal["stratified", "hashed"] = added("hashed")
+    """strict: `hashed` looks at the patient alone; `stratified` gives every split its share of each label."""
     workers: int | None = runtime(None)
     """Processes that draw (default: one a core)."""
 
@@ -155,9 +173,6 @@ class IngestSimulated(Splitting, Command):
         Splitting.__post_init__(self)
         check(self.images >= 1, f"--images {self.images} must be at least 1")
         check(self.size >= 64, f"--size {self.size} must be at least 64")
-
-
-Ingest: TypeAlias = IngestChexpert | IngestTable | IngestSimulated
 
 
 # --- embed ------------------------------------------------------------------------------------------------------------
@@ -189,9 +204,9 @@ class Embed(Pooling, Command):
     weights: Path | None = runtime(None)
     """Checkpoint of the encoder (its sha256 is part of the identity; default: downloaded once, or shipped)."""
     from_: Annotated[Path | None, tyro.conf.arg(name="from")] = runtime(None)
-    """Embeddings made elsewhere: a float .npy of shape [n, d]."""
+    """Embeddings made elsewhere, [n, d] of floats: .npy, .npz, .safetensors, .pt, .parquet or .csv."""
     rows: Path | None = runtime(None)
-    """CSV with a `Path` column: the picture of each row of --from."""
+    """The picture of each row of --from: a table with a column `Path`, or one path a line (default: in --from)."""
     name: str | None = None
     """A name for embeddings made elsewhere."""
     unit_norm: bool | None = None
@@ -212,7 +227,7 @@ class Embed(Pooling, Command):
         check((self.encoder is None) != (self.from_ is None), "give either --encoder or --from")
         if self.encoder is not None:
             plugins.encoders.get(self.encoder)
-        check((self.from_ is None) == (self.rows is None), "--from and --rows go together")
+        check(self.rows is None or self.from_ is not None, "--rows goes with --from")
         check(self.name is None or self.from_ is not None, "--name goes with --from")
         check(self.batch >= 1, f"--batch {self.batch} must be at least 1")
         check(self.pool is None or self.from_ is None, "--pool goes with --encoder")
@@ -228,6 +243,8 @@ class Embed(Pooling, Command):
 class Relu:
     """z = ReLU(W_enc (x - b_pre) + b_enc), loss + l1 * sum z (paper, Eq. 1-2)."""
 
+    formulas: ClassVar = "medsae.sae.kinds.relu:Relu"
+    defaults: ClassVar = dict(l1=3e-4, decoder_norm="unit", encoder_norm=None)
     l1: float
     """Coefficient of the L1 penalty (lambda)."""
     decoder_norm: Literal["unit", "weighted"] = "unit"
@@ -240,6 +257,8 @@ class Relu:
 class TopK:
     """The k largest pre-activations of each image stay (Gao et al. 2024)."""
 
+    formulas: ClassVar = "medsae.sae.kinds.topk:TopK"
+    defaults: ClassVar = dict(k=32)
     k: int
 
 
@@ -247,6 +266,8 @@ class TopK:
 class BatchTopK:
     """The k * batch largest pre-activations of a batch stay; a fixed threshold at inference (Bussmann et al. 2024)."""
 
+    formulas: ClassVar = "medsae.sae.kinds.topk:BatchTopK"
+    defaults: ClassVar = dict(k=32)
     k: int
 
 
@@ -254,6 +275,8 @@ class BatchTopK:
 class JumpRelu:
     """z = pre * H(pre - theta), L0 penalty through a straight-through estimator (Rajamanoharan et al. 2024)."""
 
+    formulas: ClassVar = "medsae.sae.kinds.jumprelu:JumpRelu"
+    defaults: ClassVar = dict(l0=1.0)
     l0: float
 
 
@@ -261,6 +284,8 @@ class JumpRelu:
 class Gated:
     """A gate decides whether, a magnitude says how much (Rajamanoharan et al. 2024)."""
 
+    formulas: ClassVar = "medsae.sae.kinds.gated:Gated"
+    defaults: ClassVar = dict(l1=1.0)
     l1: float
 
 
@@ -268,25 +293,29 @@ class Gated:
 class Matryoshka:
     """Batch top-k over nested prefixes of the neurons (Bussmann et al. 2025)."""
 
+    formulas: ClassVar = "medsae.sae.kinds.matryoshka:Matryoshka"
+    defaults: ClassVar = dict(k=32)
     k: int
 
 
 SaeKind: TypeAlias = Relu | TopK | BatchTopK | JumpRelu | Gated | Matryoshka
-KindName: TypeAlias = Literal["relu", "topk", "batchtopk", "jumprelu", "gated", "matryoshka"]
+KINDS: dict[str, type[SaeKind]] = {
+    cls.__name__.lower(): cls for cls in (Relu, TopK, BatchTopK, JumpRelu, Gated, Matryoshka)
+}
+"""Every kind of SAE by its name. A kind says here what it is asked for (its fields), what these are where nobody says
+(`defaults`; None: follows from the others), and where its `formulas` stand; everything else follows from this table."""
+if TYPE_CHECKING:
+    KindName: TypeAlias = str
+else:
+    KindName = Literal[tuple(KINDS)]
 TRAIN_PRESETS: dict[str, dict[str, Any]] = {
     # Section 4.1 of the paper; the batch is the default of the authors' code (docs/decisions/002).
     "paper": dict(kind="relu", l1=3e-4, expansion=16, epochs=200, lr=7e-6, batch=1024),
     "demo": dict(kind="topk", k=16, expansion=4, epochs=60, lr=1e-3, batch=256),
 }
-KIND_DEFAULTS: dict[str, dict[str, Any]] = {
-    "relu": dict(l1=3e-4, decoder_norm="unit", encoder_norm=None),
-    "topk": dict(k=32),
-    "batchtopk": dict(k=32),
-    "jumprelu": dict(l0=1.0),
-    "gated": dict(l1=1.0),
-    "matryoshka": dict(k=32),
-}
-_OPTIONS_OF_KINDS = ("l1", "decoder_norm", "encoder_norm", "k", "l0")
+OPTIONS_OF_KINDS = tuple(dict.fromkeys(name for cls in KINDS.values() for name in cls.defaults))
+_IMPLIED = {"l1": "relu", "decoder_norm": "relu", "k": "topk", "l0": "jumprelu"}
+"""The kind that is meant where only an option of it is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,13 +371,13 @@ class Train(Command):
     def resolved(self, images: int) -> Train:
         """The config with every None filled, for `images` training images; UserError for options of another kind."""
         preset = TRAIN_PRESETS[self.preset]
-        kind = self.kind or ("relu" if self.l1 is not None or self.decoder_norm else None)
-        kind = kind or ("topk" if self.k is not None else "jumprelu" if self.l0 is not None else preset["kind"])
-        own = KIND_DEFAULTS[kind] | (
-            {k: v for k, v in preset.items() if k in _OPTIONS_OF_KINDS} if kind == preset["kind"] else {}
+        implied = (kind for name, kind in _IMPLIED.items() if getattr(self, name) is not None)
+        kind = self.kind or next(implied, preset["kind"])
+        own: dict[str, Any] = KINDS[kind].defaults | (
+            {k: v for k, v in preset.items() if k in OPTIONS_OF_KINDS} if kind == preset["kind"] else {}
         )
         own |= {"l1": preset["l1"]} if kind == "relu" and "l1" in preset else {}
-        for name in _OPTIONS_OF_KINDS:
+        for name in OPTIONS_OF_KINDS:
             flag = f"--{name.replace('_', '-')}"
             check(getattr(self, name) is None or name in own, f"{flag} does not belong to --kind {kind}",
                   do=f"leave {flag} out, or choose another --kind")  # fmt: skip
@@ -393,9 +422,8 @@ class Train(Command):
     @property
     def sae(self) -> SaeKind:
         """The kind with its own parameters; only of a resolved config."""
-        classes = dict(relu=Relu, topk=TopK, batchtopk=BatchTopK, jumprelu=JumpRelu, gated=Gated, matryoshka=Matryoshka)
         assert self.kind is not None, "resolve the config first"
-        cls = classes[self.kind]
+        cls = KINDS[self.kind]
         return cls(**{f.name: getattr(self, f.name) for f in fields(cls)})
 
 
@@ -434,6 +462,8 @@ class Score(Command):
     """False-discovery rate of selective neurons."""
     top: int = 500
     """Images kept at each end of a dense (raw) neuron."""
+    maps: bool = added(True)
+    """Keep where the value of a neuron was collected on its strongest images, where the encoder allows it."""
     seed: int = 0
     """Seed of permutations and bootstrap."""
     labels: str | None = added(None)
@@ -497,20 +527,24 @@ class Name(Command):
     """What --top orders by: lowest entropy, strongest |rho|, or highest density."""
     all: bool = False
     """Every neuron."""
-    backend: Literal["labels", "endpoint", "medgemma"] = "labels"
-    """Who names and judges: the labels (no model, the baseline), a server, or MedGemma in this process."""
+    backend: str = "labels"
+    """Who names and judges: `labels` (no model, the baseline), `endpoint` (a server), `medgemma` (in this process), or
+    one that an installed package adds."""
     protocol: Protocol = "strict"
     """`strict`: one picture a prompt, naming and detection patients disjoint. `paper`: the published way."""
     model: str | None = None
     """endpoint: name of the model (default: the only one served). medgemma: google/medgemma-4b-it, or a folder."""
     endpoint: str | None = None
     """endpoint: base address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1."""
-    pictures: int = 30
-    """Firing and silent pictures each that a name is tested on."""
+    pictures: int | None = None
+    """Firing and silent pictures each that a name is tested on (default: 30, or fewer where these scores do not allow
+    so many; it is said)."""
     hard: float = 0.0
     """Share of the silent pictures that carry the neuron's own label (hard negatives; strict)."""
     controls: bool = True
     """Judge the same pictures for another neuron's name and for a random description too."""
+    audit: bool = runtime(True)
+    """First ask a judge that these scores have not met about the cohort's own labels: what can it see?"""
     four_bit: bool = False
     """medgemma: weights in 4 bits (needs a CUDA device and the package bitsandbytes)."""
     seed: int = 0
@@ -544,14 +578,17 @@ class Name(Command):
         check(len(chosen) == 1 or self.watch, "which neurons?", do="give --neurons 12,57, --top 200, --all or --watch")
         check(self.top is None or self.top >= 1, f"--top {self.top} must be at least 1")
         self.neuron_list()
-        check((self.backend == "endpoint") == (self.endpoint is not None),
+        check(self.endpoint is not None or self.backend != "endpoint",
+              "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
+        check(self.endpoint is None or self.backend not in ("labels", "medgemma"),
               "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
         check(self.model is None or self.backend != "labels", "--model does not belong to --backend labels")
         check(not self.four_bit or self.backend == "medgemma", "--four-bit belongs to --backend medgemma")
         check(0 <= self.hard <= 1, f"--hard {self.hard} must lie in [0, 1]")
         check(self.hard == 0 or self.protocol == "strict", "--hard belongs to --protocol strict")
         for name in ("pictures", "concurrency", "batch"):
-            check(getattr(self, name) >= 1, f"--{name} {getattr(self, name)} must be at least 1")
+            value = getattr(self, name)
+            check(value is None or value >= 1, f"--{name} {value} must be at least 1")
         for name in ("timeout_seconds", "idle_minutes"):
             check(getattr(self, name) > 0, f"--{name.replace('_', '-')} must be positive")
 

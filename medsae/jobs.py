@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -28,6 +28,10 @@ from medsae.store.troubles import explained
 
 State = Literal["running", "done", "failed", "cancelled", "interrupted"]
 ENVIRONMENT = "MEDSAE_JOB"
+ONLY_IN_A_SHELL = ("allow_remote", "allow_outside")
+"""Options that let data leave this machine or files outside a data set in: nobody gives them in a browser."""
+_TABLES = (".csv", ".tsv", ".tab", ".parquet", ".jsonl", ".ndjson", ".xlsx", ".xls", ".npy", ".npz",
+           ".pt", ".pth", ".bin", ".safetensors", ".zip", ".gz", ".bz2", ".xz", ".zst")  # fmt: skip
 _children: list[subprocess.Popen[bytes]] = []
 
 
@@ -57,6 +61,16 @@ class Jobs:
 
     def start(self, config: Any) -> Job:
         """Start `python -m medsae ...` for a config in a session of its own; returns at once."""
+        for name in ONLY_IN_A_SHELL:
+            if getattr(config, name, False):
+                flag = f"--{name.replace('_', '-')}"
+                raise UserError(f"{flag} can be given on the command line only", None, "start the step in a shell")
+        for each in fields(config):
+            value = getattr(config, each.name)
+            if isinstance(value, Path) and not value.is_dir() and value.suffix.lower() not in _TABLES:
+                # Whoever reaches the page must not make the program open any file of this machine.
+                raise UserError(f"{each.name.rstrip('_')}: neither a folder nor a file of a kind that is read here",
+                                None, f"a file that ends in {', '.join(_TABLES[:6])} ...")  # fmt: skip
         return self._start(configs.command_line(config), os.getcwd())
 
     def resume(self, id: str) -> Job:
@@ -158,11 +172,27 @@ def running(data: Path, words: list[str]) -> Iterator[Running]:
         job.end("cancelled")
         raise
     except BaseException as error:
-        job.end("failed", error=str(error) or type(error).__name__)
+        better = explained(error, folder.parents[1], folder.parents[1]) if isinstance(error, Exception) else None
+        told = unquoted(error, words[0]) if given and isinstance(error, Exception) else None
+        job.end("failed", error=str(told or better or error) or type(error).__name__)
         raise
     finally:
         if lock is not None:
             os.close(lock)
+
+
+def unquoted(error: Exception, step: str) -> UserError | None:
+    """What a job that was started in a browser says of an error that a library raised while it read a file, or of one
+    that nobody foresaw: such a message may quote the file, and the reader of the page may not be allowed to read it.
+    None for what is our own message or the system's, and for a step that reads no files from outside."""
+    if step not in ("ingest", "embed", "run"):
+        return None
+    cause = error.__cause__ if isinstance(error, UserError) else error
+    if cause is None or (isinstance(cause, UserError | OSError) and not isinstance(cause, UnicodeError)):
+        return None
+    where = error.where if isinstance(error, UserError) else None
+    what = f"a file could not be read as what it should be ({type(cause).__name__})"
+    return UserError(what, where, "start the same command in a shell: it says more")
 
 
 @dataclass

@@ -25,6 +25,12 @@ from typing import Any, Generic, Literal, TypeVar
 from medsae.progress import UserError
 
 
+def named(where: str) -> Any:
+    """What `package.module:attribute` names. Raises ImportError or AttributeError."""
+    module, _, attribute = where.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Offer:
     """Something that can be chosen by its name."""
@@ -74,6 +80,8 @@ class Source(Offer):
 
     order: int = 100
     """Place in lists and in the docs; the smallest first."""
+    draws: bool = False
+    """It draws its pictures itself: `load` names a step `run(config, store, progress) -> manifest`."""
     licence: str = ""
     citation: str = ""
     recognise: str | None = None
@@ -82,7 +90,7 @@ class Source(Offer):
 
 @dataclass(frozen=True, kw_only=True)
 class Backend(Offer):
-    """Who names and judges. `load` names `load(config, study) -> naming.backends.Backend`."""
+    """Who names and judges. `load` names `load(config, study, progress) -> naming.backends.Backend`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,8 @@ class Terminal:
         self.console = Console(stderr=True, highlight=False)
 
     def say(self, message: str) -> None:
-        self.console.print(message, markup=False, soft_wrap=True)
+        with suppress(OSError):  # stderr may lie on a full disk, and what is said here stops no work
+            self.console.print(message, markup=False, soft_wrap=True)
 
     @contextmanager
     def task(self, what: str, total: int | None = None, unit: str = "") -> Iterator[Task]:

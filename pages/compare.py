@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from medsae.ui import compare_parts, export, links, look
+from medsae.ui import compare_parts, export, look
 from medsae.ui import study as studies
 
 PAGE = {"title": "Compare", "place": 80}
@@ -12,7 +12,6 @@ title = studies.title(study.artifacts, scores)
 look.heading(
     "Compare",
     f"{title} against {studies.title(study.artifacts, study.versus)}" if study.versus else title,
-    tools=[look.copy_link(links.url("compare", scores=scores.id))],
 )
 other = study.versus
 if other is None:

@@ -9,11 +9,7 @@ from medsae.ui import study as studies
 PAGE = {"title": "Concepts", "place": 70}
 
 study, scores, cohort = studies.ready()
-look.heading(
-    "Concepts",
-    "names by how well a judge who knows only the name tells firing pictures from others",
-    tools=[look.copy_link(links.url("concepts", (*links.STUDY, "run", "above", "label", "q"), scores=scores.id))],
-)
+look.heading("Concepts", "names by how well a judge who knows only the name tells firing pictures from others")
 names = studies.named(study.store, scores)
 runs = {r.run: r for r in concepts.runs(names)}
 if not runs:
@@ -63,5 +59,6 @@ else:
             },
             f"{scores.id} · run {run.run}",
         )
+naming_panel.judge(naming_panel.audits(study.store, scores, run))
 st.caption(f"{run.overlap}. " + format.escape(concepts.provenance(scores, run)[3]) + ".")
 studies.foot(cohort.id)

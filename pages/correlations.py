@@ -21,9 +21,6 @@ study, scores, cohort = studies.ready()
 look.heading(
     "Which neuron goes with which finding?",
     "Pearson correlation over images; click a cell to open its neuron",
-    tools=[
-        look.copy_link(links.url("correlations", (*links.STUDY, "label", "rows", "top", "beside"), scores=scores.id))
-    ],
 )
 labels = [x for x in queries.labels(study.reader, cohort)]
 ROWS = {"label": "grouped by label", "rho": "strongest first", "entropy": "lowest entropy", "like": "alike together"}

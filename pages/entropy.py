@@ -13,7 +13,6 @@ look.heading(
     "Is a neuron about one thing?",
     f"entropy of its correlations over {study.k} labels: 0 is one label, {study.maximum_bits * study.scale:.2f} is "
     "all alike",
-    tools=[look.copy_link(links.url("entropy", (*links.STUDY, *links.FILTER, "view"), scores=scores.id))],
 )
 entropy_parts.means(study, scores)
 with st.container(border=True):

@@ -13,6 +13,7 @@ last = int(cohort.facts.get("n") or 0) - 1
 image = links.whole("image", None, 0)
 if image is None:
     image = query_images.first_image(study.reader, scores)
+    links.found(image=image)
 data = None if image is None else view_image.data(study, scores, cohort, image)
 if image is None or data is None:
     look.heading("Image")
@@ -27,7 +28,6 @@ look.heading(
     tools=[
         look.chip("←", None if before is None else links.url("image", image=before), "ArrowLeft", "previous image"),
         look.chip("→", None if after is None else links.url("image", image=after), "ArrowRight", "next image"),
-        look.copy_link(links.url("image", image=image, scores=scores.id)),
     ],
 )
 scored = query_images.is_scored(study.reader, scores, image)

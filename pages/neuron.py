@@ -3,7 +3,7 @@
 import streamlit as st
 
 from medsae.store import queries
-from medsae.ui import filters, format, links, look, neuron_parts, view_image, viewer
+from medsae.ui import filters, format, links, look, maps, neuron_parts, view_image, viewer
 from medsae.ui import study as studies
 
 PAGE = {"title": "Neuron", "place": 50}
@@ -15,6 +15,7 @@ number = links.whole("neuron", None, 0, max(0, total - 1))
 if number is None:
     first = queries.neurons(study.reader, scores, chosen, 1)
     number = int(first["neuron"].iloc[0]) if len(first) else 0
+    links.found(neuron=number)
 row = queries.neuron(study.reader, scores, number)
 if row is None:
     look.heading(f"Neuron {number}")
@@ -30,6 +31,7 @@ left, right = st.columns([13, 7], gap="medium")
 with left:
     with st.container(border=True):
         shown = neuron_parts.pictures(study, scores, cohort, row)
+    maps.localisation(study, scores, number)
     neuron_parts.naming(scores, number)
     if not studies.is_raw(scores):
         with st.container(border=True):

@@ -12,11 +12,7 @@ PAGE = {"title": "Neurons", "place": 40}
 
 study, scores, cohort = studies.ready()
 here = (*links.STUDY, *links.FILTER)
-look.heading(
-    "Neurons",
-    studies.title(study.artifacts, scores),
-    tools=[look.copy_link(links.url("neurons", (*here, "page"), scores=scores.id))],
-)
+look.heading("Neurons", studies.title(study.artifacts, scores))
 chosen = filters.bar(study, scores, cohort)
 total = queries.count(study.reader, scores, chosen)
 pages = max(1, math.ceil(total / cards.A_PAGE))

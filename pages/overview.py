@@ -2,17 +2,13 @@
 
 import streamlit as st
 
-from medsae.ui import links, look, overview_parts
+from medsae.ui import look, overview_parts
 from medsae.ui import study as studies
 
 PAGE = {"title": "Overview", "place": 10}
 
 study, scores, cohort = studies.ready()
-look.heading(
-    "What do these neurons encode?",
-    studies.cohort_title(cohort),
-    tools=[look.copy_link(links.url("", scores=scores.id))],
-)
+look.heading("What do these neurons encode?", studies.cohort_title(cohort))
 overview_parts.figures(study, scores)
 if study.state == "partial":
     look.empty(

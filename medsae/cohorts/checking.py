@@ -7,41 +7,51 @@ and nothing else: a parent with torch or DuckDB loaded is never forked, and star
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import time
+import types
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any, TypeVar
 
 from medsae.cohorts.pictures import Checked, check_picture
 from medsae.progress import Progress, UserError
 
 CHUNK = 16
 """Pictures a process gets at a time."""
-_FEW = 64
-"""Up to here the processes would cost more than they give."""
+DEADLINE_SECONDS = 120.0
+"""For one picture. The largest take seconds on a busy machine; a decoder that needs longer is stuck."""
+T = TypeVar("T")
 _AHEAD = 4
 """Chunks in flight a process: bounds the memory whatever the length of the cohort."""
 
 
 def check_pictures(
-    paths: Sequence[Path], workers: int | None, progress: Progress, what: str = "pictures"
+    paths: Sequence[Path],
+    workers: int | None,
+    progress: Progress,
+    what: str = "pictures",
+    deadline: float = DEADLINE_SECONDS,
 ) -> Iterator[tuple[int, Checked]]:
     """Yield (position in `paths`, what the check found) for every picture, in the order of `paths`.
 
-    `workers` processes decode (None: one a core). A picture that kills its process is refused, the rest goes on. The
-    caller may stop at any time (Ctrl-C, an exception, `close()`): the chunks being decoded are finished, then the
-    processes end. Memory does not depend on the number of pictures.
+    `workers` processes decode (None: one a core). A picture that kills its process or takes longer than `deadline`
+    seconds is refused, the rest goes on. The caller may stop at any time (Ctrl-C, an exception, `close()`): the chunks
+    being decoded are finished, then the processes end. Memory does not depend on the number of pictures.
     """
     workers = workers or cores()
     with progress.task(what, len(paths), "pictures") as task:
         refused = 0
-        for position, checked in _checked(paths, workers):
+        for position, checked in _checked(paths, workers, deadline):
             refused += checked.refused is not None
             task.advance(1, refused=refused)
             yield position, checked
@@ -52,17 +62,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _checked(paths: Sequence[Path], workers: int) -> Iterator[tuple[int, Checked]]:
-    if workers <= 1 or len(paths) <= _FEW:
-        yield from ((position, check_picture(path)) for position, path in enumerate(paths))
-        return
+def _checked(paths: Sequence[Path], workers: int, deadline: float) -> Iterator[tuple[int, Checked]]:
     starts = iter(range(0, len(paths), CHUNK))
     flight: deque[tuple[int, Future[list[Checked]]]] = deque()
-    pool = _pool(workers)
+    pool = _Pool(min(workers, max(1, len(paths) // CHUNK)))
     try:
         while True:
             while len(flight) < _AHEAD * workers and (start := next(starts, None)) is not None:
-                flight.append((start, pool.submit(_check_chunk, list(paths[start : start + CHUNK]))))
+                flight.append((start, pool.submit(_check_chunk, list(paths[start : start + CHUNK]), deadline)))
             if not flight:
                 return
             start, future = flight[0]
@@ -70,44 +77,69 @@ def _checked(paths: Sequence[Path], workers: int) -> Iterator[tuple[int, Checked
                 found = future.result()
             except BrokenProcessPool:
                 # One picture of those in flight killed its process: find it, and go on with a new pool.
-                pool.shutdown(wait=True, cancel_futures=True)
+                pool.close()
                 positions = [i for start, _ in flight for i in range(start, min(start + CHUNK, len(paths)))]
                 flight.clear()
-                yield from zip(positions, _one_by_one([paths[i] for i in positions]), strict=True)
-                pool = _pool(workers)
+                yield from zip(positions, _one_by_one([paths[i] for i in positions], deadline), strict=True)
+                pool = _Pool(workers)
                 continue
             flight.popleft()
             yield from ((start + i, checked) for i, checked in enumerate(found))
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.close()
 
 
-def _one_by_one(paths: Sequence[Path]) -> Iterator[Checked]:
+def _one_by_one(paths: Sequence[Path], deadline: float) -> Iterator[Checked]:
     """Check in one process, so that the picture that kills it is known; raises UserError if none can be started."""
-    pool = _pool(1)
+    pool = _Pool(1)
     try:
         for path in paths:
+            began = time.monotonic()
             try:
-                yield pool.submit(check_picture, path).result()
+                yield pool.submit(_check_chunk, [path], deadline).result()[0]
             except BrokenProcessPool:
-                pool.shutdown()
-                pool = _pool(1)
+                late = time.monotonic() - began >= deadline
+                pool.close()
+                pool = _Pool(1)
                 try:
                     pool.submit(os.getpid).result()
                 except BrokenProcessPool as error:
-                    raise UserError("the processes that decode cannot be started", do="try --workers 1") from error
-                yield Checked(refused="its decoder crashed")
+                    raise UserError("the processes that decode cannot be started") from error
+                yield Checked(refused=f"took longer than {deadline:.0f} s to decode" if late else "its decoder crashed")
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.close()
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    if "forkserver" in multiprocessing.get_all_start_methods():
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
-    else:
-        context = multiprocessing.get_context("spawn")  # Windows
-    return ProcessPoolExecutor(workers, context, initializer=_begin)
+class _Pool:
+    """Processes that know this room and nothing of the program that started them."""
+
+    def __init__(self, workers: int):
+        if "forkserver" in multiprocessing.get_all_start_methods():
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload([__name__])
+        else:
+            context = multiprocessing.get_context("spawn")  # Windows
+        self._executor = ProcessPoolExecutor(workers, context, initializer=_begin)
+
+    def submit(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
+        with _no_main():  # processes are started here, one a call
+            return self._executor.submit(work, *arguments)
+
+    def close(self) -> None:
+        """Finish what is being decoded, drop the rest."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _no_main() -> Iterator[None]:
+    """While a process starts, the main module is an empty one: multiprocessing would have the process run the caller's
+    script again, which ingests again where it has no guard, and cannot be found where it came from stdin."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _begin() -> None:
@@ -123,5 +155,17 @@ def _begin() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _check_chunk(paths: list[Path]) -> list[Checked]:
-    return [check_picture(path) for path in paths]
+def _check_chunk(paths: list[Path], deadline: float) -> list[Checked]:
+    return [_check_in_time(path, deadline) for path in paths]
+
+
+def _check_in_time(path: Path, deadline: float) -> Checked:
+    """Check a picture; after `deadline` seconds the kernel ends this process, whatever its decoder is doing."""
+    if not hasattr(signal, "setitimer"):  # Windows
+        return check_picture(path)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, deadline)
+    try:
+        return check_picture(path)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

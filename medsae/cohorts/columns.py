@@ -1,78 +1,103 @@
-"""What the columns of an unknown table are for: flags first, then names that published tables use."""
+"""What the columns of a table are for: declared by a publisher, named by flags, or guessed from names and values."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
 
 from medsae.config import IngestTable
 from medsae.progress import UserError
 
 _KNOWN = {
-    "path": ("path", "imagepath", "filepath", "imageindex", "filename", "imagefilename", "file", "imageid", "dicomid",
-             "image"),
-    "finding": ("findinglabels", "labels", "findings", "classname"),
-    "patient": ("patientid", "patient", "subjectid", "subject"),
-    "study": ("studyid", "study", "followup", "accessionnumber"),
-    "view": ("viewposition", "view", "projection", "appa", "frontallateral"),
+    "path": ("path", "imagepath", "pathtoimage", "filepath", "imageindex", "filename", "imagefilename", "file",
+             "imageid", "dicomid", "pngpath", "image", "dicompath"),
+    "finding": ("findinglabels", "problems", "labels", "finding", "findings", "classname", "class", "diagnosis",
+                "diagnoses", "pathology", "mesh"),
+    "patient": ("patientid", "patient", "subjectid", "subject", "deidpatientid", "uid", "personid", "mrn", "pid"),
+    "study": ("studyid", "study", "followup", "accessionnumber", "studyinstanceuid", "patientreportdateorder"),
+    "view": ("viewposition", "appa", "view", "projection", "frontallateral", "viewpositiondicom"),
     "sex": ("sex", "patientsex", "patientgender", "gender", "patientsexdicom"),
     "age": ("age", "patientage", "ageyears"),
-    "split": ("split", "subset", "partition"),
-    "reader": ("radid", "readerid", "reader", "radiologistid"),
-    "folder": ("imagedir",),
+    "split": ("split", "subset", "partition", "fold"),
+    "reader": ("radid", "readerid", "reader", "radiologistid", "rater", "annotator"),
+    "folder": ("imagedir", "folder"),
     "birth": ("patientbirth", "birthyear"),
     "date": ("studydatedicom", "studydate"),
+    "rle": ("encodedpixels", "rle"),
+    "facing": ("frontallateral",),
 }  # fmt: skip
-"""Names without case, blanks and punctuation: NIH ChestX-ray14, MIMIC-CXR-JPG, PadChest, VinDr-CXR, CheXpert."""
-_BOXES = {"xmin", "ymin", "xmax", "ymax", "bboxx", "x"}
-_NOT_LABELS = _BOXES | {
-    "classid", "rows", "columns", "width", "height", "rotation", "studydate", "studytime", "fold", "index",
-    "bitsstored", "samplesperpixel", "exposure", "manual", "methodlabel", "labelcuis",
-}  # fmt: skip
+"""Names without case, blanks and punctuation, as published tables spell them."""
+BOX_NAMES = (
+    ("xmin", "ymin", "xmax", "ymax"), ("x", "y", "width", "height"), ("x", "y", "w", "h"), ("x1", "y1", "x2", "y2"),
+    ("bboxx", "bboxy", "bboxw", "bboxh"), ("bboxx", "y", "w", "h"),
+)  # fmt: skip
+"""Four columns of a marked region: two corners, or a corner and the extent."""
+_NOT_LABELS = re.compile(
+    r"(classid|rows|columns|width|height|rotation|study(date|time)|fold|index|bitsstored|samplesperpixel|exposure.*|"
+    r"manual|methodlabel|labelcuis|deceased|died|dead|survival|interpreter.*|pediatric|icu|inicu|wenticu|intubated|"
+    r"wasintubated|intubationpresent|extubated|neededsupplementalo2|ventilat.*|smok.*|pregnan.*|male|female|.*id|"
+    r".*index|.*count|.*order|.*number|.*offset|offset|priors?|x|y|w|h|xmin|ymin|xmax|ymax)"
+)
 _FLAGS = ("path", "finding", "patient", "study", "view", "sex", "age", "split")
+_TEXT_ENDS = re.compile(r"[.!?]\s*$")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Columns:
     """Name of the column for each purpose, None where the table has none."""
 
     path: str
-    finding: str | None
-    patient: str | None
-    study: str | None
-    view: str | None
-    sex: str | None
-    age: str | None
-    split: str | None
-    reader: str | None
+    finding: str | None = None
+    patient: str | None = None
+    study: str | None = None
+    view: str | None = None
+    facing: str | None = None
+    """Frontal or lateral, beside the projection (CheXpert)."""
+    sex: str | None = None
+    age: str | None = None
+    split: str | None = None
+    reader: str | None = None
     """Who read the picture: rows of one picture are then votes."""
-    folder: str | None
+    folder: str | None = None
     """Folder of the picture, beside its name (PadChest)."""
-    birth: str | None
-    date: str | None
-    boxes: bool
-    """The table has a row for each marked region, not for each picture."""
-    given: frozenset[str]
+    birth: str | None = None
+    date: str | None = None
+    rle: str | None = None
+    """A mask as run lengths (SIIM); -1 where there is none."""
+    box: tuple[str, str, str, str] | None = None
+    """The columns of a marked region: a row is then a region, not a picture."""
+    given: frozenset[str] = frozenset()
     """Purposes whose column was named by a flag."""
 
-    def line(self) -> str:
-        """One line of what was taken for what."""
+    def purposes(self) -> set[str]:
+        """Every column that has a purpose."""
+        single = {v for v in vars(self).values() if isinstance(v, str)}
+        return single | set(self.box or ())
+
+    def line(self, guessed: bool = True, instead: Mapping[str, str] | None = None) -> str:
+        """One line of what was taken for what; `instead`: purposes that something else than a column serves."""
         parts = []
         for purpose in _FLAGS:
             name = getattr(self, purpose)
-            parts.append(
-                f"{purpose} = {name!r}{'' if purpose in self.given else ' (guessed)'}" if name else f"no {purpose}"
-            )
+            mark = " (guessed)" if guessed and purpose not in self.given else ""
+            other = (instead or {}).get(purpose)
+            parts.append(f"{purpose} = {name!r}{mark}" if name else f"{purpose} from {other}" if other
+                         else f"no {purpose}")  # fmt: skip
         return "columns: " + ", ".join(parts)
 
 
 def plain(name: str) -> str:
     """A column name without case, blanks and punctuation."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    return re.sub(r"[^\w]|_", "", name.lower())
 
 
-def find_columns(names: list[str], config: IngestTable) -> Columns:
-    """Match the table's column `names`; raises UserError for a flag that names no column, or when no path is found."""
+def find_columns(table: pd.DataFrame, config: IngestTable) -> Columns:
+    """Match the columns of `table`; raises UserError for a flag that names no column, or when no path is found."""
+    names = [str(name) for name in table.columns]
     given = {p: getattr(config, f"{p}_column") for p in _FLAGS if getattr(config, f"{p}_column") is not None}
     for purpose, name in given.items():
         if name not in names:
@@ -85,21 +110,65 @@ def find_columns(names: list[str], config: IngestTable) -> Columns:
     for name in names:
         by_plain.setdefault(plain(name), name)
     labels = set(split_names(config.label_columns))
-    found: dict[str, str | None] = dict(given)
+    found: dict[str, Any] = dict(given)
+    box = next((tuple(by_plain[p] for p in four) for four in BOX_NAMES if set(four) <= set(by_plain)), None)
     for purpose, known in _KNOWN.items():
-        if purpose not in found:
-            taken = {*found.values(), *labels}
-            found[purpose] = next((by_plain[k] for k in known if k in by_plain and by_plain[k] not in taken), None)
+        if purpose in found:
+            continue
+        taken = {*(v for k, v in found.items() if k != "view" or purpose != "facing"), *labels, *(box or ())}
+        fits: Callable[[str], bool] = _FITS.get(purpose, lambda name: True)
+        found[purpose] = next(
+            (by_plain[k] for k in known if k in by_plain and by_plain[k] not in taken and fits(table[by_plain[k]])),
+            None,
+        )
     if config.label_columns is not None and labels <= set(names) and "finding" not in given:
         found["finding"] = None  # the labels are columns
+    if found["path"] is None and found["patient"] is not None and "patient" not in given:
+        # RSNA: the picture is called after the patient.
+        found["path"] = found["patient"]
     if found["path"] is None:
         raise UserError(
             f"no column looks like the picture's path (columns: {', '.join(names)})",
             config.table,
             "name it: --path-column NAME",
         )
-    boxes = len(_BOXES & set(by_plain)) >= 2
-    return Columns(**found, boxes=boxes, given=frozenset(given))  # type: ignore[arg-type]
+    return Columns(
+        **found,
+        box=box,  # type: ignore[arg-type]
+        given=frozenset(given),
+    )
+
+
+def looks_like_findings(column: pd.Series) -> bool:
+    """Whether the values are short terms, alone or in lists: free text is no label."""
+    words = [str(word).strip() for word in pd.unique(column.dropna())][:5000]
+    words = [word for word in words if word]
+    if not words:
+        return True
+    terms = [term.strip(" '\"[]") for word in words for term in re.split(r"[|;]", word)]
+    terms = [term for term in terms if term]
+    if not terms:
+        return True
+    if any(len(term.split()) > 12 and not term.startswith("[") and "," not in term for term in terms):
+        return False
+    ends = sum(bool(_TEXT_ENDS.search(term)) for term in terms)
+    return ends <= 0.05 * len(terms) and sum(len(term) for term in words) <= 400 * len(words)
+
+
+def _looks_like_folders(column: pd.Series) -> bool:
+    return column.notna().any() and int(column.dropna().str.len().max()) <= 120
+
+
+def _looks_like_splits(column: pd.Series) -> bool:
+    known = {"train", "training", "valid", "validate", "validation", "val", "dev", "test", "testing"}
+    return bool(column.dropna().str.strip().str.lower().isin(known).any())
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "finding": looks_like_findings,
+    "folder": _looks_like_folders,
+    "split": _looks_like_splits,
+}
 
 
 def split_names(text: str | None) -> list[str]:
@@ -109,4 +178,4 @@ def split_names(text: str | None) -> list[str]:
 
 def may_be_label(name: str) -> bool:
     """Whether a column of 1, 0, -1 and blanks is taken as a label when nobody says so."""
-    return plain(name) not in _NOT_LABELS and not name.startswith("Unnamed:")
+    return not _NOT_LABELS.fullmatch(plain(name))

@@ -3,106 +3,191 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from medsae.cohorts.columns import Columns, may_be_label, split_names
-from medsae.cohorts.tabular import MISSING, label_values
-from medsae.config import CHEXPERT_LABELS, IngestTable
+from medsae.cohorts.columns import may_be_label
+from medsae.cohorts.tabular import MISSING, UNREADABLE, label_values, looks_like_probabilities, values_of
+from medsae.config import CHEXPERT_LABELS
 from medsae.progress import UserError
 
 MOST = 64
 """Findings kept when nobody names them; PadChest has 174, most of them on a handful of pictures."""
 _NEGATIVES = ("no finding", "no findings", "normal", "no_finding")
+_NOT_STATED = frozenset(("todo", "unknown", "unlabeled", "unlabelled", "not available", "tbd", "none stated"))
+_SEVERAL = 3
+"""So many of CheXpert's own names in a table, and Yes/No columns with other names are no findings."""
+_EXAMPLES = 3
 
 
-def read_labels(
-    table: pd.DataFrame, columns: Columns, config: IngestTable
-) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
-    """(int8 [rows, k], label names, what to tell) of every row; raises UserError for labels that cannot be read."""
-    if columns.finding is not None:
-        return _from_strings(pd.Series(table[columns.finding]), config)
-    return _from_columns(table, columns, config)
+@dataclass(frozen=True)
+class Labels:
+    """What was read of every row."""
+
+    values_nk: np.ndarray
+    """int8 [rows, k]."""
+    names: tuple[str, ...]
+    told: list[str] = field(default_factory=list)
+    columns: frozenset[str] = frozenset()
+    """Columns that are labels (not attributes)."""
 
 
-# --- columns ----------------------------------------------------------------------------------------------------------
-
-
-def _from_columns(
-    table: pd.DataFrame, columns: Columns, config: IngestTable
-) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
-    wanted = split_names(config.label_columns)
-    unknown = [name for name in wanted if name not in table]
+def from_columns(
+    table: pd.DataFrame, names: Sequence[str], place: Callable[[int], str], threshold: float | None = None
+) -> Labels:
+    """Named label columns; raises UserError for one that is missing or holds something else than labels."""
+    unknown = [name for name in names if name not in table]
     if unknown:
         raise UserError(
             f"--label-columns names {', '.join(map(repr, unknown))}, which the table lacks",
-            config.table,
-            f"its columns are: {', '.join(table.columns)}",
+            place(0).rsplit(",", 1)[0],
+            f"its columns are: {', '.join(map(str, table.columns))}",
         )
-    if wanted:
-        values_nk = np.stack([label_values(pd.Series(table[name]), config.table) for name in wanted], axis=1)
-        return values_nk, tuple(wanted), [f"labels: {len(wanted)} columns as named"]
-    purposes = {v for v in vars(columns).values() if isinstance(v, str)}
+    values_nk = np.stack([label_values(pd.Series(table[name]), place, threshold) for name in names], axis=1)
+    return Labels(values_nk, tuple(names), [f"labels: {len(names)} columns as named"], frozenset(names))
+
+
+def guessed_columns(
+    table: pd.DataFrame,
+    purposes: set[str],
+    place: Callable[[int], str],
+    threshold: float | None = None,
+    constant: bool = False,
+) -> Labels:
+    """Columns whose values look like labels; a known label with another value is a mistake, not another column.
+
+    `constant`: a column that says one thing of every picture is a label too (a publisher's table has no others).
+    """
     names: list[str] = []
     values: list[np.ndarray] = []
-    for name in table.columns:
+    told: list[str] = []
+    several = sum(name in CHEXPERT_LABELS for name in table.columns) >= _SEVERAL
+    for name in map(str, table.columns):
         if name in purposes or not may_be_label(name):
             continue
-        try:
-            column = label_values(pd.Series(table[name]), config.table)
-        except UserError:
-            if name in CHEXPERT_LABELS:
-                raise  # a known label with a wrong value is a mistake, not another kind of column
-            continue
+        column = pd.Series(table[name])
+        if name in CHEXPERT_LABELS:
+            read = label_values(column, place, threshold)
+        else:
+            read, odd = values_of(column, threshold)
+            if len(odd):
+                _say_almost(name, column, read, odd, told)
+                continue
+            if several and not _numbers(column):
+                continue  # "interpreter_needed: Yes" beside CheXpert's labels
         # A column of one value is a label only where its name says so: CheXpert's layout keeps those that are blank.
-        if name in CHEXPERT_LABELS or ((column == 1).any() and (column != 1).any()):
+        if name in CHEXPERT_LABELS or (constant and column.notna().any()) or ((read == 1).any() and (read != 1).any()):
             names.append(name)
-            values.append(column)
+            values.append(read)
     if not names:
+        more = ("\n  " + "\n  ".join(told)) if told else ""
         raise UserError(
-            "no column looks like a label (1, 0, -1 or blank) or like findings",
-            config.table,
-            f"name them: --label-columns A,B or --finding-column NAME; the columns are: {', '.join(table.columns)}",
+            f"no column looks like a label (1, 0, -1 or blank) or like findings{more}",
+            place(0).rsplit(",", 1)[0],
+            "name them: --label-columns A,B or --finding-column NAME"
+            f"; the columns are: {', '.join(map(str, table.columns))}",
         )
-    return (
-        np.stack(values, axis=1),
-        tuple(names),
-        [f"labels: {len(names)} columns that hold only 1, 0, -1 and blank (guessed)"],
-    )
+    told.insert(0, f"labels: {len(names)} columns that hold only 1, 0, -1 (or Yes, No ...) and blank (guessed)")
+    return Labels(np.stack(values, axis=1), tuple(names), told, frozenset(names))
+
+
+def _numbers(column: pd.Series) -> bool:
+    return not column.dropna().str.contains("[A-Za-z]").any()
+
+
+def _say_almost(name: str, column: pd.Series, read: np.ndarray, odd: pd.Series, told: list[str]) -> None:
+    """A column that is nearly a label is named: nothing is dropped silently."""
+    readable = int(((read != UNREADABLE) & (read != MISSING)).sum())
+    examples = ", ".join(f"{word!r} ({count:,})" for word, count in odd.iloc[:_EXAMPLES].items())
+    if looks_like_probabilities(odd):
+        told.append(f"column {name!r} holds numbers from 0 to 1 ({examples}): not a label without --threshold")
+    elif readable >= int(odd.sum()) and readable:
+        told.append(
+            f"column {name!r} is not taken as a label: {int(odd.sum()):,} of its values cannot be read: {examples}"
+            " (correct them, or name the column in --label-columns to see where they stand)"
+        )
 
 
 # --- strings ----------------------------------------------------------------------------------------------------------
 
 
-def parse_findings(text: str) -> list[str]:
+def parse_findings(text: str, separators: str = "|;") -> list[str]:
     """The findings in "A|B", "A;B" or "['A', 'B']"; an empty list where the string names none."""
     text = text.strip()
     if text.startswith("["):
         parts = [a or b for a, b in re.findall(r"'([^']*)'|\"([^\"]*)\"", text)]
     else:
-        parts = re.split(r"[|;]", text)
+        parts = re.split("[" + re.escape(separators) + "]", text) if separators else [text]
     return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
 
-def _from_strings(column: pd.Series, config: IngestTable) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
-    """A finding that is named is 1, one that is not named is 0, and a blank string states nothing."""
+def guess_separators(strings: Sequence[str]) -> str:
+    """The characters that part the findings in these strings: "|" and ";" always, "," and the levels of "/" only where
+    the parts are findings of other strings too ("COVID-19, ARDS", but not "effusion, left" or "Nodule/Mass")."""
+    separators = "|;"
+    plain = [s for s in strings if not s.strip().startswith("[")]
+    for mark in ",/":
+        with_mark = [s for s in plain if mark in s]
+        if not with_mark:
+            continue
+        terms = Counter(
+            part for s in plain for part in {p.strip() for p in re.split("[" + re.escape(separators + mark) + "]", s)}
+        )
+        if mark == ",":
+            alone = {p.strip() for s in plain for p in re.split("[|;/]", s) if "," not in p}
+            good = [all(p.strip() in alone or terms[p.strip()] > 1 for p in s.split(",")) for s in with_mark]
+            if sum(good) >= 0.5 * len(good):
+                separators += mark
+        else:
+            heads = Counter(part.split("/")[0].strip() for s in with_mark
+                            for part in re.split("[" + re.escape(separators) + "]", s) if "/" in part)  # fmt: skip
+            whole = {p.strip() for s in plain for p in re.split("[" + re.escape(separators) + "]", s)}
+            if any(times > 1 or head in whole for head, times in heads.items()):
+                separators += mark
+    return separators
+
+
+def from_strings(
+    column: pd.Series,
+    wanted: Sequence[str],
+    negative: str,
+    separators: str | None,
+    where: object,
+    fixed: bool = False,
+    not_stated: Sequence[str] = (),
+) -> Labels:
+    """A finding that is named is 1, one that is not named is 0, and a blank string states nothing.
+
+    `wanted`: the labels (empty: all that occur, at most `MOST`); with `fixed` one that never occurs is a label too.
+    """
     # Few strings are distinct (NIH: 836 of 112,120): each is parsed once.
     code, distinct = pd.factorize(column.astype("object"))
-    parsed = [parse_findings(str(text)) for text in distinct]
+    strings = [str(text) for text in distinct]
+    marks = guess_separators(strings) if separators is None else separators
+    silent = _NOT_STATED | {word.lower() for word in not_stated}
+    parsed = [parse_findings(text, marks) for text in strings]
+    parsed = [[] if findings and all(f.lower() in silent for f in findings) else findings for findings in parsed]
+    unsaid = sorted({f for text, left in zip(strings, parsed, strict=True) if not left
+                     for f in parse_findings(text, marks)})  # fmt: skip
     times = np.bincount(code[code >= 0], minlength=len(parsed))
     count: dict[str, int] = {}
     for findings, n in zip(parsed, times, strict=True):
         for finding in findings:
             count[finding] = count.get(finding, 0) + int(n)
     if not count:
-        raise UserError(
-            f"the finding column {column.name!r} is blank in every row", config.table, "name another column"
-        )
+        raise UserError(f"the finding column {column.name!r} is blank in every row", where, "name another column")
+    parted = ", ".join(repr(mark) for mark in marks if any(mark in s for s in strings)) or "nothing"
     told = [
-        f"labels: findings in {column.name!r}; named is present, not named is absent, a blank string states nothing"
+        f"labels: findings in {column.name!r}, parted by {parted}; named is present, not named is absent, a blank"
+        " string states nothing"
     ]
-    names = _which(count, config, told)
+    if unsaid:
+        told.append(f"{', '.join(map(repr, unsaid[:5]))} states nothing")
+    names = tuple(wanted) if fixed else _which(count, wanted, negative, where, told)
     known = {name: j for j, name in enumerate(names)}
     distinct_values = np.zeros((len(parsed) + 1, len(names)), dtype=np.int8)
     for row, findings in enumerate(parsed):
@@ -112,28 +197,33 @@ def _from_strings(column: pd.Series, config: IngestTable) -> tuple[np.ndarray, t
         if not findings:
             distinct_values[row] = MISSING
     distinct_values[-1] = MISSING  # factorize gives blank the code -1
-    return distinct_values[code], names, told
+    return Labels(distinct_values[code], names, told, frozenset([str(column.name)]))
 
 
-def _which(count: dict[str, int], config: IngestTable, told: list[str]) -> tuple[str, ...]:
-    wanted = split_names(config.label_columns)
+def _which(
+    count: dict[str, int], wanted: Sequence[str], negative: str, where: object, told: list[str]
+) -> tuple[str, ...]:
     if wanted:
         unknown = [name for name in wanted if name not in count]
         if unknown:
             raise UserError(
                 f"--label-columns names {', '.join(map(repr, unknown))}, which no row has",
-                config.table,
+                where,
                 f"the findings are: {', '.join(sorted(count))}",
             )
         return tuple(wanted)
-    negative = next((name for name in count if name.lower() == config.negative.lower()), None)
-    negative = negative or next((name for name in count if name.lower() in _NEGATIVES), None)
-    told.append(f"{negative!r} means none of the others" if negative else f"no row says {config.negative!r}")
+    none = next((name for name in count if name.lower() == negative.lower()), None)
+    none = none or next((name for name in count if name.lower() in _NEGATIVES), None)
+    told.append(f"{none!r} means none of the others" if none else f"no row says {negative!r}")
     names = sorted(count, key=lambda name: (-count[name], name))
     if len(names) > MOST:
+        rest = names[MOST:]
         names = names[:MOST]
-        told.append(f"the {MOST} most frequent of {len(count)} findings are kept (others: --label-columns A,B)")
-    return tuple(sorted(names, key=lambda name: (name != negative, name)))
+        told.append(
+            f"the {MOST} most frequent of {len(count)} findings are kept (others: --label-columns A,B); the most"
+            f" frequent left out: {', '.join(f'{name} ({count[name]:,})' for name in rest[:3])}"
+        )
+    return tuple(sorted(names, key=lambda name: (name != none, name)))
 
 
 # --- readers ----------------------------------------------------------------------------------------------------------

@@ -11,30 +11,34 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageChops, ImageOps
+from PIL import Image
 
-MAX_PIXELS = 64_000_000
-"""The largest radiographs have about 18 million pixels (35 x 43 cm at 10 px/mm); the bound is on a worker's memory."""
+from medsae.cohorts import raster
+from medsae.cohorts.levels import PictureError, grey_of_colour
+
 MAX_BYTES = 512 * 2**20
 """Larger files are refused before they are read."""
 MIN_SIDE_PX = 32
 THUMBNAIL_PX = 160
 _MIN_SPREAD = 8  # grey levels of 256 between the 1st and the 99th percentile
-_COLOUR_SPREAD, _COLOUR_SHARE = 48, 0.10
-_DICOM_SUFFIXES = {".dcm", ".dicom"}
-_ORIENTATION = 0x0112  # EXIF tag
-
-# Pillow only warns between 1 and 2 times its own limit; a header is refused, not reported on stderr.
-warnings.simplefilter("error", Image.DecompressionBombWarning)
+_KINDS = (
+    ("a folder", stat.S_ISDIR), ("a FIFO", stat.S_ISFIFO), ("a socket", stat.S_ISSOCK),
+    ("a device", stat.S_ISCHR), ("a device", stat.S_ISBLK),
+)  # fmt: skip
 
 
-class PictureError(Exception):
-    """A picture that cannot be used; the message is the reason shown to the user."""
+class PictureMissing(PictureError):
+    """There is no file at the picture's path."""
+
+
+class PictureChanged(PictureError):
+    """The file is not the one that the cohort was made of."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Checked:
     webp: bytes = b""
     """Grey WebP thumbnail, longest side 160 px (smaller pictures keep their size), true aspect ratio."""
     refused: str | None = None
+    said: str | None = None
+    """What a reader should know of how it was read, where its header was not followed."""
 
 
 def decode(source: Path | str | bytes) -> np.ndarray:
@@ -59,22 +65,21 @@ def decode(source: Path | str | bytes) -> np.ndarray:
     truth becomes luma (ITU-R 601); deeper pictures and DICOM are mapped monotonically to 8 bits (docs/decisions/031).
     Nothing is said about content: see `refusal`.
     """
-    data, suffix = (source, "") if isinstance(source, bytes) else (_read(Path(source)), Path(source).suffix.lower())
-    return np.asarray(_grey(data, suffix))
+    return np.asarray(_grey(source if isinstance(source, bytes) else read(source))[0])
 
 
 def check_picture(path: Path) -> Checked:
     """Decode one picture, check its content, make its thumbnail; a bad picture is a `refused`, never an exception."""
     try:
-        data = _read(path)
-        picture = _grey(data, path.suffix.lower())
+        data = read(path)
+        picture, said = _grey(data)
     except PictureError as error:
         return Checked(refused=str(error))
     reason = refusal(picture)
     if reason is not None:
         return Checked(refused=reason)
     width, height = picture.size
-    return Checked(width, height, hashlib.sha256(data).hexdigest(), thumbnail(picture))
+    return Checked(width, height, hashlib.sha256(data).hexdigest(), thumbnail(picture), said=said)
 
 
 def refusal(picture: Image.Image) -> str | None:
@@ -101,142 +106,42 @@ def thumbnail(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _read(path: Path) -> bytes:
+def read(path: Path | str, sha256: str | None = None) -> bytes:
+    """The bytes of a picture's file; with `sha256` (as the cohort recorded it), only if they are still the same.
+
+    Every room reads pictures by this function. Raises PictureChanged for other bytes, PictureMissing where there is no
+    file, PictureError for what is not a file (a folder, a FIFO: never opened, so never waited for), for empty and for
+    very large files.
+    """
+    path = Path(path)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise PictureError(f"file too large ({path.stat().st_size / 2**20:,.0f} MiB)")
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise PictureError("file not found") from None
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            kind = next((word for word, known in _KINDS if known(state.st_mode)), "no regular file")
+            raise PictureError(f"not a file ({kind})")
+        if state.st_size > MAX_BYTES:
+            raise PictureError(f"file too large ({state.st_size / 2**20:,.0f} MiB)")
+        # Not blocking: what was a file a moment ago may be a FIFO now.
+        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+            data = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        raise PictureMissing("file not found") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         raise PictureError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise PictureChanged("changed since the cohort was made (another sha256)")
     if not data:
         raise PictureError("empty file")
     return data
 
 
-def _grey(data: bytes, suffix: str) -> Image.Image:
-    """The grey picture (mode L) in a file's bytes."""
-    if data[128:132] == b"DICM" or suffix in _DICOM_SUFFIXES:
+def _grey(data: bytes) -> tuple[Image.Image, str | None]:
+    """The grey picture (mode L) in a file's bytes, and what is to be said of how it was read. What the file is, is
+    read from its bytes: names lie."""
+    if data[128:132] == b"DICM" or data[:2] in (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08"):
         from medsae.cohorts import dicom  # imported late: most cohorts hold no DICOM
 
-        return grey_of_colour(Image.fromarray(dicom.decode(data)))
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            check_size(*image.size)
-            image_format = image.format
-            # The second picture of an MPO is a preview of the first; any other sequence is not one radiograph.
-            if image_format != "MPO" and getattr(image, "n_frames", 1) > 1:
-                raise PictureError(f"holds {getattr(image, 'n_frames', 1)} pictures, not one")
-            image.load()
-            # Orientation sits in EXIF; a look at `info` is cheaper than parsing it for every picture.
-            if ("exif" in image.info or image_format == "TIFF") and image.getexif().get(_ORIENTATION, 1) != 1:
-                image = ImageOps.exif_transpose(image)
-            grey = _grey_of_mode(image)
-            if image_format in ("JPEG", "MPO"):
-                _refuse_half_a_jpeg(grey)
-            return grey
-    except PictureError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise PictureError(f"header claims more than {MAX_PIXELS / 1e6:.0f} million pixels") from None
-    except Image.UnidentifiedImageError:
-        raise PictureError(_what_it_is(data)) from None
-    except Exception as error:  # a damaged file makes decoders raise nearly anything: OSError, ValueError, struct.error
-        raise PictureError(f"damaged ({str(error) or type(error).__name__})") from error
-
-
-def _refuse_half_a_jpeg(grey: Image.Image) -> None:
-    """Where the data of a JPEG end early, libjpeg fills the rest with grey 128 and Pillow passes on no warning."""
-    width, height = grey.size
-    if grey.crop((0, height - 1, width, height)).getextrema() != (128, 128):
-        return
-    levels = np.asarray(grey)
-    rows = int(np.argmax((levels != 128).any(axis=1)[::-1])) or len(levels)
-    if rows >= 8:  # a block of a JPEG is 8 rows
-        raise PictureError(f"damaged (the data end early: the last {rows} of {len(levels)} rows are empty)")
-
-
-def check_size(width: int, height: int) -> None:
-    """Raise PictureError where a header names no pixels, or more than a radiograph can have."""
-    if width < 1 or height < 1:
-        raise PictureError(f"header names no pixels ({width} x {height})")
-    if width * height > MAX_PIXELS:
-        raise PictureError(f"header claims {width} x {height} px, more than {MAX_PIXELS / 1e6:.0f} million pixels")
-
-
-def _grey_of_mode(image: Image.Image) -> Image.Image:
-    if image.mode == "L" and "transparency" not in image.info:
-        return image
-    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
-        return Image.fromarray(grey_of_levels(np.asarray(image)))
-    if image.mode == "1":
-        return image.convert("L")
-    if image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
-        over = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", over.size, (0, 0, 0, 255)), over)
-    return grey_of_colour(image.convert("RGB"))
-
-
-def grey_of_colour(image: Image.Image) -> Image.Image:
-    """Luma of a picture that is grey in truth; raises PictureError where a tenth of it is strongly coloured.
-
-    Radiographs saved as RGB, tinted film scans and small coloured marks pass; photographs and fused scans do not.
-    """
-    if image.mode == "L":
-        return image
-    red, green, blue = image.split()
-    spread = ImageChops.subtract(
-        ImageChops.lighter(ImageChops.lighter(red, green), blue), ImageChops.darker(ImageChops.darker(red, green), blue)
-    )
-    share = sum(spread.histogram()[_COLOUR_SPREAD:]) / (image.width * image.height)
-    if share > _COLOUR_SHARE:
-        raise PictureError(f"a colour picture, not a radiograph ({share:.0%} of the pixels are coloured)")
-    return image.convert("L")
-
-
-def grey_of_levels(levels: np.ndarray, ignore: np.ndarray | None = None) -> np.ndarray:
-    """Integer or float levels [h, w] as uint8 [h, w]: the 0.1 to 99.9 percentile becomes 0..255, the ends are clipped.
-
-    Monotone and a function of this picture alone. One level is never stretched beyond one grey level, so that a blank
-    exposure with a little noise stays blank. `ignore` [h, w] marks padding that does not count for the percentiles.
-    Raises PictureError for values that are not finite.
-    """
-    kept = levels if ignore is None or ignore.all() else levels[~ignore]
-    if levels.dtype.kind == "f":
-        if not np.isfinite(kept).all():
-            raise PictureError("holds values that are not finite")
-        low, high = np.quantile(kept, (0.001, 0.999), method="inverted_cdf")
-        least = np.finfo(np.float32).tiny  # fractions have no smallest step to respect
-    else:
-        low, high = _percentiles(kept)
-        least = 255
-    step = 255.0 / max(float(high) - float(low), least)
-    first, last = levels.min(), levels.max()
-    if levels.dtype.kind != "f" and int(last) - int(first) < 2**17:
-        table = np.clip((np.arange(int(first), int(last) + 1) - float(low)) * step, 0, 255).round().astype(np.uint8)
-        return table[levels.astype(np.int32) - int(first)]
-    return np.clip((levels.astype(np.float64) - float(low)) * step, 0, 255).round().astype(np.uint8)
-
-
-def _percentiles(levels: np.ndarray) -> tuple[int, int]:
-    """The 0.1 and 99.9 percentile of integers as levels that occur (inverted distribution function)."""
-    first, last = int(levels.min()), int(levels.max())
-    if last - first >= 2**17:
-        low, high = np.quantile(levels, (0.001, 0.999), method="inverted_cdf")
-        return int(low), int(high)
-    below = np.cumsum(np.bincount((levels.astype(np.int32) - first).ravel()))
-    low, high = np.searchsorted(below, (0.001 * levels.size, 0.999 * levels.size))
-    return first + int(low), first + int(high)
-
-
-def _what_it_is(data: bytes) -> str:
-    """A reason for bytes that no decoder recognises, as exact as their beginning allows."""
-    head = data[:512].lstrip().lower()
-    if not data.strip(b"\0"):
-        return "not a picture (zeros only)"
-    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "not a picture (a web page: was the download refused?)"
-    if head.startswith(b"version https://git-lfs"):
-        return "not a picture (a Git LFS pointer: run git lfs pull)"
-    return "not a picture"
+        if data[128:132] == b"DICM" or dicom.headless(data):
+            grey, said = dicom.decode(data)
+            return grey_of_colour(Image.fromarray(grey)), said
+    return raster.decode(data), None

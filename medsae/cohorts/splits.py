@@ -32,7 +32,7 @@ def assign_splits(
     own = labels[labels["image"].isin(images["image"])]
     values_nk = label_matrix(own.assign(image=order.loc[own["image"]].to_numpy()), names, len(images))
     rule = _strict if config.protocol == "strict" else _paper
-    split, evaluation, notes = rule(images, values_nk, config)
+    split, evaluation, notes = rule(images, values_nk, config, names)
     patients = images["patient"].to_numpy(object)
     sizes = [
         f"{name} {int((split == name).sum()):,} pictures of {len(set(patients[split == name])):,} patients"
@@ -58,14 +58,22 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def _strict(images: pd.DataFrame, values_nk: np.ndarray, config: Splitting) -> tuple[np.ndarray, np.ndarray, list[str]]:
+_ORDER = ("evaluation", "holdout", "train")
+
+
+def _strict(
+    images: pd.DataFrame, values_nk: np.ndarray, config: Splitting, names: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
     code, patients = pd.factorize(images["patient"])
-    share = np.array([share_of_patient(str(p), config.seed) for p in patients])[code]
-    split = np.where(
-        share < config.evaluation_share,
-        "evaluation",
-        np.where(share < config.evaluation_share + config.holdout_share, "holdout", "train"),
-    ).astype(object)
+    share = np.array([share_of_patient(str(p), config.seed) for p in patients])
+    shares = (config.evaluation_share, config.holdout_share, 1 - config.evaluation_share - config.holdout_share)
+    positive_pk = np.zeros((len(patients), values_nk.shape[1]), dtype=bool)
+    np.logical_or.at(positive_pk, code, values_nk == 1)
+    if config.division == "stratified":
+        side = stratified(positive_pk, shares, share)
+    else:
+        side = np.digitize(share, np.cumsum(shares[:2]))
+    split = np.array(_ORDER, dtype=object)[side][code]
     evaluation = np.zeros(len(images), dtype=bool)
     evaluation[balanced(images, values_nk, split == "evaluation", config)] = True
     notes = [
@@ -75,7 +83,79 @@ def _strict(images: pd.DataFrame, values_nk: np.ndarray, config: Splitting) -> t
     ]
     if not (split == "train").any():
         notes.append("no patient fell into train: the cohort is too small")
-    return split, evaluation, notes
+    return split, evaluation, [*notes, *_without(positive_pk, side, shares, names)]
+
+
+def stratified(positive_pk: np.ndarray, shares: tuple[float, ...], order: np.ndarray) -> np.ndarray:
+    """The subset of every patient, int [p], so that each subset has its share of the patients with each label.
+
+    Iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011, algorithm 1) over patients: the label with the fewest
+    patients left is divided first; each of its patients goes to the subset that wants this label most, then to the one
+    that wants patients most. `positive_pk` bool [p, k]; `shares` add up to 1; `order` [p] decides among equals, so that
+    the result does not depend on the order of the rows. A label with so few patients that a subset wants less than
+    one may miss there.
+    """
+    n, k = positive_pk.shape
+    labels_of = [np.flatnonzero(row).tolist() for row in positive_pk]
+    left = positive_pk.sum(axis=0).tolist()
+    want = [[share * count for count in left] for share in shares]
+    room = [share * n for share in shares]
+    side = np.full(n, -1)
+    by_order = np.lexsort((np.arange(n), order))
+    while any(left):
+        rarest = min((j for j in range(k) if left[j]), key=lambda j: (left[j], j))
+        for p in by_order[positive_pk[by_order, rarest]]:
+            if side[p] >= 0:
+                continue
+            subset = max(range(len(shares)), key=lambda s: (shares[s] > 0, want[s][rarest], room[s]))
+            side[p] = subset
+            room[subset] -= 1
+            for j in labels_of[p]:
+                want[subset][j] -= 1
+                left[j] -= 1
+    rest = by_order[side[by_order] < 0]
+    if len(rest):
+        # Patients without a positive label fill what room is left, in whole patients.
+        free = np.maximum(room, 0) * (np.array(shares) > 0)
+        exact = free / free.sum() * len(rest) if free.sum() else np.array(shares) * len(rest)
+        whole = np.floor(exact).astype(int)
+        for s in np.argsort(whole - exact, kind="stable")[: len(rest) - whole.sum()]:
+            whole[s] += 1
+        side[rest] = np.repeat(np.arange(len(shares)), whole)
+    _repair(positive_pk, side, np.array(shares), by_order)
+    return side
+
+
+def _repair(positive_pk: np.ndarray, side: np.ndarray, shares: np.ndarray, by_order: np.ndarray) -> None:
+    """Move single patients, in place, where a subset wants one or more of a label and the greedy walk gave it none
+    (about one subset in a thousand); never so that another subset loses its last."""
+    want = shares[:, None] * positive_pk.sum(axis=0)
+    count = np.stack([positive_pk[side == s].sum(axis=0) for s in range(len(shares))])
+    for s, j in zip(*np.nonzero((want >= 1) & (count == 0)), strict=True):
+        if count[s, j]:
+            continue  # a patient moved before has this label too
+        for p in by_order[positive_pk[by_order, j]]:
+            own = positive_pk[p]
+            if not ((count[side[p]][own] <= 1) & (want[side[p]][own] >= 1)).any():
+                count[side[p]] -= own
+                count[s] += own
+                side[p] = s
+                break
+
+
+def _without(positive_pk: np.ndarray, side: np.ndarray, shares: tuple[float, ...], names: tuple[str, ...]) -> list[str]:
+    """A line for each split in which labels have no patient, though other splits have some."""
+    total = positive_pk.sum(axis=0)
+    told = []
+    for s, name in enumerate(_ORDER):
+        if not shares[s] or not (side == s).any():
+            continue
+        none = np.flatnonzero((total > 0) & (positive_pk[side == s].sum(axis=0) == 0))
+        if len(none):
+            listed = ", ".join(f"{names[j]} ({total[j]} in all)" for j in none[:_NAMED])
+            more = f" and {len(none) - _NAMED} more" if len(none) > _NAMED else ""
+            told.append(f"{name} has no patient with {listed}{more}")
+    return told
 
 
 def balanced(images: pd.DataFrame, values_nk: np.ndarray, among: np.ndarray, config: Splitting) -> np.ndarray:
@@ -129,7 +209,9 @@ def balanced(images: pd.DataFrame, values_nk: np.ndarray, among: np.ndarray, con
 # --- paper ------------------------------------------------------------------------------------------------------------
 
 
-def _paper(images: pd.DataFrame, values_nk: np.ndarray, config: Splitting) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _paper(
+    images: pd.DataFrame, values_nk: np.ndarray, config: Splitting, names: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
     source = images["source"].to_numpy(object)
     split = np.array([{"valid": "holdout", "test": "evaluation"}.get(s, "train") for s in source], dtype=object)
     notes = []

@@ -1,12 +1,13 @@
-"""What every source of labels gives (`CohortTable`), and how a table is read so that a mistake names its row.
+"""What every source of labels gives (`CohortTable`), and what the words of its columns mean.
 
-Everything is vectorised over columns: CheXpert's 223,414 rows with 14 labels take about a second.
+Everything is vectorised over columns: each distinct word is looked at once, however long the table is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,16 @@ from medsae.progress import UserError
 
 MISSING = np.int8(-128)
 """Marks a label that is not stated inside int8 matrices; NULL outside this room."""
-_PARQUET = (".parquet", ".pq")
+UNREADABLE = np.int8(-127)
+"""Marks a cell that is no label's value."""
+_WORDS = {
+    **dict.fromkeys(("true", "yes", "y", "positive", "pos", "present"), 1),
+    **dict.fromkeys(("false", "no", "n", "negative", "neg", "absent"), 0),
+    **dict.fromkeys(("uncertain", "unsure", "equivocal", "?"), -1),
+    **dict.fromkeys(("", "nan", "none", "na", "n/a", "null", "not mentioned", "unknown"), MISSING),
+}
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
+_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -38,95 +48,113 @@ class CohortTable:
     """Folder that the paths start from."""
     inputs: dict[str, str]
     """Name of each table read -> sha256 of its bytes."""
+    attributes: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Every other column as text, one row an image in the order of `images`; NaN where a cell is empty."""
+    types: dict[str, str] = field(default_factory=dict)
+    """Attribute -> number, category, date or text."""
+    boxes: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """image, label, x, y, width, height (px of the original picture), reader (or "")."""
+    runs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """image, label, code: masks as the publisher's run lengths (`marks.runs_of`)."""
+    definitions: dict[str, str] = field(default_factory=dict)
+    """Label -> what its values mean, where the publisher says so."""
+    files: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """path, bytes, modified (ns) of every picture found; empty when none was looked for."""
+    digest: str | None = None
+    """sha256 over `files`; None when none was looked for."""
 
 
-def column_names(path: Path) -> list[str]:
-    """The columns of a table, stripped of blanks; raises UserError for a missing, empty or unreadable table."""
-    return list(read_file(path, rows=1).columns)
+def values_of(column: pd.Series, threshold: float | None = None) -> tuple[np.ndarray, pd.Series]:
+    """(int8 [n]: 1, 0, -1, MISSING, or UNREADABLE; how often each unreadable word occurs, most frequent first).
 
-
-def read_file(path: Path, texts: Collection[str] = (), rows: int | None = None) -> pd.DataFrame:
-    """A CSV (comma, semicolon or tab; also .gz) or Parquet file, its first `rows` rows or all; raises UserError.
-
-    Columns in `texts` are read as text even where they look like numbers ("00017" stays "00017").
+    Words are Yes/No, True/False, Y/N, positive/negative in any case, and numbers with a decimal point or comma that
+    equal 1, 0 or -1; with a `threshold` numbers from 0 to 1 are present from it on.
     """
-    if not path.is_file():
-        raise UserError("the table does not exist", path, "check the path")
-    try:
-        table = _read_parquet(path, texts) if path.suffix.lower() in _PARQUET else _read_csv(path, texts, rows)
-    except pd.errors.EmptyDataError:
-        raise UserError("the table is empty", path, "give a table with a header and rows") from None
-    except (pd.errors.ParserError, UnicodeDecodeError, OSError, ValueError) as error:
-        raise UserError(f"the table cannot be read: {error}", path, "give a UTF-8 CSV or a Parquet file") from error
-    if table.empty:
-        raise UserError("the table has a header but no rows", path, "give a table with rows")
-    names = pd.Index([str(name).strip() for name in table.columns])
-    if names.has_duplicates:
-        raise UserError(f"two columns are called {names[names.duplicated()][0]!r}", path, "rename one of them")
-    return table.set_axis(names, axis=1)
+    code, distinct = pd.factorize(column.astype("object"))
+    meaning = np.array([_value(str(word), threshold) for word in distinct] + [MISSING], dtype=np.int8)
+    values = meaning[code]
+    odd = np.flatnonzero(meaning[:-1] == UNREADABLE)
+    times = np.bincount(code[code >= 0], minlength=len(distinct))
+    counted = pd.Series(times[odd], index=[str(distinct[i]) for i in odd], dtype=int)
+    return values, counted.sort_values(ascending=False, kind="stable")
 
 
-def _read_csv(path: Path, texts: Collection[str], rows: int | None) -> pd.DataFrame:
-    separator = ","
-    if path.suffix.lower() not in (".gz", ".zip", ".bz2", ".xz"):
-        with path.open("rb") as file:
-            header = file.readline(65_536)
-        separator = max(",;\t", key=lambda c: header.count(c.encode()))
-    names = pd.read_csv(path, encoding="utf-8-sig", sep=separator, nrows=0).columns
-    types = {name: "str" for name in names if str(name).strip() in texts}
-    return pd.read_csv(path, encoding="utf-8-sig", sep=separator, nrows=rows, dtype=types, low_memory=False)  # type: ignore[arg-type]
+def _value(word: str, threshold: float | None) -> int:
+    word = word.strip().lower()
+    if word in _WORDS:
+        return int(_WORDS[word])
+    number = number_of(word)
+    if number is None:
+        return int(UNREADABLE)
+    if threshold is not None and 0 <= number <= 1:
+        return int(number >= threshold)
+    return int(number) if number in (1, 0, -1) else int(UNREADABLE)
 
 
-def _read_parquet(path: Path, texts: Collection[str]) -> pd.DataFrame:
-    table = pd.read_parquet(path)
-    for name in table.columns:
-        column = pd.Series(table[name])
-        if str(name).strip() in texts and column.dtype.kind in "fiu":
-            # A column of whole numbers with blanks is stored as floats: 17.0 is the patient 17.
-            table[name] = column.astype("Int64" if (column.dropna() % 1 == 0).all() else "float64").astype("str")
-    return table
+def number_of(word: str) -> float | None:
+    """A number written with a decimal point or comma; None for anything else."""
+    word = word.strip()
+    return float(word.replace(",", ".")) if _NUMBER.fullmatch(word) else None
 
 
-def line_of(path: Path, row: int) -> str:
-    """Where row `row` (from 0) of a table stands, as a person would look it up."""
-    return f"{path}, row {row + 1}" if path.suffix.lower() in _PARQUET else f"{path}, line {row + 2}"
+def label_values(
+    column: pd.Series, place: Callable[[int], str], threshold: float | None = None, flag: str = ""
+) -> np.ndarray:
+    """int8 [n] of one label column: 1, 0, -1, MISSING for blank.
 
-
-def label_values(column: pd.Series, path: Path) -> np.ndarray:
-    """int8 [n] of one label column: 1, 0, -1, MISSING for blank. Booleans count as 1 and 0.
-
-    Raises UserError that names the first row whose value is something else.
+    Raises UserError that counts the cells with another value, shows examples and names the first row.
     """
-    values = column
-    if values.dtype.kind not in "fiub" or isinstance(values.dtype, pd.api.extensions.ExtensionDtype):
-        text = values.astype("object").map(_word, na_action="ignore")
-        values = pd.Series(pd.to_numeric(text, errors="coerce"))
-        bad = values.isna() & text.notna()
-        if bad.any():
-            raise _not_a_label(column, int(np.flatnonzero(bad)[0]), path, "is not a number")
-    numbers = values.to_numpy(np.float64, na_value=np.nan)
-    unstated = np.isnan(numbers)
-    filled = np.where(unstated, 0, numbers)
-    bad = (filled != 1) & (filled != 0) & (filled != -1)
-    if bad.any():
-        raise _not_a_label(column, int(np.flatnonzero(bad)[0]), path, "is none of 1, 0, -1")
-    return np.where(unstated, MISSING, filled).astype(np.int8)
-
-
-def _word(value: object) -> object:
-    if isinstance(value, str):
-        word = value.strip().lower()
-        return {"true": 1, "false": 0, "": None, "nan": None}.get(word, word)
-    return value
-
-
-def _not_a_label(column: pd.Series, row: int, path: Path, why: str) -> UserError:
-    return UserError(
-        f"label {column.name!r} has the value {str(column.iloc[row])!r}, which {why}",
-        line_of(path, row),
-        "a label is 1 (present), 0 (absent), -1 (uncertain) or blank (not stated); "
-        "correct the row, or leave the column out of the labels",
+    values, odd = values_of(column, threshold)
+    if not len(odd):
+        return values
+    row = int(np.flatnonzero(values == UNREADABLE)[0])
+    number = number_of(str(column.iloc[row]))
+    why = "is not a number" if number is None else "is none of 1, 0, -1"
+    examples = ", ".join(f"{word!r} ({count:,})" for word, count in odd.iloc[:_EXAMPLES].items())
+    do = "correct the rows, or leave the column out of the labels"
+    if looks_like_probabilities(odd):
+        do = "numbers from 0 to 1 become labels with --threshold 0.5, or another one"
+    raise UserError(
+        f"label {column.name!r} has the value {str(column.iloc[row])!r}, which {why};"
+        f" {int(odd.sum()):,} of {len(column):,} cells of this column cannot be read: {examples}",
+        place(row),
+        f"a label is 1 (present), 0 (absent), -1 (uncertain) or blank (not stated), or Yes/No, True/False; {do}{flag}",
     )
+
+
+def looks_like_probabilities(odd: pd.Series) -> bool:
+    """The unreadable words of a column are numbers between 0 and 1."""
+    numbers = [number_of(str(word)) for word in odd.index]
+    return bool(numbers) and all(x is not None and 0 <= x <= 1 for x in numbers)
+
+
+def identifiers(column: pd.Series) -> pd.Series:
+    """Names of patients or studies as text, NaN where blank: "3.0" is "3" (a table that was saved with blanks), but a
+    leading zero is part of the name."""
+    text = column.astype("object").map(lambda v: str(v).strip(), na_action="ignore")
+    code, distinct = pd.factorize(text)
+    whole = [re.sub(r"^(\d+)\.0+$", r"\1", str(word)) or None for word in distinct]
+    return pd.Series(np.array([*whole, None], dtype=object)[code], index=column.index)
+
+
+def types_of(table: pd.DataFrame) -> dict[str, str]:
+    """Attribute -> "number", "date", "category" (at most 64 short values that repeat) or "text"."""
+    return {str(name): _type_of(pd.Series(table[name])) for name in table.columns}
+
+
+def _type_of(column: pd.Series) -> str:
+    words = [str(word) for word in pd.unique(column.dropna())]
+    if not words:
+        return "text"
+    if all(number_of(word) is not None for word in words):
+        return "number"
+    if all(_DATE.fullmatch(word) for word in words):
+        return "date"
+    few = len(words) <= 64 and len(words) <= max(2, 0.5 * int(column.notna().sum()))
+    return "category" if few and max(map(len, words)) <= 80 else "text"
+
+
+_DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}(?:[T ].*)?|\d{1,2}[/.]\d{1,2}[/.]\d{2,4}")
 
 
 def long_labels(values_nk: np.ndarray, names: tuple[str, ...]) -> pd.DataFrame:
@@ -166,19 +194,36 @@ def counts_lines(values_nk: np.ndarray, names: tuple[str, ...]) -> list[str]:
     return lines
 
 
-def refuse_duplicates(paths: pd.Series, place: Callable[[int], str]) -> None:
-    """Raise UserError if a picture has two rows; `place(row)` says where a row stands."""
-    twice = paths.duplicated(keep=False).to_numpy()
+def merge_repeats(
+    table: pd.DataFrame, key: pd.Series, place: Callable[[int], str], may_differ: Sequence[str] = ()
+) -> tuple[np.ndarray, int]:
+    """(rows to keep, how many were the same again) for a table with one row a picture.
+
+    Rows of one picture that agree in every column (but `may_differ`) are one. Raises UserError when they contradict.
+    """
+    twice = key.duplicated(keep=False).to_numpy()
     if not twice.any():
-        return
-    path = paths.iloc[int(np.flatnonzero(twice)[0])]
-    rows = np.flatnonzero((paths == path).to_numpy())
-    more = int(paths.duplicated().sum())
-    raise UserError(
-        f"{len(rows)} rows are about one picture, {path} ({more:,} rows too many in all)",
-        "; ".join(place(int(row)) for row in rows[:3]),
-        "keep one row a picture",
-    )
+        return np.arange(len(key)), 0
+    rows = np.flatnonzero(twice)
+    compared = table.iloc[rows].drop(columns=[name for name in may_differ if name in table]).fillna("")
+    compared = compared.assign(**{"\0key": key.iloc[rows].to_numpy(object)})
+    distinct = ~compared.duplicated().to_numpy()
+    again = compared["\0key"][distinct].duplicated(keep=False).to_numpy()
+    if again.any():
+        kept = rows[distinct]
+        path = key.iloc[int(kept[np.flatnonzero(again)[0]])]
+        own = np.flatnonzero((key == path).to_numpy())
+        differs = [str(name) for name in table.columns if table[name].iloc[own].fillna("").nunique() > 1]
+        pictures = int(compared["\0key"][distinct][again].nunique())
+        raise UserError(
+            f"{len(own)} rows are about one picture, {path}, and contradict each other in"
+            f" {', '.join(map(repr, differs[:5]))} ({pictures:,} such pictures in all)",
+            "; ".join(place(int(row)) for row in own[:3]),
+            "keep one row a picture; rows that are the same are merged",
+        )
+    keep = np.ones(len(key), bool)
+    keep[rows[~distinct]] = False
+    return np.flatnonzero(keep), int((~keep).sum())
 
 
 def sexes(column: pd.Series | None, n: int) -> np.ndarray:
@@ -196,7 +241,7 @@ def ages(column: pd.Series | None, n: int) -> tuple[np.ndarray, int]:
     """
     if column is None:
         return np.full(n, np.nan), 0
-    years = pd.Series(pd.to_numeric(column, errors="coerce"))
+    years = pd.Series(pd.to_numeric(column.astype("object").map(_decimal, na_action="ignore"), errors="coerce"))
     text = pd.Series(column[years.isna() & column.notna()]).astype("str")
     if len(text):
         parts = text.str.extract(r"^\s*(\d+)\s*([YMWDymwd])\s*$")
@@ -207,3 +252,7 @@ def ages(column: pd.Series | None, n: int) -> tuple[np.ndarray, int]:
     odd = (values < 0) | (values > 120)
     values[odd] = np.nan
     return values, int(odd.sum())
+
+
+def _decimal(value: object) -> object:
+    return value.strip().replace(",", ".") if isinstance(value, str) else value

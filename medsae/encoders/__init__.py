@@ -6,6 +6,7 @@ embeddings made elsewhere.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -122,5 +123,7 @@ def _used(
     named = getattr(offer, what)
     if named is None:
         raise UserError(f"{offer.label} has no text tower", do="choose an encoder with one, such as simclip")
-    options = options if options is not None else (offer.options or Pooling)()
+    own = offer.options or Pooling
+    if not isinstance(options, own):  # a config that was made without them has their defaults
+        options = own(**({} if options is None else {f.name: getattr(options, f.name) for f in fields(Pooling)}))
     return plugins.attribute(named)(Wanted(name, weights, cache, progress or Silent(), options))

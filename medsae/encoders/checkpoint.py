@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -12,15 +17,25 @@ from medsae.encoders.sources import Checkpoint, converted
 from medsae.files import make_folder, replacing
 from medsae.progress import UserError
 
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params", "ema",
+             "model_ema", "teacher", "student")  # fmt: skip
+"""Keys under which training programs put the weights beside what else they save, the surest first."""
+_LEADS = re.compile(r"(?:(?:module|_orig_mod|model|net|network|state_dict)\.)+")
+"""What DataParallel, torch.compile and training loops put before every key."""
 
-def tensors(checkpoint: Checkpoint, folder: Path, prefix: str = "") -> dict[str, torch.Tensor]:
+
+def tensors(
+    checkpoint: Checkpoint, folder: Path, prefix: str = "", say: Callable[[str], None] | None = None
+) -> dict[str, torch.Tensor]:
     """The float32 tensors whose key begins with `prefix` (taken off), on the CPU.
 
     A pickle is read with weights_only (it can hold tensors, not code) and converted once to safetensors in `folder`.
-    Raises UserError for a file that is not a checkpoint and for one that holds NaN or infinity.
+    Wrappers are undone, and `say` is told: a dictionary around the weights (`state_dict`, `model`), words before every
+    key (`module.`). Which kind of file it is, is read from its bytes. Raises UserError for a file that is not a
+    checkpoint and for one that holds NaN or infinity.
     """
     path = checkpoint.path
-    if path.suffix != ".safetensors":
+    if not _is_safetensors(path):
         path = converted(folder, checkpoint.sha256)
         if not path.exists():
             _convert(checkpoint, path)
@@ -28,14 +43,64 @@ def tensors(checkpoint: Checkpoint, folder: Path, prefix: str = "") -> dict[str,
             checkpoint.path.unlink(missing_ok=True)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            found = {k[len(prefix) :]: file.get_tensor(k) for k in file.keys() if k.startswith(prefix)}  # noqa: SIM118
+            keys = list(file.keys())
+            lead = _lead(keys, prefix)
+            start = lead + prefix
+            found = {k[len(start) :]: file.get_tensor(k) for k in keys if k.startswith(start)}
+            around = (file.metadata() or {}).get("unwrapped", "")
     except SafetensorError as error:
         raise UserError(f"this is not a whole safetensors file ({error})", path, "get the file again") from error
+    if say is not None and (around or lead):
+        parts = [f"taken out of {around!r}"] * bool(around) + [f"{lead!r} taken off its keys"] * bool(lead)
+        say(f"the checkpoint is wrapped: {', '.join(parts)}")
     found = {k: v.float() if v.is_floating_point() else v for k, v in found.items()}
-    broken = [prefix + k for k, v in found.items() if v.is_floating_point() and not v.isfinite().all()]
+    broken = [start + k for k, v in found.items() if v.is_floating_point() and not v.isfinite().all()]
     if broken:
         raise UserError(f"{len(broken)} tensors of the checkpoint hold NaN or infinity, first {broken[0]}", path)
     return found
+
+
+def _harmless() -> list[Any]:
+    """What training programs save beside weights and what does nothing when it is read: arguments, numpy's numbers."""
+    numbers = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
+    return [argparse.Namespace, np.dtype, np.ndarray, np._core.multiarray.scalar, *numbers]  # pyright: ignore
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(9)
+    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
+
+
+def _lead(keys: list[str], prefix: str) -> str:
+    """What stands before `prefix` in the keys that have it; without a prefix, what stands before every key."""
+    if not keys or any(prefix and k.startswith(prefix) for k in keys):
+        return ""
+    if prefix:
+        for key in keys:
+            lead = _LEADS.match(key)
+            if lead and (at := key.find(prefix)) > 0 and _LEADS.fullmatch(key[:at]):
+                return key[:at]
+        return ""
+    first = _LEADS.match(keys[0])
+    lead = first[0] if first else ""
+    while lead and not all(k.startswith(lead) for k in keys):
+        lead = lead[:-1].rpartition(".")[0]
+        lead = f"{lead}." if lead else ""
+    return lead
+
+
+def _unwrapped(state: object) -> tuple[dict[str, torch.Tensor], str]:
+    """The dictionary of tensors inside what a training program saved, and the keys that led to it."""
+    around: list[str] = []
+    while isinstance(state, dict):
+        held = {str(k): v for k, v in state.items() if isinstance(v, torch.Tensor)}
+        inside = next((k for k in _WRAPPERS if isinstance(state.get(k), dict) and len(state[k]) > len(held)), None)
+        if inside is None:
+            return held, ".".join(around)
+        around.append(inside)
+        state = state[inside]
+    return {}, ""
 
 
 def fit(module: torch.nn.Module, found: dict[str, torch.Tensor], what: str, where: Path, prefix: str = "") -> None:
@@ -69,7 +134,9 @@ def fit(module: torch.nn.Module, found: dict[str, torch.Tensor], what: str, wher
 def _convert(checkpoint: Checkpoint, to: Path) -> None:
     where = checkpoint.path
     try:
-        state = torch.load(where, map_location="cpu", weights_only=True)
+        # opened here: of a path, torch reads the suffix
+        with torch.serialization.safe_globals(_harmless()), where.open("rb") as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # a damaged pickle can raise anything
@@ -80,11 +147,11 @@ def _convert(checkpoint: Checkpoint, to: Path) -> None:
             f"this file cannot be read as PyTorch weights ({first}); it begins with {head!r}", where,
             "give the pytorch_model.bin of the encoder; a file that needs code to be run is refused",
         ) from error  # fmt: skip
-    state = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)} if isinstance(state, dict) else {}
+    state, around = _unwrapped(state)
     if not state:
         raise UserError("this file holds no dictionary of tensors", where, "give the encoder's state dict")
     make_folder(to.parent)
     # clone: a checkpoint may hold views of one storage, which safetensors refuses
     own = {k: v.clone().contiguous() for k, v in state.items()}
     with replacing(to) as new:
-        save_file(own, new, {"source_sha256": checkpoint.sha256})
+        save_file(own, new, {"source_sha256": checkpoint.sha256} | ({"unwrapped": around} if around else {}))

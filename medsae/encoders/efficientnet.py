@@ -22,11 +22,12 @@ class EfficientNetLite0:
     """Grey picture -> 1280 pooled features."""
 
     name, dim, size, unit_norm_default = "efficientnet-lite0", 1280, 224, False
+    grid, token_dim = (7, 7), 1280
     # (grey - 127) / 128: what the lite family of the original TensorFlow code was trained with
     _values = standardised(127 / 255, 128 / 255)
 
-    def __init__(self, module: nn.Module, weights_sha256: str):
-        self.module, self.weights_sha256 = module, weights_sha256
+    def __init__(self, net: nn.Module, weights_sha256: str):
+        self.module, self.token_module, self.weights_sha256 = Pooled(net).eval(), Tokens(net).eval(), weights_sha256
 
     def prepare(self, picture: np.ndarray) -> np.ndarray:
         """uint8 grey [h, w] -> float32 [1, 224, 224] in [-0.992, 1] (the first convolution sums three channels)."""
@@ -44,6 +45,17 @@ class Pooled(nn.Module):
         return self.net.extract_features(x).mean((2, 3))  # pyright: ignore[reportCallIssue]
 
 
+class Tokens(nn.Module):
+    """The last convolution's cells [b, 49, 1280]; their mean is the embedding."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net.extract_features(x).flatten(2).transpose(1, 2)  # pyright: ignore[reportCallIssue]
+
+
 def load(wanted: Wanted) -> EfficientNetLite0:
     """The network with BatchNorm folded; raises UserError for a checkpoint of another architecture."""
     try:
@@ -52,9 +64,10 @@ def load(wanted: Wanted) -> EfficientNetLite0:
         raise UserError("the network efficientnet-lite0 is not installed", do=INSTALL) from error
     name, found = wanted.name, files(wanted).weights
     net = EfficientNet.from_name(name)
-    checkpoint.fit(net, checkpoint.tensors(found, folder_of(name, wanted.cache)), name, found.path)
+    tensors = checkpoint.tensors(found, folder_of(name, wanted.cache), say=wanted.progress.say)
+    checkpoint.fit(net, tensors, name, found.path)
     for_inference(net)
-    return EfficientNetLite0(Pooled(net).eval(), found.sha256)
+    return EfficientNetLite0(net, found.sha256)
 
 
 def for_inference(net: nn.Module) -> None:

@@ -14,16 +14,22 @@ def square(picture: np.ndarray, size: int) -> np.ndarray:
     """
     if picture.dtype != np.uint8 or picture.ndim != 2 or picture.size == 0:
         raise ValueError(f"a picture must be a uint8 matrix, not {picture.dtype} {list(picture.shape)}")
-    h, w = picture.shape
-    side = max(size, h, w)
-    if h != side or w != side:
-        canvas = np.zeros((side, side), np.uint8)
-        top, left = (side - h) // 2, (side - w) // 2
-        canvas[top : top + h, left : left + w] = picture
-        picture = canvas
-    if side == size:
+    picture = on_black_square(picture, size)
+    if len(picture) == size:
         return picture
     return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def on_black_square(picture: np.ndarray, least: int = 0) -> np.ndarray:
+    """The picture [h, w] in the middle of a black square, of at least `least` px a side."""
+    h, w = picture.shape
+    side = max(least, h, w)
+    if h == w == side:
+        return picture
+    canvas = np.zeros((side, side), picture.dtype)
+    top, left = (side - h) // 2, (side - w) // 2
+    canvas[top : top + h, left : left + w] = picture
+    return canvas
 
 
 def standardised(mean: float, std: float) -> np.ndarray:

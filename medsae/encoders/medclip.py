@@ -22,10 +22,12 @@ class MedClip:
     """Grey radiograph -> 512-d embedding in MedCLIP's joint image-text space (before the division by its norm)."""
 
     dim, size, unit_norm_default = 512, 224, True
+    grid, token_dim = (7, 7), 512
     _values = standardised(MEAN, STD)
 
-    def __init__(self, name: str, module: nn.Module, weights_sha256: str):
+    def __init__(self, name: str, module: ResNetTower | ViTTower, weights_sha256: str):
         self.name, self.module, self.weights_sha256 = name, module, weights_sha256
+        self.token_module = Tokens(module).eval()
 
     def prepare(self, picture: np.ndarray) -> np.ndarray:
         """uint8 grey [h, w] -> float32 [1, 224, 224], standardised (MedCLIP repeats the one channel; here the first
@@ -43,6 +45,9 @@ class ResNetTower(nn.Module):
     def forward(self, x):
         return self.model(x)
 
+    def cells(self, x):
+        return self.model.fc(self.model.features(x).flatten(2).transpose(1, 2))
+
 
 class ViTTower(nn.Module):
     """MedCLIP-ViT: a Swin-tiny under `model.*`, mean over its tokens, then `projection_head`."""
@@ -55,11 +60,26 @@ class ViTTower(nn.Module):
     def forward(self, x):
         return self.projection_head(self.model(x))
 
+    def cells(self, x):
+        return self.projection_head(self.model.tokens(x))
+
+
+class Tokens(nn.Module):
+    """Each of the 7 x 7 cells in the joint space, [b, 49, 512]: both towers are linear after their cells, so the mean
+    of the tokens is the embedding (before the division by its norm)."""
+
+    def __init__(self, tower: ResNetTower | ViTTower):
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, x):
+        return self.tower.cells(x)
+
 
 def load(wanted: Wanted) -> MedClip:
     """One of MedCLIP's towers with BatchNorm folded; raises UserError for a checkpoint of another architecture."""
     name, found = wanted.name, files(wanted).weights
-    tensors = checkpoint.tensors(found, folder_of(name, wanted.cache), TOWER)
+    tensors = checkpoint.tensors(found, folder_of(name, wanted.cache), TOWER, wanted.progress.say)
     tower = ResNetTower() if name == "medclip-resnet" else ViTTower()
     if isinstance(tower, ViTTower):
         tensors = swin.without_computed(tensors)

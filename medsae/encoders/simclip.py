@@ -72,9 +72,24 @@ class ImageTower(nn.Module):
                                       enumerate(itertools.pairwise(WIDTHS))))  # fmt: skip
         self.project = nn.Linear(2 * WIDTHS[-1], DIM)
 
+    def cells(self, x: torch.Tensor) -> torch.Tensor:
+        """[b, 1, 128, 128] -> [b, 128, 64]: the trunk's cells before they are pooled, row by row."""
+        return self.stages(self.stem(x)).flatten(2)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        cells = self.stages(self.stem(x)).flatten(2)
+        cells = self.cells(x)
         return self.project(torch.cat([cells.mean(2), cells.amax(2)], 1))
+
+
+class Tokens(nn.Module):
+    """The trunk's cells, [b, 64, 128]; the projection follows the pooling, so they are not in the space of text."""
+
+    def __init__(self, tower: ImageTower):
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.tower.cells(x).transpose(1, 2)
 
 
 class TextTower(nn.Module):
@@ -105,10 +120,12 @@ class SimClip:
     """Grey picture -> 128 numbers; captions -> 128 numbers in the same space."""
 
     name, dim, size, unit_norm_default = "simclip", DIM, SIZE, True
+    grid, token_dim = (8, 8), WIDTHS[-1]
     _values = standardised(0.5, 0.25)
 
     def __init__(self, module: ImageTower, text: TextTower, weights_sha256: str):
         self.module, self.text, self.weights_sha256 = module, text, weights_sha256
+        self.token_module = Tokens(module).eval()
 
     def prepare(self, picture: np.ndarray) -> np.ndarray:
         """uint8 grey [h, w] -> float32 [1, 128, 128] in [-2, 2]."""
@@ -126,7 +143,7 @@ def load(wanted: Wanted) -> SimClip:
     name, found = wanted.name, files(wanted).weights
     image, text = ImageTower(), TextTower()
     for tower, prefix in ((image, "image."), (text, "text.")):
-        checkpoint.fit(
-            tower, checkpoint.tensors(found, folder_of(name, wanted.cache), prefix), name, found.path, prefix
-        )
+        say = wanted.progress.say if tower is image else None
+        tensors = checkpoint.tensors(found, folder_of(name, wanted.cache), prefix, say)
+        checkpoint.fit(tower, tensors, name, found.path, prefix)
     return SimClip(image.eval(), text.eval(), found.sha256)

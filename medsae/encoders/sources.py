@@ -41,9 +41,13 @@ class Files:
     """Role (`weights`, `config`, `preprocessing`, ...) -> hex sha256. What is fixed in the program's code has none."""
 
     @staticmethod
-    def single(model: str, weights: Checkpoint) -> Files:
-        """Of an encoder whose weights alone are a file."""
-        return Files(model, weights, {"weights": weights.sha256})
+    def single(wanted: Wanted, weights: Checkpoint) -> Files:
+        """Of an encoder whose weights alone are a file, and of which its own vector or its tokens can be taken."""
+        pool = wanted.options.pool
+        if pool not in (None, "tokens"):
+            raise UserError(f"--pool {pool}: {wanted.name} has one vector, and tokens", None,
+                            "leave --pool out, or use --pool tokens")  # fmt: skip
+        return Files(f"{wanted.name}-{pool}" if pool else wanted.name, weights, {"weights": weights.sha256})
 
 
 @dataclass(frozen=True)

@@ -169,8 +169,12 @@ class SwinTiny(nn.Module):
         super().__init__()
         self.embeddings, self.encoder, self.layernorm = Embeddings(), Encoder(), nn.LayerNorm(self.dim)
 
+    def tokens(self, x: torch.Tensor) -> torch.Tensor:
+        """[b, 49, 768]: the last stage's normalised tokens, row by row."""
+        return self.layernorm(self.encoder(self.embeddings(x)))
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layernorm(self.encoder(self.embeddings(x))).mean(1)
+        return self.tokens(x).mean(1)
 
 
 def relative_position_index() -> torch.Tensor:

@@ -14,6 +14,7 @@ from medsae.naming.backends import Backend, Question, Reply
 Tag = TypeVar("Tag")
 _AHEAD = 2  # batches waiting for each worker, so that none ever waits for us
 _PATIENCE_SECONDS = 2.0
+_PAUSE_SECONDS = 0.1
 
 
 class Asker(Generic[Tag]):
@@ -52,6 +53,7 @@ class Asker(Generic[Tag]):
         on_replies: Callable[[list[tuple[Tag, Reply]]], None],
         more: Callable[[], tuple[Tag, Question] | None] = lambda: None,
         stop: Callable[[], bool] = lambda: False,
+        waits: Callable[[], bool] = lambda: False,
     ) -> None:
         """Ask until `questions` is empty, `more` has nothing and every reply has come; `on_replies` may add questions.
 
@@ -59,7 +61,8 @@ class Asker(Generic[Tag]):
         worker would wait otherwise, so that choosing pictures costs no time of ours.
 
         on_replies runs in this thread, with every reply that has arrived meanwhile. What has arrived is handed over
-        before a UserError of the backend is raised. `stop` true: what is not yet asked is dropped.
+        before a UserError of the backend is raised. `stop` true: what is not yet asked is dropped. `waits` true: the
+        answer to something comes from elsewhere, so `more` is asked again though nothing is in flight.
         """
         flying, stopped = 0, False
         failed: BaseException | None = None
@@ -73,7 +76,10 @@ class Asker(Generic[Tag]):
                 self.todo.put(batch)
                 flying += 1
             if not flying:
-                break
+                if stopped or stop() or not waits():
+                    break
+                time.sleep(_PAUSE_SECONDS)
+                continue
             arrived, results = [], [self._next()]
             while not self.done.empty():
                 results.append(self.done.get())

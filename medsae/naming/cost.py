@@ -56,7 +56,7 @@ class Cost:
 
 def estimate(
     neurons: Sequence[int], *, done: Collection[int], plan: Callable[[int], Plan], calls_a_neuron: int, protocol: str,
-    backend: str, controls: bool, scored: int,
+    is_model: bool, controls: bool, scored: int,
 ) -> Cost:  # fmt: skip
     """Cost of naming `neurons`; the pictures of a spread sample of those not done are chosen for it."""
     todo = [n for n in neurons if n not in done]
@@ -74,5 +74,5 @@ def estimate(
     return Cost(
         len(neurons), len(neurons) - len(todo), count, questions, len(neurons) * calls_a_neuron, shown, distinct,
         shown * TOKENS_A_PICTURE + count * _EXPLAIN_TEXT + judged * _TEXT_TOKENS,
-        count * _EXPLAIN_OUT + judged * (_JUDGE_OUT if protocol == "strict" else 12), len(plans), backend != "labels",
+        count * _EXPLAIN_OUT + judged * (_JUDGE_OUT if protocol == "strict" else 12), len(plans), is_model,
     )  # fmt: skip

@@ -34,8 +34,8 @@ class Detection:
     """Chance that a firing picture has a higher probability of yes than a silent one (ties count half); None without
     probabilities."""
     p: float | None
-    """One-sided exact test (Fisher) of more agreement than luck, given how often the judge says yes; a judge who always
-    says the same has p = 1."""
+    """One-sided exact test (Fisher) of more agreement than chance, given how often the judge says yes; a judge who
+    always says the same has p = 1."""
 
     @property
     def coverage(self) -> float:
@@ -69,6 +69,60 @@ def detect(fires_n: np.ndarray, yes_n: np.ndarray, p_n: np.ndarray, balanced: bo
         len(fires_n), n, correct, accuracy, _number(low), _number(high), sensitivity, specificity,
         auroc(fires, p_n[good]), p,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Own name against a control name on the same pictures."""
+
+    more: int
+    """Pictures judged right for the own name and wrong for the control's."""
+    less: int
+    """Pictures judged wrong for the own name and right for the control's."""
+    p: float
+    """One-sided exact p-value of the own name being judged right more often; 1 where no picture tells the two apart."""
+
+
+def paired(
+    right_n: np.ndarray, control_n: np.ndarray, fires_n: np.ndarray, patient_n: np.ndarray | None = None
+) -> Paired | None:
+    """The paired exact test of "does this name matter?"; None where no side or no pair is left.
+
+    right_n, control_n: 1 the verdict for the own (the control's) name was right, 0 wrong, NaN none; fires_n: bool, the
+    picture excites the neuron; patient_n: equal for pictures of one patient (None: every picture has its own).
+    Pictures without both verdicts are left out, and as many firing as silent ones are kept, in the given order: a judge
+    who does not look, but says yes more often to one name than to another, is then right as often for both.
+
+    With one picture a patient it is McNemar's exact test (binomial over the pictures that tell the names apart). With
+    several the own and the control's verdicts are exchanged for a patient's pictures together, in all ways.
+    """
+    right_n, control_n, fires_n = np.asarray(right_n, float), np.asarray(control_n, float), np.asarray(fires_n, bool)
+    both = np.isfinite(right_n) & np.isfinite(control_n)
+    sides = [np.flatnonzero(both & (fires_n == side)) for side in (True, False)]
+    n = min(len(side) for side in sides)
+    if n == 0:
+        return None
+    kept = np.concatenate([side[:n] for side in sides])
+    return exchanged(right_n[kept] - control_n[kept], None if patient_n is None else np.asarray(patient_n)[kept])
+
+
+def exchanged(difference_n: np.ndarray, patient_n: np.ndarray | None = None) -> Paired:
+    """Exact test that differences of -1, 0 and 1 lie above 0, their signs exchanged patient by patient."""
+    difference_n = np.asarray(difference_n).astype(int)
+    units = difference_n
+    if patient_n is not None:
+        _, unit_n = np.unique(patient_n, return_inverse=True)
+        units = np.bincount(unit_n, difference_n).astype(int)
+    sizes = [abs(int(d)) for d in units if d]
+    ways = [1]  # ways to reach each sum of those whose sign is plus, in whole numbers
+    for size in sizes:
+        longer = ways + [0] * size
+        for total, count in enumerate(ways):
+            longer[total + size] += count
+        ways = longer
+    reached = (int(units.sum()) + sum(sizes)) // 2
+    p = sum(ways[reached:]) / 2 ** len(sizes)
+    return Paired(int((difference_n > 0).sum()), int((difference_n < 0).sum()), p)
 
 
 def fisher(hits: int, n: int, positives: int, yes: int) -> float:

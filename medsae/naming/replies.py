@@ -5,22 +5,24 @@ What is not covered: a fluent English answer that is wrong. That is what detecti
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 Status: TypeAlias = Literal[
     "ok",
     # the model answered, and asking the same again would give the same
-    "empty", "unparsable", "wrong shape", "refusal", "wrong language", "too long", "bad probability", "not stated",
-    # nothing usable arrived: asking again may help
-    "timeout", "server error", "broken reply", "rejected", "unreachable", "unreadable picture",
+    "unparsable", "wrong shape", "refusal", "wrong language", "too long", "bad probability", "not stated",
+    # nothing usable arrived: asking again, or another setting of the server, may help
+    "empty", "cut off", "only thinking", "timeout", "server error", "broken reply", "rejected", "unreachable",
+    "unreadable picture",
 ]  # fmt: skip
 FINAL: frozenset[str] = frozenset(
-    ("ok", "empty", "unparsable", "wrong shape", "refusal", "wrong language", "too long", "bad probability",
-     "not stated")
+    ("ok", "unparsable", "wrong shape", "refusal", "wrong language", "too long", "bad probability", "not stated")
 )  # fmt: skip
 """Statuses with which a question counts as answered; with any other it is asked again by the next run."""
 
@@ -33,6 +35,7 @@ _REFUSAL = re.compile(
     r"|as an ai\b|cannot (assist|help|provide|identify|determine|comply)|not able to (assist|help|provide))",
     re.IGNORECASE,
 )
+_PREFACE = re.compile(r"\A[\s\W_]*(?:(?:the |my |final )*answer(?: is)?\W*)", re.IGNORECASE)
 _ENGLISH_WORDS = "the of with and in is are on at by to from this that which an a or no not without"
 _OTHER_WORDS = """le les des une est avec dans pour sur gauche droit el los las del con una en por para der die das und
  mit ist im il lo gli della nel sono um uma com dos não na och med av het een van met links rechts"""
@@ -59,13 +62,14 @@ class Verdict:
 
 
 def parse_explanation(text: str) -> Explanation:
-    """{"concept", "description"} out of a reply; a code fence or prose around one JSON object is tolerated."""
+    """{"concept", "description"} out of a reply; a code fence or prose around the JSON object is tolerated, so are
+    trailing commas, single quotes, and keys in any letter case."""
     if not text.strip():
         return Explanation("empty", reason="it was empty")
     if len(text) > TEXT_LIMIT:
         return Explanation("too long", reason="it was too long")
-    found = _json_in(text, "{", "}")
-    if not isinstance(found, dict):
+    found = _object(text, ("concept", "description"))
+    if found is None:
         if _REFUSAL.search(text):
             return Explanation("refusal", reason="it was a refusal")
         return Explanation("unparsable", reason="it was not JSON")
@@ -74,7 +78,7 @@ def parse_explanation(text: str) -> Explanation:
         return Explanation("wrong shape", reason='it lacked "concept" or "description" as text')
     concept, description = _clean(concept), _clean(description)
     if not re.search(r"[^\W\d_]{2}", concept):
-        return Explanation("empty", reason="the concept was empty")
+        return Explanation("wrong shape", reason="the concept was empty")
     if len(concept) > CONCEPT_LIMIT or len(description) > DESCRIPTION_LIMIT:
         return Explanation("too long", reason="the concept or the description was too long")
     if _REFUSAL.search(concept) or _REFUSAL.search(description):
@@ -87,7 +91,8 @@ def parse_explanation(text: str) -> Explanation:
 
 
 def parse_verdict(text: str) -> Verdict:
-    """Yes or no from the beginning of a reply or from {"answer": ...}; what says both, or neither, is no verdict.
+    """Yes or no from the beginning of a reply, after "Answer:", or from {"answer": ...}; what says both, or neither,
+    is no verdict.
 
     The probability stays None: a word is not a probability.
     """
@@ -95,12 +100,13 @@ def parse_verdict(text: str) -> Verdict:
         return Verdict("empty")
     if len(text) > TEXT_LIMIT:
         return Verdict("too long")
-    found = _json_in(text, "{", "}")
-    if isinstance(found, dict):
+    found = _object(text, ("answer",))
+    if found is not None:
         answer = found.get("answer")
         if not isinstance(answer, str):
             return Verdict("wrong shape")
         text = answer
+    text = _PREFACE.sub("", text)
     word = re.match(r"[\s\W_]*(yes|no)\b", text, re.IGNORECASE)
     if word is None:
         return Verdict("refusal" if _REFUSAL.search(text) else "unparsable")
@@ -122,8 +128,8 @@ def parse_verdicts(text: str, pictures: int) -> list[Verdict]:
         return [Verdict("empty")] * pictures
     if len(text) > TEXT_LIMIT:
         return [Verdict("too long")] * pictures
-    found = _json_in(text, "[", "]")
-    if not isinstance(found, list):
+    found = next((v for v in reversed(list(_values(text, "["))) if isinstance(v, list)), None)
+    if found is None:
         return [Verdict("refusal" if _REFUSAL.search(text) else "unparsable")] * pictures
     bits = [int(v) if isinstance(v, (int, float)) and v in (0, 1) else None for v in found]
     if len(bits) != pictures or None in bits:
@@ -131,15 +137,68 @@ def parse_verdicts(text: str, pictures: int) -> list[Verdict]:
     return [Verdict("ok", bit == 1) for bit in bits]
 
 
-def _json_in(text: str, opening: str, closing: str) -> Any:
-    """The JSON value between the first `opening` and the last `closing`, or None."""
+def parse_choice(text: str, pictures: int) -> int | None:
+    """The number 1 .. `pictures` that a reply names, from {"answer": 3} or as its only number; or None."""
+    if not text.strip() or len(text) > TEXT_LIMIT:
+        return None
+    found = _object(text, ("answer",))
+    if found is not None:
+        text = str(found.get("answer", ""))
+    numbers = {int(n) for n in re.findall(r"(?<![\d.])\d{1,3}(?![\d]|\.\d)", text)}
+    return numbers.pop() if len(numbers) == 1 and max(numbers) <= pictures and min(numbers) >= 1 else None
+
+
+def _object(text: str, keys: tuple[str, ...]) -> dict[str, Any] | None:
+    """The last JSON object in `text` that has all of `keys` (in any letter case; given back in lower case), else the
+    first one that has any of them, else the first; None where none can be decoded."""
+    best: tuple[int, dict[str, Any]] | None = None
+    for value in _values(text, "{"):
+        if not isinstance(value, dict):
+            continue
+        lower = {k.strip().lower(): v for k, v in value.items() if isinstance(k, str)}
+        fit = sum(k in lower for k in keys)
+        if best is None or fit > best[0] or fit == best[0] == len(keys):
+            best = fit, lower
+    return None if best is None else best[1]
+
+
+_DECODER = json.JSONDecoder(strict=False)
+_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
+_TRIES = 200
+"""Brackets at which a value is looked for."""
+
+
+def _values(text: str, opening: str) -> Iterator[Any]:
+    """Every value that can be decoded at an `opening` bracket, from left to right, values within it left out."""
+    for mended in (text, _COMMA.sub(lambda m: m[1] or "", text)):
+        at, found = -1, False
+        for _ in range(_TRIES):
+            at = mended.find(opening, at + 1)
+            if at < 0:
+                break
+            try:
+                value, end = _DECODER.raw_decode(mended, at)
+            except (ValueError, RecursionError):
+                continue
+            found = True
+            yield value
+            yield from _within(value, opening)
+            at = end - 1
+        if found:
+            return
+    closing = "}" if opening == "{" else "]"
     start, end = text.find(opening), text.rfind(closing)
-    if start < 0 or end < start:
-        return None
-    try:
-        return json.loads(text[start : end + 1], strict=False)
-    except (ValueError, RecursionError):
-        return None
+    if 0 <= start < end:  # single quotes: a model that writes Python
+        try:
+            yield ast.literal_eval(text[start : end + 1])
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            return
+
+
+def _within(value: Any, opening: str) -> Iterator[Any]:
+    """Objects one level within a decoded object: {"answer": {...}}."""
+    if opening == "{" and isinstance(value, dict):
+        yield from (inner for inner in value.values() if isinstance(inner, dict))
 
 
 def _clean(text: str) -> str:
@@ -155,13 +214,23 @@ def _english(text: str) -> bool:
     return other < 2 or other <= sum(w in _ENGLISH for w in words)
 
 
-def judged(text: str, p_yes: float | None, mass: float | None) -> Verdict:
-    """The verdict of one picture from a reply's text and probability.
+def fault(thought: bool, cut: bool, empty: bool) -> Status | None:
+    """What kept a model from answering, when its reply could not be used: None when it did answer, only badly."""
+    if empty and thought:
+        return "only thinking"
+    return "cut off" if cut else "empty" if empty else None
 
-    With a probability and no text (logits) the probability decides. A text must say yes or no for itself, so that a
-    refusal whose second most likely word is "no" is no verdict; then the probability decides, where there is one.
+
+def judged(text: str, p_yes: float | None, mass: float | None) -> Verdict:
+    """The verdict of one picture from a reply's text and probability; where there is a probability, it decides.
+
+    Two things outweigh it: a refusal whose second most likely word is "no" is no verdict, and where yes and no together
+    have less than half of the probability the text must say one of them itself.
     """
-    if p_yes is not None and not text.strip():
-        return with_probability(p_yes, mass)
-    said = parse_verdict(text)
-    return said if said.status != "ok" or p_yes is None else with_probability(p_yes, mass)
+    if p_yes is None:
+        return parse_verdict(text)
+    if text.strip():
+        said = parse_verdict(text)
+        if said.status == "refusal" or (said.status != "ok" and (mass is None or not mass >= 0.5)):
+            return said
+    return with_probability(p_yes, mass)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medsae.naming import prompts
-from medsae.naming.detection import Detection, detect
+from medsae.naming.detection import Detection, Paired, detect, paired
 from medsae.naming.memory import Known
 from medsae.naming.replies import Explanation
 from medsae.naming.selection import Plan
@@ -40,8 +40,29 @@ def result(
         if about in found:
             row |= {f"{about}_{k}": getattr(found[about], k) for k in ("accuracy", "low", "high", "auroc", "judged")}
             row[f"{about}_concept"] = concepts[about][0]
+            against = _paired(plan, verdicts["name"], verdicts[about])
+            if against is not None:
+                row |= {f"{about}_more": against.more, f"{about}_less": against.less, f"{about}_p": against.p}
+    row["specific_p"] = specific(row)
     row["shuffled_other"] = concepts["shuffled"][2] if "shuffled" in concepts else None
     return row
+
+
+def specific(row: Mapping[str, Any]) -> float | None:
+    """The p-value of the name being better than every control name: the largest of the paired tests; None without."""
+    found = [row[f"{about}_p"] for about in ("shuffled", "random") if row.get(f"{about}_p") is not None]
+    return max(found, default=None)
+
+
+def _paired(plan: Plan, own: Mapping[int, Known], control: Mapping[int, Known]) -> Paired | None:
+    fires = [t.fires for t in plan.tested]
+    right, theirs = (
+        np.array([np.nan if said[t.image].yes is None else float(said[t.image].yes == t.fires) for t in plan.tested])
+        for said in (own, control)
+    )
+    patients = [t.patient for t in plan.tested]
+    known = None if None in patients else np.array(patients)
+    return paired(right, theirs, np.array(fires), known)
 
 
 def _detection(plan: Plan, verdicts: Mapping[int, Known], balanced: bool) -> Detection:

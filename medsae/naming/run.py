@@ -8,41 +8,58 @@ it arrives.
 from __future__ import annotations
 
 import hashlib
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from medsae.naming import prompts
+from medsae.naming import diagnosis, prompts
 from medsae.naming.agenda import Agenda, Step
 from medsae.naming.asking import Asker
 from medsae.naming.backends import Backend, Picture, Question, Reply
-from medsae.naming.memory import Known, Memory, Row, Setup
+from medsae.naming.memory import Known, Memory, Outcome, Row, Setup
 from medsae.naming.replies import (
     FINAL,
     RAW_LIMIT,
     Explanation,
     Verdict,
+    fault,
     judged,
     parse_explanation,
     parse_verdicts,
 )
 from medsae.naming.result import Control, result
 from medsae.naming.selection import Plan
-from medsae.progress import Task
+from medsae.progress import Task, UserError
 
 PORTION = 64
 """Neurons explained before their names are judged."""
 PAPER_PICTURES = 5
 """paper: pictures a prompt."""
+_FAULTS = {"empty": "it was empty", "cut off": "it was cut off by the limit of tokens",
+           "only thinking": "the model thought and did not answer"}  # fmt: skip
+_MEND = {
+    "only thinking": diagnosis.NO_THINKING, "cut off": diagnosis.NO_THINKING,
+    "empty": "look at the server's log and its chat template",
+    "server error": "look at the server's log", "timeout": "--timeout-seconds raises the wait",
+    "refusal": "the model refuses medical pictures: serve another one",
+    "unreadable picture": "look whether the cohort's pictures are still where they were",
+}  # fmt: skip
+"""Status -> what to do when it is all that comes."""
 _ABOUTS: dict[Step, tuple[str, ...]] = {
     "judge": ("name", "shuffled", "random"),
     "judge but shuffled": ("name", "random"),
     "judge shuffled": ("shuffled",),
 }
-_EXPLAIN_TOKENS, _JUDGE_TOKENS, _LIST_TOKENS, _REPAIR_TOKENS = 300, 8, 40, 24
+ALIKE = {"explain": 5, "judge": 30}
+"""So many names, or verdicts, that all fail alike from the beginning on stop a run."""
+_LOOK_SECONDS = 0.2
+"""Between two looks for what other commands have answered."""
+JUDGE_TOKENS = 8
+_EXPLAIN_TOKENS, _LIST_TOKENS, _REPAIR_TOKENS = 300, 40, 24
 
 
 @dataclass
@@ -61,7 +78,7 @@ class _Neuron:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Ask:
     """What a question in flight is about."""
 
@@ -72,6 +89,31 @@ class _Ask:
     repair: bool = False
     first: str = ""
     """The raw first reply, when this is the repair."""
+    settled: bool = False
+    """The answer came from another command."""
+
+
+class Claims(Protocol):
+    """Keeps several commands from asking the same at once (`store.claims`)."""
+
+    def take(self, key: str) -> bool:
+        """True when nobody else holds `key`; it is held from now on."""
+        ...
+
+    def release(self, key: str) -> None: ...
+
+    def release_all(self) -> None: ...
+
+
+class _Alone:
+    """Claims of a command that is alone."""
+
+    def take(self, key: str) -> bool:
+        return True
+
+    def release(self, key: str) -> None: ...
+
+    def release_all(self) -> None: ...
 
 
 class Namer:
@@ -79,43 +121,186 @@ class Namer:
 
     plan: neuron -> Plan; picture: image -> Picture; write: rows to the ledger, durable when it returns; other_name:
     neuron -> concept and description for the shuffled control when no other neuron of the run is named yet, or None.
+    claims: what this command asks, others do not; news: takes what others have written into the memory.
     """
 
     def __init__(
         self, setup: Setup, backend: Backend, memory: Memory, *, plan: Callable[[int], Plan],
         picture: Callable[[int], Picture], write: Callable[[list[Row]], None],
-        other_name: Callable[[int], tuple[str, str] | None] = lambda neuron: None,
+        other_name: Callable[[int], tuple[str, str] | None] = lambda neuron: None, claims: Claims | None = None,
+        news: Callable[[], None] = lambda: None,
     ):  # fmt: skip
         self.setup, self.backend, self.memory = setup, backend, memory
-        self.plan, self.picture, self.write, self.other_name = plan, picture, write, other_name
+        self.plan, self.picture, self.append, self.other_name = plan, picture, write, other_name
+        self.claims: Claims = claims or _Alone()
+        self.news = news
         self.status: dict[int, str] = {}
         self.asked = self.reused = 0
         self.states: dict[int, _Neuron] = {}
         self.waiting: dict[str, list[_Ask]] = {}
         """Key of a question in flight -> others that wait for the same answer."""
+        self.elsewhere: list[tuple[_Ask, Question]] = []
+        """Questions that another command asks just now."""
+        self.left_to_others: list[int] = []
+        """Neurons that another command names just now."""
+        self.looked = 0.0
+        self.to_release: list[str] = []
+        self.verdicts: Counter[str] = Counter()
+        """status -> verdicts of this command."""
+        self.said: Counter[tuple[str, str]] = Counter()
+        """(status, what the server or the model said) -> replies that could not be used."""
+        self.alike: dict[str, list[str]] = {"explain": [], "judge": []}
+        self.fine: set[str] = set()
+        """Tasks of which one reply could be used."""
 
     def name(self, neurons: Sequence[int], task: Task, stop: Callable[[], bool] = lambda: False) -> None:
         """Name every neuron that is not done; `task` advances by one a neuron's share of calls."""
         todo = [n for n in neurons if n not in self.memory.done]
         task.advance((len(neurons) - len(todo)) * self.calls_a_neuron())
+        try:
+            while todo and not stop():
+                self._round(todo, task, stop)
+                todo = self._free_again(task, stop)
+        finally:
+            self.claims.release_all()
+
+    def _round(self, todo: Sequence[int], task: Task, stop: Callable[[], bool]) -> None:
+        """Name the neurons of `todo`; those that another command names just now are left to it."""
         agenda = Agenda(todo, PORTION, self.memory.explained)
         questions: deque[tuple[_Ask, Question]] = deque()
         drawn: deque[tuple[_Ask, Question]] = deque()
 
         def more() -> tuple[_Ask, Question] | None:
-            while not drawn:
-                step = agenda.next()
-                if step is None:
-                    return None
-                drawn.extend(self._step(*step, agenda, task))
-            return drawn.popleft()
+            while True:
+                self._look_elsewhere(drawn, agenda, task)
+                while not drawn:
+                    step = agenda.next()
+                    if step is None:
+                        return None
+                    drawn.extend(self._step(*step, agenda, task))
+                ask, question = drawn.popleft()
+                if self._mine(ask, agenda, task):
+                    return ask, question
+                if not ask.settled:
+                    self.elsewhere.append((ask, question))
 
         def on_replies(replies: list[tuple[_Ask, Reply]]) -> None:
             questions.extendleft(self._take(replies, agenda, task))
 
-        if not stop():
-            with Asker(self.backend) as asker:
-                asker.run(questions, on_replies, more, stop)
+        with Asker(self.backend) as asker:
+            asker.run(questions, on_replies, more, stop, lambda: bool(self.elsewhere))
+
+    def _mine(self, ask: _Ask, agenda: Agenda, task: Task) -> bool:
+        """Whether a question is ours to ask; what another command has answered meanwhile is taken over."""
+        if not self.backend.is_model:
+            return True
+        if not self.claims.take(self._claim(ask)):
+            return False
+        self.news()
+        if self._answered(ask, agenda, task):
+            self.claims.release(self._claim(ask))
+            return False
+        return True
+
+    def _answered(self, ask: _Ask, agenda: Agenda, task: Task) -> bool:
+        """Take over the answer to a question that the memory has by now; False when it has none."""
+        state, rows = self.states[ask.neuron], []
+        if ask.about == "explanation":
+            known = self.memory.explanations.get(self._explanation_key(ask))
+            if known is None:
+                return False
+            self._take_explained(state, ask, known, rows)
+            self._write(rows)
+            self._settle_explanation(state, agenda, task)
+        else:
+            found = [self.memory.verdicts.get((ask.key, p.image)) for p in ask.pictures]
+            if None in found:
+                return False
+            self.reused += 1
+            self._take_known(state, ask, [k for k in found if k is not None], rows)
+            finished = self._settle_judgement(ask, rows, task)
+            self._write(rows)
+            for each in finished:
+                self._finish(each)
+        ask.settled = True
+        return True
+
+    def _look_elsewhere(self, drawn: deque[tuple[_Ask, Question]], agenda: Agenda, task: Task) -> None:
+        """Now and then: take over what other commands have answered; what they have let go of is ours to ask."""
+        if not self.elsewhere or time.monotonic() - self.looked < _LOOK_SECONDS:
+            return
+        self.news()
+        still: list[tuple[_Ask, Question]] = []
+        for ask, question in self.elsewhere:
+            if self._answered(ask, agenda, task):
+                continue
+            if self.claims.take(self._claim(ask)):
+                drawn.append((ask, question))
+            else:
+                still.append((ask, question))
+        self.elsewhere, self.looked = still, time.monotonic()
+
+    def _free_again(self, task: Task, stop: Callable[[], bool]) -> list[int]:
+        """Wait for the neurons that other commands name; returns those that they let go of without a result."""
+        while self.left_to_others and not stop():
+            self.news()
+            free, still = [], []
+            for neuron in self.left_to_others:
+                if neuron in self.memory.done:
+                    self.status[neuron] = self.memory.outcomes[neuron].status
+                    task.advance(self.calls_a_neuron())
+                else:
+                    (free if self.claims.take(self._neuron_key(neuron)) else still).append(neuron)
+            self.left_to_others = still
+            if free:
+                return free
+            if still:
+                time.sleep(_LOOK_SECONDS)
+        return []
+
+    def rehearse(self, neurons: Sequence[int], say: Callable[[str], None]) -> None:
+        """Have a backend that wants it tried out with the first questions that will be asked; see `Backend`."""
+        rehearse = getattr(self.backend, "rehearse", None)
+        if rehearse is None:
+            return
+        for neuron in neurons:
+            if neuron in self.memory.done or (plan := self.plan(neuron)).status != "ok":
+                continue
+            if not self.claims.take(self._neuron_key(neuron)):
+                continue
+            self.news()
+            if neuron in self.memory.done:
+                self.claims.release(self._neuron_key(neuron))
+                continue
+            self._rehearse(plan, rehearse, say)
+            return
+
+    def _rehearse(self, plan: Plan, rehearse: Callable[..., None], say: Callable[[str], None]) -> None:
+        explain, known = self._first_explanation(plan)
+        if explain is not None and not self.claims.take(explain[1]):
+            return
+
+        def judge(concept: str, description: str) -> Question | None:
+            size = 1 if self.setup.protocol == "strict" else PAPER_PICTURES
+            for start in range(0, len(plan.tested), size):
+                pictures = tuple(self.picture(t.image) for t in plan.tested[start : start + size])
+                text = prompts.judge(self.setup.protocol, concept, description, len(pictures))
+                key = self.key(text, pictures)
+                if (key, pictures[0].image) not in self.memory.verdicts and self.claims.take(key):
+                    return self._judge_question(_Ask(plan.neuron, "name", pictures, key), text, concept)
+            return None
+
+        rehearse(explain and explain[0], judge, say, known)
+
+    def _first_explanation(self, plan: Plan) -> tuple[tuple[Question, str] | None, tuple[str, str] | None]:
+        """The naming question of a plan with its key, or None and the name that is known."""
+        pictures = tuple(self.picture(i) for i in plan.naming)
+        text = prompts.explain(self.setup.protocol, len(pictures), plan.top)
+        ask = _Ask(plan.neuron, "explanation", pictures, self.key(text, pictures))
+        known = self.memory.explanations.get(self._explanation_key(ask))
+        if known is None:
+            return (self._explain_question(ask, text), self._claim(ask)), None
+        return None, (known["concept"], known["description"]) if known["status"] == "ok" else None
 
     def calls_a_neuron(self) -> int:
         """Questions for one neuron without repairs: one to name it, the rest to test it."""
@@ -124,7 +309,7 @@ class Namer:
         return 1 + prompts_a_name * (1 + self._controls())
 
     def _controls(self) -> int:
-        return (1 if self.backend.name == "labels" else 2) if self.setup.controls else 0
+        return (2 if self.backend.is_model else 1) if self.setup.controls else 0
 
     def _step(self, neuron: int, step: Step, agenda: Agenda, task: Task) -> list[tuple[_Ask, Question]]:
         """The questions of one step; what the ledger answers is taken over on the way."""
@@ -154,47 +339,68 @@ class Namer:
             elif ask.about == "explanation":
                 self._settle_explanation(state, agenda, task)
             else:
-                finished += self._settle_judgement(state, ask, rows, task)
-        self.write(rows)
+                finished += self._settle_judgement(ask, rows, task)
+        self._write(rows)
         for state in finished:
             self._finish(state)
+        self.stop_early()
         return repairs
 
     # --- explaining
 
     def _explanation(self, neuron: int, agenda: Agenda, task: Task) -> list[tuple[_Ask, Question]]:
-        """The question for a neuron's name; none when it is answered already or cannot be asked."""
+        """The question for a neuron's name; none when it is answered already, cannot be asked, or another command
+        names the neuron."""
+        if not self.claims.take(self._neuron_key(neuron)):
+            self.left_to_others.append(neuron)
+            agenda.explained(neuron, False)
+            return []
+        self.news()
         plan, rows = self.plan(neuron), []
-        if plan.status != "ok":
-            self.write([self._row("name", neuron, status=plan.status, note=plan.note, firing=plan.firing)])
-            self._settle(neuron, plan.status)
+        if neuron in self.memory.done or plan.status != "ok":
+            if neuron not in self.memory.done:
+                row = self._row("name", neuron, status=plan.status, note=plan.note, firing=plan.firing)
+                self._write([row])
+                self.memory.outcomes[neuron] = Outcome.of(row)
+            self._settle(neuron, self.memory.outcomes[neuron].status)
+            self._flush()
             agenda.explained(neuron, False)
             task.advance(self.calls_a_neuron())
             return []
         pictures = tuple(self.picture(i) for i in plan.naming)
         text = prompts.explain(self.setup.protocol, len(pictures), plan.top)
         state = self.states[neuron] = _Neuron(plan, Explanation("unparsable"))
-        ask = _Ask(neuron, "explanation", pictures, self._key(text, pictures))
+        ask = _Ask(neuron, "explanation", pictures, self.key(text, pictures))
         known = self.memory.explanations.get(self._explanation_key(ask))
         if known is None:
             return [(ask, self._explain_question(ask, text))]
-        self.reused += 1
-        explanation = Explanation(known["status"], known["concept"], known["description"], known["note"])
-        self._explained(state, ask, explanation, known["raw"], rows)
-        self.write(rows)
+        self._take_explained(state, ask, known, rows)
+        self._write(rows)
         self._settle_explanation(state, agenda, task)
         return []
+
+    def _take_explained(self, state: _Neuron, ask: _Ask, known: Row, rows: list[Row]) -> None:
+        """Take over a name, or the reason for none, that the ledger has."""
+        self.reused += 1
+        texts = (known.get(k) or "" for k in ("concept", "description", "note"))
+        self._explained(state, ask, Explanation(known["status"], *texts), known.get("raw"), rows)
 
     def _take_explanation(
         self, state: _Neuron, ask: _Ask, reply: Reply, rows: list[Row]
     ) -> tuple[_Ask, Question] | None:
         """Write down the name of a reply, or return the repair question when it deserves one."""
-        explanation = parse_explanation(reply.text) if reply.status == "ok" else Explanation(reply.status)
+        explanation = Explanation(reply.status, reason=reply.text[:200])
+        if reply.status == "ok":
+            explanation = parse_explanation(reply.text)
+            why = fault(reply.thought, reply.cut, not reply.text.strip())
+            if explanation.status != "ok" and why is not None:
+                explanation = Explanation(why, reason=_FAULTS[why])
         if explanation.status != "ok" and reply.status == "ok" and not ask.repair:
             text = prompts.explain(self.setup.protocol, len(ask.pictures), state.plan.top)
             text = prompts.REPAIR_EXPLAIN.format(prompt=text, reason=explanation.reason)
             again = _Ask(ask.neuron, ask.about, ask.pictures, ask.key, True, reply.text)
             return again, self._explain_question(again, text)
+        self.note("explain", explanation.status, reply.text)
         raw = f"{ask.first[: RAW_LIMIT // 2]}\n--- second try ---\n{reply.text}" if ask.repair else reply.text
         self._explained(state, ask, explanation, raw, rows)
         return None
@@ -218,6 +424,7 @@ class Namer:
             description=explanation.description, status=explanation.status, note=explanation.reason, raw=state.raw,
             naming=list(state.plan.naming), top=state.plan.top,
         ))  # fmt: skip
+        self.to_release.append(self._claim(ask))
         if explanation.status in FINAL:
             self.memory.explanations[self._explanation_key(ask)] = rows[-1]
         if explanation.status == "ok":
@@ -226,6 +433,7 @@ class Namer:
         retry = int(explanation.status not in FINAL)
         rows.append(self._row("name", neuron, status=explanation.status, note=explanation.reason, raw=state.raw,
                               firing=state.plan.firing, naming=list(state.plan.naming), retry=retry))  # fmt: skip
+        self.memory.outcomes[neuron] = Outcome.of(rows[-1])
         self._settle(neuron, explanation.status, retry)
 
     # --- judging
@@ -250,7 +458,7 @@ class Namer:
                 rows.append(chosen)
             state.concepts[about] = (chosen["concept"], chosen["description"], chosen.get("other"))
         if rows:
-            self.write(rows)
+            self._write(rows)
 
     def _shuffled(self, neuron: int, own: Explanation, others: set[int]) -> Control | None:
         """Another neuron's name that says something else; a label's name while no other neuron is named."""
@@ -285,7 +493,7 @@ class Namer:
             for start in range(0, len(plan.tested), size):
                 pictures = tuple(self.picture(t.image) for t in plan.tested[start : start + size])
                 text = texts[len(pictures)]
-                ask = _Ask(plan.neuron, about, pictures, self._key(text, pictures))
+                ask = _Ask(plan.neuron, about, pictures, self.key(text, pictures))
                 known = [self.memory.verdicts.get((ask.key, p.image)) for p in pictures]
                 if None not in known:
                     self.reused += 1
@@ -299,14 +507,14 @@ class Namer:
                     continue
                 self.waiting[ask.key] = []
                 questions.append((ask, self._judge_question(ask, text, concept)))
-        self.write(rows)
+        self._write(rows)
         return questions
 
     def _judge_question(self, ask: _Ask, text: str, concept: str) -> Question:
         n = len(ask.pictures)
         if self.setup.protocol == "strict":
             schema = prompts.ANSWER_SCHEMA if ask.repair else None
-            tokens = _REPAIR_TOKENS if ask.repair else _JUDGE_TOKENS
+            tokens = _REPAIR_TOKENS if ask.repair else JUDGE_TOKENS
             return Question("judge", ask.pictures, prompts.SYSTEM, text, schema, tokens, ask.neuron, concept)
         schema = {"type": "array", "items": {"type": "integer", "enum": [0, 1]}, "minItems": n, "maxItems": n}
         return Question("judge many", ask.pictures, prompts.SYSTEM, text, schema, _LIST_TOKENS, ask.neuron, concept)
@@ -320,7 +528,10 @@ class Namer:
             verdicts = [judged(reply.text, reply.p_yes, reply.mass)]
         else:
             verdicts = parse_verdicts(reply.text, n)
-        repairable = ("empty", "unparsable", "wrong shape")
+        why = fault(reply.thought, reply.cut, not reply.text.strip())
+        if reply.status == "ok" and why is not None and verdicts[0].status in ("empty", "unparsable", "wrong shape"):
+            verdicts = [Verdict(why)] * n
+        repairable = ("empty", "unparsable", "wrong shape", "cut off", "only thinking")
         if reply.status == "ok" and verdicts[0].status in repairable and not ask.repair:
             concept, description, _ = state.concepts[ask.about]
             text = prompts.judge(self.setup.protocol, concept, description, n)
@@ -328,16 +539,19 @@ class Namer:
             again = _Ask(ask.neuron, ask.about, ask.pictures, ask.key, True, reply.text)
             return again, self._judge_question(again, form.format(prompt=text, pictures=n), concept)
         raw = reply.text[:RAW_LIMIT] or None
+        for verdict in verdicts:
+            self.note("judge", verdict.status, reply.text)
         for picture, verdict in zip(ask.pictures, verdicts, strict=True):
             rows.append(self._verdict_row(state, ask, picture, verdict, reply.mass, raw))
             if verdict.status in FINAL:
                 self.memory.verdicts[ask.key, picture.image] = state.verdicts[ask.about][picture.image]
         return None
 
-    def _settle_judgement(self, state: _Neuron, ask: _Ask, rows: list[Row], task: Task) -> list[_Neuron]:
+    def _settle_judgement(self, ask: _Ask, rows: list[Row], task: Task) -> list[_Neuron]:
         """Hand the verdicts of a question to all who wait for them; returns the neurons that are finished by it."""
         finished = []
-        known = [state.verdicts[ask.about][p.image] for p in ask.pictures]
+        known = [self.states[ask.neuron].verdicts[ask.about][p.image] for p in ask.pictures]
+        self.to_release.append(self._claim(ask))
         for other in [ask, *self.waiting.pop(ask.key)]:
             theirs = self.states[other.neuron]
             if other is not ask:
@@ -358,6 +572,7 @@ class Namer:
     def _verdict_row(
         self, state: _Neuron, ask: _Ask, picture: Picture, verdict: Verdict, mass: float | None, raw: str | None
     ) -> Row:
+        self.verdicts[verdict.status] += 1
         tested = next(t for t in state.plan.tested if t.image == picture.image)
         state.verdicts[ask.about][picture.image] = Known(verdict.status, verdict.yes, verdict.p, mass, raw)
         return self._row(
@@ -374,31 +589,76 @@ class Namer:
             sum(v.status not in FINAL for f in state.verdicts.values() for v in f.values()),
         )
         values = result(state.plan, state.explanation, state.concepts, state.verdicts, self.setup.protocol == "strict")
-        self.write([self._row("name", neuron, retry=retry, calls=state.calls, seconds=state.seconds, **values)])
+        row = self._row("name", neuron, retry=retry, calls=state.calls, seconds=state.seconds, **values)
+        self._write([row])
+        self.memory.outcomes[neuron] = Outcome.of(row)
         self._settle(neuron, "ok", retry)
+        self._flush()
         del self.states[neuron]
 
     # --- small things
 
     def _row(self, kind: str, neuron: int, **values: Any) -> Row:
-        return {"kind": kind, "run": self.setup.run, "neuron": neuron, "take": self.setup.take, **values}
+        return self.row(kind, neuron=neuron, **values)
+
+    def row(self, kind: str, **values: Any) -> Row:
+        """A line of the ledger that belongs to this run."""
+        return {"kind": kind, "run": self.setup.run, "take": self.setup.take, **values}
 
     def _settle(self, neuron: int, status: str, retry: int = 0) -> None:
         self.status[neuron] = status
         if not retry:
             self.memory.done.add(neuron)
+        self.to_release.append(self._neuron_key(neuron))
+
+    def _write(self, rows: list[Row]) -> None:
+        """Rows to the ledger; then others may ask what was claimed for them."""
+        self.append(rows)
+        self._flush()
+
+    def _flush(self) -> None:
+        for key in self.to_release:
+            self.claims.release(key)
+        self.to_release.clear()
+
+    def _claim(self, ask: _Ask) -> str:
+        return self._explanation_key(ask) if ask.about == "explanation" else ask.key
+
+    def _neuron_key(self, neuron: int) -> str:
+        return f"{self.setup.run} {self.setup.take} {neuron}"
+
+    def note(self, task: str, status: str, said: str) -> None:
+        """Count what a reply was good for: the end of the run tells it, and a run in which nothing works stops."""
+        if status == "ok":
+            self.fine.add(task)
+            return
+        self.said[status, " ".join(said.split())[:160]] += 1
+        if task not in self.fine:
+            self.alike[task].append(status)
+
+    def stop_early(self) -> None:
+        """UserError when the first names, or the first verdicts, all failed alike."""
+        for task, statuses in self.alike.items():
+            if task not in self.fine and len(statuses) >= ALIKE[task] and len(set(statuses)) == 1:
+                what = "names" if task == "explain" else "verdicts"
+                (status, said), _ = self.said.most_common(1)[0]
+                raise UserError(
+                    f"the first {len(statuses)} {what} all failed alike: {status}" + (f" ({said})" if said else ""),
+                    self.backend.model, _MEND.get(statuses[0], "look at what it wrote, and at the server's log")
+                    + "; answers so far are kept",
+                )  # fmt: skip
 
     def _count(self, state: _Neuron, reply: Reply) -> None:
         self.asked += 1
         state.calls += 1
         state.seconds += reply.seconds
 
-    def _key(self, text: str, pictures: Sequence[Picture]) -> str:
+    def key(self, text: str, pictures: Sequence[Picture]) -> str:
         """The same question has the same key: model, prompt version, pictures and text (which holds the concept)."""
         parts = [self.backend.name, self.backend.model, prompts.VERSION, str(self.setup.take), text]
         parts += [p.sha256 for p in pictures]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
     def _explanation_key(self, ask: _Ask) -> str:
-        # The labels look at the neuron, not at its pictures.
-        return f"{ask.key}-{ask.neuron}" if self.backend.name == "labels" else ask.key
+        # The labels, for one, look at the neuron and not at its pictures.
+        return f"{ask.key}-{ask.neuron}" if self.backend.by_neuron else ask.key

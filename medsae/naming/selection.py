@@ -10,7 +10,7 @@ import hashlib
 import io
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image
@@ -61,6 +61,8 @@ class Tested:
     """1 (strongest) .. of the firing pictures; None for a silent one."""
     hard: bool = False
     """A silent picture that carries the neuron's own label."""
+    patient: int | None = None
+    """Equal for pictures of one patient; None: unknown."""
 
 
 @dataclass(frozen=True)
@@ -193,15 +195,18 @@ def choose_strict(
     if len(negatives) < pictures:
         note = f"only {len(negatives)} of {pictures} silent pictures of other patients: the neuron fires too often"
         return Plan(neuron, "too few silent", note, firing=len(strongest), facts=facts)
-    tested = [Tested(i, True, value[i], quantile_of[i]) for i in positives]
-    tested += [Tested(i, False, 0.0, None, bool(own_label_n[i])) for i in negatives]
+    code = patients.code_n
+    tested = [Tested(i, True, value[i], quantile_of[i], patient=int(code[i])) for i in positives]
+    tested += [Tested(i, False, 0.0, None, bool(own_label_n[i]), int(code[i])) for i in negatives]
     tested = [tested[j] for j in order.permutation(len(tested))]
     return Plan(
         neuron, naming=tuple(naming), top=len(naming_top), tested=tuple(tested), firing=len(strongest), facts=facts
     )
 
 
-def choose_paper(neuron: int, activity: Activity, *, pictures: int, seed: int) -> Plan:
+def choose_paper(
+    neuron: int, activity: Activity, *, pictures: int, seed: int, patients: Patients | None = None
+) -> Plan:
     """The published choice: the top 15 and 15 around rank min(100, 2/3 of those that fire) name; the top `pictures`
     and as many random silent ones test, shuffled. Naming and detection share pictures and patients."""
     firing = activity.images.tolist()
@@ -219,6 +224,8 @@ def choose_paper(neuron: int, activity: Activity, *, pictures: int, seed: int) -
     naming = firing[:PAPER_TOP] + firing[start : start + PAPER_MIDDLE]
     tested = [Tested(i, True, float(v), 1) for i, v in zip(firing[:pictures], activity.values, strict=False)]
     tested += [Tested(int(i), False, 0.0, None) for i in order.choice(activity.silent, pictures, replace=False)]
+    if patients is not None:
+        tested = [replace(t, patient=int(patients.code_n[t.image])) for t in tested]
     tested = [tested[j] for j in order.permutation(len(tested))]
     return Plan(neuron, naming=tuple(naming), top=PAPER_TOP, tested=tuple(tested), firing=len(firing))
 

@@ -20,7 +20,7 @@ class Quality:
     """Squared error |x - x^|^2 summed over the d dimensions: the first term of Eq. 2."""
     l1: float
     """sum_j |z_j|."""
-    l0: float
+    active_share: float
     """Share of the m neurons that are active, in [0, 1]."""
     fve: float
     """Fraction of variance explained: 1 - sum |x - x^|^2 / sum |x - mean|^2; NaN for images that are all alike."""

@@ -20,8 +20,7 @@ from medsae.sae.gradients import Dense
 from medsae.sae.normalise import Normalisation
 
 FORMAT = "medsae-sae-1"
-KINDS = {cls.__name__: cls for cls in
-         (config.Relu, config.TopK, config.BatchTopK, config.JumpRelu, config.Gated, config.Matryoshka)}  # fmt: skip
+KINDS = {cls.__name__: cls for cls in config.KINDS.values()}
 
 
 @dataclass(frozen=True)

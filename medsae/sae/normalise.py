@@ -37,7 +37,7 @@ class Normalisation:
         length = sum(float(np.linalg.norm(block.astype(np.float64) - mean_d, axis=1).sum()) for block in blocks(x_nd))
         length /= len(x_nd)
         # Rows that are alike but for rounding have a length near the rounding of the mean, not exactly 0.
-        if length <= 1e-6 * float(np.linalg.norm(mean_d)) or length == 0.0:
+        if length <= 1e-6 * float(np.linalg.norm(mean_d.astype(np.float64))) or length == 0.0:
             raise UserError("the embeddings are without variance: all training rows are alike",
                             do="check the encoder and the pictures it was given")  # fmt: skip
         return Normalisation(mean_d, math.sqrt(x_nd.shape[1]) / length)

@@ -49,7 +49,7 @@ class HistoryRow:
     """mse + l1 coefficient * l1 (and what else the kind's loss has on the training batches of the epoch, as a mean)."""
     mse: float
     l1: float
-    l0: float
+    active_share: float
     fve: float
     dead: int
     """Neurons that were active on no training image in this epoch."""
@@ -351,7 +351,9 @@ class Member:
         found = quality(self.options.sae, self.trainer.weights, x_seen_nd)
         loss = found.mse + float(self.penalty) / self.images
         dead = int((~self.fired_m).sum())
-        row = HistoryRow(self.steps, len(self.history) + 1, loss, found.mse, found.l1, found.l0, found.fve, dead)
+        row = HistoryRow(
+            self.steps, len(self.history) + 1, loss, found.mse, found.l1, found.active_share, found.fve, dead
+        )
         self.history.append(row)
         self.penalty.zero_()
         self.fired_m.zero_()
@@ -389,7 +391,7 @@ class Member:
             tensors, facts = found
             self.trainer.restore(tensors, facts["share"])
             self.steps, self.seconds = facts["steps"], facts["seconds"]
-            self.history = [HistoryRow(**row) for row in facts["history"]]
+            self.history = [_row(row) for row in facts["history"]]
             self.penalty.copy_(tensors["penalty"])
             self.fired_m.copy_(tensors["fired"])
             progress.say(f"going on after step {self.steps}")
@@ -450,10 +452,15 @@ def batch_of(order_nd: Tensor, number: int, batches: int) -> Tensor:
     return order_nd[number * n // batches : (number + 1) * n // batches]
 
 
+def _row(saved: dict[str, Any]) -> HistoryRow:
+    """A row of a checkpoint; one of an older version calls the share of active neurons `l0`."""
+    return HistoryRow(**{"active_share" if name == "l0" else name: value for name, value in saved.items()})
+
+
 def show(task: Task, rows: list[HistoryRow]) -> None:
     """Report the end of an epoch (of the first member, where there are several)."""
     row = rows[0]
-    task.advance(1, epoch=row.epoch, loss=row.loss, fve=row.fve, l0=row.l0, dead=row.dead)
+    task.advance(1, epoch=row.epoch, loss=row.loss, fve=row.fve, active_share=row.active_share, dead=row.dead)
 
 
 def epoch_order(x_nd: Tensor, seed: int, epoch: int) -> Tensor:

@@ -55,6 +55,31 @@ class ArraySource:
             yield start, np.asarray(self.z_nm[start : start + self.rows], np.float32)
 
 
+PLAIN = 40
+"""Largest |value| between 2^-40 and 2^40: its square and sums of squares are far from the ends of float32."""
+
+
+def near_one(x_nd: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+    """The array times a power of two (which changes no digit), and that power: 0 and the same array where its largest
+    |value| is between 2^-PLAIN and 2^PLAIN. A column that is still outside is scaled by a power of its own.
+
+    Correlations, entropies and ranks do not depend on the scale of a neuron, but squares of 1e30 are infinite in
+    float32, and those of 1e-30 are zero. NaN, infinity and an array of zeros are left to whoever judges them.
+    """
+    power = _power(float(np.max(np.abs(x_nd), initial=0.0)))
+    scaled = np.ldexp(x_nd.astype(np.float64), -power) if power else x_nd
+    columns = np.array([_power(float(v)) for v in np.max(np.abs(scaled), axis=0, initial=0.0)], np.int64)
+    if columns.any():
+        scaled = np.ldexp(scaled.astype(np.float64), -columns)
+    return np.asarray(scaled, np.float32), power
+
+
+def _power(largest: float) -> int:
+    if not np.isfinite(largest) or largest == 0 or abs(np.frexp(largest)[1]) <= PLAIN:
+        return 0
+    return int(np.frexp(largest)[1])
+
+
 @dataclass(frozen=True)
 class RandomDirections:
     """As many random directions of the embedding space as asked for: what neurons must beat to mean anything."""
@@ -65,10 +90,15 @@ class RandomDirections:
     sparse: bool = False
 
     def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        directions_dm = np.random.default_rng([self.seed, 7]).standard_normal((self.x.m, self.m), dtype=np.float32)
-        directions_dm /= np.linalg.norm(directions_dm, axis=0)
+        directions_dm = random_directions(self.x.m, self.m, self.seed)
         for start, x_bd in self.x.blocks():
             yield start, x_bd @ directions_dm
+
+
+def random_directions(d: int, m: int, seed: int) -> NDArray[np.float32]:
+    """Columns of unit length [d, m]."""
+    directions_dm = np.random.default_rng([seed, 7]).standard_normal((d, m), dtype=np.float32)
+    return directions_dm / np.linalg.norm(directions_dm, axis=0)
 
 
 def gathered(source: Source, n: int, rows: int = ROWS) -> Iterator[tuple[slice, NDArray[np.float32]]]:

@@ -1,4 +1,4 @@
-"""Which neurons follow some label more closely than luck allows: p-values finer than 1 / draws, by pooling."""
+"""Which neurons follow some label more closely than shuffled labels do: p-values finer than 1 / draws, by pooling."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from medsae.progress import Progress, UserError
-from medsae.simulated import compose, masks, probabilities, projection
-from medsae.simulated.masks import decode, encode
+from medsae.runs import decode, encode
+from medsae.simulated import compose, probabilities, projection
 from medsae.simulated.patients import Study, plan
 from medsae.simulated.projection import one_core
 
@@ -56,7 +56,7 @@ class SimulatedPicture:
     factors: dict[str, bool | float]
     """Every planted fact: finding x side, device, view, sex, marker ..."""
     masks: dict[str, list[int]]
-    """Run lengths (see `masks.py`) of every finding and device in the picture."""
+    """Run lengths (see `medsae/runs.py`) of every finding and device in the picture."""
 
 
 def quality_for(size: int) -> projection.Quality:
@@ -75,7 +75,7 @@ def picture_of(prepared: projection.Prepared, study: Study, size: int) -> Simula
     """Draws one planned study."""
     drawn = compose.draw(prepared, study, size)
     factors: dict[str, bool | float] = dict(probabilities.factors(study.present, study.sex, study.age))
-    runs = {name: masks.encode(mask) for name, mask in drawn.masks.items()}
+    runs = {name: encode(mask) for name, mask in drawn.masks.items()}
     patient, number = f"patient{study.patient:05d}", f"study{study.study}"
     return SimulatedPicture(
         picture=drawn.picture.astype(np.uint8),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +10,12 @@ import pandas as pd
 
 from medsae import config as c
 from medsae import encoders, files, plugins
-from medsae.cohorts.pictures import PictureError, decode
 from medsae.encoders import elsewhere
+from medsae.encoders.rows import match_rows
 from medsae.files import sha256_of
 from medsae.progress import Progress, UserError
 from medsae.steps import found
+from medsae.steps.cohort_pictures import Pictures, Unlike
 from medsae.store.artifacts import Artifact, Build, Store
 
 
@@ -42,11 +41,14 @@ def _encode(config: c.Embed, cohort: Artifact, store: Store, progress: Progress)
 
         encoder = encoders.load_encoder(config.encoder, config.weights, store.cache, progress, config)
         source = Pictures(cohort)
-        x_nd, report = pipeline.embed(
-            source, encoder, shards=build.shards, precision=config.precision, device=config.device, batch=config.batch,
-            unit_norm=config.unit_norm, workers=config.workers, choices=store.cache / "encoders" / "choices.json",
-            progress=progress,
-        )  # fmt: skip
+        try:
+            x_nd, report = pipeline.embed(
+                source, encoder, shards=build.shards, precision=config.precision, device=config.device,
+                batch=config.batch, unit_norm=config.unit_norm, workers=config.workers,
+                choices=store.cache / "encoders" / "choices.json", progress=progress,
+            )  # fmt: skip
+        except Unlike as first:
+            raise source.refusal(first, progress) from first
         for image, reason in report.failed[:10]:
             progress.say(f"image {image} cannot be decoded any more and is left out: {reason}")
         usable = np.setdiff1d(np.arange(len(source)), [image for image, _ in report.failed])
@@ -63,9 +65,12 @@ def _without_place(encoder: str, model: str) -> str:
 
 
 def _take(config: c.Embed, cohort: Artifact, store: Store, progress: Progress) -> dict[str, Any]:
-    assert config.from_ is not None and config.rows is not None
-    x_nd, paths = elsewhere.from_file(config.from_, config.rows)
-    inputs = {"embeddings": sha256_of(config.from_), "rows": sha256_of(config.rows)}
+    assert config.from_ is not None
+    taken = elsewhere.from_file(config.from_, config.rows)
+    x_nd, paths = taken.x_nd, taken.paths
+    for line in taken.said:
+        progress.say(line)
+    inputs = {"embeddings": sha256_of(config.from_)} | ({"rows": sha256_of(config.rows)} if config.rows else {})
     name = config.name or config.from_.stem
     with store.build(
         f"{files.slug(name)}-{cohort.facts['source']}", _identified(config, cohort), {"cohort": cohort.id}, inputs
@@ -75,7 +80,8 @@ def _take(config: c.Embed, cohort: Artifact, store: Store, progress: Progress) -
             return build.existing.manifest
         with cohort.connect() as connection:
             known = [row[0] for row in connection.execute("SELECT path FROM image ORDER BY image").fetchall()]
-        matched = elsewhere.match_rows(paths, known)
+        matched = match_rows(paths, known)
+        progress.say(f"{len(known) - len(matched.missing):,} of {len(known):,} pictures have a row ({matched.how})")
         if matched.missing:
             progress.say(
                 f"{len(matched.missing):,} of {len(known):,} pictures of the cohort have no row and are left out"
@@ -118,37 +124,3 @@ def _publish(
         connection.execute('INSERT INTO embedding_row SELECT "row", image FROM rows')
     n, d = x_nd.shape
     return build.publish({"n": n, "d": d, "cohort": cohort.id, **facts}).manifest
-
-
-class Pictures:
-    """The cohort's pictures by image number, decoded on demand: uint8 grey [h, w]. Safe to use from threads."""
-
-    def __init__(self, cohort: Artifact):
-        self._cohort, self._lock, self._start = cohort, threading.Lock(), -1
-        self._block: list[bytes] = []
-        with cohort.connect() as connection:
-            self._paths = [r[0] for r in connection.execute("SELECT path FROM image ORDER BY image").fetchall()]
-            stored = connection.execute("SELECT count(*) FROM picture").fetchone()
-        self._stored, self._root = bool(stored and stored[0]), Path(cohort.facts["root"])
-        if not self._stored and self._paths and not (self._root / self._paths[0]).exists() and not self._root.is_dir():
-            raise UserError("the cohort's pictures are gone", self._root, "bring the folder back, or ingest again")
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, image: int) -> np.ndarray:
-        try:
-            return decode(self._stored_bytes(image) if self._stored else self._root / self._paths[image])
-        except PictureError as error:
-            raise ValueError(str(error)) from error
-
-    def _stored_bytes(self, image: int) -> bytes:
-        """Blobs are read 256 at a time: a query each would cost more than the decoding."""
-        with self._lock:
-            start = image // 256 * 256
-            if not self._start <= image < self._start + len(self._block) or self._start != start:
-                query = "SELECT jpeg FROM picture WHERE image >= ? AND image < ? ORDER BY image"
-                with self._cohort.connect() as connection:
-                    self._block = [r[0] for r in connection.execute(query, [start, start + 256]).fetchall()]
-                self._start = start
-            return self._block[image - start]

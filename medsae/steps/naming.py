@@ -5,25 +5,26 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from medsae import config as c
-from medsae.naming import prompts
+from medsae.naming import audit, prompts
 from medsae.naming.backends import Backend
-from medsae.naming.backends.labels import Labels, concept_of
+from medsae.naming.backends.labels import concept_of
 from medsae.naming.cost import Cost, estimate
-from medsae.naming.memory import Known, Memory, Setup
-from medsae.naming.replies import FINAL
+from medsae.naming.memory import LASTING, Memory, Outcome, Setup
 from medsae.naming.run import Namer
 from medsae.naming.selection import firing_least
+from medsae.plugins import backends
 from medsae.progress import Progress, Task, UserError
-from medsae.steps.naming_study import StudyOfScores
+from medsae.steps.cohort_pictures import new_cohort
+from medsae.steps.naming_study import MOST_PICTURES, StudyOfScores
 from medsae.store.artifacts import Artifact, Store
-from medsae.store.ledger import Ledger, Writer
+from medsae.store.claims import Claims
+from medsae.store.ledger import OLDEST, Ledger, Writer
 from medsae.store.requests import Requests
 
 _ORDERS = {"entropy": "entropy ASC", "correlation": "max_abs_rho DESC", "density": "density DESC"}
@@ -31,44 +32,127 @@ _POLL_SECONDS = 0.1
 
 
 def name(config: c.Name, store: Store, progress: Progress) -> dict[str, Any]:
-    """Name the chosen neurons of some scores; returns the scores' id, the run, counts of statuses and facts."""
+    """Name the chosen neurons of some scores; returns the scores' id, the run, counts of statuses, facts, and `exit`:
+    0 when every neuron has a usable result or a lasting reason, 3 when some have not, 2 when none has."""
     scores = store.parent(config.scores, "scores")
+    backends.get(config.backend)
     config = c.replace(config, scores=scores.id)
     with contextlib.closing(StudyOfScores(store, scores, config.seed)) as study:
         if not config.watch:
-            return _name(config, store, study, progress)
+            return _name(_with_pictures(config, study, progress), store, study, progress)
         requests = Requests(store, config)
         with requests.serving():
-            return _watch(config, store, study, requests, progress)
+            return _watch(_with_pictures(config, study, progress), store, study, requests, progress)
+
+
+def _with_pictures(config: c.Name, study: StudyOfScores, progress: Progress) -> c.Name:
+    """The config with a number of pictures: the largest that these scores allow where none was asked for."""
+    if config.pictures is not None:
+        return config
+    pictures = study.pictures_allowed(config.protocol)
+    if pictures < MOST_PICTURES:
+        progress.say(f"{pictures} firing and {pictures} silent pictures a name: the largest number that the "
+                     f"{len(study.scored):,} scored pictures allow (usual: {MOST_PICTURES}); "
+                     "more: score --images all, or a larger evaluation set")  # fmt: skip
+    return c.replace(config, pictures=pictures)
 
 
 def _name(config: c.Name, store: Store, study: StudyOfScores, progress: Progress) -> dict[str, Any]:
     neurons = choose(config, study)
     ledger, began = Ledger(store, study.scores.id), time.monotonic()
-    with contextlib.closing(make_backend(config, study, progress)) as backend, ledger.writer() as writer:
+    with _asking(config, study, ledger, progress) as (backend, writer, claims):
         setup = make_setup(config, study.scores, backend)
-        memory = remember(ledger, setup, backend)
+        memory, news = remember(ledger, setup, backend, writer)
         setup = _asking_anew(config, setup, ledger, memory)
-        namer = _namer(config, study, setup, backend, memory, writer)
+        namer = _namer(config, study, setup, backend, memory, writer, claims, news)
         cost = _cost(config, study, namer, neurons, memory)
         progress.say(cost.text())
         if config.cost:
             return {"id": study.scores.id, "run": setup.run, "cost": cost.record()}
+        before = dict(memory.outcomes)
+        namer.rehearse(neurons, progress.say)
         writer.append([_run_row(config, study, setup, backend)])
-        with progress.task(f"naming {len(neurons):,} neurons", cost.planned, "questions") as task:
-            namer.name(neurons, task)
+        try:
+            _audit(config, study, ledger, namer, progress)
+            with progress.task(f"naming {len(neurons):,} neurons", cost.planned, "questions") as task:
+                namer.name(neurons, task)
+        except UserError:
+            _tell_end(namer, neurons, before, progress)
+            raise
         facts = backend.facts()
     if facts.get("note"):
         progress.say(str(facts["note"]))
-    counts = Counter(namer.status.values())
-    said = ", ".join(f"{n:,} {status}" for status, n in counts.most_common()) or "nothing new"
-    progress.say(f"{said}; {namer.asked:,} questions asked, {namer.reused:,} answers known")
-    return {"id": study.scores.id, "run": setup.run, "statuses": dict(counts), "asked": namer.asked,
-            "reused": namer.reused, "seconds": round(time.monotonic() - began, 3), "backend": facts}  # fmt: skip
+    if study.unlike:
+        progress.say(f"{len(study.unlike):,} pictures changed or went missing since the cohort was made and were not"
+                     f" shown: {new_cohort(study.cohort)}")  # fmt: skip
+    return {"id": study.scores.id, "run": setup.run, "statuses": dict(Counter(namer.status.values())),
+            "asked": namer.asked, "reused": namer.reused, "exit": _tell_end(namer, neurons, before, progress),
+            "seconds": round(time.monotonic() - began, 3), "backend": facts}  # fmt: skip
+
+
+def _audit(
+    config: c.Name, study: StudyOfScores, ledger: Ledger, namer: Namer, progress: Progress,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:  # fmt: skip
+    """Ask a judge that these scores have not met about the cohort's own labels."""
+    backend = namer.backend
+    if not backend.is_model or not config.audit:
+        return
+    model = [backend.name, backend.model, prompts.VERSION]
+    met = ledger.rows(
+        "SELECT 1 FROM {lines} WHERE kind = 'audit' AND 2 * judged >= asked AND run IN (SELECT run FROM {lines} "
+        "WHERE kind = 'run' AND backend = ? AND model = ? AND prompts = ?) LIMIT 1", model,
+    )  # fmt: skip
+    if met:
+        return
+    samples = study.audit_samples()
+    n = audit.questions(samples)
+    if not n:
+        return
+    progress.say(f"a judge that these scores have not met: {n:,} questions about the cohort's own labels first "
+                 "(--no-audit leaves them out)")  # fmt: skip
+    claim = f"audit {' '.join(model)}"
+    if not namer.claims.take(claim):
+        return  # another command does it just now
+    with progress.task(f"auditing the judge on {len(samples)} labels", n, "questions") as task:
+        rows = audit.audit(namer, samples, task, stop)
+    namer.claims.release(claim)
+    if rows:
+        progress.say(audit.sentence(rows))
+
+
+def _tell_end(namer: Namer, neurons: list[int], before: dict[int, Outcome], progress: Progress) -> int:
+    """The last lines of a run: neurons named, verdicts asked and usable, and why not; returns the exit status."""
+    outcomes = {n: namer.memory.outcomes[n] for n in neurons if n in namer.memory.outcomes}
+    usable = sum(o.usable for o in outcomes.values())
+    lasting = Counter(o.status for o in outcomes.values() if o.status in LASTING)
+    failed = Counter("without enough usable verdicts" if o.status == "ok" else o.status
+                     for o in outcomes.values() if not o.usable and o.status not in LASTING)  # fmt: skip
+    failed["not finished"] += len(neurons) - len(outcomes)
+    rest = [f"{n:,} {status}" for status, n in (*lasting.most_common(), *failed.most_common()) if n]
+    progress.say(f"{usable:,} of {len(neurons):,} neurons named and tested" + (f"; {', '.join(rest)}" if rest else ""))
+    verdicts = Counter(namer.verdicts)
+    for neuron in outcomes.keys() - namer.status.keys():
+        if (old := before.get(neuron)) is not None:
+            verdicts.update({"ok": old.judged, "failed earlier": old.asked - old.judged})
+    asked, good = verdicts.total(), verdicts["ok"]
+    why = [f"{n:,} {status}" for status, n in verdicts.most_common() if status != "ok" and n]
+    line = f"{asked:,} verdicts, {good:,} usable" + (f"; not: {', '.join(why)}" if why else "")
+    progress.say(f"{line}; {namer.asked:,} questions asked, {namer.reused:,} answers known")
+    if namer.said:
+        (status, said), n = namer.said.most_common(1)[0]
+        progress.say(f"what most replies that could not be used were ({n:,}): {status}" + (f": {said}" if said else ""))
+    if not failed.total():
+        return 0
+    progress.say(
+        "the same command asks again for what a server or a lost reply kept from us; --again asks everything anew"
+    )
+    return 3 if usable else 2
 
 
 def choose(config: c.Name, study: StudyOfScores) -> list[int]:
-    """The neurons that the config names; UserError for one that is not there."""
+    """The neurons that the config names; UserError for one that is not there. `--top N` gives N that can be named and
+    tested, where there are so many."""
     m = study.m
     if config.neurons is not None:
         wanted = config.neuron_list()
@@ -78,91 +162,95 @@ def choose(config: c.Name, study: StudyOfScores) -> list[int]:
         return wanted
     if config.all:
         return list(range(m))
-    assert config.top is not None
+    assert config.top is not None and config.pictures is not None
     least = firing_least(config.protocol, config.pictures)
     able = study.ordered(_ORDERS[config.by], least)
-    c.check(bool(able), f"no neuron fires on {least} of {len(study.scored):,} scored pictures", study.scores.id,
-            "fewer --pictures, or scores of more images (score --images all)")  # fmt: skip
-    return able[: config.top]
+    do = "fewer --pictures, or scores of more images (score --images all)"
+    c.check(bool(able), f"no neuron fires on {least} of {len(study.scored):,} scored pictures", study.scores.id, do)
+    found: list[int] = []
+    for neuron in able:
+        if len(found) == config.top:
+            break
+        if study.plan(neuron, config.protocol, config.pictures, config.hard).status == "ok":
+            found.append(neuron)
+    what = f"no neuron has {config.pictures} firing and {config.pictures} silent pictures to be tested on"
+    c.check(bool(found), what, study.scores.id, do)
+    return found
 
 
-def make_backend(config: c.Name, study: StudyOfScores, progress: Progress) -> Backend:
-    """The backend of a config, ready to answer; UserError says what is missing and what works meanwhile."""
-    if config.backend == "labels":
-        return Labels(study.rho, study.labels_of)
-    if config.backend == "endpoint":
-        from medsae.naming.backends.endpoint import KEY_VARIABLE, Endpoint, refuse_remote
-
-        assert config.endpoint is not None
-        refuse_remote(config.endpoint, config.allow_remote, progress.say)
-        endpoint = Endpoint(
-            config.endpoint, config.model, study.jpeg, concurrency=config.concurrency,
-            timeout_seconds=config.timeout_seconds, seed=config.seed, key=os.environ.get(KEY_VARIABLE),
-        )  # fmt: skip
-        endpoint.prepare()
-        return endpoint
-    from medsae.naming.backends.medgemma import MedGemma
-
-    return MedGemma(config.model, study.jpeg, batch=config.batch, device=config.device, four_bit=config.four_bit,
-                    seed=config.seed, progress=progress)  # fmt: skip
+@contextlib.contextmanager
+def _asking(
+    config: c.Name, study: StudyOfScores, ledger: Ledger, progress: Progress
+) -> Iterator[tuple[Backend, Writer, Claims]]:
+    """A backend that is ready to answer, where its answers go, and the claims on what it is asked."""
+    load = backends.get(config.backend).loaded()
+    with (
+        contextlib.closing(load(config, study, progress)) as backend,
+        ledger.writer() as writer,
+        contextlib.closing(Claims(ledger.folder)) as claims,
+    ):
+        yield backend, writer, claims
 
 
 def make_setup(config: c.Name, scores: Artifact, backend: Backend) -> Setup:
     """The run that results belong to: 8 hex digits over everything that changes an answer."""
+    assert config.pictures is not None
     what = [scores.id, scores.manifest["created"], backend.name, backend.model, prompts.VERSION, config.protocol,
             config.pictures, config.hard, config.controls, config.seed]  # fmt: skip
     run = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
     return Setup(run, config.protocol, config.controls, config.seed, config.pictures)
 
 
-def remember(ledger: Ledger, setup: Setup, backend: Backend) -> Memory:
-    """What the ledger knows: answers of this model to these prompts, and what this run has written."""
+def remember(
+    ledger: Ledger, setup: Setup, backend: Backend, writer: Writer | None = None
+) -> tuple[Memory, Callable[[], None]]:
+    """What the ledger knows: answers of this model to these prompts, and what this run has written; and a function that
+    takes in what other commands have written since."""
     memory = Memory()
+    follower = ledger.follow()  # before the reading: a line that comes meanwhile is read twice, never not at all
     same = [backend.name, backend.model, prompts.VERSION]
     runs = "SELECT run FROM {lines} WHERE kind = 'run' AND backend = ? AND model = ? AND prompts = ?"
-    for run, neuron, about, image, key, status, yes, p, mass, raw in ledger.rows(
-        "SELECT run, neuron, about, image, key, status, yes, p, mass, raw FROM {verdicts} WHERE kind = 'verdict' "
-        f"AND key IS NOT NULL AND image IS NOT NULL AND run IN ({runs}) ORDER BY time",
+    for row in ledger.dicts(
+        "SELECT kind, run, neuron, about, image, key, status, yes, p, mass, raw FROM {verdicts} WHERE kind = 'verdict' "
+        f"AND key IS NOT NULL AND image IS NOT NULL AND run IN ({runs}) ORDER BY {OLDEST}",
         same,
     ):
-        if run == setup.run:
-            memory.written.add((neuron, about, image, key))
-        if status in FINAL:
-            memory.verdicts[key, image] = Known(status, yes, p, mass, raw)
-    for run, neuron, key, *told in ledger.rows(
-        "SELECT run, neuron, key, concept, description, status, note, raw FROM {lines} "
-        f"WHERE kind = 'explanation' AND run IN ({runs}) ORDER BY time",
+        memory.learn(row, setup.run)
+    for row in ledger.dicts(
+        "SELECT kind, run, neuron, key, about, concept, description, other, status, note, raw, retry, take, "
+        f"asked, judged, accuracy FROM {{lines}} WHERE kind IN ('explanation', 'control', 'name') AND run IN ({runs}) "
+        f"ORDER BY {OLDEST}",
         same,
     ):
-        row: dict[str, Any] = dict(zip(("concept", "description", "status", "note", "raw"), told, strict=True))
-        if row["status"] in FINAL and key:
-            memory.explanations[key] = row
-        if row["status"] == "ok" and run == setup.run:
-            memory.explained[neuron] = (row["concept"], row["description"])
-    for neuron, about, concept, description, other in ledger.rows(
-        "SELECT neuron, about, concept, description, other FROM {lines} WHERE kind = 'control' AND run = ? "
-        "ORDER BY time", [setup.run],
-    ):  # fmt: skip
-        memory.controls[neuron, about] = {"concept": concept, "description": description, "other": other}
-    memory.done = {neuron for neuron, retry in ledger.rows(
-        "SELECT neuron, coalesce(retry, 0) FROM {lines} WHERE kind = 'name' AND run = ? "
-        "QUALIFY row_number() OVER (PARTITION BY neuron ORDER BY time DESC) = 1",
-        [setup.run],
-    ) if not retry}  # fmt: skip
-    return memory
+        memory.learn(row, setup.run)
+    if writer is None:
+        return memory, lambda: None
+    own, seen = (writer.path, writer.verdicts), -1
+
+    def news() -> None:
+        nonlocal seen
+        now = writer.counter.peek()
+        if now != seen:
+            seen = now
+            for row in follower.new(own):
+                memory.learn(row, setup.run)
+
+    return memory, news
 
 
 def _asking_anew(config: c.Name, setup: Setup, ledger: Ledger, memory: Memory) -> Setup:
-    if not config.again:
-        return setup
-    found = ledger.rows("SELECT coalesce(max(take), 0) FROM {lines} WHERE run = ?", [setup.run])
-    memory.done.clear()
-    return c.replace(setup, take=found[0][0] + 1 if found else 1)
+    if config.again:
+        found = ledger.rows("SELECT coalesce(max(take), 0) FROM {lines} WHERE run = ?", [setup.run])
+        memory.done.clear()
+        setup = c.replace(setup, take=found[0][0] + 1 if found else 1)
+    memory.take = setup.take
+    return setup
 
 
 def _namer(
-    config: c.Name, study: StudyOfScores, setup: Setup, backend: Backend, memory: Memory, writer: Writer
-) -> Namer:
+    config: c.Name, study: StudyOfScores, setup: Setup, backend: Backend, memory: Memory, writer: Writer,
+    claims: Claims | None = None, news: Callable[[], None] = lambda: None,
+) -> Namer:  # fmt: skip
     def other_name(neuron: int) -> tuple[str, str] | None:
         found = study.other_label(neuron)
         return None if found is None else (concept_of(*found), "")
@@ -170,13 +258,14 @@ def _namer(
     def plan(neuron: int) -> Any:
         return study.plan(neuron, config.protocol, config.pictures, config.hard)
 
-    return Namer(setup, backend, memory, plan=plan, picture=study.picture, write=writer.append, other_name=other_name)
+    return Namer(setup, backend, memory, plan=plan, picture=study.picture, write=writer.append, other_name=other_name,
+                 claims=claims, news=news)  # fmt: skip
 
 
 def _cost(config: c.Name, study: StudyOfScores, namer: Namer, neurons: list[int], memory: Memory) -> Cost:
     return estimate(
         neurons, done=memory.done, plan=namer.plan, calls_a_neuron=namer.calls_a_neuron(), protocol=config.protocol,
-        backend=namer.backend.name, controls=config.controls, scored=len(study.scored),
+        is_model=namer.backend.is_model, controls=config.controls, scored=len(study.scored),
     )  # fmt: skip
 
 
@@ -184,7 +273,7 @@ def _run_row(config: c.Name, study: StudyOfScores, setup: Setup, backend: Backen
     return {"kind": "run", "run": setup.run, "take": setup.take, "scores": study.scores.id, "backend": backend.name,
             "protocol": config.protocol, "model": backend.model, "prompts": prompts.VERSION,
             "pictures": config.pictures, "hard": config.hard, "controls": config.controls, "seed": config.seed,
-            "overlap": study.overlap(config.protocol, config.backend)}  # fmt: skip
+            "overlap": study.overlap(config.protocol, backend.name)}  # fmt: skip
 
 
 def _watch(
@@ -194,21 +283,32 @@ def _watch(
     requests.tell(phase="loading")
     ledger, answered, error = Ledger(store, study.scores.id), 0, None
     try:
-        with contextlib.closing(make_backend(config, study, progress)) as backend, ledger.writer() as writer:
+        with _asking(config, study, ledger, progress) as (backend, writer, claims):
             setup = make_setup(config, study.scores, backend)
-            memory = remember(ledger, setup, backend)
+            memory, news = remember(ledger, setup, backend, writer)
             writer.append([_run_row(config, study, setup, backend)])
             progress.say("ready: the model is loaded; requests come from the app")
-            quiet_since = time.monotonic()
+            quiet_since, audited = time.monotonic(), False
             requests.tell(phase="ready", run=setup.run)
             while time.monotonic() - quiet_since < config.idle_minutes * 60:
                 request = requests.take()
                 if request is None:
+                    if answered and audited is False:
+                        # The judge is asked about the labels while nobody waits; a request ends it for now.
+                        namer = _namer(config, study, setup, backend, memory, writer, claims, news)
+                        try:
+                            _audit(config, study, ledger, namer, progress, requests.any)
+                            audited = not requests.any()
+                        except UserError as failed:
+                            progress.say(f"no audit of the judge: {failed.what}")
+                            audited = True
                     time.sleep(_POLL_SECONDS)
                     continue
                 neuron, again = request
+                news()
                 now = _asking_anew(c.replace(config, again=again), setup, ledger, memory)
-                _answer(neuron, _namer(config, study, now, backend, memory, writer), study, requests, progress)
+                namer = _namer(config, study, now, backend, memory, writer, claims, news)
+                _answer(neuron, namer, study, requests, progress)
                 answered += 1
                 requests.tell(phase="ready", run=setup.run)
                 quiet_since = time.monotonic()
@@ -230,6 +330,8 @@ def _answer(neuron: int, namer: Namer, study: StudyOfScores, requests: Requests,
         told = _Told(inner, lambda n: requests.tell(phase="working", neuron=neuron, done=n, total=total,
                                                     run=namer.setup.run))  # fmt: skip
         told.advance(0)
+        if not namer.memory.explanations:
+            namer.rehearse([neuron], progress.say)
         namer.name([neuron], told, stop=lambda: requests.cancelled(neuron))
     requests.done(neuron)
 

@@ -13,17 +13,31 @@ import duckdb
 import numpy as np
 from PIL import Image
 
-from medsae.cohorts.pictures import PictureError, decode
+from medsae.cohorts.pictures import PictureChanged, PictureError, PictureMissing, decode, read
+from medsae.naming.audit import Sample, choose
 from medsae.naming.backends import Picture, PictureGone
-from medsae.naming.selection import Activity, Patients, Plan, choose_paper, choose_strict, difference_hash
+from medsae.naming.selection import (
+    Activity,
+    Patients,
+    Plan,
+    choose_paper,
+    choose_strict,
+    difference_hash,
+    firing_least,
+)
 from medsae.progress import UserError
 from medsae.store.artifacts import Artifact, Store
 
 SIDE_PX = 896
 """Longest side of a picture as a model gets it: MedGemma's own input size."""
 _KEPT_PICTURES = 2048
-_KEPT_PLANS = 32
-"""More than the estimate of the cost chooses: they are not chosen again when the run begins."""
+_KEPT_PLANS = 1024
+"""Those that `--top`, the number of pictures and the estimate of the cost have chosen are not chosen again."""
+MOST_PICTURES = 30
+FEWER_PICTURES = (30, 25, 20, 15, 12, 10, 8, 6, 5)
+"""Pictures a side that are tried where none are asked for; `--pictures` takes any number."""
+_ENOUGH = 24
+"""Neurons that should be testable with the number of pictures that is chosen."""
 SILENT = 1e-7
 """An SAE neuron fires above this activation (the published threshold); a dense one above its mean."""
 
@@ -43,8 +57,12 @@ class StudyOfScores:
         images = self.pictures.execute("SELECT image, patient, path, sha256 FROM image ORDER BY image").fetchall()
         size = max((row[0] for row in images), default=-1) + 1
         patient_n, self.paths, self.shas = [""] * size, [""] * size, [""] * size
+        self.recorded: list[str | None] = [None] * size
+        self.unlike: set[int] = set()
+        """Pictures that were asked for and are not those that the cohort was made of."""
         for image, patient, path, sha in images:
             patient_n[image], self.paths[image] = patient, path
+            self.recorded[image] = sha
             self.shas[image] = sha or f"{self.cohort.id}:{image}"
         self.patients = Patients.of(patient_n, seed)
         self.top_label = dict(self._rows("SELECT neuron, top_label FROM neuron"))
@@ -67,6 +85,24 @@ class StudyOfScores:
         return self._column(f"SELECT neuron FROM neuron WHERE {column} IS NOT NULL AND active >= {least}"
                             f" ORDER BY {order}, neuron")  # fmt: skip
 
+    def pictures_allowed(self, protocol: str) -> int:
+        """Firing and silent pictures a side that these scores allow, `MOST_PICTURES` at most: the largest number of
+        `FEWER_PICTURES` at which `_ENOUGH` neurons can be named and tested; where no number allows so many, the one at
+        which most can. It depends on the scores alone, so that all results of a study belong to one run."""
+        best, most = MOST_PICTURES, 0
+        for pictures in FEWER_PICTURES:
+            able = self.ordered("max_abs_rho DESC", firing_least(protocol, pictures))[: 4 * _ENOUGH]
+            if len(able) <= most:
+                continue
+            count = 0
+            for neuron in able:
+                count += self.plan(neuron, protocol, pictures, 0.0).status == "ok"
+                if count == _ENOUGH:
+                    return pictures
+            if count > most:
+                best, most = pictures, count
+        return best
+
     def activity(self, neuron: int) -> Activity:
         """Where a neuron fires and where it is silent.
 
@@ -88,7 +124,7 @@ class StudyOfScores:
         """The pictures for one neuron under a protocol."""
         activity = self.activity(neuron)
         if protocol == "paper":
-            return choose_paper(neuron, activity, pictures=pictures, seed=self.seed)
+            return choose_paper(neuron, activity, pictures=pictures, seed=self.seed, patients=self.patients)
         own = self._own_label(neuron) if hard else np.zeros(len(self.paths), dtype=bool)
         return choose_strict(neuron, activity, self.patients, self.hash_of, own, pictures=pictures, hard=hard,
                              seed=self.seed)  # fmt: skip
@@ -107,8 +143,10 @@ class StudyOfScores:
         if stored is None and not root:
             raise PictureGone("the cohort keeps no full picture and knows no folder")
         try:
-            grey = decode(stored[0] if stored else Path(str(root)) / self.paths[image])
+            grey = decode(stored[0] if stored else read(Path(str(root)) / self.paths[image], self.recorded[image]))
         except PictureError as error:
+            if isinstance(error, PictureChanged | PictureMissing):
+                self.unlike.add(image)
             raise PictureGone(str(error)) from error
         picture = Image.fromarray(grey)
         if max(picture.size) > SIDE_PX:
@@ -134,6 +172,20 @@ class StudyOfScores:
             return None
         other = others[int(np.random.default_rng([self.seed, neuron, 3]).integers(len(others)))]
         return str(self.top_label[other]), float(self.top_rho[other] or 1.0)
+
+    def audit_samples(self) -> list[Sample]:
+        """Balanced pictures of every label of the cohort among the scored ones, for the audit of a judge."""
+        with self.lock:
+            rows = self.pictures.execute(
+                "SELECT label, image, value FROM label WHERE value IN (0, 1) ORDER BY label, image"
+            ).fetchall()
+        scored, values = set(self.scored.tolist()), dict[str, dict[int, int]]()
+        for label, image, value in rows:
+            if image in scored:
+                values.setdefault(label, {})[image] = int(value)
+        code = self.patients.code_n
+        samples = [choose(value_n, lambda i: int(code[i]), label, self.seed) for label, value_n in values.items()]
+        return [sample for sample in samples if sample is not None]
 
     def overlap(self, protocol: str, backend: str) -> str:
         """What the detection pictures share with the naming pictures and with the SAE's training, in words."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from medsae import config as c
+from medsae.plugins import sources
 from medsae.progress import Progress
 from medsae.steps import run
 from medsae.store.artifacts import Store
@@ -21,7 +22,7 @@ def run_preset(config: c.RunDemo | c.RunPaper, store: Store, progress: Progress)
         sae = run(c.Train(embeddings=embeddings["id"], preset="demo", seed=config.seed), store, progress)
         protocol: c.Protocol = "strict"
     else:
-        cohort = run(c.IngestChexpert(root=config.root, protocol="paper"), store, progress)
+        cohort = run(sources.get("chexpert").options(root=config.root, protocol="paper"), store, progress)  # type: ignore[misc]
         embed = c.Embed(cohort=cohort["id"], encoder=config.encoder, weights=config.weights)
         embeddings = run(embed, store, progress)
         sae = run(c.Train(embeddings=embeddings["id"], preset="paper"), store, progress)

@@ -45,7 +45,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             found("scores", build.id, progress)
             return build.existing.manifest
         # Imported here: finding that the scores are there already needs no torch and no scipy.
-        from medsae.scoring.activity import ArraySource
+        from medsae.scoring.activity import ArraySource, near_one
         from medsae.scoring.measures import declared
         from medsae.scoring.scores import score_arrays
 
@@ -58,7 +58,12 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             )
         x_nd = np.load(embeddings.file("x.npy"), mmap_mode="r")[rows]
         images, values_nk, labels = _labels(embeddings, cohort, rows, config.label_list)
-        raw = ArraySource(x_nd)
+        near_nd, power = near_one(x_nd)
+        if power:
+            progress.say(
+                f"the embeddings are scored in units of 2^{power}: at their own scale sums would not be finite"
+            )
+        raw = ArraySource(near_nd)
         if sae:
             source, decoder, rivals = _sae_source(sae, x_nd, raw, config)
         else:
@@ -82,6 +87,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             {"neuron": kept.neuron, "image": image_of_row[kept.image], "value": kept.value}
         )
         frames["scored"] = pd.DataFrame({"image": image_of_row})
+        without_maps = _maps(config, store, cohort, embeddings, sae, images, x_nd, scores, frames, progress)
         if sae and versus:
             frames["match"], measures = _match(sae, versus, config.seed)
             frames["summary"] = pd.concat([scores.summary, measures], ignore_index=True)
@@ -91,7 +97,8 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         measures = scores.summary.set_index("measure")["value"]
         facts = {"representation": "sae" if sae else "raw", "m": source.m, "n": len(rows), "labels": labels,
                  "encoder": embeddings.facts["encoder"], "protocol": config.protocol, "images": config.images,
-                 "activations_complete": bool(kept.complete)}  # fmt: skip
+                 "activations_complete": bool(kept.complete), "maps": without_maps or "exact"}  # fmt: skip
+        facts |= {"activation_unit": f"2^{power}"} if power and not sae else {}
         headline = ("mean_entropy", "null_mean_entropy", "selective_share", "active_share", "dead_share")
         facts |= {k: float(measures[k]) for k in headline if k in measures and np.isfinite(measures[k])}
         return build.publish(facts | parents).manifest
@@ -138,6 +145,31 @@ def _sae_source(
         "random": _random(raw, model.m, config.seed),
     }
     return _Encoded(model, x_nd), model.weights["W_dec"].cpu().numpy(), rivals
+
+
+def _maps(
+    config: c.Score, store: Store, cohort: Artifact, embeddings: Artifact, sae: Artifact | None, images: pd.DataFrame,
+    x_nd: np.ndarray, scores: Any, frames: dict[str, pd.DataFrame], progress: Progress,
+) -> str:  # fmt: skip
+    """Adds the tables of maps to `frames`; "" or the reason why there are none."""
+    if not config.maps:
+        return "not asked for (--no-maps)"
+    from medsae.sae.model import Sae
+    from medsae.steps import maps
+    from medsae.steps.embed import Pictures
+
+    kept = scores.activation
+    activation = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
+    model = Sae.load(sae.file("sae.safetensors")) if sae else None
+    scored = maps.Scored(embeddings, cohort, images, x_nd, activation, scores.recovery, model, config.seed)
+    try:
+        tables, reason = maps.at_score(scored, store, Pictures(cohort), progress)
+    except UserError as error:
+        tables, reason = {}, error.what
+    frames |= tables
+    if reason:
+        progress.say(f"no maps: {reason}")
+    return reason
 
 
 def _match(sae: Artifact, versus: Artifact, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:

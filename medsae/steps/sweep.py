@@ -15,7 +15,7 @@ from medsae.store.artifacts import Artifact, Store
 def sweep(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
     """Train every combination, score each on the evaluation set; returns the manifest of the best by the paper.
 
-    The paper chooses by the lowest mean entropy. That can be won by luck, so beside it stands the best by distance
+    The paper chooses by the lowest mean entropy. That can be won by chance, so beside it stands the best by distance
     below its own permutation null among those whose whole interval lies below the null's; there may be none.
     """
     data = read(config, store, progress)
@@ -58,7 +58,10 @@ def _row(manifest: dict[str, Any], store: Store, progress: Progress, config: c.T
     scores = store.get(run(c.Score(sae=manifest["id"], device=config.device), store, progress)["id"], "scores")
     entropy, null = _measure(scores, "mean_entropy"), _measure(scores, "null_mean_entropy")
     facts = manifest["facts"]
-    row = {"id": manifest["id"], "scores": scores.id, **{k: facts[k] for k in ("l0", "fve", "dead_share")}}
+    # SAEs of older versions have the share alone, and call it l0.
+    active = facts["active_neurons"] if "active_neurons" in facts else facts["l0"] * facts["m"]
+    sizes = {"active_neurons": active, "fve": facts["fve"], "dead_share": facts["dead_share"]}
+    row = {"id": manifest["id"], "scores": scores.id, **sizes}
     means = {"mean_entropy": entropy[0], "low": entropy[1], "high": entropy[2], "null": null[0], "null_low": null[1]}
     return row | means
 
@@ -77,13 +80,13 @@ def _table(rows: list[dict[str, Any]], best: dict[str, Any], proven: dict[str, A
 
     swept = [" ".join(f"{name} {value:g}" for name, value in row["swept"].items()) for row in rows]
     width = max(5, *map(len, swept))
-    lines = [f"{'SAE':44} {'swept':{width}} {'L0 %':>7} {'FVE':>7} {'dead %':>7} {'entropy':>8} {'null':>7}  bits"]
+    lines = [f"{'SAE':44} {'swept':{width}} {'active':>7} {'FVE':>7} {'dead %':>7} {'entropy':>8} {'null':>7}  bits"]
     for row, values in zip(rows, swept, strict=True):
         marks = ["lowest mean entropy (the paper's choice)"] if row is best else []
         marks += ["furthest below its null"] if row is proven else []
-        sizes = f"{100 * row['l0']:7.2f} {row['fve']:7.4f} {100 * row['dead_share']:7.1f}"
+        sizes = f"{row['active_neurons']:7.1f} {row['fve']:7.4f} {100 * row['dead_share']:7.1f}"
         entropy = f"{number(row['mean_entropy'], 3):>8} {number(row['null'], 3):>7}"
         lines.append(f"{row['id']:44} {values:{width}} {sizes} {entropy}  {'; '.join(marks)}")
     if proven is None:
-        lines.append("no mean entropy lies below its permutation null: luck alone could have chosen among these")
+        lines.append("no mean entropy lies below its permutation null: shuffled labels give as low ones among these")
     return "\n".join(lines)

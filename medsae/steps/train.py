@@ -74,13 +74,15 @@ def publish(build: Build, result: TrainResult, config: c.Train, data: Data, prog
     dead = pd.DataFrame({"neuron": np.arange(m), "dead": result.dead_m})
     with build.database() as connection:
         connection.register("frame", history)
-        connection.execute("INSERT INTO history BY NAME SELECT step, epoch, loss, mse, l1, l0, fve, dead FROM frame")
+        connection.execute(
+            "INSERT INTO history BY NAME SELECT step, epoch, loss, mse, l1, active_share, fve, dead FROM frame"
+        )
         connection.register("frame", dead)
         connection.execute("INSERT INTO dead SELECT neuron, dead FROM frame")
     last = result.history[-1]
     holdout = 0 if data.holdout_nd is None else len(data.holdout_nd)
     progress.say(
-        f"{last.l0 * m:,.1f} of {m:,} neurons active an image, FVE {last.fve:.3f} on {result.history_on},"
+        f"{last.active_share * m:,.1f} of {m:,} neurons active an image, FVE {last.fve:.3f} on {result.history_on},"
         f" {np.mean(result.dead_m):.1%} dead"
     )
     if last.fve < 0:
@@ -92,7 +94,8 @@ def publish(build: Build, result: TrainResult, config: c.Train, data: Data, prog
         "kind": config.kind, "m": m, "d": data.train_nd.shape[1], "expansion": config.expansion,
         "l1": config.l1, "k": config.k, "l0_coefficient": config.l0, "lr": config.lr, "epochs": config.epochs,
         "batch": config.batch, "seed": config.seed, "preset": config.preset, "n_train": len(data.train_nd),
-        "n_holdout": holdout, "loss": last.loss, "mse": last.mse, "l0": last.l0, "fve": last.fve,
+        "n_holdout": holdout, "loss": last.loss, "mse": last.mse, "fve": last.fve,
+        "active_share": last.active_share, "active_neurons": last.active_share * m,
         "dead_share": float(np.mean(result.dead_m)), "device": result.device, "history_on": result.history_on,
         "training_seconds": round(result.seconds, 2), "cohort": data.cohort.id, "embeddings": data.embeddings.id,
     }).manifest  # fmt: skip

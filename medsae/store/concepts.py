@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medsae.store import spreadsheet
 from medsae.store.artifacts import Artifact
 
 FDR = 0.05
@@ -25,7 +26,8 @@ class RunOfNames:
     protocol: str
     pictures: int
     tested: int
-    newest: float
+    newest: tuple[float, float]
+    """Counter and time of its newest line: what runs are ordered by."""
     overlap: str
 
     @property
@@ -42,7 +44,11 @@ class RunOfNames:
 
 @dataclass(frozen=True)
 class Headline:
-    """`above` of `tested` names reach the threshold; `survive` of those also have q <= 5 %."""
+    """`above` of `tested` names reach the threshold; `survive` of those also have q <= 5 % against chance.
+
+    `specific` of `compared` names tell this neuron's pictures better than every control name does, at a false-discovery
+    rate of 5 % over the run; `compared` is 0 in ledgers from before that test.
+    """
 
     tested: int
     above: int
@@ -51,6 +57,8 @@ class Headline:
     """Different concepts among `above` (near-identical ones counted once)."""
     unnamed: dict[str, int]
     """status -> neurons that were asked for and have no tested name."""
+    specific: int = 0
+    compared: int = 0
 
 
 def runs(names: pd.DataFrame) -> list[RunOfNames]:
@@ -62,10 +70,15 @@ def runs(names: pd.DataFrame) -> list[RunOfNames]:
             continue  # the line that says who was asked is damaged
         found.append(RunOfNames(
             str(run), str(first["backend"]), str(first["model"]), str(first["protocol"]), int(first["pictures"]),
-            int(part["accuracy"].notna().sum()), float(part["time"].max()),
+            int(part["accuracy"].notna().sum()), _newest(part),
             "" if pd.isna(first["run_overlap"]) else str(first["run_overlap"]),
         ))  # fmt: skip
-    return sorted(found, key=lambda r: -r.newest)
+    return sorted(found, key=lambda r: r.newest, reverse=True)
+
+
+def _newest(part: pd.DataFrame) -> tuple[float, float]:
+    counter = part["counter"].max()
+    return (-1.0 if pd.isna(counter) else float(counter)), float(part["time"].max())
 
 
 def headline(names: pd.DataFrame, run: str, threshold: float) -> Headline:
@@ -75,15 +88,17 @@ def headline(names: pd.DataFrame, run: str, threshold: float) -> Headline:
     above = tested[tested["accuracy"] >= threshold]
     rest = part[part["accuracy"].isna()]["status"].replace({"ok": "without a usable verdict"}).value_counts()
     return Headline(len(tested), len(above), int((above["q"] <= FDR).sum()), above["group_key"].nunique(),
-                    {str(k): int(v) for k, v in rest.items()})  # fmt: skip
+                    {str(k): int(v) for k, v in rest.items()}, int((tested["specific_q"] <= FDR).sum()),
+                    int(tested["specific_q"].notna().sum()))  # fmt: skip
 
 
 def table(
     names: pd.DataFrame, run: str, top_label: pd.Series | None = None, *, text: str = "", label: str = "",
     threshold: float = 0.0, grouped: bool = True,
 ) -> pd.DataFrame:  # fmt: skip
-    """Tested names of a run, best first: neuron, accuracy, low, high, q, auroc, concept, description, label, shuffled,
-    random, judged, asked, others (further neurons with a near-identical concept, best first).
+    """Tested names of a run, specific ones first, then by accuracy: neuron, accuracy, low, high, q, specific,
+    specific_q, auroc, concept, description, label, shuffled, random, judged, asked, others (further neurons with a
+    near-identical concept, best first). `specific` is None where it was not computed.
 
     top_label: neuron -> the label it follows most. `text` is looked for in concept and description, letter case aside.
     """
@@ -95,8 +110,12 @@ def table(
     if label:
         part = part[part["label"] == label]
     part = part.rename(columns={"shuffled_accuracy": "shuffled", "random_accuracy": "random"})
-    part = part.sort_values(["accuracy", "neuron"], ascending=[False, True])
-    columns = ["neuron", "accuracy", "low", "high", "q", "auroc", "concept", "description", "label", "shuffled",
+    known = part["specific_q"].notna()
+    part["specific"] = (part["specific_q"] <= FDR).astype(object).where(known, None)
+    part["first"] = part["specific_q"].fillna(1.0) <= FDR
+    part = part.sort_values(["first", "accuracy", "neuron"], ascending=[False, False, True])
+    columns = ["neuron", "accuracy", "low", "high", "q", "specific", "specific_q", "auroc", "concept",
+               "description", "label", "shuffled",
                "random", "judged", "asked"]  # fmt: skip
     if not grouped:
         return part[columns].assign(others="").reset_index(drop=True)
@@ -127,6 +146,8 @@ def provenance(scores: Artifact, run: RunOfNames) -> list[str]:
         f"scores {scores.id}; names by {run.backend}, model {run.model}, run {run.run}",
         f"protocol {run.protocol}, {run.pictures} firing and {run.pictures} silent pictures a name; {run.overlap}",
         f"{run.tested} neurons tested; q is Benjamini-Hochberg over them; accuracy with its 95 % Wilson interval",
+        "q against chance: more agreement than a judge who does not look; q of this name: judged right more often than "
+        "every control name on the same pictures (paired exact test)",
     ]
 
 
@@ -134,10 +155,20 @@ def markdown(frame: pd.DataFrame, lines: list[str]) -> bytes:
     """The table as Markdown, as the paper prints it, with provenance below; star, verdict, tags and note where the
     frame has them."""
     people = [c for c in ("star", "verdict", "tags", "note") if c in frame]
-    heads = ["Neuron", "Accuracy", "95 % interval", "q", "Concept", "Also neurons", *(c.capitalize() for c in people)]
-    rows = ["| " + " | ".join(heads) + " |", "|--:|--:|--|--:|--|--|" + "--|" * len(people)]
+    heads = [
+        "Neuron",
+        "Accuracy",
+        "95 % interval",
+        "q against chance",
+        "q of this name",
+        "Concept",
+        "Also neurons",
+        *(c.capitalize() for c in people),
+    ]
+    rows = ["| " + " | ".join(heads) + " |", "|--:|--:|--|--:|--:|--|--|" + "--|" * len(people)]
     for r in frame.to_dict("records"):
         cells = [str(int(r["neuron"])), f"{r['accuracy']:.2f}", f"{r['low']:.2f}-{r['high']:.2f}", _number(r["q"]),
+                 _number(r["specific_q"]),
                  _cell(r["concept"]), _cell(r["others"])]  # fmt: skip
         cells += [("★" if r[c] else "") if c == "star" else _cell(r[c]) for c in people]
         rows.append("| " + " | ".join(cells) + " |")
@@ -145,14 +176,8 @@ def markdown(frame: pd.DataFrame, lines: list[str]) -> bytes:
 
 
 def csv(frame: pd.DataFrame, lines: list[str]) -> bytes:
-    """The table as CSV; the first lines are comments with provenance. A cell that a spreadsheet would take for a
-    formula gets an apostrophe: the text comes from a model."""
-    safe = frame.copy()
-    for column in ("concept", "description", "label", "others", "tags", "note"):
-        if column not in safe:
-            continue
-        safe[column] = safe[column].map(lambda v: f"'{v}" if isinstance(v, str) and v[:1] in "=+-@\t\r" and v else v)
-    return ("".join(f"# {line}\n" for line in lines) + safe.to_csv(index=False)).encode()
+    """The table as CSV; the first lines are comments with provenance. No cell is a formula: text comes from a model."""
+    return ("".join(f"# {line}\n" for line in lines) + spreadsheet.csv(frame)).encode()
 
 
 def _cell(text: Any) -> str:

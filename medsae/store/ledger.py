@@ -5,22 +5,27 @@ list of names is read without reading half a million verdicts (docs/decisions/06
 result for the same question supersedes an older one when it is read. A damaged line costs that line. Any number of jobs
 write at once, each into files of its own, and readers need no lock.
 
+What is newer is told by `counter`, which every append of any job raises by one, not by the clock, which may go back
+(docs/decisions/095). Lines written before there was one have none: they are older than all that have, by their time.
+
 Kinds of lines: `run` (what was asked of whom), `explanation`, `control` (another neuron's or a random description),
-`verdict` (one picture), `name` (the result for a neuron).
+`verdict` (one picture), `name` (the result for a neuron), `audit` (how well the judge tells one label).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from medsae import files
 from medsae.progress import UserError
 from medsae.store.artifacts import Store
 from medsae.store.places import Places
@@ -31,14 +36,16 @@ if TYPE_CHECKING:
 COLUMNS = {
     # every line
     "kind": "VARCHAR", "run": "VARCHAR", "job": "VARCHAR", "time": "DOUBLE", "neuron": "INTEGER", "take": "INTEGER",
+    "counter": "BIGINT",
     # run
     "scores": "VARCHAR", "protocol": "VARCHAR", "backend": "VARCHAR", "model": "VARCHAR", "prompts": "VARCHAR",
     "pictures": "INTEGER", "hard": "DOUBLE", "controls": "BOOLEAN", "seed": "INTEGER", "overlap": "VARCHAR",
     # explanation, control, name
     "concept": "VARCHAR", "description": "VARCHAR", "status": "VARCHAR", "note": "VARCHAR", "raw": "VARCHAR",
     "naming": "INTEGER[]", "top": "INTEGER", "other": "INTEGER", "group_key": "VARCHAR", "firing": "INTEGER",
-    # verdict (about: name, shuffled or random)
-    "about": "VARCHAR", "image": "INTEGER", "fires": "BOOLEAN", "value": "DOUBLE", "quantile": "INTEGER",
+    # verdict (about: name, shuffled, random, or audit with its label)
+    "label": "VARCHAR", "about": "VARCHAR", "image": "INTEGER", "fires": "BOOLEAN", "value": "DOUBLE",
+    "quantile": "INTEGER",
     "hard_one": "BOOLEAN", "yes": "BOOLEAN", "mass": "DOUBLE", "key": "VARCHAR",
     # verdict: probability of yes; name: p-value of the detection
     "p": "DOUBLE",
@@ -48,13 +55,18 @@ COLUMNS = {
     "shuffled_accuracy": "DOUBLE", "shuffled_low": "DOUBLE", "shuffled_high": "DOUBLE", "shuffled_auroc": "DOUBLE",
     "shuffled_judged": "INTEGER", "shuffled_concept": "VARCHAR", "shuffled_other": "INTEGER",
     "random_accuracy": "DOUBLE", "random_low": "DOUBLE", "random_high": "DOUBLE", "random_auroc": "DOUBLE",
+    "shuffled_more": "INTEGER", "shuffled_less": "INTEGER", "shuffled_p": "DOUBLE",
+    "random_more": "INTEGER", "random_less": "INTEGER", "random_p": "DOUBLE", "specific_p": "DOUBLE",
     "random_judged": "INTEGER", "random_concept": "VARCHAR", "seconds": "DOUBLE", "calls": "INTEGER",
 }  # fmt: skip
 """Column -> DuckDB type; a line holds those that belong to its kind."""
 
 RUN = ("scores", "protocol", "backend", "model", "prompts", "pictures", "hard", "controls", "seed", "overlap")
-VERDICT = ("kind", "run", "job", "time", "neuron", "take", "about", "image", "fires", "value", "quantile", "hard_one",
-           "yes", "p", "mass", "status", "raw", "key")  # fmt: skip
+NEWEST = "counter DESC NULLS LAST, time DESC NULLS LAST, take DESC NULLS LAST"
+"""SQL: what is newer comes first."""
+OLDEST = "counter ASC NULLS FIRST, time ASC NULLS FIRST, take ASC NULLS FIRST"
+VERDICT = ("kind", "run", "job", "time", "counter", "neuron", "take", "about", "image", "fires", "value", "quantile",
+           "hard_one", "label", "yes", "p", "mass", "status", "raw", "key")  # fmt: skip
 """Columns of a verdict."""
 _VERDICTS = ".verdicts.jsonl"
 
@@ -62,20 +74,25 @@ NAMES = """
 WITH line AS (
     SELECT * FROM {lines} WHERE kind = 'name' AND neuron IS NOT NULL AND status IS NOT NULL
 ), newest AS (
-    SELECT * FROM line QUALIFY row_number() OVER (PARTITION BY run, neuron ORDER BY time DESC, take DESC) = 1
+    SELECT * FROM line QUALIFY row_number() OVER (PARTITION BY run, neuron ORDER BY {newest}) = 1
 ), ranked AS (
     SELECT *,
         count(p) OVER (PARTITION BY run) AS tests,
-        row_number() OVER (PARTITION BY run ORDER BY p NULLS LAST) AS rank
+        row_number() OVER (PARTITION BY run ORDER BY p NULLS LAST) AS rank,
+        count(specific_p) OVER (PARTITION BY run) AS specific_tests,
+        row_number() OVER (PARTITION BY run ORDER BY specific_p NULLS LAST) AS specific_rank
     FROM newest
 ), about_run AS (
-    SELECT run, any_value(overlap ORDER BY time DESC) AS run_overlap, {run}
+    SELECT run, any_value(overlap ORDER BY {newest}) AS run_overlap, {run}
     FROM {lines} WHERE kind = 'run' GROUP BY run
 )
-SELECT ranked.* EXCLUDE (rank, kind, raw, {skip}), about_run.* EXCLUDE (run),
+SELECT ranked.* EXCLUDE (rank, specific_rank, kind, raw, {skip}), about_run.* EXCLUDE (run),
     CASE WHEN p IS NOT NULL THEN least(1.0, min(p * tests / rank) OVER (
         PARTITION BY ranked.run ORDER BY p DESC NULLS FIRST, rank DESC ROWS UNBOUNDED PRECEDING
-    )) END AS q
+    )) END AS q,
+    CASE WHEN specific_p IS NOT NULL THEN least(1.0, min(specific_p * specific_tests / specific_rank) OVER (
+        PARTITION BY ranked.run ORDER BY specific_p DESC NULLS FIRST, specific_rank DESC ROWS UNBOUNDED PRECEDING
+    )) END AS specific_q
 FROM ranked LEFT JOIN about_run USING (run)
 ORDER BY accuracy DESC NULLS LAST, neuron
 """
@@ -104,6 +121,10 @@ class Ledger:
         """A new file for this job."""
         return Writer(self.folder)
 
+    def follow(self) -> Follower:
+        """What other jobs write from now on."""
+        return Follower(self.files)
+
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """The result of `sql`: {verdicts} stands for the verdicts as a table of VERDICT, {lines} for all other lines as
         a table of COLUMNS; damaged lines are left out."""
@@ -117,6 +138,17 @@ class Ledger:
         with duckdb.connect(":memory:") as connection:
             return connection.execute(self._sql(sql), parameters or None).fetchall()
 
+    def dicts(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[dict[str, Any]]:
+        """The same as dicts, column -> value."""
+        if not self.stamp()[1]:
+            return
+        with duckdb.connect(":memory:") as connection:
+            found = connection.execute(self._sql(sql), parameters or None)
+            names = [column[0] for column in found.description]
+            while rows := found.fetchmany(65_536):
+                for row in rows:
+                    yield dict(zip(names, row, strict=True))
+
     def _sql(self, sql: str) -> str:
         for word, verdicts in (("{lines}", False), ("{verdicts}", True)):
             if word in sql:
@@ -127,11 +159,24 @@ class Ledger:
         """The newest result of every neuron in every run, best accuracy first, with what the run asked.
 
         Beside the name's columns: `q`, Benjamini-Hochberg over the tested neurons of the run, and `tests`, their
-        number. Neurons that could not be named are rows too, with status and note.
+        number; `specific_q`, the same of the paired tests against the control names, and `specific_tests` (NULL in
+        ledgers from before these tests). Neurons that could not be named are rows too, with status and note.
         """
-        run = ", ".join(f"any_value({name} ORDER BY time DESC) AS {name}" for name in RUN)
-        sql = NAMES.replace("{run}", run).replace("{skip}", ", ".join(RUN))
+        run = ", ".join(f"any_value({name} ORDER BY {NEWEST}) AS {name}" for name in RUN)
+        sql = NAMES.replace("{run}", run).replace("{skip}", ", ".join(RUN)).replace("{newest}", NEWEST)
         return self.query(sql)
+
+    def audits(self) -> pd.DataFrame:
+        """How well each judge tells each label of the cohort: backend, model, label, asked, judged, accuracy, auroc,
+        low, high (95 % interval of the AUROC); the newest of each, best told first. Empty where no audit was made."""
+        return self.query(
+            "WITH asked AS (SELECT run, any_value(backend) AS backend, any_value(model) AS model FROM {lines} "
+            "WHERE kind = 'run' GROUP BY run) "
+            "SELECT asked.backend, asked.model, label, line.asked, judged, accuracy, auroc, low, high "
+            "FROM {lines} AS line JOIN asked USING (run) WHERE kind = 'audit' "
+            f"QUALIFY row_number() OVER (PARTITION BY asked.backend, asked.model, label ORDER BY {NEWEST}) = 1 "
+            "ORDER BY auroc DESC NULLS LAST, label"
+        )
 
     def verdicts(self, run: str, neuron: int) -> pd.DataFrame:
         """Every picture judged for a neuron in a run: about, image, fires, value, quantile, hard_one, yes, p, mass,
@@ -142,7 +187,7 @@ class Ledger:
         for row in self._judged.lines(run, neuron):
             if row.get("kind") == "verdict" and row.get("about") and isinstance(row.get("image"), int):
                 key = (row["about"], row["image"])
-                if key not in newest or row.get("time", 0) >= newest[key].get("time", 0):
+                if key not in newest or age(row) >= age(newest[key]):
                     newest[key] = row
         columns = ["about", "image", "fires", "value", "quantile", "hard_one", "yes", "p", "mass", "status", "raw",
                    "take"]  # fmt: skip
@@ -158,7 +203,7 @@ class Ledger:
         rows = [row for row in self._told.lines(run, neuron) if row.get("kind") == "explanation"]
         if not rows:
             return None
-        newest = max(rows, key=lambda row: row.get("time", 0))
+        newest = max(rows, key=age)
         return {name: newest.get(name) for name in ("concept", "description", "status", "note", "raw", "naming", "top")}
 
     def _lines(self, verdicts: bool) -> str:
@@ -174,6 +219,95 @@ class Ledger:
         )
 
 
+def age(row: dict[str, Any]) -> tuple[float, float, float]:
+    """What the newest of some lines is largest by, as `NEWEST` in SQL."""
+    found = (row.get("counter"), row.get("time"), row.get("take"))
+    first, *rest = (value if isinstance(value, (int, float)) else -1 for value in found)
+    return float(first), float(rest[0]), float(rest[1])
+
+
+class Follower:
+    """Lines that are added to a ledger after this was made."""
+
+    def __init__(self, files: Any):
+        self._files = files
+        self._seen = {path: path.stat().st_size for path in files()}
+
+    def new(self, skip: Sequence[Path] = ()) -> Iterator[dict[str, Any]]:
+        """Every whole line added since the last call, those of the files in `skip` left out; a damaged one is too."""
+        for path in self._files():
+            if path in skip:
+                continue
+            at, size = self._seen.get(path, 0), path.stat().st_size
+            if size <= at:
+                continue
+            with path.open("rb") as file:
+                file.seek(at)
+                added = file.read(size - at)
+            whole = added[: added.rfind(b"\n") + 1]
+            self._seen[path] = at + len(whole)
+            for line in whole.splitlines():
+                with contextlib.suppress(ValueError, RecursionError):
+                    row = json.loads(line)
+                    if isinstance(row, dict):
+                        yield row
+
+
+class Counter:
+    """The number of the newest append of a ledger, shared by all jobs: a small file under a lock.
+
+    It is a hint that the lines themselves outrank: a job that begins looks at the last line of every file, so a lost or
+    damaged counter costs nothing.
+    """
+
+    def __init__(self, folder: Path):
+        self.path = folder / ".counter"
+        self.last = max((_last_counter(path) for path in folder.glob("*.jsonl")), default=0)
+
+    def next(self) -> int:
+        """A number larger than every one given before; raises OSError."""
+        handle = files.take_lock(self.path, wait=True)
+        assert handle is not None
+        try:
+            self.last = max(_number(os.pread(handle, 32, 0)), self.last) + 1
+            os.pwrite(handle, b"%016d\n" % self.last, 0)
+            return self.last
+        finally:
+            os.close(handle)
+
+    def peek(self) -> int:
+        """The number as it stands; it has changed when any job has written. 0 when it cannot be read."""
+        try:
+            return _number(self.path.read_bytes()[:32])
+        except OSError:
+            return 0
+
+
+def _number(text: bytes) -> int:
+    """The number in a counter's file; 0 for a damaged one."""
+    text = text.strip()
+    return int(text) if text.isdigit() and int(text) < 10**15 else 0
+
+
+def _last_counter(path: Path) -> int:
+    """The counter of the last readable line of a file, 0 where there is none; counters only grow within a file."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        size = 1 << 16
+        while True:
+            start = max(0, end - size)
+            file.seek(start)
+            for line in reversed(file.read(end - start).splitlines()):
+                with contextlib.suppress(ValueError, RecursionError):
+                    row = json.loads(line)
+                    number = row.get("counter") if isinstance(row, dict) else None
+                    if isinstance(number, int) and 0 < number < 10**15:
+                        return number
+            if start == 0 or size >= 1 << 22:
+                return 0
+            size *= 8
+
+
 class Writer:
     """Appends lines to two files of its own; what `append` returned from survives a kill and a power cut."""
 
@@ -181,25 +315,34 @@ class Writer:
         self.job = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         self.path, self.verdicts = folder / f"{self.job}.jsonl", folder / f"{self.job}{_VERDICTS}"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            files.make_folder(folder)
+            self.counter = Counter(folder)
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND
-            self.handles = {path: os.open(path, flags, 0o644) for path in (self.verdicts, self.path)}
+            self.handles = {path: os.open(path, flags, files.OWN_FILE) for path in (self.verdicts, self.path)}
         except OSError as error:
             do = "choose another --data DIR"
             raise UserError(f"the ledger cannot be written: {error.strerror}", folder, do) from error
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Write rows as lines, fsynced, verdicts first; job and time are added, what is None is left out."""
-        now = round(time.time(), 3)
+        """Write rows as lines, fsynced, verdicts first; job, time and counter are added, what is None is left out."""
+        found = list(rows)
+        if not found:
+            return
+        try:
+            added = {"time": round(time.time(), 3), "counter": self.counter.next(), "job": self.job}
+        except OSError as error:
+            raise _unwritable(error, self.counter.path) from error
         lines: dict[Path, list[str]] = {self.verdicts: [], self.path: []}
-        for row in rows:
+        for row in found:
             assert row.keys() <= COLUMNS.keys(), row.keys() - COLUMNS.keys()
-            full = {k: _plain(v) for k, v in row.items() if v is not None} | {"time": now, "job": self.job}
+            full = {k: _plain(v) for k, v in row.items() if v is not None} | added
             path = self.verdicts if row["kind"] == "verdict" else self.path
             lines[path].append(json.dumps(full, separators=(",", ":"), allow_nan=False))
-        for path, found in lines.items():
-            if found:
-                self._write(path, ("\n".join(found) + "\n").encode("utf-8", "replace"))
+        for path, texts in lines.items():
+            if texts:
+                self._write(path, ("\n".join(texts) + "\n").encode("utf-8", "replace"))
+        with contextlib.suppress(OSError):
+            self.counter.next()  # the lines are there now: whoever looks for a change finds them
 
     def _write(self, path: Path, data: bytes) -> None:
         try:
@@ -207,8 +350,7 @@ class Writer:
                 data = data[os.write(self.handles[path], data) :]
             os.fsync(self.handles[path])
         except OSError as error:
-            what = f"the ledger cannot be written: {error.strerror}"
-            raise UserError(what, path, "free disk space, then run the same command: answers are kept") from error
+            raise _unwritable(error, path) from error
 
     def __enter__(self) -> Writer:
         return self
@@ -222,6 +364,11 @@ class Writer:
             os.close(handle)
             if path.exists() and path.stat().st_size == 0:
                 path.unlink()
+
+
+def _unwritable(error: OSError, path: Path) -> UserError:
+    what = f"the ledger cannot be written: {error.strerror}"
+    return UserError(what, path, "free disk space, then run the same command: answers are kept")
 
 
 def _plain(value: Any) -> Any:

@@ -59,7 +59,8 @@ _FACTS: dict[str, dict[str, tuple[type, ...]]] = {
     "scores": {"m": (int,), "n": (int,)},
 }
 """What pages read of the facts of a kind: where such a fact is there, it has this type."""
-_NUMBERS = {"n", "d", "m", "patients", "refused", "evaluation", "expansion", "k", "l1", "l0", "fve", "dead_share",
+_NUMBERS = {"n", "d", "m", "patients", "refused", "evaluation", "expansion", "k", "l1", "fve",
+            "active_share", "active_neurons", "dead_share",
             "seed", "failed", "training_seconds", "mean_entropy", "null_mean_entropy", "selective_share"}  # fmt: skip
 """Facts that pages format as numbers, of whatever kind."""
 

@@ -266,8 +266,8 @@ def embedding_images(reader: Reader, embeddings: Artifact) -> np.ndarray:
 
 
 def history(reader: Reader, sae: Artifact) -> Frame:
-    """Training history of an SAE."""
-    return reader.query("SELECT * FROM {s}.history ORDER BY step", s=sae)
+    """Training history of an SAE; older ones call the share of active neurons `l0`."""
+    return reader.query("SELECT * FROM {s}.history ORDER BY step", s=sae).rename(columns={"l0": "active_share"})
 
 
 def _none(value: Any) -> Any:

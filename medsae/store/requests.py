@@ -111,6 +111,10 @@ class Requests:
                 return neuron, again
         return None
 
+    def any(self) -> bool:
+        """Somebody waits to be taken."""
+        return next(self.folder.glob("*.ask"), None) is not None
+
     def cancelled(self, neuron: int) -> bool:
         """The app has withdrawn the request that is being answered."""
         return (self.folder / f"{neuron}.cancel").exists()

@@ -25,12 +25,32 @@ CREATE TABLE label (
 );
 CREATE TABLE label_name (
     position INTEGER NOT NULL,   -- order of the source's columns
-    label TEXT NOT NULL          -- name of the label
+    label TEXT NOT NULL,         -- name of the label
+    definition TEXT              -- who stated it and what its values mean, where the publisher says so; not in older ones
 );
 CREATE TABLE attribute (
     image INTEGER NOT NULL,      -- image.image
     attribute TEXT NOT NULL,     -- anything else known of the image; "factor:NAME" is a planted truth (0 or 1)
     value TEXT                   -- as text
+);
+CREATE TABLE attribute_name (    -- not in cohorts made by older versions
+    position INTEGER NOT NULL,   -- order of the source's columns
+    attribute TEXT NOT NULL,     -- attribute.attribute
+    type TEXT NOT NULL           -- number, category, date or text
+);
+CREATE TABLE file (              -- pictures found; not in cohorts made by older versions
+    path TEXT NOT NULL,          -- relative to the cohort's root
+    bytes BIGINT NOT NULL,       -- size
+    modified BIGINT NOT NULL     -- time of the last change, nanoseconds since 1970
+);
+CREATE TABLE box (               -- regions that readers marked; not in cohorts made by older versions
+    image INTEGER NOT NULL,      -- image.image
+    label TEXT NOT NULL,         -- what is marked, as the publisher names it
+    x DOUBLE NOT NULL,           -- px of the original picture, left edge
+    y DOUBLE NOT NULL,           -- px, upper edge
+    width DOUBLE NOT NULL,       -- px
+    height DOUBLE NOT NULL,      -- px
+    reader TEXT                  -- who marked it, or NULL
 );
 CREATE TABLE thumbnail (
     image INTEGER NOT NULL,      -- image.image
@@ -42,7 +62,7 @@ CREATE TABLE picture (
 );
 CREATE TABLE mask (
     image INTEGER NOT NULL,      -- image.image
-    finding TEXT NOT NULL,       -- what was planted
+    finding TEXT NOT NULL,       -- what was planted (simulated), or what readers outlined
     runs INTEGER[] NOT NULL      -- run lengths over the picture's pixels row by row, starting with pixels outside
 );
 CREATE TABLE refused (
@@ -66,7 +86,7 @@ CREATE TABLE history (
     loss DOUBLE,                 -- Eq. 2, mean over images
     mse DOUBLE,                  -- squared error summed over d, mean over images, normalised units
     l1 DOUBLE,                   -- sum of activations, mean over images
-    l0 DOUBLE,                   -- share of active neurons
+    active_share DOUBLE,         -- share of neurons that fire on an image, mean over images (L0 / m)
     fve DOUBLE,                  -- fraction of variance explained
     dead DOUBLE                  -- share of neurons that fired on no image
 );
@@ -237,6 +257,38 @@ CREATE TABLE neighbour (
     other INTEGER NOT NULL,      -- the neighbour
     measure TEXT NOT NULL,       -- decoder (cosine of decoder rows) or coactivation (cosine of activations)
     value DOUBLE NOT NULL        -- -1 .. 1
+);
+CREATE TABLE cell (
+    neuron INTEGER NOT NULL,     -- neuron.neuron; its strongest images, where the encoder's embedding is a sum over cells
+    image INTEGER NOT NULL,      -- image of the cohort
+    map BLOB NOT NULL,           -- int8, a byte a cell, row by row from the top left: value = byte * scale
+    scale FLOAT NOT NULL,        -- pre-activation units
+    constant FLOAT NOT NULL      -- sum of the map + constant = pre-activation (in float32)
+);
+CREATE TABLE cell_grid (
+    rows INTEGER NOT NULL,       -- cells from top to bottom
+    columns INTEGER NOT NULL,    -- cells from left to right
+    first_px DOUBLE NOT NULL,    -- where the first cell lies, px of the network's input
+    step_px DOUBLE NOT NULL,     -- from one cell to the next, px of the network's input
+    reach_px INTEGER NOT NULL,   -- side of what one cell can see, px of the network's input
+    size_px INTEGER NOT NULL,    -- side of the network's input
+    how TEXT NOT NULL            -- what the maps are
+);
+CREATE TABLE localisation (
+    finding TEXT NOT NULL,       -- planted factor or published box
+    representation TEXT NOT NULL, -- sae, raw, random: whose best neuron
+    neuron INTEGER NOT NULL,     -- chosen on the other half of the patients
+    n INTEGER NOT NULL,          -- images that have the finding and on which the neuron fires
+    hit DOUBLE,                  -- share of them whose strongest cell lies inside the finding's mask
+    low DOUBLE,                  -- 95 % interval, bootstrap by patient
+    high DOUBLE,                 -- 95 % interval
+    place DOUBLE,                -- the same for another firing neuron on the same images
+    exchanged DOUBLE,            -- the same with the neuron's maps exchanged among the images
+    p DOUBLE,                    -- share of exchanges that hit as often, one-sided
+    mean_mask DOUBLE,            -- the same for the finding's most frequent place on other patients
+    area DOUBLE,                 -- mean share of the image that the mask covers
+    mass DOUBLE,                 -- share of the positive map inside the mask over its area; 1: no preference
+    reason TEXT                  -- why NULL
 );
 CREATE TABLE match (
     neuron INTEGER NOT NULL,     -- neuron.neuron; only with --versus, live neurons of both SAEs

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
+from medsae.paper.colours import MARKS
 from medsae.store.reader import Frame
 from medsae.ui import format
 
@@ -29,8 +30,11 @@ def correlations(frame: Frame, tone: str) -> str:
         title = f"{row['label']}: ρ {format.signed(row['rho'], 3)} {ends} n = {format.count(row['n'])}"
         value = f'<span class="n" title="{escape(title)}">{format.signed(row["rho"])}</span>'
         bar = correlation(row, tone, most)
-        rows.append(f'<span>{label}</span><span class="ms-track" title="{escape(title)}">{bar}</span>{value}')
-    return f'<div class="ms-bars" role="table">{"".join(rows)}</div>'
+        rows.append(
+            f'<span>{label}</span><span class="ms-track" role="img" aria-label="{escape(title)}" '
+            f'title="{escape(title)}">{bar}</span>{value}'
+        )
+    return f'<div class="ms-bars">{"".join(rows)}</div>'
 
 
 def correlation(row: Mapping[Any, Any], tone: str, most: float = 1.0) -> str:
@@ -41,15 +45,6 @@ def correlation(row: Mapping[Any, Any], tone: str, most: float = 1.0) -> str:
         return bar
     low, high = row["low"] / most, row["high"] / most
     return bar + f'<u style="left:{50 + 50 * low:.1f}%;width:{max(0.5, 50 * (high - low)):.1f}%"></u>'
-
-
-MARKS = (
-    ("activation", "sae", "SAE activation"),
-    ("preactivation", "sae-open", "SAE before the cut"),
-    ("raw", "raw", "raw"),
-    ("random", "null", "best of as many random directions"),
-)
-"""Column of a recovery table -> mark and what it is."""
 
 
 def recovery(frame: Frame, neuron: Callable[[object], str]) -> str:

@@ -51,8 +51,11 @@ def grid(
     href: Callable[[int], str],
     cell_px: int = 132,
     digits: int = 2,
+    over: dict[int, str] | None = None,
+    words: dict[int, str] | None = None,
 ) -> str:
-    """HTML of a grid of radiographs: `rows` has image and value (NULL: silent) and, optionally, slice."""
+    """HTML of a grid of radiographs: `rows` has image and value (NULL: silent) and, optionally, slice. `over`: data
+    URIs that lie over a picture; `words`: what is said of it beside its title."""
     images = [int(i) for i in rows["image"]][:MOST]
     thumbs = query_images.thumbnails(study.reader, cohort, images)
     rows_of = query_images.captions(study.reader, cohort, images, studies.labels(study, cohort)).to_dict("records")
@@ -63,10 +66,11 @@ def grid(
         alt = alt_text(image, caption)
         labels = escape(str(caption["labels"])) if caption else ""
         shown = format.number(value, digits) if not format.missing(value) else "silent"
-        title = escape(_title(study, image, caption))
+        title = escape(" · ".join(filter(None, [_title(study, image, caption), (words or {}).get(image)])))
+        layer = f'<img class="ms-over" src="{over[image]}" alt="">' if over and image in over else ""
         cells.append(
             f'<a class="ms-pic" data-go href="{escape(href(image))}" title="{title}">'
-            f'<span class="ms-box">{img(thumbs.get(image), alt)}</span>'
+            f'<span class="ms-box">{img(thumbs.get(image), alt)}{layer}</span>'
             f'<span class="ms-cap"><i>{labels}</i><em>{shown}</em></span></a>'
         )
     return f'<div class="ms-grid" style="--cell:{cell_px}px">{"".join(cells)}</div>'
@@ -150,7 +154,7 @@ def few_last(few: int) -> None:
     if few:
         st.caption(
             f"{format.plural(few, 'neuron')} of these {'fires' if few == 1 else 'fire'} on fewer than {FIRING_LEAST} "
-            "pictures and come last: a correlation over so few is mostly luck."
+            "pictures and come last: a correlation over so few says little."
         )
 
 

@@ -17,7 +17,7 @@ from medsae.ui.study import Study
 
 
 def shift(study: Study, scores: Artifact, other: Artifact) -> None:
-    """Mean entropies of both (all neurons, and those with max |rho| > 0.2), their difference, and luck."""
+    """Mean entropies of both (all neurons, and those with max |rho| > 0.2), their difference, and their nulls."""
     first, second = queries.summary(study.reader, scores), queries.summary(study.reader, other)
     items: list[tuple[str, str, str]] = []
     for key, strong, name in (
@@ -35,7 +35,7 @@ def shift(study: Study, scores: Artifact, other: Artifact) -> None:
         show = format.percent if key == "selective_share" else format.number
         both = f"{show(a.value if a else None)} / {show(b.value if b else None)}"
         items.append((both, f"{name}\n{' / '.join(studies.short_titles(study))}", ""))
-    look.figures(items)
+    studies.figures(items)
 
 
 def best_neurons(study: Study, scores: Artifact, other: Artifact) -> None:

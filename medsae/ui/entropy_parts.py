@@ -9,22 +9,15 @@ import streamlit as st
 
 from medsae.store import queries
 from medsae.store.artifacts import Artifact
-from medsae.ui import cards, charts, format, links, look
+from medsae.ui import cards, charts, filters, format, links, look
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
 VIEWS = {"share": "share", "count": "count", "cumulative": "cumulative", "label": "per label"}
 ANY = {"": "any label"}
-RHO = {"0": "any", "0.1": "0.1", "0.2": "0.2 (paper)", "0.3": "0.3", "0.5": "0.5"}
-DENSITY = {"0": "any", "0.001": "0.1 %", "0.01": "1 %", "0.05": "5 %"}
-SHOWN = {"defined": "all defined", "selective": "selective only"}
-SORTED = {
-    "q": "most selective",
-    "entropy": "lowest first",
-    "-rho": "strongest ρ",
-    "-density": "most active",
-    "neuron": "number",
-}
+# The address means the same here as on the Neurons page: its words are those of `filters`.
+SHOWN = {"all": "all defined", "selective": filters.SHOW["selective"]}
+SORTED = {sort: filters.ORDER[sort] for sort in ("q", "entropy", "-rho", "-density", "neuron")}
 
 
 def means(study: Study, scores: Artifact) -> None:
@@ -46,7 +39,7 @@ def means(study: Study, scores: Artifact) -> None:
         a, b = first.get("selective_share"), second.get("selective_share")
         both = f"{format.percent(a.value if a else None, 0)} / {format.percent(b.value if b else None, 0)}"
         items.append((both, f"selective neurons, {titles[0]} / {titles[1]}\nfalse-discovery rate 5 %", ""))
-    look.figures(items)
+    studies.figures(items)
 
 
 def controls(study: Study, cohort: Artifact, chosen: queries.Filter) -> tuple[str, queries.Filter]:
@@ -54,17 +47,17 @@ def controls(study: Study, cohort: Artifact, chosen: queries.Filter) -> tuple[st
     with st.container(horizontal=True, vertical_alignment="center"):
         view = links.choose(st.segmented_control, "View", "view", VIEWS, "share", label_visibility="collapsed")
         show = links.choose(
-            st.segmented_control, "Neurons", "show", SHOWN, "defined", resets=("page",), label_visibility="collapsed"
+            st.segmented_control, "Neurons", "show", SHOWN, "all", resets=("page",), label_visibility="collapsed"
         )
         active = [x for x in (chosen.label, chosen.rho, chosen.density_low) if x]
         with st.popover(f"Filter ({len(active)})" if active else "Filter"):
             labels = ANY | {x: x for x in queries.labels(study.reader, cohort)}
             label = links.choose(st.selectbox, "Following the label", "label", labels, "", resets=("page",))
-            rho = links.choose(st.selectbox, "Strongest |ρ| at least", "rho", RHO, "0", resets=("page",))
-            density = links.choose(st.selectbox, "Fires on at least", "dlo", DENSITY, "0", resets=("page",))
+            rho = links.choose(st.selectbox, "Strongest |ρ| at least", "rho", filters.RHO, "", resets=("page",))
+            density = links.choose(st.selectbox, "Fires on at least", "dlo", filters.DENSITY, "", resets=("page",))
     return view, replace(
-        chosen, show=show, label=label or None, rho=float(rho) or None, density_low=float(density) or None,
-        low=None, high=None,
+        chosen, show="defined" if show == "all" else show, label=label or None, rho=float(rho) if rho else None,
+        density_low=float(density) if density else None, low=None, high=None,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from medsae.store import queries
 from medsae.store.artifacts import Artifact
 from medsae.store.reader import Frame
 from medsae.ui import links
+from medsae.ui import study as studies
 from medsae.ui.study import Study
 
 SHOW = {
@@ -19,7 +20,7 @@ SHOW = {
     "agree": "you agreed",
     "disagree": "you disagreed",
     "starred": "starred",
-    "dead": "dead or undefined",
+    "dead": "silent or undefined",
 }
 ORDER = {
     "q": "most selective",
@@ -31,7 +32,7 @@ ORDER = {
     "neuron": "number",
 }
 DENSITY = {"": "any", "0.0001": "0.01 %", "0.001": "0.1 %", "0.01": "1 %", "0.05": "5 %", "0.2": "20 %"}
-RHO = {"": "any", "0.1": "0.1", "0.2": "0.2", "0.3": "0.3", "0.5": "0.5"}
+RHO = {"": "any", "0.1": "0.1", "0.2": "0.2 (paper)", "0.3": "0.3", "0.5": "0.5"}
 
 
 def complete(study: Study, chosen: queries.Filter) -> queries.Filter:
@@ -49,7 +50,7 @@ def complete(study: Study, chosen: queries.Filter) -> queries.Filter:
         words = chosen.search.lower()
         found = {n for n, name in study.names.items() if words in name.lower()}
         found |= {n for n, note in study.notes.items() if words in f"{note.text} {' '.join(note.tags)}".lower()}
-        found |= {int(words)} if words.isascii() and words.isdigit() else set()
+        found |= {int(words)} if words.isascii() and words.isdigit() and len(words) < 10 else set()
         ids = found if ids is None else ids & found
     return chosen.among(ids)
 
@@ -70,6 +71,7 @@ def bar(study: Study, scores: Artifact, cohort: Artifact) -> queries.Filter:
             st.selectbox, "Following", "label", {"": "any label", **{x: x for x in known}}, "", ("page",), width=200
         )
         links.text("Search", "q", "name, note, tag or number", resets=("page",), width=210)
+        studies.unit_switch()
         ranges = [p for p in ("lo", "hi", "dlo", "dhi", "rho") if p in st.query_params]
         with st.popover(f"Ranges ({len(ranges)})" if ranges else "Ranges"):
             top = round(study.maximum_bits * study.scale, 2)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from medsae.cohorts.pictures import PictureError, decode
+from medsae.cohorts.pictures import PictureError, decode, read
 from medsae.store import query_images
 from medsae.store.artifacts import Artifact
 from medsae.store.reader import Reader
@@ -32,20 +32,18 @@ def full_size(reader: Reader, cohort: Artifact, image: int) -> tuple[bytes | Non
     why = "the full picture is not here"
     if row and root:
         try:
-            return _for_browser(Path(root) / row["path"])
+            return _for_browser(read(Path(root) / row["path"], row["sha256"]))
         except PictureError as error:
             why = f"the full picture: {error}"
     small = query_images.thumbnails(reader, cohort, [image]).get(image)
     return small, f"thumbnail ({why})" if small else f"no picture was kept ({why})"
 
 
-def _for_browser(path: Path) -> tuple[bytes, str]:
+def _for_browser(data: bytes) -> tuple[bytes, str]:
     """The file itself where a browser shows it right, else a JPEG of its decoded grey levels."""
-    if path.is_file() and path.stat().st_size <= MOST_BYTES:
-        data = path.read_bytes()
-        if data[:3] == b"\xff\xd8\xff":  # JPEG
-            return data, "full size"
-    grey = Image.fromarray(decode(path))
+    if len(data) <= MOST_BYTES and data[:3] == b"\xff\xd8\xff":  # JPEG
+        return data, "full size"
+    grey = Image.fromarray(decode(data))
     for side in _SIDES:
         shown = grey.copy()
         shown.thumbnail((side, side), reducing_gap=3.0)

@@ -17,14 +17,40 @@ from streamlit.components.v2 import component
 
 from medsae.store.filter import SORTS, Filter, Show, Sort
 
-STUDY = ("scores", "versus", "unit", "patients")
+STUDY = ("scores", "versus", "unit", "patients", "map")
 """Parameters of the sidebar: every link carries them."""
 DEFAULT_SORT: Sort = "q"
 """Most selective first: the lowest entropies belong to neurons that fire on one picture."""
 FILTER = ("show", "label", "lo", "hi", "dlo", "dhi", "rho", "q", "sort")
 """Parameters of a filter of neurons: links to a neuron carry them, so that previous and next stay within it."""
 
+LARGEST = 2**31 - 1
+"""The largest number that an image, a neuron or a page can have: columns of the tables are 32 bits wide."""
+_LONGEST = 300
+
 _router = component("medsae_router", js=Path(__file__).with_name("router.js").read_text(), isolate_styles=False)
+_address = component("medsae_address", js=Path(__file__).with_name("address.js").read_text(), isolate_styles=False)
+
+
+def found(**values: object) -> None:
+    """What this run shows where the address said nothing: links carry it, and `whole_address` writes it there.
+
+    An address that leaves open which scores are meant would show others as soon as others are made.
+    """
+    known = {name: str(value) for name, value in values.items() if value is not None}
+    st.session_state["_found"] = {**st.session_state.get("_found", {}), **known}
+
+
+def forget() -> None:
+    """Begin a run: nothing is found yet."""
+    st.session_state["_found"] = {}
+
+
+def whole_address() -> None:
+    """Make the browser's address say all that this page shows; once a run, at its end."""
+    given = st.query_params.to_dict()
+    missing = {name: value for name, value in st.session_state.get("_found", {}).items() if name not in given}
+    _address(key="address", data={"missing": missing, "given": urlencode(given)}, height="content")
 
 
 def router() -> None:
@@ -34,6 +60,15 @@ def router() -> None:
         st.session_state["_go_count"] = st.session_state.get("_go_count", 0) + 1
     nonce = st.session_state.get("_go_count", 0)
     _router(key="router", data={"go": gone, "nonce": nonce}, height="content", on_scale_change=lambda: None)
+
+
+def sound() -> None:
+    """Leave out, and name, parameters of the URL that no link of this program holds: very long ones and control
+    characters. Every other value is judged by the widget it belongs to. Once a run, first of all."""
+    for name, value in st.query_params.to_dict().items():
+        if len(name) + len(value) > _LONGEST or not (name + value).isprintable():
+            st.query_params.pop(name, None)
+            st.warning(f"The link's value of {name[:40]!r} cannot be used ({len(value):,} characters): it is left out.")
 
 
 def scale() -> float:
@@ -55,8 +90,9 @@ def go(href: str) -> None:
 
 
 def parameters(*names: str) -> dict[str, str]:
-    """The parameters of the current URL among `names`."""
-    given = st.query_params.to_dict()  # asking the proxy name by name is slow, and a page has hundreds of links
+    """The parameters of the current URL, or of what it left open, among `names`."""
+    # Asking the proxy name by name is slow, and a page has hundreds of links.
+    given = st.session_state.get("_found", {}) | st.query_params.to_dict()
     return {n: given[n] for n in names if n in given}
 
 
@@ -140,7 +176,8 @@ def whole(parameter: str, default: int | None = None, low: int = 0, high: int | 
     text = st.query_params.get(parameter)
     if text is None:
         return default
-    if text.isascii() and text.isdigit() and int(text) >= low and (high is None or int(text) <= high):
+    most = LARGEST if high is None else high
+    if text.isascii() and text.isdigit() and len(text) <= 12 and low <= int(text) <= most:
         return int(text)
     st.warning(
         f"The link asks for {parameter} = {text!r}; it must be a whole number from {low}"

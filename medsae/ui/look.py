@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import streamlit as st
 
+from medsae.paper.colours import NULL as NULL
+from medsae.paper.colours import RAW as RAW
+from medsae.paper.colours import SAE as SAE
+from medsae.paper.colours import SECOND as SECOND
 from medsae.progress import UserError
-from medsae.ui import format
+from medsae.ui import format, hiding
 
 if TYPE_CHECKING:
     from medsae.store import queries
 
-SAE, RAW, NULL, SECOND = "#3d93d4", "#d08129", "#8b94a1", "#9277d8"
-"""Chart colours of meaning (SECOND: another representation of the same kind); at least 3:1 on both backgrounds."""
 Tone: TypeAlias = Literal["sae", "raw", "null", "good", "bad", ""]
 RESEARCH = "Research use only, not for diagnosis"
 ICON = Path(__file__).with_name("icon.svg")
@@ -33,12 +35,14 @@ def stylesheet() -> None:
 
 
 def heading(title: str, subtitle: str = "", name: str = "", tools: Sequence[str] = ()) -> None:
-    """Title, a name beside it, a soft line, and tools (ready HTML of chips) at the right."""
+    """Title (of the browser's tab too), a name beside it, a soft line; at the right tools (ready HTML of chips) and a
+    chip that copies the address."""
+    st.set_page_config(page_title=f"{title} · MedSAE Explorer")
     st.html(
         f'<div class="ms-head"><h1>{escape(title)}</h1>'
         + (f'<span class="ms-name">{escape(name)}</span>' if name else "")
         + (f'<span class="ms-soft">{escape(subtitle)}</span>' if subtitle else "")
-        + f'<span class="ms-tools">{"".join(tools)}</span></div>'
+        + f'<span class="ms-tools">{"".join(tools)}{COPY}</span></div>'
     )
 
 
@@ -57,9 +61,8 @@ def link(text: object, href: str) -> str:
     return f'<a data-go href="{escape(href)}">{escape(str(text))}</a>'
 
 
-def copy_link(href: str) -> str:
-    """HTML of a chip that copies a link."""
-    return f'<a class="ms-chip" data-go="copy" href="{escape(href)}">copy link</a>'
+COPY = '<a class="ms-chip" data-go="copy" href="" aria-live="polite">copy link</a>'
+"""HTML of a chip that copies the address as the reader sees it, which is whole: see `links.found`."""
 
 
 def figures(items: Sequence[tuple[str, str, str]]) -> None:
@@ -74,19 +77,20 @@ def figures(items: Sequence[tuple[str, str, str]]) -> None:
 
 def section(title: str, soft: str = "") -> None:
     """Heading of a panel."""
-    more = f' <span class="ms-soft" style="font-weight:400">{escape(soft)}</span>' if soft else ""
-    st.html(f'<div style="font-weight:620">{escape(title)}{more}</div>')
+    more = f' <span class="ms-soft">{escape(soft)}</span>' if soft else ""
+    st.html(f'<h2 class="ms-section">{escape(title)}{more}</h2>')
 
 
 def empty(title: str, text: str, command: str | None = None) -> None:
     """An empty state: what is missing and what to do."""
     code = f'<p style="margin:.6rem 0 0"><span class="ms-code">{escape(command)}</span></p>' if command else ""
-    st.html(f'<div class="ms-empty"><h2>{escape(title)}</h2><div class="ms-soft">{escape(text)}</div>{code}</div>')
+    lead = f'<p class="ms-lead">{escape(title)}</p>'
+    st.html(f'<div class="ms-empty">{lead}<div class="ms-soft">{escape(text)}</div>{code}</div>')
 
 
 def problem(error: UserError) -> None:
     """What a user can mend, on the page."""
-    st.warning(literal(error.what + (f" — {error.do}" if error.do else "")))
+    st.warning(literal(hiding.text(error.what + (f" — {error.do}" if error.do else ""), shown=False)))
 
 
 def literal(text: str) -> str:
@@ -101,8 +105,9 @@ def footer(*ids: str) -> None:
 
 
 def table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -> str:
-    """HTML of a small table; columns are (heading, is a number); cells are ready HTML."""
-    head = "".join(f"<th{' class=n' if n else ''}>{escape(c)}</th>" for c, n in columns)
+    """HTML of a small table; columns are (heading, is a number); cells are ready HTML. Without any heading it is a list
+    of facts: the first cell of each row is what the others are of."""
+    head = "".join(_head(c, n) for c, n in columns)
     head = f"<thead><tr>{head}</tr></thead>" if any(c for c, _ in columns) else ""
     body = "".join(
         "<tr>"
@@ -110,11 +115,16 @@ def table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) ->
         + "</tr>"
         for row in rows
     )
-    return f'<table class="ms-table">{head}<tbody>{body}</tbody></table>'
+    return f'<div class="ms-scroll"><table class="ms-table">{head}<tbody>{body}</tbody></table></div>'
+
+
+def _head(text: str, number: bool) -> str:
+    """One heading; the corner over the names of the rows is an empty cell, not an empty heading."""
+    return f"<th scope=col{' class=n' if number else ''}>{escape(text)}</th>" if text else "<td></td>"
 
 
 def difference(d: queries.Difference, scale: float) -> str:
-    """What stands under a difference: its interval and what luck gives, or why there is none."""
+    """What stands under a difference: its interval and its null, or why there is none."""
     if d.low is None:
         return d.note
     luck = f" · null {format.interval(d.null_low, d.null_high, 2, scale)}" if d.null_low is not None else ""

@@ -15,6 +15,7 @@ import streamlit as st
 
 from medsae.config import Name, Protocol
 from medsae.jobs import Jobs
+from medsae.plugins import backends
 from medsae.progress import UserError
 from medsae.store import concepts, query_images
 from medsae.store.artifacts import Artifact, Store
@@ -27,9 +28,39 @@ from medsae.ui.study import Study
 ROWS = 50
 """Names on one page of the Concepts table."""
 THRESHOLDS = {"0": "any", "0.6": "0.60", "0.7": "0.70 (paper)", "0.8": "0.80", "0.9": "0.90"}
-BACKENDS = {"labels": "labels (no model)", "endpoint": "server", "medgemma": "MedGemma here"}
 ABOUT = {"name": "its name", "shuffled": "another neuron's name", "random": "a random description"}
 _POLL_SECONDS = 0.5
+
+
+def audits(store: Store, scores: Artifact, run: RunOfNames) -> pd.DataFrame:
+    """How well the judge of a run tells each label (`Ledger.audits`); empty where it was not audited."""
+    ledger = studies.ledger(store, scores)
+    found = _audits(ledger, str(ledger.folder), ledger.stamp())
+    return found[(found["backend"] == run.backend) & (found["model"] == run.model)]
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _audits(_ledger: Any, folder: str, stamp: tuple[int, int]) -> pd.DataFrame:
+    return _ledger.audits()
+
+
+def judge(found: pd.DataFrame) -> None:
+    """What the judge can see, under the names that it judged: a line and, on demand, the table."""
+    known = found[found["auroc"].notna()]
+    if known.empty:
+        return
+    said = ", ".join(f"{row['label']} at {row['auroc']:.2f}" for row in known.to_dict("records"))
+    st.caption(format.escape(
+        f"On the cohort's own labels this judge tells {said} (AUROC). A low accuracy of a name that says what "
+        "the judge cannot see is the judge's, not the neuron's."
+    ))  # fmt: skip
+    with st.expander("The audit of the judge"):
+        rows = [[escape(str(r["label"])), f"<b>{format.number(r['auroc'])}</b>", format.interval(r["low"], r["high"]),
+                 format.number(r["accuracy"]), f"{int(r['judged'])} of {int(r['asked'])}"]
+                for r in found.to_dict("records")]  # fmt: skip
+        columns = [("label", False), ("AUROC", True), ("95 % interval", True), ("balanced accuracy", True),
+                   ("verdicts usable", True)]  # fmt: skip
+        cards.show(look.table(columns, rows))
 
 
 # --- the Neuron page
@@ -45,7 +76,7 @@ def render(scores: Artifact, neuron: int) -> None:
         # A fragment polls only while something is under way; the whole page runs once more when the answer is there.
         st.fragment(_asking, run_every=_POLL_SECONDS if waiting else None)(study.store, config, neuron, waiting)
     found = studies.named(study.store, scores)
-    mine = found[found["neuron"] == neuron].sort_values("time", ascending=False)
+    mine = found[found["neuron"] == neuron].sort_values(["counter", "time"], ascending=False, na_position="last")
     known = {r.run: r for r in concepts.runs(found)}
     mine = mine[mine["run"].isin(list(known))]
     if mine.empty:
@@ -58,14 +89,21 @@ def render(scores: Artifact, neuron: int) -> None:
     _result(study, scores, run, row)
 
 
+def asked_of() -> dict[str, str]:
+    """The backends there are: name -> what people read."""
+    return {name: offer.label for name, offer in backends.all().items()}
+
+
 def _chosen(scores: Artifact) -> Name | None:
     """The config that the panel's choosers describe; None (said on the page) while it is not complete."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        backend = links.choose(st.segmented_control, "Asked of", "backend", BACKENDS, "labels")
+        backend = links.choose(st.segmented_control, "Asked of", "backend", asked_of(), "labels")
         protocols = {p: p for p in get_args(Protocol)}
         protocol = links.choose(st.segmented_control, "Protocol", "protocol", protocols, "strict")
-        pictures = links.choose(st.segmented_control, "Pictures a side", "pictures", ["30", "20", "10"], "30")
-    fields: dict[str, Any] = {"backend": backend, "protocol": protocol, "pictures": int(pictures)}
+        pictures = links.choose(st.segmented_control, "Pictures a side", "pictures", ["most", "30", "20", "10"], "most")
+    # "most": as many as these scores allow, 30 at most.
+    fields: dict[str, Any] = {"backend": backend, "protocol": protocol}
+    fields["pictures"] = None if pictures == "most" else int(pictures)
     if backend == "endpoint":
         fields["endpoint"] = links.text("Address of the server on this machine", "endpoint",
                                         "http://127.0.0.1:8000/v1") or None  # fmt: skip
@@ -94,7 +132,7 @@ def _asking(store: Store, config: Name, neuron: int, waiting: bool) -> None:
                 _ask(store, config, requests, neuron, alive or starting)
                 st.rerun(scope="app")
             ready = "its model is loaded" if alive else "the first request starts it"
-            st.caption(f"{BACKENDS[config.backend]}, {config.protocol}: {ready}")
+            st.caption(f"{asked_of()[config.backend]}, {config.protocol}: {ready}")
             return
         if st.button("Cancel", key="_name-cancel"):
             requests.cancel(neuron)
@@ -141,7 +179,9 @@ def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]
         f'<div class="ms-head"><span class="ms-name"><b>{escape(str(row["concept"]))}</b></span>{mark}</div>'
         f'<div class="ms-soft">{escape(str(row["description"] or ""))}</div>'
     )
-    figures(row, run)
+    label = top_labels(study, scores).get(neuron)
+    known = audits(study.store, scores, run)
+    figures(row, run, known[known["label"] == label])
     if run.overlap:
         st.caption(format.escape(run.overlap))
     verdicts = ledger.verdicts(run.run, neuron)
@@ -158,8 +198,9 @@ def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]
             cards.show(verdict_grid(study, rows.assign(status="", fires=True, yes=None, p=None)))
 
 
-def figures(row: dict[str, Any], run: RunOfNames) -> None:
-    """Accuracy with interval, AUROC, what luck and a wrong name score, coverage."""
+def figures(row: dict[str, Any], run: RunOfNames, audit: pd.DataFrame | None = None) -> None:
+    """Accuracy with interval, AUROC, what controls score, coverage; audit: how the judge tells the label
+    that the neuron follows, one row or none."""
     what = "balanced accuracy" if run.protocol == "strict" else "accuracy"
     q = f"q {small(row['q'])} over {int(row['tests'])} neurons" if not format.missing(row["q"]) else ""
     accuracy, tone = row["accuracy"], ""
@@ -173,8 +214,22 @@ def figures(row: dict[str, Any], run: RunOfNames) -> None:
         if not format.missing(row[f"{about}_accuracy"]):
             ends = format.interval(row[f"{about}_low"], row[f"{about}_high"])
             items.append((format.number(row[f"{about}_accuracy"]), f"{ABOUT[about]} {ends}", "null"))
+    if not format.missing(row.get("specific_q")):
+        specific = row["specific_q"] <= concepts.FDR
+        pairs = "; ".join(
+            f"right where {ABOUT[about]} was wrong: {int(row[f'{about}_more'])} pictures, the reverse: "
+            f"{int(row[f'{about}_less'])}"
+            for about in ("shuffled", "random") if not format.missing(row[f"{about}_more"])
+        )  # fmt: skip
+        items.insert(1, ("specific" if specific else "not specific", f"q {small(row['specific_q'])} over "
+                         f"{int(row['specific_tests'])} neurons · {pairs}", "good" if specific else ""))  # fmt: skip
     judged, asked = int(row["judged"]), int(row["asked"])
     items.append((f"{judged} of {asked}", "verdicts usable", "" if judged == asked else "bad"))
+    if audit is not None and len(audit) and not format.missing(audit.iloc[0]["auroc"]):
+        told = audit.iloc[0]
+        ends = format.interval(told["low"], told["high"])
+        items.append((format.number(told["auroc"]), f"how this judge tells {told['label']}, the label that the neuron "
+                      f"follows {ends}", "bad" if told["low"] <= 0.5 else ""))  # fmt: skip
     if not format.missing(row["mass"]) and row["mass"] < 0.5:
         items.append((format.number(row["mass"]), "P(yes) + P(no): the model wants to say something else", "bad"))
     look.figures(items)
@@ -219,8 +274,9 @@ def verdict_grid(study: Study, rows: pd.DataFrame) -> str:
 def headlines(study: Study, scores: Artifact, found: pd.DataFrame, run: RunOfNames, threshold: float) -> None:
     """ "N of M tested at >= t, of which K survive", for these scores and for those they are compared with."""
     bar = threshold or concepts.THRESHOLD
-    items = [_headline(concepts.headline(found, run.run, bar), bar, studies.title(study.artifacts, scores),
-                       study.tone(scores))]  # fmt: skip
+    items = _headline(
+        concepts.headline(found, run.run, bar), bar, studies.title(study.artifacts, scores), study.tone(scores)
+    )
     if study.versus is not None:
         theirs = studies.named(study.store, study.versus)
         other = concepts.counterpart(run, theirs)
@@ -230,18 +286,26 @@ def headlines(study: Study, scores: Artifact, found: pd.DataFrame, run: RunOfNam
         else:
             note = "" if concepts.same_pictures(scores, study.versus) else " (over other pictures)"
             head = concepts.headline(theirs, other.run, bar)
-            items.append(_headline(head, bar, title + note, study.tone(study.versus)))
+            items += _headline(head, bar, title + note, study.tone(study.versus))
     look.figures(items)
 
 
-def _headline(head: concepts.Headline, bar: float, title: str, tone: look.Tone) -> tuple[str, str, look.Tone]:
+def _headline(head: concepts.Headline, bar: float, title: str, tone: look.Tone) -> list[tuple[str, str, look.Tone]]:
     rest = ", ".join(f"{n:,} {status}" for status, n in head.unnamed.items())
-    return (
+    items: list[tuple[str, str, look.Tone]] = []
+    if head.compared:
+        items.append((
+            f"{head.specific:,} of {head.compared:,}",
+            f"{title}: specific, the name tells this neuron's pictures better than other names do (paired exact test "
+            "on the same pictures, false-discovery rate of 5 %)", tone,
+        ))  # fmt: skip
+    items.append((
         f"{head.above:,} of {head.tested:,}",
-        f"{title}: tested at ≥ {bar:.2f}, of which {head.survive:,} survive the false-discovery rate of 5 %; "
-        f"{format.plural(head.concepts, 'different concept')}" + (f" · without a test: {rest}" if rest else ""),
+        f"{title}: tested at ≥ {bar:.2f}, of which {head.survive:,} survive the false-discovery rate of 5 % against "
+        f"chance; {format.plural(head.concepts, 'different concept')}" + (f" · without a test: {rest}" if rest else ""),
         tone,
-    )
+    ))  # fmt: skip
+    return items
 
 
 def top_labels(study: Study, scores: Artifact) -> pd.Series:
@@ -258,8 +322,9 @@ def _top_labels(data: str, scores: str, created: float) -> pd.Series:
 
 def concepts_table(frame: pd.DataFrame, run: RunOfNames) -> str:
     """HTML of the Concepts table of a run; every text escaped."""
-    columns = [("neuron", True), ("accuracy", True), ("95 % interval", True), ("q", True), ("AUROC", True),
-               ("other's name", True), ("concept", False), ("follows", False), ("also neurons", False)]  # fmt: skip
+    columns = [("neuron", True), ("specific", True), ("accuracy", True), ("95 % interval", True),
+               ("q against chance", True), ("AUROC", True), ("other's name", True), ("concept", False),
+               ("follows", False), ("also neurons", False)]  # fmt: skip
     rows = []
     for row in frame.to_dict("records"):
         neuron = int(row["neuron"])
@@ -272,11 +337,20 @@ def concepts_table(frame: pd.DataFrame, run: RunOfNames) -> str:
         also = ", ".join(_link(n) for n in others[:6]) + (f" and {len(others) - 6} more" if len(others) > 6 else "")
         label = "" if format.missing(row["label"]) else escape(str(row["label"]))
         rows.append([
-            _link(neuron), f"<b>{format.number(row['accuracy'])}</b>", format.interval(row["low"], row["high"]),
+            _link(neuron), _specific(row), f"<b>{format.number(row['accuracy'])}</b>",
+            format.interval(row["low"], row["high"]),
             "–" if format.missing(row["q"]) else escape(small(row["q"])), format.number(row["auroc"]),
             format.number(row["shuffled"]), concept, label, also,
         ])  # fmt: skip
     return look.table(columns, rows)
+
+
+def _specific(row: dict[str, Any]) -> str:
+    """Whether a name is better than the control names, with the q of that test."""
+    if format.missing(row["specific_q"]):
+        return "–"
+    mark = "✓ " if row["specific_q"] <= concepts.FDR else ""
+    return f"{mark}q {escape(small(row['specific_q']))}"
 
 
 def _link(neuron: int) -> str:

@@ -14,7 +14,7 @@ from medsae.store import queries, query_images
 from medsae.store.artifacts import Artifact
 from medsae.store.notes import Note, Notes, representation
 from medsae.store.reader import Frame
-from medsae.ui import bars, cards, charts, export, format, links, look, naming_panel, report
+from medsae.ui import bars, cards, charts, export, format, links, look, maps, naming_panel, report
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -43,7 +43,6 @@ def header(study: Study, scores: Artifact, chosen: queries.Filter, row: Row) -> 
             "ArrowRight",
             "next neuron (→)",
         ),
-        look.copy_link(links.neuron_url(number, scores=scores.id)),
     ]
     look.heading(f"Neuron {number}", studies.title(study.artifacts, scores), study.names.get(number, ""), tools)
 
@@ -61,7 +60,7 @@ def headline(study: Study, row: Row, tone: look.Tone) -> None:
     luck = [format.number(_times(row[f"entropy_null_{part}"], study.scale)) for part in ("mean", "sd")]
     null = f"null {luck[0]} ± {luck[1]}"
     selective = "selective" if row["selective"] else "not selective"
-    look.figures(
+    studies.figures(
         [
             (f"{format.number(row['entropy'] * study.scale)} {study.unit_name}", f"entropy · {null}", tone),
             (format.signed(row["top_rho"]), f"strongest ρ: {row['top_label']}", ""),
@@ -93,6 +92,7 @@ def pictures(study: Study, scores: Artifact, cohort: Artifact, row: Row) -> list
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         which = links.choose(st.segmented_control, "Radiographs", "which", options, "top", label_visibility="collapsed")
         one = links.switch("one a patient", "one", True)
+        mapped = maps.switch(study, scores)
     rows = query_images.images_of(study.reader, scores, cohort, number, which, one, 24)  # type: ignore[arg-type]
     if rows.empty:
         why = {"silent": "No silent picture shares its code."}.get(which, "It fires on none of the scored pictures.")
@@ -104,13 +104,16 @@ def pictures(study: Study, scores: Artifact, cohort: Artifact, row: Row) -> list
             "neuron", (*links.STUDY, *links.FILTER, "neuron", "which", "one", "by"), neuron=number, view=image
         )
 
+    over = maps.overlays(study, scores, cohort, number, list(rows["image"])) if mapped else maps.Overlays({}, {})
     if which == "slices":
         for part, mine in rows.groupby("slice"):
             low, high = format.number(mine["value"].min()), format.number(mine["value"].max())
             look.section(f"Slice {int(str(part))} of {query_images.SLICES}", f"activation {low} to {high}")
-            cards.show(cards.grid(study, cohort, mine, href))
+            cards.show(cards.grid(study, cohort, mine, href, over=over.src, words=over.words))
     else:
-        cards.show(cards.grid(study, cohort, rows, href))
+        cards.show(cards.grid(study, cohort, rows, href, over=over.src, words=over.words))
+    if over.src:
+        maps.legend(study, scores, planted=cohort.facts.get("source") == "simulated")
     return [int(i) for i in rows["image"]]
 
 
@@ -283,12 +286,19 @@ def exports(
         found = query_images.images_of(study.reader, scores, cohort, number, "top", False, 500)
         return found.assign(patient=[study.patient(str(p)) for p in found["patient"]])
 
-    export.menu(
-        {f"Correlations of neuron {number}": lambda: frame, f"Images of neuron {number}": images},
-        f"{scores.id}, neuron {number}",
-        plots={
-            f"Plot of the correlations of neuron {number}": lambda: charts.correlations(frame, colour),
-            f"Plot of the activations of neuron {number}": lambda: charts.activations(*drawn, colour),
-        },
-        files={f"neuron-{number}-report.html": (lambda: report.html(study, scores, cohort, row), "text/html")},
-    )
+    ids = f"{scores.id}, neuron {number}"
+    with st.container(horizontal=True):
+        export.menu(
+            {f"Correlations of neuron {number}": lambda: frame, f"Images of neuron {number}": images},
+            ids,
+            files={f"neuron-{number}-report.html": (lambda: report.html(study, scores, cohort, row), "text/html")},
+        )
+        export.plots(
+            {
+                "Correlation with labels": lambda: charts.correlations(frame, colour),
+                "Activations": lambda: charts.activations(*drawn, colour),
+            },
+            ids,
+            f"neuron-{number}",
+            "Save plots",
+        )

@@ -52,7 +52,7 @@ def figures(study: Study, scores: Artifact) -> None:
         shift = None if difference.value is None else difference.value * study.scale
         said = f"difference\n{look.difference(difference, study.scale)}"
         items.append((f"{format.signed(shift)} {study.unit_name}", said, ""))
-    look.figures(items)
+    studies.figures(items)
 
 
 def _cell(study: Study, summary: Summary, measure: str, kind: str) -> str:
@@ -162,9 +162,9 @@ def best_of_labels(study: Study, scores: Artifact) -> None:
 
 def _plot_of_recovery(shown: Frame) -> go.Figure:
     """The planted factors as a plot, when somebody saves it: the page itself opens without the library of plots."""
-    from medsae.ui import charts
+    from medsae.paper import plots
 
-    return charts.recovery(shown)
+    return plots.recovery(shown)
 
 
 def planted(study: Study, scores: Artifact) -> None:
@@ -180,9 +180,8 @@ def planted(study: Study, scores: Artifact) -> None:
         parts = links.switch("Sides and lobes apart", "parts", False)
         shown = recovered if parts else recovered[~recovered["factor"].str.contains(":")]
         st.html(bars.recovery(shown, _neuron))
-        export.menu(
-            {"Recovery of planted factors": lambda: recovered},
-            scores.id,
-            plots={"Plot of the recovery of planted factors": lambda: _plot_of_recovery(shown)},
-            label="Export recovery",
-        )
+        with st.container(horizontal=True):
+            export.menu({"Recovery of planted factors": lambda: recovered}, scores.id, label="Export recovery")
+            export.plots(
+                {"AUROC of planted factors": lambda: _plot_of_recovery(shown)}, scores.id, "recovery", "Save plot"
+            )

@@ -1,5 +1,23 @@
 export default function (component) {
-  const go = (href) => { history.pushState({}, "", href); dispatchEvent(new PopStateEvent("popstate")); };
+  // A viewer over a page is one step of the history: opening it is a step, going on inside it is none, closing it goes
+  // back. What lies over a page stands in these parameters.
+  const OVER = ["view", "beside"];
+  const below = (url) => { const p = new URLSearchParams(url.search); OVER.forEach((n) => p.delete(n)); p.sort(); return url.pathname + "?" + p; };
+  const go = (href) => {
+    const to = new URL(href, location.href), at = new URL(location.href);
+    const same = below(to) === below(at), over = to.searchParams.has("view"), was = at.searchParams.has("view");
+    if (same && was && !over && history.state && history.state.medsaeOver) { history.back(); return; }
+    if (same && was) history.replaceState(history.state, "", href);
+    else history.pushState(over ? { medsaeOver: true } : {}, "", href);
+    dispatchEvent(new PopStateEvent("popstate"));
+  };
+  const copy = (text) => {
+    // The clipboard of a page that does not come over https from elsewhere: through a field that is selected.
+    const field = document.createElement("textarea");
+    field.value = text; field.style.position = "fixed"; field.style.opacity = 0; document.body.append(field); field.select();
+    try { return document.execCommand("copy"); } finally { field.remove(); }
+  };
+  const say = (anchor, text) => { const was = anchor.dataset.text ||= anchor.textContent; anchor.textContent = text; setTimeout(() => { anchor.textContent = was; }, 1500); };
   if (component.data && component.data.go && window.__medsaeGone !== component.data.nonce) {
     window.__medsaeGone = component.data.nonce;
     go(component.data.go);
@@ -7,24 +25,13 @@ export default function (component) {
   // Text is larger on large screens (style.css); charts have heights in pixels and must grow with it.
   const scale = Math.round(parseFloat(getComputedStyle(document.documentElement).fontSize) / 1.5) / 10;
   if (window.__medsaeScale !== scale) { if (window.__medsaeScale || scale !== 1) component.setStateValue("scale", scale); window.__medsaeScale = scale; }
-  const savePlot = (link) => {
-    const plots = [...document.querySelectorAll(".js-plotly-plot")].filter((p) => p.compareDocumentPosition(link) & Node.DOCUMENT_POSITION_FOLLOWING);
-    const plot = plots[plots.length - 1];
-    if (!plot) return;
-    const options = plot._context.toImageButtonOptions; // read by the camera of the plot's own toolbar
-    plot._context.toImageButtonOptions = { ...options, format: link.dataset.plot, scale: link.dataset.plot === "png" ? 2 : 1 };
-    plot.querySelector('.modebar-btn[data-title^="Download plot"]')?.click();
-    plot._context.toImageButtonOptions = options;
-  };
   const onClick = (event) => {
-    const saver = event.composedPath().find((e) => e.dataset && e.dataset.plot);
-    if (saver) { event.preventDefault(); savePlot(saver); return; }
     const anchor = event.composedPath().find((e) => e.tagName === "A" && e.hasAttribute && e.hasAttribute("data-go"));
     if (!anchor || event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
     event.preventDefault();
     if (anchor.dataset.go === "copy") {
-      navigator.clipboard?.writeText(new URL(anchor.getAttribute("href"), location.href).href);
-      const text = anchor.textContent; anchor.textContent = "copied"; setTimeout(() => { anchor.textContent = text; }, 1200);
+      const done = navigator.clipboard ? navigator.clipboard.writeText(location.href) : Promise.reject();
+      done.catch(() => { if (!copy(location.href)) throw new Error("refused"); }).then(() => say(anchor, "copied"), () => say(anchor, "not copied: take it from the address bar"));
     } else go(anchor.getAttribute("href"));
   };
   const onKey = (event) => {

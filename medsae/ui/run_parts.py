@@ -11,19 +11,23 @@ import pandas as pd
 import streamlit as st
 
 from medsae import config as configs
+from medsae import plugins
+from medsae.jobs import Job
 from medsae.progress import UserError
 from medsae.store import queries, query_images
 from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.reader import Frame
-from medsae.ui import charts, export, format, forms, links, look
+from medsae.ui import charts, export, format, forms, hiding, links, look
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
 STEPS: dict[str, type] = {
     "run demo": configs.RunDemo,
-    "ingest chexpert": configs.IngestChexpert,
-    "ingest table": configs.IngestTable,
-    "ingest simulated": configs.IngestSimulated,
+    **{
+        f"ingest {offer.name}": offer.options
+        for offer in sorted(plugins.sources.all().values(), key=lambda offer: (offer.order, offer.name))
+        if offer.options is not None
+    },
     "embed": configs.Embed,
     "train": configs.Train,
     "score": configs.Score,
@@ -34,25 +38,30 @@ STEPS: dict[str, type] = {
 def live(study: Study) -> None:
     """Running jobs, refreshed every second while there are any."""
     if any(j.state == "running" for j in studies.jobs().list()):
-        _live(study.store)
+        _live(study.store, study.patients)
     for kind in KINDS:
         for id, _ in study.store.unfinished(kind):
             st.caption(f"Being built, or interrupted: {id}. The same command goes on from what is finished.")
 
 
 @st.fragment(run_every=1.0)
-def _live(store: Store) -> None:
+def _live(store: Store, patients: bool) -> None:
     running = [j for j in studies.jobs().list() if j.state == "running"]
     if not running:
         st.rerun()
     for job in running:
         with st.container(border=True):
-            look.section(" ".join(job.command), f"running for {format.duration(time.time() - job.started)}")
+            look.section(
+                hiding.command(job.command, patients), f"running for {format.duration(time.time() - job.started)}"
+            )
             studies.show_job(job)
             facts = job.progress.get("facts") or {}
             if facts:
                 st.caption(" · ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in facts.items()))
-            if st.button("Cancel", key=f"cancel-{job.id}", help="What is finished stays; the same command goes on."):
+            word, why = ("Cancel", "What is finished stays; the same command goes on.")
+            if studies.serves(job):
+                word, why = ("Stop the service", "Its answers stay; the next question starts it again.")
+            if st.button(word, key=f"cancel-{job.id}", help=why):
                 studies.jobs().cancel(job.id)
     if any(job.step in ("train", "run") for job in running):
         _curves(store, min(job.started for job in running))
@@ -138,8 +147,8 @@ def _frame(study: Study) -> Frame:
                 "created": _when(a.manifest["created"]),
                 "seconds": a.manifest.get("seconds"),
                 "parents": json.dumps(a.parents),
-                "config": json.dumps(a.config),
-                "facts": json.dumps(a.facts),
+                "config": json.dumps(hiding.values(a.config, study.patients)),
+                "facts": json.dumps(hiding.values(a.facts, study.patients)),
             }
             for a in study.artifacts
         ]
@@ -151,7 +160,9 @@ def details(study: Study, artifact: Artifact) -> None:
     manifest = artifact.manifest
     look.section(artifact.id, artifact.kind)
     st.caption("The command that makes it again")
-    st.code(" ".join(manifest.get("command", [])), language=None, wrap_lines=True)
+    st.code(hiding.command(manifest["command"], study.patients), language=None, wrap_lines=True)
+    if not artifact.sealed:
+        st.caption("Not sealed: made by an older version; nothing covers the facts below.")
     if artifact.kind == "sae":
         history = queries.history(study.reader, artifact)
         if len(history):
@@ -170,7 +181,7 @@ def details(study: Study, artifact: Artifact) -> None:
         ("machine", manifest.get("hardware", {})),
     ):
         with st.expander(name, expanded=name == "facts"):
-            shown = {k: v for k, v in values.items() if k != "root" or study.patients}
+            shown = hiding.values(values, study.patients)
             rows = [
                 [format.escape(str(k)), format.escape(_short(v))] for k, v in sorted(shown.items()) if v is not None
             ]
@@ -191,9 +202,7 @@ def _understood(study: Study, cohort: Artifact) -> None:
         st.html(look.table([("refused because", False), ("pictures", True)], rows))
     notes = "\n".join(query_images.notes(study.reader, cohort))
     if notes:
-        root = str(cohort.facts.get("root") or "")
-        if root and not study.patients:
-            notes = notes.replace(root, "…")  # the path of a folder may name people
+        notes = hiding.text(notes, study.patients, [str(cohort.facts.get("root") or "")])
         with st.expander("what ingest understood"):
             st.code(notes, language=None)
 
@@ -218,9 +227,15 @@ def jobs(study: Study) -> None:
     if not found:
         look.empty("No job yet", "Steps that are started here or in a terminal are listed with progress and log.")
         return
+    job = next((j for j in found if j.id == wanted), None)
+    if job is not None:  # above the list: who asks for one job wants to read why it failed
+        with st.container(border=True):
+            _job(study, job)
     rows = [
         [
-            look.link(format.shortened(" ".join(j.command), 90), links.url("runs", tab="jobs", job=j.id)),
+            look.link(
+                format.shortened(hiding.command(j.command, study.patients), 90), links.url("runs", tab="jobs", job=j.id)
+            ),
             f'<span class="{_TONES.get(j.state, "")}">{j.state}</span>',
             format.escape(_when(j.started)),
             format.duration((j.ended or time.time()) - j.started) if j.state != "interrupted" else format.NOTHING,
@@ -231,15 +246,23 @@ def jobs(study: Study) -> None:
     with st.container(border=True):
         columns = [("command", False), ("state", False), ("started", False), ("took", True), ("result", False)]
         st.html(look.table(columns, rows))
-    job = next((j for j in found if j.id == wanted), None)
-    if job is not None:
-        with st.container(border=True):
-            look.section(" ".join(job.command), job.state)
-            if job.error:
-                st.error(look.literal(job.error))
-            if job.state in ("failed", "interrupted", "cancelled") and st.button("Resume", key=f"resume-{job.id}"):
-                _start(lambda: studies.jobs().resume(job.id))
-            st.code(studies.jobs().log(job.id)[-6000:] or "no output yet", language=None, wrap_lines=True)
+
+
+def _job(study: Study, job: Job) -> None:
+    """What one job said, and how to go on with it."""
+    look.section(hiding.command(job.command, study.patients), job.state)
+    known = [word for word in job.command if "/" in word]
+    if job.error:
+        st.error(look.literal(hiding.text(job.error, study.patients, known)))
+    if job.state in ("failed", "interrupted", "cancelled") and st.button("Resume", key=f"resume-{job.id}"):
+        _start(lambda: studies.jobs().resume(job.id))
+    log = hiding.text(studies.jobs().log(job.id)[-6000:], study.patients, known)
+    if log:
+        st.code(log, language=None, wrap_lines=True, height=300 if log.count("\n") > 14 else "content")
+    elif (studies.jobs().folder / job.id / "log.txt").is_file():
+        st.caption("It has printed nothing yet." if job.state == "running" else "It printed nothing.")
+    else:
+        st.caption("It was started in a terminal: what it printed stands there.")
 
 
 _TONES = {"done": "ms-good", "failed": "ms-bad", "running": "ms-sae", "cancelled": "ms-soft", "interrupted": "ms-raw"}

@@ -12,6 +12,7 @@ import math
 import shlex
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +52,8 @@ class Study:
     versus: Artifact | None
     unit: format.Unit
     patients: bool
+    gone: str | None = None
+    """What the address asks for and is not here: `the scores x`, `the cohort y`."""
 
     @property
     def state(self) -> State:
@@ -157,7 +160,8 @@ def _names(data: str, scores: str, stamp: tuple[int, int]) -> dict[int, str]:
     if stamp == (0, 0):
         return {}
     frame = _named(data, scores, stamp)
-    frame = frame[frame["concept"].notna() & (frame["status"] == "ok")].sort_values("time")
+    frame = frame[frame["concept"].notna() & (frame["status"] == "ok")]
+    frame = frame.sort_values(["counter", "time"], na_position="first")
     return {int(n): str(c) for n, c in zip(frame["neuron"], frame["concept"], strict=True)}
 
 
@@ -235,15 +239,14 @@ def choose() -> Study:
     cohorts = [a for a in artifacts if a.kind == "cohort"]
     bar = st.sidebar
     wanted = st.query_params.get("scores")
-    if wanted is not None and wanted not in [s.id for s in scored]:
-        st.warning(f"The link asks for scores {wanted!r}, which are not in this data folder (or are damaged).")
-        links.put(scores=None)
-        wanted = None
-    newest = next((s for s in scored if not is_raw(s)), scored[0] if scored else None)
-    scores = next((s for s in scored if s.id == wanted), newest)
+    links.forget()
+    newest = _newest(scored)
+    scores = newest if wanted is None else next((s for s in scored if s.id == wanted), None)
+    gone = f"the scores {wanted}" if scores is None and wanted is not None else None
     cohort = next((c for c in cohorts if scores and c.id == scores.parents.get("cohort")), None)
+    if scores is not None and cohort is None:
+        gone = f"the cohort {scores.parents.get('cohort')} of {scores.id}"
     versus = None
-    unit: format.Unit = "bits"
     with bar:
         with_scores = {s.parents.get("cohort") for s in scored}
         shown = [c for c in cohorts if c.id in with_scores]
@@ -268,9 +271,7 @@ def choose() -> Study:
                 versus = next((s for s in others if s.id == chosen), None)
             policy = f"uncertain as {scores.config.get('uncertain')}, blank as {scores.config.get('unstated')}"
             st.caption(f"{scores.config.get('protocol')} protocol · {scores.config.get('images')} images · {policy}")
-            unit = cast(
-                format.Unit, links.choose(st.segmented_control, "Entropy in", "unit", format.UNIT_NAMES, "bits")
-            )
+            links.found(scores=scores.id, versus=versus.id if versus else "none" if others else None)
         patients = (
             links.switch(
                 "Show patient numbers", "patients", False, help="Off: a patient is shown as a short salted hash."
@@ -278,9 +279,32 @@ def choose() -> Study:
             if cohort
             else False
         )
-    study = Study(store, _reader(), artifacts, problems, cohort, scores, versus, unit, patients)
+        if cohort and not patients and not pictures.keeps_salt(store):
+            st.caption("The data folder cannot be written: the hashes of patients change when the server starts again.")
+    unit = st.query_params.get("unit", "bits")
+    unit = cast(format.Unit, unit if unit in format.UNIT_NAMES else "bits")
+    study = Study(store, _reader(), artifacts, problems, cohort, scores, versus, unit, patients, gone)
     _run.study = study
     return study
+
+
+def _newest(scored: Sequence[Artifact]) -> Artifact | None:
+    """What a reader sees who asked for nothing: the newest scores of an SAE, else of raw embeddings."""
+    return next((s for s in scored if not is_raw(s)), scored[0] if scored else None)
+
+
+def figures(items: Sequence[tuple[str, str, str]]) -> None:
+    """A row of figures with entropies among them (see `look.figures`), and the switch of their unit."""
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="top"):
+        look.figures(items)
+        unit_switch()
+
+
+def unit_switch() -> None:
+    """The unit of entropies; stands where entropies do."""
+    links.choose(
+        st.segmented_control, "Unit of entropy", "unit", format.UNIT_NAMES, "bits", label_visibility="collapsed"
+    )
 
 
 def _choose_cohort(shown: list[Artifact], cohort: Artifact, scored: list[Artifact]) -> None:
@@ -317,7 +341,9 @@ def ready() -> tuple[Study, Artifact, Artifact]:
 def waiting(study: Study) -> NoReturn:
     """The states `no data` and `working`: what is there, what runs, the next command; ends the page."""
     running = [j for j in jobs().list() if j.state == "running"]
-    if study.state == "no data" and not running:
+    if study.gone is not None:
+        _say_gone(study, study.gone)
+    elif study.state == "no data" and not running:
         look.empty(
             "No study yet",
             "Make one from simulated radiographs: a small cohort, its encoder, a sparse "
@@ -330,6 +356,17 @@ def waiting(study: Study) -> NoReturn:
         show_job(job)
     look.footer()
     st.stop()
+
+
+def _say_gone(study: Study, gone: str) -> None:
+    """Nothing else is shown under an address whose scores are gone: it would pass for what was meant."""
+    look.empty(
+        "What this address shows is not here",
+        f"It asks for {gone}: deleted, damaged, or made on another machine. No other study is shown in its place.",
+    )
+    newest = _newest([a for a in study.artifacts if a.kind == "scores"])
+    if newest is not None and newest is not study.scores:
+        st.html(look.chip("open the newest study", links.url("overview", (), scores=newest.id)))
 
 
 def missing(study: Study) -> list[str]:
@@ -365,6 +402,11 @@ def show_job(job: Job) -> None:
     state = job.progress
     done, total = state.get("done"), state.get("total")
     what = state.get("what", "starting")
+    if serves(job) and (not total or done == total):
+        st.caption(
+            "A service: the model is loaded and waits for questions from the pages; it ends by itself when idle."
+        )
+        return
     text = what if what == job.step else f"{job.step}: {what}"
     if total:
         text += f" · {done:,} of {total:,} {state.get('unit', '')}"
@@ -373,11 +415,17 @@ def show_job(job: Job) -> None:
     st.progress(min(1.0, done / total) if total and done else 0.0, text=text)
 
 
+def serves(job: Job) -> bool:
+    """Whether a job has no end of its own: it answers questions while somebody asks."""
+    return "--watch" in job.command
+
+
 def foot(*more: str) -> None:
     """The footer of a page: research use, and the artifacts it was made from."""
     study = current()
     about = "simulated radiographs" if study.cohort and study.cohort.facts.get("source") == "simulated" else ""
     look.footer(*[a.id for a in (study.scores, study.versus) if a], *more, about)
+    links.whole_address()
     _settle()
 
 

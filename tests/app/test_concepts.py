@@ -59,6 +59,36 @@ def test_the_table_counts_and_groups(app, html, named, ids):
     assert "not named in this way yet" in text
 
 
+def test_specific_names_come_first_and_are_counted(app, html, named, ids):
+    """Neuron 5 is below the bar, 3 is less accurate than 1 and specific: 3 stands first. Older lines have no such test."""
+    with Ledger(Store(named), ids.scores).writer() as writer:
+        writer.append([row(1, "Right effusion", 0.9, specific_p=0.6, shuffled_more=5, shuffled_less=6),
+                       row(3, "Pacemaker", 0.75, 0.9, specific_p=0.001, shuffled_more=14, shuffled_less=1)])  # fmt: skip
+    text = html(app.open("concepts", scores=ids.scores))
+    assert "1 of 2" in text and "specific, the name tells this neuron" in text
+    assert text.index("Pacemaker") < text.index("Right effusion") and "✓ q 0.002" in text
+    text = html(app.open("neuron", scores=ids.scores, neuron=3))
+    assert (
+        "specific" in text and "right where another neuron&#x27;s name was wrong: 14 pictures, the reverse: 1" in text
+    )
+    assert "not specific" in html(app.open("neuron", scores=ids.scores, neuron=1))
+    frame = concepts.table(Ledger(Store(named), ids.scores).names(), "abc")
+    assert frame.set_index("neuron")["specific"].to_dict()[3] is True
+    table = concepts.markdown(frame, []).decode()
+    assert "| q against luck | q of this name |" in table and "| 0.900 | 0.002 | Pacemaker |" in table
+
+
+def test_the_audit_of_the_judge_stands_beside_the_names(app, html, named, ids):
+    with Ledger(Store(named), ids.scores).writer() as writer:
+        writer.append([{"kind": "audit", "run": "abc", "label": label, "asked": 40, "judged": 39, "auroc": auroc,
+                        "low": auroc - 0.1, "high": auroc + 0.05, "accuracy": auroc} for label, auroc in
+                       (("Effusion", 0.91), ("Fracture", 0.55), ("<b>", 0.7))])  # fmt: skip
+    test = app.open("concepts", scores=ids.scores)
+    said = " ".join(caption.value for caption in test.caption)
+    assert "tells Effusion at 0.91" in said and "Fracture at 0.55" in said
+    assert "39 of 40" in html(test) and "&lt;b&gt;" in html(test)
+
+
 def test_text_of_a_model_is_shown_as_text(app, html, named, ids):
     for page, query in (("concepts", {}), ("neuron", {"neuron": 4}), ("neuron", {"neuron": 7}), ("neurons", {})):
         test = app.open(page, scores=ids.scores, **query)

@@ -1,6 +1,7 @@
 """Every page in its four states: no data, working, partial, ready; dead neurons; damaged artifacts; wrong links."""
 
 import json
+import re
 import shutil
 from html import escape
 
@@ -102,7 +103,6 @@ def test_grids_of_a_neuron(which, app, html, data, ids):
 
 def test_wrong_links_say_so(app, html, data, ids):
     warned = lambda test: " ".join(w.value for w in test.warning)  # noqa: E731
-    assert "scores-none" in warned(app.open("overview", scores="scores-none"))
     assert "'99999'" in warned(app.open("neuron", neuron=99999))
     assert "'x;y'" in warned(app.open("neuron", neuron="x;y"))
     assert "unit" in warned(app.open("entropy", unit="furlongs"))
@@ -111,6 +111,30 @@ def test_wrong_links_say_so(app, html, data, ids):
     assert "There is no such image" in html(app.open("image", image=10**6))
     assert "There is no such artifact" in html(app.open("runs", id="gone-1"))
     assert "There is no such job" in html(app.open("runs", tab="jobs", job="gone"))
+
+
+@pytest.mark.parametrize("page", ABOUT_SCORES)
+def test_an_address_whose_scores_are_gone_shows_no_other_study(page, app, html, data, ids):
+    text = html(app.open(page, scores="scores-none", neuron=3))
+    assert "What this address shows is not here" in text and "the scores scores-none" in text
+    assert f'href="./?scores={ids.scores}"' in text, "the way to the newest"
+    assert 'class="ms-card"' not in text and 'class="ms-pic"' not in text and ids.raw not in text and RESEARCH in text
+
+
+def test_an_address_whose_cohort_is_gone_names_it(app, html, data, ids):
+    shutil.rmtree(data / "artifacts/cohort" / ids.cohort)
+    assert f"the cohort {ids.cohort} of {ids.scores}" in html(app.open("overview", scores=ids.scores))
+
+
+def test_links_say_which_study_even_when_another_becomes_the_newest(app, html, data, ids, synthetic):
+    text = html(app.open("neurons"))
+    (link, *_) = re.findall(r'class="ms-card" data-go href="(neuron[^"]+)"', text)
+    assert f"scores={ids.scores}" in link and f"versus={ids.raw}" in link
+    query = dict(re.findall(r"(\w+)=([\w-]+)", link))
+    before = html(app.open("neuron", **query))
+    other = synthetic.write(data, images=160, neurons=96, d=24)
+    assert other.scores in html(app.open("neuron")), "the newest, where nothing is asked for"
+    assert html(app.open("neuron", **query)) == before
 
 
 def test_damaged_artifact_is_named_and_left_out(app, html, data, ids):

@@ -278,13 +278,21 @@ def test_full_picture_falls_back_and_says_so(study):
     assert picture is None and "no picture was kept" in what
 
 
+def another_file(reader, cohort, tmp_path, monkeypatch):
+    """A place for the file of image 3, without the hash that the cohort recorded for another one."""
+    row = query_images.image(reader, cohort, 3)
+    monkeypatch.setitem(cohort.manifest["facts"], "root", str(tmp_path))
+    monkeypatch.setattr(full_picture.query_images, "image", lambda *_: {**row, "sha256": None})
+    path = tmp_path / row["path"]
+    path.parent.mkdir(parents=True)
+    return path
+
+
 def test_a_dicom_is_shown_at_full_size_as_the_model_saw_it(study, tmp_path, monkeypatch):
     """The viewer's grey levels are those of the one decoder: window of the file applied, MONOCHROME1 turned."""
     reader, _, _, cohort = study
     monkeypatch.setattr(full_picture.query_images, "full_picture", lambda *_: None)
-    monkeypatch.setitem(cohort.manifest["facts"], "root", str(tmp_path))
-    path = tmp_path / query_images.image(reader, cohort, 3)["path"]
-    path.parent.mkdir(parents=True)
+    path = another_file(reader, cohort, tmp_path, monkeypatch)
     stored = np.add.outer(np.arange(400), np.arange(300)).astype(np.uint16)
     path.write_bytes(dicom(stored, "MONOCHROME1", centre=350, width=700))
     picture, what = full_picture.full_size(reader, cohort, 3)
@@ -299,9 +307,7 @@ def test_a_dicom_is_shown_at_full_size_as_the_model_saw_it(study, tmp_path, monk
 def test_a_large_picture_is_scaled_to_what_a_page_may_send(study, tmp_path, monkeypatch):
     reader, _, _, cohort = study
     monkeypatch.setattr(full_picture.query_images, "full_picture", lambda *_: None)
-    monkeypatch.setitem(cohort.manifest["facts"], "root", str(tmp_path))
-    path = tmp_path / query_images.image(reader, cohort, 3)["path"]
-    path.parent.mkdir(parents=True)
+    path = another_file(reader, cohort, tmp_path, monkeypatch)
     noise = np.random.default_rng(0).integers(0, 256, (1600, 1200), dtype=np.uint8)
     Image.fromarray(noise).save(path, "PNG")
     picture, what = full_picture.full_size(reader, cohort, 3)

@@ -47,7 +47,7 @@ def main() -> None:
             trained = run(c.Train(embeddings=embeddings, preset="demo", seed=seed, **setting), store, Silent())
             scores = run(c.Score(sae=trained["id"], draws=20, bootstraps=20), store, Silent())
             facts = trained["facts"]
-            rows.append((facts["l0"] * facts["m"], facts["fve"], facts["dead_share"]))
+            rows.append((facts["active_neurons"], facts["fve"], facts["dead_share"]))
             with store.get(scores["id"]).connect() as connection:
                 means.append(connection.execute("SELECT avg(activation), avg(preactivation), avg(raw), "
                     "avg(random) FROM recovery").fetchone())  # fmt: skip

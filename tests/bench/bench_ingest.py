@@ -34,7 +34,8 @@ import numpy as np
 from PIL import Image
 
 from medsae.cohorts.checking import CHUNK, check_pictures, cores
-from medsae.config import CHEXPERT_LABELS, IngestChexpert
+from medsae.cohorts.offered.chexpert import Chexpert
+from medsae.config import CHEXPERT_LABELS
 from medsae.progress import Silent
 
 # What is heavy is imported in the functions: processes that decode import this file too, as the main module.
@@ -123,7 +124,7 @@ def bench_pictures(n: int, rounds: int) -> None:
                 times["check_pictures"].append(clock.read())
                 data = Path(name) / "data"
                 clock = Clock()
-                ingest(IngestChexpert(root=root), Store(data), Silent())
+                ingest(Chexpert(root=root), Store(data), Silent())
                 times["ingest"].append(clock.read())
                 shutil.rmtree(data)
     print(f"{n:,} pictures, {cores()} cores, medians of {rounds} rounds; x: times the rate of the first line")
@@ -172,13 +173,13 @@ def bench_table(table: Path | None) -> None:
 
 def one_table(root: Path) -> None:
     """Read, then ingest as a whole, in this process; the last line is JSON."""
-    from medsae.cohorts.chexpert import read_chexpert
+    from medsae.cohorts.published import read
     from medsae.steps.ingest import ingest
     from medsae.store.artifacts import Store
 
-    config = IngestChexpert(root=root, views="all", pictures=False)
+    config = Chexpert(root=root, views="all", pictures=False)
     began = time.perf_counter()
-    n = len(read_chexpert(config).images)
+    n = len(read(config).images)
     read = time.perf_counter() - began
     with tempfile.TemporaryDirectory() as data:
         began = time.perf_counter()

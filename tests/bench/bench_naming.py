@@ -189,7 +189,9 @@ def _in_process(folder: Path, neurons: int, device: str, batch: int = 16, **size
                 for q, r in zip(questions, replies, strict=True)]  # fmt: skip
 
     MedGemma.ask = named
-    config = c.Name(scores=world.scores, all=True, backend="medgemma", model=str(model), device=device, batch=batch)
+    config = c.Name(
+        audit=False, scores=world.scores, all=True, backend="medgemma", model=str(model), device=device, batch=batch
+    )
     began = time.perf_counter()
     try:
         return name(config, Store(world.data), Silent()), time.perf_counter() - began
@@ -244,7 +246,7 @@ def watch() -> None:
         world = nw.build(Path(folder), images=600, neurons=8)
         store, server = Store(world.data), nw.Server(world)
         with server.serve() as address:
-            config = c.Name(scores=world.scores, backend="endpoint", endpoint=address, watch=True, pictures=10,
+            config = c.Name(audit=False, scores=world.scores, backend="endpoint", endpoint=address, watch=True, pictures=10,
                             idle_minutes=0.05)  # fmt: skip
             requests = Requests(store, config)
             thread = threading.Thread(target=name, args=(config, store, Silent()))

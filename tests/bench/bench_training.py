@@ -260,7 +260,7 @@ def whole(epochs: int = 24) -> None:
         apart = abs(errors[0] - errors[1]) / errors[1]
         largest = max(largest, apart)
         print(f"| {epoch + 1} | {spent[0]:.1f} | {spent[1]:.1f} | {spent[1] / spent[0]:.2f} | {found[0].fve:.4f} | "
-              f"{found[1].fve:.4f} | {found[0].l0:.5f} | {found[1].l0:.5f} | {apart:.1e} |", flush=True)  # fmt: skip
+              f"{found[1].fve:.4f} | {found[0].active_share:.5f} | {found[1].active_share:.5f} | {apart:.1e} |", flush=True)  # fmt: skip
     dead = [int(dead_neurons(options.resolved(len(x)).sae, w, x).sum()) for w in (mine.weights, weights)]
     print(f"largest difference of the loss curves {largest:.1e}; dead {dead[0]} and {dead[1]} of {M}")
 
@@ -363,7 +363,7 @@ def sweep_whole() -> None:
             seconds = time.perf_counter() - began
         same = all(torch.equal(v, b.sae.weights[k]) for a, b in zip(alone, found, strict=True)
                    for k, v in a.sae.weights.items())  # fmt: skip
-        shares = [result.history[-1].l0 for result in found]
+        shares = [result.history[-1].active_share for result in found]
         one = statistics.median(took)
         print(f"| {low:g} - {high:g} | {lr:g} | {one:.1f} | {sum(took):.1f} | {seconds:.1f} | {sum(took) / seconds:.2f} | "
               f"{seconds / one:.2f} | {min(shares):.2%} - {max(shares):.2%} | {same} |", flush=True)  # fmt: skip

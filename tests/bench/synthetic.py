@@ -210,12 +210,12 @@ def _sae(
         mse = d * (0.08 + 0.9 * np.exp(-6 * t))
         _insert(db, "history", pd.DataFrame({
             "step": (np.arange(epochs) + 1) * 40, "epoch": np.arange(epochs) + 1, "loss": mse * 1.1, "mse": mse,
-            "l1": 9.0 + 0 * t, "l0": active / m + 0.2 * np.exp(-8 * t), "fve": fve * (1 - np.exp(-7 * t)),
+            "l1": 9.0 + 0 * t, "active_share": active / m + 0.2 * np.exp(-8 * t), "fve": fve * (1 - np.exp(-7 * t)),
             "dead": dead_m.mean() * t,
         }))  # fmt: skip
         _insert(db, "dead", pd.DataFrame({"neuron": np.arange(m), "dead": dead_m}))
     build.publish({"kind": "topk", "m": m, "d": d, "k": 16, "expansion": expansion, "epochs": epochs, "seed": 0,
-                   "fve": fve, "l0": active / m, "dead_share": float(dead_m.mean()), "mse": float(mse[-1])})  # fmt: skip
+                   "fve": fve, "active_share": active / m, "active_neurons": active, "dead_share": float(dead_m.mean()), "mse": float(mse[-1])})  # fmt: skip
 
 
 def _sparse(

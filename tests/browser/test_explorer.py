@@ -45,7 +45,7 @@ def test_card_opens_neuron_without_reloading_and_back_returns(visit):
     assert "sort=-rho" in page.url and "show=selective" in page.url and f"neuron={number}" in page.url
     page.go_back()
     page.locator("a.ms-card").first.wait_for()
-    assert page.url.endswith("neurons?sort=-rho&show=selective")
+    assert "neurons?sort=-rho&show=selective" in page.url
     page.go_forward()
     page.get_by_role("heading", name=f"Neuron {number}", exact=True).wait_for()
     assert page.evaluate("window.still") == 1, "the page was loaded anew"
@@ -150,7 +150,7 @@ def test_the_table_of_saes_opens_an_sae_on_overview(visit, study):
     page = visit().open("compare")
     page.locator(".ms-table").get_by_role("link", name="SAE topk 16 × 3 · all images", exact=True).click()
     page.get_by_role("heading", name="What do these neurons encode?").wait_for()
-    assert page.url.endswith(f"/?scores={study[1].scores}")
+    assert f"scores={study[1].scores}" in page.url
     page.go_back()
     page.get_by_role("heading", name="Compare", exact=True).wait_for()
     assert not page.get_by_role("dialog").count()
@@ -193,22 +193,24 @@ def test_text_contrast(visit):
             assert (high + 0.05) / (low + 0.05) >= 4.5, (scheme, part)
 
 
-def test_a_plot_is_saved_as_png_svg_and_html(visit, tmp_path):
-    page = visit().open("entropy")
-    plot = page.locator(".js-plotly-plot").first
-    plot.wait_for()
-    first = {}
-    for kind in ("PNG", "SVG", "HTML"):
-        with page.expect_download() as caught:
-            page.locator(".stMain").get_by_text(kind, exact=True).first.click()
-        path = tmp_path / caught.value.suggested_filename
-        caught.value.save_as(path)
-        assert path.suffix == f".{kind.lower()}"
-        first[kind] = path.read_bytes()
-    wide = struct.unpack(">I", first["PNG"][16:20])[0]
-    assert first["PNG"][:8] == b"\x89PNG\r\n\x1a\n" and abs(wide - 2 * plot.bounding_box()["width"]) <= 4
-    assert b"<svg" in first["SVG"][:200] and b"<rect" in first["SVG"]
-    assert b"Research use only" in first["HTML"] and b"Plotly.newPlot" in first["HTML"]
+def test_a_plot_is_saved_for_print_at_two_widths_and_as_html(visit, tmp_path):
+    page = visit("dark").open("entropy")
+    page.locator(".js-plotly-plot").first.wait_for()
+    page.get_by_role("button", name="save plot").first.click()
+    saved = {}
+    for kind in ("PNG", "SVG", "PDF"):
+        for place in (0, 1):
+            with page.expect_download() as caught:
+                page.get_by_test_id("stPopoverBody").get_by_role("button", name=kind).nth(place).click()
+            saved[kind, place] = Path(caught.value.path()).read_bytes()
+            assert caught.value.suggested_filename.endswith(f"{(89, 183)[place]}mm.{kind.lower()}")
+    with page.expect_download() as caught:
+        page.get_by_test_id("stPopoverBody").get_by_role("button", name="HTML").click()
+    html = Path(caught.value.path()).read_bytes()
+    wide = [struct.unpack(">I", saved["PNG", place][16:20])[0] for place in (0, 1)]
+    assert wide == pytest.approx([89 / 25.4 * 300, 183 / 25.4 * 300], abs=2)
+    assert b"<svg" in saved["SVG", 0][:400] and saved["PDF", 1].startswith(b"%PDF")
+    assert b"Research use only" in html and b"Plotly.newPlot" in html
 
 
 def test_a_training_is_started_cancelled_resumed_and_its_provenance_is_read(workshop):

@@ -71,6 +71,40 @@ def test_a_picture_that_kills_its_process_is_refused_and_the_rest_goes_on(pictur
     assert sum(checked.refused is not None for _, checked in found) == 7
 
 
+class Stuck:
+    """Stands for a picture that is never decoded: in the process that receives it, its path is waited for for ever."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return eval, ("type('Slow', (), {'__fspath__': lambda self: __import__('time').sleep(3600)})()",)
+
+
+def test_a_picture_has_a_deadline_and_the_rest_goes_on(pictures: list[Path]) -> None:
+    paths = [*pictures[:20]]
+    paths[5] = Stuck()  # type: ignore[call-overload]
+    found = list(check_pictures(paths, 2, Silent(), deadline=2.0))
+    assert [position for position, _ in found] == list(range(20))
+    assert found[5][1].refused == "took longer than 2 s to decode"
+    assert found[4][1] == check_picture(pictures[4]) and found[19][1] == check_picture(pictures[19])
+
+
+@pytest.mark.parametrize("how", ["file", "stdin"])
+def test_a_script_without_a_guard_is_not_run_again(pictures: list[Path], tmp_path: Path, how: str) -> None:
+    script = f"""
+import pathlib, sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+print("begun", flush=True)
+from medsae.cohorts.checking import check_pictures
+from medsae.progress import Silent
+print(sum(1 for _ in check_pictures([pathlib.Path({str(pictures[0])!r})] * 40, 2, Silent())))
+"""
+    (tmp_path / "script.py").write_text(script)
+    command = [sys.executable, str(tmp_path / "script.py")] if how == "file" else [sys.executable, "-"]
+    done = subprocess.run(
+        command, input=script if how == "stdin" else None, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.split() == ["begun", "40"], done.stderr
+
+
 PARENT = """
 import multiprocessing, pathlib, signal, sys
 from medsae.cohorts.checking import check_pictures

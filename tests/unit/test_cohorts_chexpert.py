@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from medsae.cohorts.chexpert import read_chexpert
+from medsae.cohorts import published
+from medsae.cohorts.offered.chexpert import Chexpert
 from medsae.cohorts.tabular import CohortTable
-from medsae.config import CHEXPERT_LABELS, IngestChexpert
+from medsae.config import CHEXPERT_LABELS
 from medsae.progress import UserError
 
 SHARED = Path(__file__).parents[2] / "../shared/cxr"
@@ -41,7 +42,7 @@ def write(root: Path, prefix: str = "", pictures_in: Path | None = None, rows: d
 
 
 def read(root: Path, **options: object) -> CohortTable:
-    return read_chexpert(IngestChexpert(root=root, **options))  # type: ignore[arg-type]
+    return published.read(Chexpert(root=root, **options))  # type: ignore[arg-type]
 
 
 def test_columns_and_labels_by_hand(tmp_path: Path) -> None:
@@ -60,7 +61,12 @@ def test_columns_and_labels_by_hand(tmp_path: Path) -> None:
     assert len(table.labels) == 4 * 14
     first = wide.loc[0].dropna().to_dict()
     assert first == {"No Finding": 1, "Edema": -1, "Consolidation": 0, "Support Devices": 1}
-    assert wide.loc[2].dropna().to_dict() == {"Enlarged Cardiomediastinum": 1, "Cardiomegaly": 0, "Lung Opacity": -1}
+    assert wide.loc[2].dropna().to_dict() == {
+        "No Finding": 0,  # its blank is absent by CheXpert's definition
+        "Enlarged Cardiomediastinum": 1,
+        "Cardiomegaly": 0,
+        "Lung Opacity": -1,
+    }
     assert wide.loc[3].notna().all()
     assert set(table.inputs) == {"train.csv", "valid.csv"}
 
@@ -86,7 +92,7 @@ def test_pictures_are_found_in_each_layout(layout: str, tmp_path: Path) -> None:
         root = write(tmp_path / "renamed", "CheXpert-v1.0-small/")
     table = read(root)
     assert all((table.root / path).is_file() for path in table.images["path"])
-    assert any("below the" in line for line in table.understood)
+    assert any("4 of 4" in line or "0 of 3 not found" in line for line in table.understood)
 
 
 def test_one_picture_among_many_is_enough_to_decide(tmp_path: Path) -> None:
@@ -97,7 +103,10 @@ def test_one_picture_among_many_is_enough_to_decide(tmp_path: Path) -> None:
     lonely = tmp_path / "train/patient00333/study1/view1_frontal.jpg"
     lonely.parent.mkdir(parents=True)
     Image.new("L", (40, 40)).save(lonely)
-    assert read(tmp_path).root == tmp_path
+    with pytest.raises(UserError, match="only 1 of the 500 pictures"):
+        read(tmp_path)
+    table = read(tmp_path, allow_missing=True)
+    assert table.root == tmp_path and len(table.files) == 1
 
 
 def test_no_picture_found_says_where_it_looked(tmp_path: Path) -> None:
@@ -113,7 +122,9 @@ def test_missing_root_and_table(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no train\.csv"):
         read(tmp_path)
     write(tmp_path / "CheXpert-v1.0-small")
-    with pytest.raises(UserError, match=r"--root .*CheXpert-v1.0-small"):
+    assert len(read(tmp_path, pictures=False).images) == 3  # the folder above is as good
+    write(tmp_path / "CheXpert-v1.0")
+    with pytest.raises(UserError, match=r"two folders(.|\n)*--root .*CheXpert-v1.0"):
         read(tmp_path)
 
 
@@ -131,12 +142,12 @@ def broken(tmp_path: Path, old: str, new: str) -> Path:
     [
         ("Path,Sex", "File,Sex", "no column 'Path'"),
         (",Edema,", ",Oedema,", "no column 'Edema'"),
-        ("-1.0,0.0", "-1.0,yes", r"'Consolidation' has the value 'yes', which is not a number(.|\n)*line 2"),
-        ("PA,,1,0,-1", "PA,,1,0,2", r"'Lung Opacity' has the value '2.0', which is none of(.|\n)*line 4"),
+        ("-1.0,0.0", "-1.0,perhaps", r"'Consolidation' has the value 'perhaps', which is not a number(.|\n)*line 2"),
+        ("PA,,1,0,-1", "PA,,1,0,2", r"'Lung Opacity' has the value '2', which is none of(.|\n)*line 4"),
         ("PA,,1,0,-1", "PA,,1,0.5,-1", r"'Cardiomegaly' has the value '0.5'(.|\n)*line 4"),
         ("study1/view2_lateral", "study1/view1_frontal", r"2 rows are about one picture(.|\n)*line 2;(.|\n)*line 3"),
         ("train/patient00001/study1/view1", "train/p1/study1/view1", r"names no patient(.|\n)*line 2"),
-        ("train/patient00001/study1/view1_frontal.jpg", "", r"path is blank(.|\n)*line 2"),
+        ("train/patient00001/study1/view1_frontal.jpg", "", r"is blank(.|\n)*line 2"),
     ],
 )
 def test_mistakes_are_named_with_file_and_line(old: str, new: str, what: str, tmp_path: Path) -> None:
@@ -161,7 +172,7 @@ def test_empty_or_unreadable_table(text: str, tmp_path: Path) -> None:
 def test_a_table_that_is_not_utf_8(tmp_path: Path) -> None:
     root = write(tmp_path)
     (root / "train.csv").write_bytes((root / "train.csv").read_bytes() + b"\xff\xfe\n")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"'ÿþ' names no patient(.|\n)*line 5"):
         read(root, pictures=False)
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsae.cohorts.splits import assign_splits, share_of_patient, walk
+from medsae.cohorts.splits import assign_splits, share_of_patient, stratified, walk
 from medsae.cohorts.tabular import MISSING, label_matrix, long_labels
 from medsae.config import Splitting
 
@@ -72,13 +72,49 @@ def test_strict_keeps_its_promises(data_seed: int, per_class: int, patients: int
     assert not (left & useful).any()
 
 
-def test_a_patient_stays_where_he_is_when_others_come() -> None:
+def test_hashed_a_patient_stays_where_he_is_when_others_come() -> None:
     images, values, names = cohort(300, 120, 7)
-    split, _, _ = assign_splits(images, long_labels(values, names), Splitting())
-    half, _, _ = assign_splits(images[:150], long_labels(values[:150], names), Splitting())
+    split, _, _ = assign_splits(images, long_labels(values, names), Splitting(division="hashed"))
+    half, _, _ = assign_splits(images[:150], long_labels(values[:150], names), Splitting(division="hashed"))
     assert (half == split[:150]).all()
     other, _, _ = assign_splits(images, long_labels(values, names), Splitting(seed=1))
     assert (other != split).any()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(60, 400))
+def test_stratified_every_split_has_its_share_of_every_label(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    positive = rng.random((n, 5)) < np.array([0.08, 0.15, 0.3, 0.5, 0.9])
+    positive[:25, 0] = True  # enough of the rarest label for a share of 0.05
+    shares = (0.25, 0.05, 0.70)
+    order = rng.random(n)
+    side = stratified(positive, shares, order)
+    assert set(side) <= {0, 1, 2}
+    for s, share in enumerate(shares):
+        assert abs((side == s).sum() - share * n) <= 6
+        counts, wanted = positive[side == s].sum(axis=0), share * positive.sum(axis=0)
+        assert (counts[wanted >= 1] >= 1).all(), (counts, wanted)
+        assert (np.abs(counts - wanted) <= 6).all()
+    again = rng.permutation(n)
+    assert (stratified(positive[again], shares, order[again]) == side[again]).all()
+
+
+def test_stratified_by_hand() -> None:
+    # Four patients with the rare label, four without any: half of each on each side.
+    positive = np.array([[True], [True], [True], [True], [False], [False], [False], [False]])
+    side = stratified(positive, (0.5, 0.0, 0.5), np.arange(8) / 8)
+    assert sorted(side[:4].tolist()) == [0, 0, 2, 2] and sorted(side[4:].tolist()) == [0, 0, 2, 2]
+
+
+def test_what_could_not_be_had_is_said() -> None:
+    values = np.zeros((200, 2), dtype=np.int8)
+    values[:100, 0], values[0, 1] = 1, 1
+    images = pd.DataFrame({"image": np.arange(200), "path": [f"{i}.png" for i in range(200)],
+                           "patient": [f"p{i}" for i in range(200)], "source": ""})  # fmt: skip
+    _, _, notes = assign_splits(images, long_labels(values, ("common", "once")), Splitting())
+    text = "\n".join(notes)
+    assert text.count("has no patient with once (1 in all)") == 2 and "with common" not in text
 
 
 def test_shares_are_kept() -> None:

@@ -56,7 +56,7 @@ def test_a_small_cohort_gets_a_smaller_batch_and_an_explicit_one_stays():
     ("train --embeddings x --l1 -1", "must not be negative"),
     ("train --embeddings x --expansion 0", "at least 1"),
     ("embed --cohort x", "either --encoder or --from"),
-    ("embed --cohort x --from a.npy", "--from and --rows go together"),
+    ("embed --cohort x --encoder simclip --rows a.csv", "--rows goes with --from"),
     ("score --embeddings x", "either --sae ID"),
     ("score --sae x --embeddings y", "needs --embeddings|knows its own"),
     ("ingest simulated --images 0", "at least 1"),

@@ -1,11 +1,17 @@
 """Embeddings made elsewhere: what is taken, what is refused, which row is whose."""
 
+import pickle
+
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
-from medsae.encoders.elsewhere import from_file, match_rows
+from medsae.encoders.elsewhere import from_file
+from medsae.encoders.rows import match_rows
 from medsae.progress import UserError
 
 
@@ -26,17 +32,112 @@ X = np.arange(6, dtype=np.float32).reshape(3, 2)
 ROWS = ["Path", "train/a.jpg", "train/b.jpg", "train/c.jpg"]
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_floats_come_as_float32_in_order(files, dtype):
-    x, paths = from_file(*files(X.astype(dtype), ROWS))
-    assert x.dtype == np.float32 and (x == X).all()
-    assert paths == ROWS[1:]
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8", ">f2", ">f4", ">f8"])
+def test_floats_of_any_width_and_byte_order_come_as_float32_in_order(files, dtype):
+    taken = from_file(*files(X.astype(dtype), ROWS))
+    assert taken.x_nd.dtype == np.dtype("<f4") and (taken.x_nd == X).all()
+    assert taken.paths == ROWS[1:] and not taken.said
 
 
-def test_the_path_column_is_found_by_name_behind_a_byte_order_mark(files):
+PATHS = ["img/a.png", "img/b.png", "img/c.png"]
+
+
+def into(path, save, *arrays, **named):
+    with path.open("wb") as file:
+        save(file, *arrays, **named)
+
+
+def npz(path, **arrays):
+    into(path, np.savez, **arrays)
+
+
+def pt(path, held):
+    torch.save(held, path)
+
+
+def parquet(path, frame):
+    frame.to_parquet(path)
+
+
+T = torch.from_numpy(X)
+HOLDS_PATHS = {
+    "npz": lambda p: npz(p, emb=X, paths=np.array(PATHS)),
+    "npz, bytes": lambda p: npz(p, features=X.astype(">f8"), filenames=np.array(PATHS, dtype="S")),
+    "npz, labels beside": lambda p: npz(p, x=X, y=np.zeros((3, 14), np.float32), filename=np.array(PATHS)),
+    "npz, a vector a path": lambda p: npz(p, **{path.replace("/", "~"): x for path, x in zip(PATHS, X, strict=True)}),
+    "pt, dict": lambda p: pt(p, {"embeddings": T.double(), "paths": PATHS, "epoch": 3}),
+    "pt, bfloat16": lambda p: pt(p, {"features": T.bfloat16(), "names": PATHS}),
+    "pt, a vector a path": lambda p: pt(p, {path: x for path, x in zip(PATHS, T, strict=True)}),
+    "safetensors, a vector a path": lambda p: save_file({path: x.half() for path, x in zip(PATHS, T, strict=True)}, p),
+    "parquet, columns": lambda p: parquet(
+        p, pd.DataFrame(X, columns=["0", "1"]).assign(Path=PATHS, age=[50.0, 60, 70])
+    ),
+    "parquet, lists": lambda p: parquet(p, pd.DataFrame({"image": PATHS, "embedding": list(X)})),
+    "parquet, paths in the index": lambda p: parquet(p, pd.DataFrame(X, columns=["f0", "f1"], index=PATHS)),
+    "csv": lambda p: pd.DataFrame(X, columns=["0", "1"]).assign(Path=PATHS).to_csv(p, index=False),
+    "csv, semicolons": lambda p: (
+        pd.DataFrame(X, columns=["e0", "e1"]).assign(file=PATHS).to_csv(p, index=False, sep=";")
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HOLDS_PATHS)
+def test_files_that_say_whose_rows_they_hold(tmp_path, kind):
+    path = tmp_path / "embeddings.bin"  # the name says nothing
+    HOLDS_PATHS[kind](path)
+    taken = from_file(path, None)
+    order = np.argsort(taken.paths)
+    assert [taken.paths[i].replace("~", "/") for i in order] == PATHS
+    assert taken.x_nd.dtype == np.float32 and (taken.x_nd[order] == X).all() and taken.said
+
+
+HOLDS_A_MATRIX = {
+    "pt, tensor": lambda p: pt(p, T),
+    "pt, list of tensors": lambda p: pt(p, [x[None] for x in T]),
+    "pt, zipped no more": lambda p: torch.save(T, p, _use_new_zipfile_serialization=False),
+    "safetensors": lambda p: save_file({"x": T.bfloat16(), "labels": torch.zeros(3, 14)}, p),
+    "npz with objects": lambda p: into(p, np.savez, emb=X, paths=np.array(PATHS, object)),
+    "npy, columns first": lambda p: into(p, np.save, np.asfortranarray(X)),
+    "npy with a dimension of 1": lambda p: into(p, np.save, X[:, None, :]),
+}
+
+
+@pytest.mark.parametrize("kind", HOLDS_A_MATRIX)
+def test_matrices_go_with_rows(tmp_path, kind):
+    HOLDS_A_MATRIX[kind](tmp_path / "e")
+    (tmp_path / "rows.txt").write_text("\n".join(PATHS))
+    taken = from_file(tmp_path / "e", tmp_path / "rows.txt")
+    assert taken.paths == PATHS and taken.x_nd.shape == (3, 2) and (taken.x_nd == X).all()
+    with pytest.raises(UserError, match=r"does not say whose rows(.|\n)*--rows"):
+        from_file(tmp_path / "e", None)
+
+
+def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path):
+    class Runs:
+        def __reduce__(self):
+            return (tmp_path / "ran").touch, ()
+
+    for held in (Runs(), {"x": Runs()}):
+        (tmp_path / "x.pt").write_bytes(pickle.dumps(held))
+        with pytest.raises(UserError, match="not one of tensors alone"):
+            from_file(tmp_path / "x.pt", None)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["path\nimg/a.png\nimg/b.png\nimg/c.png\n", "img/a.png\nimg/b.png\nimg/c.png", "k;Path\n1;img/a.png\n2;img/b.png\n3;img/c.png",
+     "sep=;\nfilename;k\nimg/a.png;1\nimg/b.png;2\nimg/c.png;3\n", '["img/a.png", "img/b.png", "img/c.png"]',
+     "sex\twhere\nF\timg/a.png\nM\timg/b.png\nF\timg/c.png\n"],
+    ids=["lower case", "no header", "semicolon", "sep=", "json", "column told by its values"],
+)  # fmt: skip
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_of_rows(files, text, encoding):
     npy, rows = files(X, [])
-    rows.write_text("﻿Path,Sex\na.jpg,F\nb.jpg,M\nc.jpg,F\n", encoding="utf-8")
-    assert from_file(npy, rows)[1] == ["a.jpg", "b.jpg", "c.jpg"]
+    if text.startswith("[") and encoding != "utf-8":
+        pytest.skip("JSON is UTF-8")
+    rows.write_text(text, encoding=encoding)
+    assert from_file(npy, rows).paths == PATHS
 
 
 def nan_row():
@@ -54,8 +155,8 @@ def nan_row():
         (X[0], ROWS, r"must be a matrix \[n, d\], not \[2\]"),
         (np.zeros((0, 2), np.float32), ["Path"], r"not \[0, 2\]"),
         (X.astype(np.int64), ROWS, "not int64"),
-        (np.array([{}, {}, {}], object), ROWS, r"not a \.npy array of numbers"),
-        (X, ["File", "a", "b", "c"], "no column Path among File"),
+        (np.array([{}, {}, {}], object), ROWS, r"\.npy array cannot be read"),
+        (X, ["Kind", "a", "b", "c"], "no column Path among Kind"),
         (X, ["Path", "a", "b", "a"], r"1 paths occur more than once, first a \(2 times\)"),
         (X, ["Path,Sex", "a,F", ",F", "c,M"], "1 of 3 lines have an empty Path, first line 3"),
     ],
@@ -67,22 +168,30 @@ def test_refused_with_numbers(files, x, lines, words):
 
 def test_other_files_are_refused(files, tmp_path):
     npy, rows = files(X, ROWS)
-    npy.write_bytes(b"<html>not found</html>")
-    with pytest.raises(UserError, match=r"not a \.npy"):
+    for data, words in (
+        (b"<html>not found</html>", "not a file of embeddings; it begins with b'<html>"),
+        (b"", "not a file of embeddings"),
+        (b"\x93NUMPY\x01\x00", "npy array cannot be read"),
+        (b"PK\x03\x04 cut", "cannot be read"),
+        (b"\x1f\x8b\x08", "not supported: gzip"),
+        (b"\x89HDF\r\n\x1a\n", "not supported: HDF5"),
+        (b"PAR1 cut", "Parquet table cannot be read"),
+    ):
+        npy.write_bytes(data)
+        with pytest.raises(UserError, match=words):
+            from_file(npy, rows)
+    into(npy, np.savez, a=X, b=X)
+    with pytest.raises(UserError, match=r"which array .* cannot be told: a float32 \[3, 2\], b"):
         from_file(npy, rows)
-    npy.write_bytes(b"")
-    with pytest.raises(UserError, match=r"not a \.npy"):
-        from_file(npy, rows)
-    with npy.open("wb") as file:
-        np.savez(file, x=X)
-    with pytest.raises(UserError, match="archive of arrays"):
-        from_file(npy, rows)
+    into(npy, np.savez, emb=X, paths=np.array(PATHS, object))
+    with pytest.raises(UserError, match="'paths' is a pickle of objects; save it with dtype=str"):
+        from_file(npy, None)
     with pytest.raises(UserError, match="no such file"):
         from_file(tmp_path / "none.npy", rows)
     with pytest.raises(UserError, match="no such table"):
         from_file(npy, tmp_path / "none.csv")
     rows.write_bytes(b"Path\n\xff\xfe\x00")
-    with pytest.raises(UserError, match="not a CSV in UTF-8"):
+    with pytest.raises(UserError, match="not a table of text"):
         from_file(npy, rows)
 
 
@@ -94,9 +203,15 @@ def test_other_files_are_refused(files, tmp_path):
         (["train/a", "train/b"], ["CheXpert-v1.0-small/train/b", "CheXpert-v1.0-small/train/a"]),
         (["CheXpert-v1.0/train/a", "CheXpert-v1.0/train/b"], ["small/train/b", "small/train/a"]),
         ([".\\train\\a", "train\\b"], ["train/b", "train/a"]),
+        (["a.png", "b.png"], ["x/b.png", "y/a.png"]),
+        (["C:\\data\\img\\a.png", "C:\\data\\img\\b.png"], ["img/b.png", "img/a.png"]),
+        (["/home/u/img/a.png", "/home/u/img/b.png"], ["data/images/b.png", "data/images/a.png"]),
+        (["img/a.jpg", "img/b.jpg"], ["img/b.png", "img/a.png"]),
+        (["1.2.840.11", "1.2.840.12"], ["img/1.2.840.12.dcm", "img/1.2.840.11.dcm"]),
+        (["a", "b"], ["x/b.png", "y/a.png"]),
     ],
 )
-def test_the_first_folder_may_differ(theirs, ours):
+def test_ways_in_which_paths_differ(theirs, ours):
     match = match_rows(theirs, ours)
     assert match.row_n.tolist() == [1, 0] and not match.missing and not match.unused
 
@@ -110,6 +225,25 @@ def test_a_way_that_makes_two_paths_equal_is_not_used():
     """train/a and valid/a differ in the first folder only: they must never be taken for each other."""
     match = match_rows(["valid/a", "train/b"], ["train/a", "valid/a"])
     assert match.row_n.tolist() == [-1, 0] and match.missing == ["train/a"]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "words"),
+    [
+        (["a", "b"], ["x/a.png", "y/a.png"], "a may be x/a.png or y/a.png"),
+        (["x/a.png", "x/a.jpg"], ["x/a.dcm", "x/b.dcm"], "x/a.dcm may be x/a.png or x/a.jpg"),
+        (["view1.jpg"], ["p1/view1.jpg", "p2/view1.jpg"], "view1.jpg may be p1/view1.jpg or p2/view1.jpg"),
+    ],
+)
+def test_an_ambiguous_name_is_named_with_its_candidates(theirs, ours, words):
+    with pytest.raises(UserError, match=f"names are ambiguous .*{words}"):
+        match_rows(theirs, ours)
+
+
+def test_pictures_of_other_patients_are_never_taken_for_each_other():
+    """The ends of these paths agree, the folders that differ say that they are not the same pictures."""
+    with pytest.raises(UserError, match="none of the 2"):
+        match_rows(["r/p3/s1/view1.jpg", "r/p4/s1/view1.jpg"], ["r/p1/s1/view1.jpg", "r/p2/s1/view1.jpg"])
 
 
 def test_nothing_matching_is_an_error_that_shows_both_sides():

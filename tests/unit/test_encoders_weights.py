@@ -1,5 +1,6 @@
 """Where weights come from: download with resume, zips, converted copies, and files that are something else."""
 
+import argparse
 import contextlib
 import hashlib
 import http.server
@@ -341,6 +342,49 @@ def test_views_of_one_storage_are_converted(tmp_path):
     torch.save({"a": base[:3], "b": base[3:], "c": base.view(2, 3).t()}, tmp_path / "w.bin")
     found = tensors(given(tmp_path / "w.bin"), tmp_path)
     assert found["b"].tolist() == [3, 4, 5] and found["c"].tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+TOWER = {"vision.conv.weight": torch.ones(2, 3), "vision.conv.bias": torch.zeros(2), "text.w": torch.ones(1)}
+
+
+def led(lead):
+    return {lead + key: value for key, value in TOWER.items()}
+
+
+WRAPPED = {
+    "plain": (TOWER, ""),
+    "module.": (led("module."), "'module.' taken off"),
+    "compiled": (led("_orig_mod.module."), "'_orig_mod.module.' taken off"),
+    "state_dict": ({"epoch": 3, "state_dict": TOWER, "optimizer": {"lr": 0.1}}, "taken out of 'state_dict'"),
+    "model": ({"model": TOWER, "args": argparse.Namespace(lr=1)}, "taken out of 'model'"),
+    "all of it": ({"best": np.float64(0.5), "state_dict": {"model": led("module.model.")}},
+                  "taken out of 'state_dict.model', 'module.model.' taken off"),
+    "Lightning": ({"state_dict": {**led("model."), "criterion.weight": torch.ones(1)}}, "'model.' taken off"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_wrappers_of_training_programs_are_undone_and_said(tmp_path, kind):
+    held, words = WRAPPED[kind]
+    torch.save(held, tmp_path / "x.ckpt")
+    for _ in range(2):  # the second time from the converted copy
+        said = []
+        found = tensors(given(tmp_path / "x.ckpt"), tmp_path / "cache", "vision.", said.append)
+        assert sorted(found) == ["conv.bias", "conv.weight"] and (found["conv.weight"] == 1).all()
+        assert words in " ".join(said) and bool(said) == bool(words)
+
+
+def test_a_wrapper_is_undone_where_all_keys_are_wanted(tmp_path):
+    torch.save({"state_dict": led("module.")}, tmp_path / "x.bin")
+    assert sorted(tensors(given(tmp_path / "x.bin"), tmp_path / "cache")) == sorted(TOWER)
+
+
+def test_the_name_of_a_checkpoint_does_not_decide_what_it_is(tmp_path):
+    save_file(led("module."), tmp_path / "pytorch_model.bin")
+    torch.save(TOWER, tmp_path / "x.safetensors")
+    for name in ("pytorch_model.bin", "x.safetensors"):
+        found = tensors(given(tmp_path / name), tmp_path / "cache", "vision.")
+        assert sorted(found) == ["conv.bias", "conv.weight"]
 
 
 def test_unknown_encoders_are_named(tmp_path):

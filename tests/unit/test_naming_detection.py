@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import hypergeom
+from scipy.stats import binomtest, hypergeom
 
-from medsae.naming.detection import auroc, detect, fisher
+from medsae.naming.detection import Paired, auroc, detect, exchanged, fisher, paired
+from medsae.naming.memory import Known
+from medsae.naming.replies import Explanation
+from medsae.naming.result import result
+from medsae.naming.selection import Plan
+from medsae.naming.selection import Tested as OnePicture
 from medsae.rates import benjamini_hochberg
 
 NAN = float("nan")
@@ -99,3 +104,74 @@ def test_the_false_discovery_rate_holds_over_a_thousand_null_neurons():
         assert found[1000:].mean() > 0.95
     assert np.mean(np.concatenate(p_values) <= 0.05) <= 0.05
     assert alone <= 1 and np.mean(shares) <= 0.05
+
+
+# --- does this name matter?
+
+
+def test_mcnemar_by_hand():
+    """Ten pictures: 6 right for the own name alone, 1 for the control alone, 3 for both: P(X >= 6 | 7, 1/2) = 8/128."""
+    own = np.array([1, 1, 1, 1, 1, 1, 0, 1, 1, 1])
+    control = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 1])
+    fires = np.array([True, False] * 5)
+    found = paired(own, control, fires)
+    assert found == Paired(6, 1, 8 / 128)
+    assert paired(own, own, fires) == Paired(0, 0, 1.0)
+    # A failed verdict takes its picture along, and one of the other side for balance (the last silent one, "both").
+    missing = paired(np.where(np.arange(10) == 0, np.nan, own), control, fires)
+    assert missing == Paired(5, 1, 7 / 64)
+    assert paired(own, control, np.ones(10, bool)) is None and paired(own * np.nan, control, fires) is None
+
+
+def test_pictures_of_a_patient_are_exchanged_together():
+    """Three patients: +2, +1, -1. Of the 8 ways 3 reach 2 or more (++-: 2, +++: 4, ++ with the third +...)."""
+    found = exchanged(np.array([1, 1, 1, -1]), np.array([7, 7, 8, 9]))
+    sums = [a * 2 + b + c for a in (1, -1) for b in (1, -1) for c in (1, -1)]
+    assert found == Paired(3, 1, sum(s >= 2 for s in sums) / 8)
+    # A patient's pictures that cancel each other say nothing.
+    assert exchanged(np.array([1, -1]), np.array([1, 1])).p == 1.0
+    rng = np.random.default_rng(0)
+    d = rng.integers(-1, 2, 30)
+    assert exchanged(d).p == pytest.approx(
+        binomtest(int((d > 0).sum()), int((d != 0).sum()), alternative="greater").pvalue
+    )
+
+
+JUDGES = {
+    "always yes": lambda rng, i, about: True,
+    "random": lambda rng, i, about: rng.random() < 0.5,
+    "by brightness": lambda rng, i, about: (i * 7919 % 101) > 50,
+    "by view": lambda rng, i, about: i % 3 == 0,
+    "likes some names": lambda rng, i, about: rng.random() < {"name": 0.9, "shuffled": 0.2, "random": 0.4}[about],
+}
+
+
+@pytest.mark.parametrize("judge", JUDGES)
+def test_name_blind_judges_pass_at_the_nominal_rate(judge):
+    """1,000 neurons that follow brightness or nothing, by the way of a run: at most 5 % + 2 standard errors pass."""
+    rng, passed = np.random.default_rng(1), 0
+    for neuron in range(1000):
+        firing = rng.permutation(400)
+        # Half of the neurons fire on bright pictures, which a judge by brightness recognises for any name.
+        firing = sorted(firing, key=lambda i: -(i * 7919 % 101)) if neuron % 2 else firing
+        tested = [OnePicture(int(i), True, 1.0, 1) for i in firing[:30]]
+        tested += [OnePicture(int(i), False, 0.0, None) for i in firing[-30:]]
+        said = {about: {t.image: Known("ok", JUDGES[judge](rng, t.image, about), None, None, None) for t in tested}
+                for about in ("name", "shuffled", "random")}  # fmt: skip
+        names = {about: (about, "", None) for about in said}
+        row = result(Plan(neuron, tested=tuple(tested)), Explanation("ok", "x", "y"), names, said, balanced=True)
+        assert row["specific_p"] == max(row["shuffled_p"], row["random_p"])
+        passed += row["specific_p"] <= 0.05
+    assert passed / 1000 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 1000)
+
+
+def test_a_judge_who_sees_passes():
+    rng = np.random.default_rng(2)
+    tested = [OnePicture(i, i < 30, float(i < 30), 1 if i < 30 else None) for i in range(60)]
+    own = {t.image: Known("ok", bool(t.fires != (rng.random() < 0.2)), None, None, None) for t in tested}
+    coin = {t.image: Known("ok", bool(rng.random() < 0.5), None, None, None) for t in tested}
+    names = {"name": ("a", "", None), "shuffled": ("b", "", 3)}
+    row = result(
+        Plan(0, tested=tuple(tested)), Explanation("ok", "a", ""), names, {"name": own, "shuffled": coin}, True
+    )
+    assert row["specific_p"] == row["shuffled_p"] < 0.01 and "random_p" not in row

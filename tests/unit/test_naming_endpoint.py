@@ -187,11 +187,14 @@ BAD = {
 def test_a_bad_reply_is_a_row_and_never_a_name_or_a_no(world, tmp_path, kind, monkeypatch):
     """Every question gets the bad reply; the run ends, and the ledger says for each what happened."""
     monkeypatch.setattr(module, "LOST_IN_A_ROW", 1000)
+    monkeypatch.setattr(module.Endpoint, "rehearse", None)  # it stops a run in which nothing works
     monkeypatch.setattr("medsae.naming.backends.http.PAUSE_SECONDS", 0.001)
     store = Store(tmp_path)
     server = nw.Server(world, mangle=lambda text, pictures, count: None if '"description"' in text else BAD[kind])
     study = _copy(world, tmp_path)
-    fields = dict(scores=study, backend="endpoint", pictures=5, concurrency=8, timeout_seconds=0.3, controls=False)
+    fields = dict(
+        audit=False, scores=study, backend="endpoint", pictures=5, concurrency=8, timeout_seconds=0.3, controls=False
+    )
     with server.serve() as address:
         name(c.Name(neurons="0", endpoint=address, **fields), store, Silent())
     row = Ledger(store, study).names().iloc[0]
@@ -242,7 +245,7 @@ def test_only_429_5xx_and_timeouts_are_retried(world, backend):
         server = nw.Server(world, mangle=lambda text, pictures, count, kind=kind: BAD[kind])
         with server.serve() as address:
             found = backend(address, attempts=3)
-            found.logprobs = False
+            found.left_out["logprobs"] = "not wanted"
             found.ask([question()])
         assert len(server.requests) == tries, kind
 
@@ -272,7 +275,7 @@ def test_a_server_that_refuses_extras_is_asked_plainly(world, backend):
 
     with nw.Server(world, mangle=mangle).serve() as address:
         found = backend(address)
-        assert found.ask([question()])[0].status == "ok" and found.logprobs is False
+        assert found.ask([question()])[0].status == "ok" and "logprobs" in found.left_out
         assert found.ask([question()])[0].status == "ok"
 
 
@@ -345,7 +348,10 @@ def test_the_configured_number_of_requests_is_always_in_flight(crowd, tmp_path, 
     so that there are also ends of portions; only the last requests of the run are let through without company.
     """
     monkeypatch.setattr("medsae.naming.run.PORTION", 9)
-    fields = dict(scores=_copy(crowd, tmp_path), all=True, pictures=5, backend="endpoint", concurrency=concurrency)
+    monkeypatch.setattr(module.Endpoint, "rehearse", None)  # it asks before the run, one question at a time
+    fields = dict(
+        audit=False, scores=_copy(crowd, tmp_path), all=True, pictures=5, backend="endpoint", concurrency=concurrency
+    )
     free = nw.Server(crowd)
     with free.serve() as address:
         asked = name(c.Name(endpoint=address, **fields), Store(tmp_path), Silent())["asked"]

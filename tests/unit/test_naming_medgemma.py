@@ -194,7 +194,7 @@ def test_a_device_that_is_not_there_and_four_bit_without_one(folder):
 def test_the_whole_way_ends_in_the_ledger(tmp_path, folder, protocol, monkeypatch):
     """The random model writes no JSON, so its explanations are rows with a status; given a name, it judges."""
     world = nw.build(tmp_path, images=240, neurons=2, share=0.5)
-    config = c.Name(scores=world.scores, all=True, backend="medgemma", model=str(folder), protocol=protocol,
+    config = c.Name(audit=False, scores=world.scores, all=True, backend="medgemma", model=str(folder), protocol=protocol,
                     pictures=5, device="cpu", batch=16)  # fmt: skip
     monkeypatch.setattr("medsae.naming.run._EXPLAIN_TOKENS", 8)
     found = name(config, Store(tmp_path), Silent())

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medsae.naming import prompts, replies
+from medsae.naming import completion, prompts, replies
 
 GOOD = {"concept": "Right-sided pleural effusion", "description": "Fluid at the right base of the lung."}
 
@@ -16,6 +16,12 @@ GOOD = {"concept": "Right-sided pleural effusion", "description": "Fluid at the 
     json.dumps(GOOD),
     f"```json\n{json.dumps(GOOD, indent=2)}\n```",
     f"Here is the answer:\n{json.dumps(GOOD)}\nI hope this helps.",
+    json.dumps({"Concept": GOOD["concept"], "DESCRIPTION": GOOD["description"]}),
+    json.dumps(GOOD)[:-1] + ",\n}",
+    "{'concept': 'Right-sided pleural effusion', 'description': \"Fluid at the lung's right base.\"}",
+    "Format asked: {concept, description}.\n" + json.dumps(GOOD),
+    json.dumps({"concept": "Draft of a name", "description": "first"}) + " Better: " + json.dumps(GOOD),
+    json.dumps({"answer": GOOD}),
     '{"concept": "Right-sided  pleural\\neffusion", "description": "Fluid at the right base of the lung.", "more": 1}',
 ])  # fmt: skip
 def test_a_usable_explanation(text):
@@ -28,15 +34,15 @@ def test_a_usable_explanation(text):
     ("  \n", "empty"),
     ("These pictures show a pleural effusion.", "unparsable"),
     ('{"concept": "Pleural effusion", "descr', "unparsable"),
-    ('{"concept": "Pleural effusion",}', "unparsable"),
+    ('{"concept": "Pleural effusion",}', "wrong shape"),
     ("<html><body><h1>502 Bad Gateway</h1></body></html>", "unparsable"),
     ('["Pleural effusion", "Fluid"]', "unparsable"),
     ('{"name": "Pleural effusion", "description": "Fluid"}', "wrong shape"),
     ('{"concept": ["Pleural effusion"], "description": "Fluid"}', "wrong shape"),
     ('{"concept": null, "description": "Fluid"}', "wrong shape"),
     ('{"concept": "5 to 10 words", "description": "a description"}', "wrong shape"),
-    ('{"concept": "", "description": "Fluid"}', "empty"),
-    ('{"concept": "!!! 7", "description": "Fluid"}', "empty"),
+    ('{"concept": "", "description": "Fluid"}', "wrong shape"),
+    ('{"concept": "!!! 7", "description": "Fluid"}', "wrong shape"),
     ("I'm sorry, but I can't assist with medical images.", "refusal"),
     ('{"concept": "Unable to determine", "description": "I cannot help with this request."}', "refusal"),
     ('{"concept": "胸腔积液", "description": "右侧胸腔有液体"}', "wrong language"),
@@ -45,7 +51,8 @@ def test_a_usable_explanation(text):
     (json.dumps({"concept": "effusion " * 60, "description": "x"}), "too long"),
     (json.dumps({"concept": "effusion", "description": "x " * 2000}), "too long"),
     ("{" * 100_000, "too long"),
-    ("[" * 19_000 + "{" + "}" * 900, "unparsable"),
+    ("[" * 19_000 + "{" + "}" * 900, "wrong shape"),
+    ('{"a":' * 3_900, "unparsable"),
 ])  # fmt: skip
 def test_what_is_no_explanation(text, status):
     found = replies.parse_explanation(text)
@@ -55,7 +62,8 @@ def test_what_is_no_explanation(text, status):
 
 @pytest.mark.parametrize(("text", "yes"), [
     ("Yes", True), ("no", False), (" Yes.", True), ("**No**", False), ("Yes, the radiograph shows it.", True),
-    ('{"answer": "No"}', False), ('```json\n{"answer": "Yes"}\n```', True), ('"Yes"', True),
+    ('{"answer": "No"}', False), ("Answer: Yes", True), ("The final answer is **No**.", False), ('{"Answer": "no",}', False),
+    ('```json\n{"answer": "Yes"}\n```', True), ('"Yes"', True),
 ])  # fmt: skip
 def test_a_usable_verdict(text, yes):
     assert replies.parse_verdict(text) == replies.Verdict("ok", yes)
@@ -80,6 +88,8 @@ def test_the_text_must_speak_for_itself():
     """A refusal whose second most likely word is "no" is not a no."""
     assert replies.judged("I can't help with that", 0.1, 0.2).status == "refusal"
     assert replies.judged("Yes", 0.4, 0.9) == replies.Verdict("ok", False, 0.4)
+    assert replies.judged("No. Yes.", 0.7, 0.95) == replies.Verdict("ok", True, 0.7), "probabilities outvote the text"
+    assert replies.judged("It is hard to say", 0.7, 0.2).status == "unparsable"
     assert replies.judged("", 0.7, 0.9) == replies.Verdict("ok", True, 0.7)
     assert replies.judged("", None, None).status == "empty"
 
@@ -105,7 +115,75 @@ def test_every_final_status_is_a_status():
     import typing
 
     assert set(typing.get_args(replies.Status)) >= replies.FINAL
-    assert {"timeout", "server error"}.isdisjoint(replies.FINAL)
+    assert {"timeout", "server error", "empty", "cut off", "only thinking"}.isdisjoint(replies.FINAL)
+
+
+@pytest.mark.parametrize(("text", "answer"), [
+    ("<think>\nNo.\n</think>\n\nYes", "Yes"), ("<unused94>thought\nNo {fluid}?<unused95>Yes", "Yes"),
+    ("it was opened by the prompt, no?</think>Yes", "Yes"), ("Yes <thought>or no</thought>", "Yes"),
+    ("<think>it never ends, yes", ""), ("<|channel|>analysis<|message|>No?<|end|><|start|>assistant"
+     "<|channel|>final<|message|>Yes<|return|>", "Yes"), ("[THINK]a[/THINK]Yes[THINK]b[/THINK]", "Yes"),
+])  # fmt: skip
+def test_thinking_is_left_out_wherever_it_stands(text, answer):
+    found, thought = completion.without_thinking(text)
+    assert (found.strip(), thought) == (answer, True)
+    assert completion.without_thinking("Yes, a < b and b > c") == ("Yes, a < b and b > c", False)
+
+
+@pytest.mark.parametrize(("message", "text", "thought"), [
+    ({"content": "Yes"}, "Yes", False), ({"content": None}, "", False), ({"content": []}, "", False),
+    ({"content": [{"type": "text", "text": "Y"}, {"type": "output_text", "text": "es"}]}, "Yes", False),
+    ({"content": "", "reasoning_content": "hm"}, "", True), ({"content": "No", "reasoning": "hm"}, "No", True),
+    ({"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "Yes"}]}, "Yes", False),
+    ({"content": 3}, None, None), ({"content": [1, {"a": None}]}, None, None), ({}, "", False),
+])  # fmt: skip
+def test_one_reader_of_what_servers_send(message, text, thought):
+    found = completion.completion({"choices": [{"message": message, "finish_reason": "length"}]})
+    if text is None:
+        assert found is None
+    else:
+        assert found is not None and (found.text, found.thought, found.cut) == (text, thought, True)
+    for body in (
+        None,
+        [],
+        {},
+        {"choices": None},
+        {"choices": []},
+        {"choices": [None]},
+        {"choices": [{"message": None}]},
+    ):
+        assert completion.completion(body) is None
+
+
+def test_an_error_with_the_status_200_is_that_error():
+    assert completion.error_in({"error": {"message": "Rate limit", "code": 429}}) == (429, "Rate limit")
+    assert completion.error_in({"object": "error", "message": "too long", "code": 400}) == (400, "too long")
+    assert completion.error_in({"error": "boom"}) == (0, "boom")
+    assert completion.error_in({"choices": [{"message": {"content": "x"}}], "error": None}) is None
+    assert completion.error_in({"data": []}) is None and completion.error_in([1]) is None
+
+
+def test_what_a_model_thought_is_no_probability():
+    """Thinking says "No" with its own logprobs; those of the answer count."""
+
+    def token(word, p):
+        other = "No" if word == "Yes" else "Yes"
+        return {"token": word, "logprob": math.log(p), "top_logprobs": [{"token": word, "logprob": math.log(p)},
+                                                                         {"token": other, "logprob": math.log(1 - p)}]}  # fmt: skip
+
+    tokens = [{"token": "<think>"}, token("No", 0.6), {"token": "</think>"}, {"token": "\n"}, token("Yes", 0.9)]
+    assert completion.yes_no(tokens, "\nYes", True)[0] == pytest.approx(0.9)
+    assert completion.yes_no(tokens[:2], "", True) == (None, None)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3)
+                    | st.dictionaries(st.sampled_from(["choices", "message", "content", "error", "usage", "text"]), inner,
+                                      max_size=3), max_leaves=8))  # fmt: skip
+def test_any_body_is_survived(body):
+    found = completion.completion(body)
+    assert found is None or isinstance(found.text, str)
+    completion.error_in(body)
+    completion.yes_no(body)
 
 
 def test_text_of_a_model_cannot_leave_its_place_in_a_prompt():

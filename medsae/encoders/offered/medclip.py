@@ -16,8 +16,8 @@ def files(wanted: Wanted) -> Files:
     """The checkpoint: `--weights`, or the one in the cache, fetched there where it is missing."""
     name = wanted.name
     if wanted.weights is not None:
-        return Files.single(name, given(wanted.weights))
-    return Files.single(name, cached(folder_of(name, wanted.cache), URLS[name], wanted.progress))
+        return Files.single(wanted, given(wanted.weights))
+    return Files.single(wanted, cached(folder_of(name, wanted.cache), URLS[name], wanted.progress))
 
 
 for _name, _tower in (("medclip-resnet", "ResNet-50 (the paper's encoder)"), ("medclip-vit", "Swin-tiny")):

@@ -12,7 +12,7 @@ SHIPPED = Path(__file__).parents[1] / "weights" / "simclip.safetensors"
 
 def files(wanted: Wanted) -> Files:
     """The checkpoint: `--weights`, or the shipped one."""
-    return Files.single(wanted.name, given(wanted.weights or SHIPPED))
+    return Files.single(wanted, given(wanted.weights or SHIPPED))
 
 
 encoders.register(

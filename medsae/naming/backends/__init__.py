@@ -1,4 +1,5 @@
-"""Who can be asked: one small protocol, three backends (labels, endpoint, medgemma)."""
+"""Who can be asked: one small protocol. What is built in is offered by `naming/offered`; a package of its own adds a
+backend by an entry point of the group `medsae.backends` (`medsae.plugins`)."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from typing import Any, Literal, Protocol
 
 from medsae.naming.replies import Status
 
-Task = Literal["explain", "judge", "judge many"]
+Task = Literal["explain", "judge", "judge many", "choose"]
+"""A name; yes or no for one picture; a list of 0 and 1 for several; the number of one picture among several."""
 Load = Callable[[int], bytes]
 """image -> the picture as JPEG bytes, longest side at most 896 px; raises PictureGone(reason)."""
 
@@ -55,19 +57,47 @@ class Reply:
     tokens_in: int = 0
     tokens_out: int = 0
     attempts: int = 1
+    thought: bool = False
+    """The model thought before it answered; `text` is the answer alone."""
+    cut: bool = False
+    """The limit of tokens ended the reply."""
+
+
+class Study(Protocol):
+    """What a backend may read of a study; safe to call from its threads."""
+
+    def jpeg(self, image: int) -> bytes:
+        """The picture as grey JPEG, longest side at most 896 px; raises PictureGone."""
+        ...
+
+    def rho(self, neuron: int) -> dict[str, float]:
+        """label -> correlation of a neuron, where it is defined."""
+        ...
+
+    def labels_of(self, image: int) -> dict[str, int | None]:
+        """label -> 1 present, 0 absent, -1 uncertain, None not stated."""
+        ...
 
 
 class Backend(Protocol):
-    """Answers questions. `ask` never raises for a bad reply; UserError is for what stops the whole run."""
+    """Answers questions. `ask` never raises for a bad reply; UserError is for what stops the whole run.
+
+    A backend may have `rehearse(explain, judge, say, known)`: it is called before a run with the first questions that
+    will be asked, and raises UserError when they cannot be answered (see `endpoint.Endpoint.rehearse`).
+    """
 
     name: str
-    """labels, endpoint or medgemma."""
+    """The word of `--backend`."""
     model: str
     """What answers, as it is recorded."""
     concurrency: int
     """Calls of `ask` that may run at once."""
     batch: int
     """Questions that one call of `ask` takes at most."""
+    is_model: bool = True
+    """A model looks at the pictures; False: no model is asked, and nothing costs tokens."""
+    by_neuron: bool = False
+    """A name depends on the neuron and not on its pictures alone."""
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """One reply a question, in order."""

@@ -2,7 +2,8 @@
 
 A JSON schema is asked for and the reply is checked all the same, since some servers ignore it without a word.
 Probabilities of yes and no come from the server's logprobs where it gives them; where it does not, a verdict is the
-word alone and the run says so. What is not covered: a server that changes its model behind the name.
+word alone and the run says so. Before a run the first real questions are asked (`rehearse`), and what the server says
+to them is turned into what to do. What is not covered: a server that changes its model behind the name.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import base64
 import io
 import ipaddress
 import json
-import math
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,18 +22,25 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
-from medsae.naming.backends import Load, PictureGone, Question, Reply
+from medsae.naming import diagnosis
+from medsae.naming.backends import Backend, Load, PictureGone, Question, Reply, Study
 from medsae.naming.backends.http import Answer, Client
-from medsae.progress import UserError
+from medsae.naming.completion import Completion, completion, yes_no
+from medsae.naming.replies import judged, parse_explanation
+from medsae.progress import Progress, UserError
 
 KEY_VARIABLE = "MEDSAE_ENDPOINT_KEY"
 """Environment variable with the server's key; a key on the command line would end up in logs and records."""
 LOST_IN_A_ROW = 25
 """Questions in a row that found no server before the run stops."""
+THINKING_TOKENS = 4_096
+"""Tokens that a model which cannot be kept from thinking gets on top of its answer's."""
 _CACHED_PICTURES = 1024
 _SPARE = 2
 """Threads beside those whose requests are in flight: they have the next question encoded when a place comes free."""
 _TOP_LOGPROBS = 20
+_NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
+"""How vLLM, SGLang and llama.cpp are asked not to let the model think."""
 
 
 def is_loopback(address: str) -> bool:
@@ -59,10 +67,26 @@ def refuse_remote(address: str, allowed: bool, say: Callable[[str], None]) -> No
     say(f"--allow-remote: {leaves.replace('What would leave it', 'What leaves it')}")
 
 
-class Endpoint:
+def make(config: Any, study: Study, progress: Progress) -> Endpoint:
+    """The server of a config, found and looked at; UserError when it cannot be used."""
+    assert config.endpoint is not None
+    refuse_remote(config.endpoint, config.allow_remote, progress.say)
+    endpoint = Endpoint(
+        config.endpoint, config.model, study.jpeg, concurrency=config.concurrency,
+        timeout_seconds=config.timeout_seconds, seed=config.seed, key=os.environ.get(KEY_VARIABLE), say=progress.say,
+    )  # fmt: skip
+    try:
+        endpoint.prepare()
+    except BaseException:
+        endpoint.close()
+        raise
+    return endpoint
+
+
+class Endpoint(Backend):
     """One server and model; `concurrency` requests are in flight at most, and always while there are questions.
 
-    `prepare` looks for the server, the model and its eyes before a run.
+    `prepare` looks for the server, the model and its eyes; `rehearse` asks the first real questions.
     """
 
     name, batch = "endpoint", 1
@@ -70,15 +94,29 @@ class Endpoint:
     def __init__(
         self, address: str, model: str | None, load: Load, *, concurrency: int, timeout_seconds: float, seed: int,
         key: str | None = None, attempts: int = 4, sleep: Callable[[float], None] = time.sleep,
+        say: Callable[[str], None] = lambda line: None,
     ):  # fmt: skip
-        self.client = Client(address, timeout_seconds, key, attempts, sleep)
-        self.address, self.model, self.load = address, model or "", load
+        self.client = Client(address, timeout_seconds, key, attempts, sleep, say=say)
+        self.address, self.model, self.load, self.key = address, model or "", load, key
         self.seed = seed
         self.concurrency, self.places = concurrency + _SPARE, threading.BoundedSemaphore(concurrency)
         self.lock = threading.Lock()
-        self.schema = self.logprobs = True
+        self.extras: dict[str, Any] = {}
+        """Fields that this server needs beside the usual ones."""
+        self.left_out: dict[str, str] = {}
+        """Field that this server refuses -> its own words."""
+        self.top_logprobs = _TOP_LOGPROBS
+        self.budget = 0
+        """Tokens on top of an answer's, for a model that thinks."""
+        self.thinks = False
         self.lost = self.without_logprobs = self.judged = 0
+        self.picture_tokens = 0
+        """Tokens of one picture, as far as the server's counts tell; 0: unknown."""
+        self.rehearsed: dict[tuple[str, tuple[str, ...]], Reply] = {}
+        """Answers of the rehearsal: the same question is not asked again."""
         self._uri = lru_cache(_CACHED_PICTURES)(lambda image: _data_uri(load(image)))
+
+    # --- before a run
 
     def prepare(self) -> None:
         """Find the model and check that it sees: UserError when the server is down, the name is wrong, or it is blind.
@@ -89,6 +127,7 @@ class Endpoint:
         if listed.status in ("unreachable", "timeout"):
             what = f"no server answers ({listed.text})"
             raise UserError(what, self.address, "start the server, or use --backend labels meanwhile")
+        self._check_door(listed, elsewhere=True)
         served = _models(listed.body)
         if self.model and served and self.model not in served:
             raise UserError(f"the server has no model {self.model!r}", self.address, f"it has: {', '.join(served[:8])}")
@@ -99,31 +138,147 @@ class Endpoint:
             self.model = served[0]
         self._look()
 
+    def _check_door(self, answer: Answer, elsewhere: bool) -> None:
+        """UserError for a wrong key or, with the right address where it can be found, a wrong address."""
+        if answer.code in (401, 403):
+            said = f"the key in {KEY_VARIABLE} is refused" if self.key else "the server wants a key"
+            raise UserError(f"{said} (HTTP {answer.code}: {answer.text[:200]})", self.address,
+                            f"put the server's key into the environment variable {KEY_VARIABLE}")  # fmt: skip
+        if not elsewhere or (answer.status == "ok" and _models(answer.body)):
+            return
+        if answer.status == "ok" or answer.code in (301, 302, 307, 308, 404, 405) or answer.status == "broken reply":
+            for other in diagnosis.other_addresses(self.address):
+                # The key stays at home where the other address would carry it in the clear.
+                key = self.key if urlsplit(other).scheme in (urlsplit(self.address).scheme, "https") else None
+                client = Client(other, min(10.0, self.client.timeout), key, 1, self.client.sleep)
+                try:
+                    if _models(client.get("/models").body):
+                        what = f"there is no chat API at this address (HTTP {answer.code}: {answer.text[:120]})"
+                        raise UserError(what, self.address, f"did you mean {other}?")
+                finally:
+                    client.close()
+
     def _look(self) -> None:
         text = "Is this square dark? Answer with one word, Yes or No."
         blind = self._send(_messages("", text, []), None, 4, False)
         seeing = self._send(_messages("", text, [_square()]), None, 4, False)
+        self._check_door(seeing, elsewhere=False)
+        if seeing.code in (404, 405) and blind.code == seeing.code:
+            what = f"there is no chat API at this address (HTTP {seeing.code}: {seeing.text[:200]})"
+            do = f"did you mean {' or '.join(diagnosis.other_addresses(self.address))}?"
+            raise UserError(what, self.address, do)
         if seeing.status == "rejected" or (seeing.status == "server error" and blind.status == "ok"):
             what = f"the model {self.model!r} does not take pictures (HTTP {seeing.code}: {seeing.text[:300]})"
             raise UserError(what, self.address, "serve a model with vision (llama.cpp: also its --mmproj file)")
         if seeing.status != "ok":
             what = f"the server does not answer a question: {seeing.status} (HTTP {seeing.code}: {seeing.text[:300]})"
             raise UserError(what, self.address, "look at its log; --timeout-seconds raises the wait")
-        counts = [_usage(a.body)[0] for a in (blind, seeing) if a.status == "ok"]
-        if len(counts) == 2 and all(counts) and counts[0] == counts[1]:
-            what = f"the server takes pictures but the model {self.model!r} does not see them (no tokens for a picture)"
-            raise UserError(what, self.address, "serve a model with vision")
+        counts = [found.tokens_in for a in (blind, seeing) if (found := completion(a.body)) is not None]
+        if len(counts) == 2 and all(counts):
+            if counts[0] == counts[1]:
+                what = f"the server takes pictures but the model {self.model!r} does not see them"
+                raise UserError(f"{what} (no tokens for a picture)", self.address, "serve a model with vision")
+            self.picture_tokens = max(0, counts[1] - counts[0])
+
+    def rehearse(
+        self, explain: Question | None, judge: Callable[[str, str], Question | None], say: Callable[[str], None],
+        known: tuple[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """Ask the first real questions with all their pictures: UserError, in the server's own words and with what to
+        do, when they cannot be answered as things stand; smaller faults are said.
+
+        explain: the first naming question, None when the name is `known`; judge: concept and description -> the first
+        question about them, None when all are answered.
+        """
+        concept, description = known or ("Pleural effusion", "Fluid in the pleural space.")
+        replies: list[tuple[Question, Reply]] = []
+        if explain is not None:
+            replies.append((explain, reply := self._rehearsed(explain, say)))
+            name = parse_explanation(reply.text)
+            if name.status == "ok":
+                concept, description = name.concept, name.description
+        question = judge(concept, description)
+        if question is not None:
+            replies.append((question, reply := self._rehearsed(question, say)))
+            usable = reply.status == "ok" and judged(reply.text, reply.p_yes, reply.mass).status == "ok"
+            if usable and question.task == "judge" and reply.p_yes is None:
+                why = self.left_out.get("logprobs")
+                say("the server gives no probabilities (logprobs)" + (f": {why[:160]}" if why else "")
+                    + "; verdicts are yes or no alone, without AUROC")  # fmt: skip
+        if self.top_logprobs < _TOP_LOGPROBS:
+            say(f"the server caps logprobs: {self.top_logprobs} are asked for instead of {_TOP_LOGPROBS}")
+        self._stop_when_mute(replies)
+        for q, r in replies:
+            if r.status == "ok":
+                self.rehearsed[q.text, tuple(p.sha256 for p in q.pictures)] = r
+
+    def _stop_when_mute(self, replies: list[tuple[Question, Reply]]) -> None:
+        """UserError when no reply says anything."""
+        mute = [r for _, r in replies if r.status == "ok" and not r.text.strip() and r.p_yes is None]
+        if not mute or len(mute) < len(replies):
+            return
+        thinking = any(r.thought for r in mute)
+        what = "the model thinks until its tokens are used up and never answers" if thinking else (
+            "the model's replies are empty" + (" (cut off by the limit of tokens)" if mute[0].cut else ""))  # fmt: skip
+        do = diagnosis.NO_THINKING if thinking else "look at the server's log and its chat template"
+        raise UserError(f"{what} (tried with {replies[-1][0].max_tokens + self.budget:,} tokens)", self.address, do)
+
+    def _rehearsed(self, question: Question, say: Callable[[str], None]) -> Reply:
+        reply = self._ask(question)
+        if (reply.thought or (reply.cut and not reply.text.strip())) and not self.thinks:
+            reply = self._calm(question, say)
+        if reply.status not in ("ok", "unreadable picture"):
+            found = diagnosis.of(reply.text, len(question.pictures), self.picture_tokens)
+            if found is not None:
+                raise UserError(f"{found[0]}: {reply.text[:300]}", self.address, found[1])
+            say(f"rehearsal: {reply.status} ({reply.text[:200]})")
+        least = int(0.6 * self.picture_tokens * len(question.pictures))
+        if reply.status == "ok" and 0 < reply.tokens_in < least:
+            say(f"the server read {reply.tokens_in:,} tokens of a question that has at least "
+                f"{self.picture_tokens * len(question.pictures):,}: its context is too small and it cuts questions "
+                f"without saying so. {diagnosis.CONTEXT}")  # fmt: skip
+        return reply
+
+    def _calm(self, question: Question, say: Callable[[str], None]) -> Reply:
+        """A model that thinks: ask it not to; where it cannot be kept from it, give it room."""
+        self.thinks = True
+        self.extras |= _NO_THINKING
+        reply = self._ask(question)
+        if reply.status == "ok" and not reply.thought and reply.text.strip():
+            say("the model thinks before it answers; it is asked not to (chat_template_kwargs: enable_thinking false)")
+            return reply
+        for field in _NO_THINKING:
+            self.extras.pop(field, None)
+        self.budget = THINKING_TOKENS
+        reply = self._ask(question)
+        say(f"the model thinks before it answers: its budget is raised by {THINKING_TOKENS:,} tokens a question, which "
+            f"costs time. {diagnosis.NO_THINKING}")  # fmt: skip
+        return reply
+
+    # --- a run
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
-        return [self._ask(question) for question in questions]
+        return [self._known(question) or self._ask(question) for question in questions]
+
+    def _known(self, question: Question) -> Reply | None:
+        if not self.rehearsed:
+            return None
+        with self.lock:
+            return self.rehearsed.pop((question.text, tuple(p.sha256 for p in question.pictures)), None)
 
     def facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {"retries": self.client.retries}
         if self.judged and self.without_logprobs:
             facts["without_probability"] = self.without_logprobs
             facts["note"] = f"{self.without_logprobs} of {self.judged} verdicts came without logprobs: yes or no alone"
-        if not self.schema:
+        if "response_format" in self.left_out:
             facts["schema"] = "the server refuses json_schema: replies were checked only here"
+        if self.budget:
+            facts["thinking"] = f"the model thinks before it answers: {self.budget} more tokens a question"
+        if self.extras:
+            facts["extras"] = self.extras
+        if self.left_out:
+            facts["left_out"] = self.left_out
         return facts
 
     def close(self) -> None:
@@ -141,36 +296,78 @@ class Endpoint:
         self._count_lost(answer)
         if answer.status != "ok":
             return Reply(answer.status, answer.text, seconds=time.monotonic() - began, attempts=answer.attempts)
-        text, logprobs = _content(answer.body)
-        if text is None:
+        found = completion(answer.body)
+        if found is None:
             return Reply("broken reply", answer.text, seconds=time.monotonic() - began, attempts=answer.attempts)
-        p_yes, mass = yes_no(logprobs) if judging else (None, None)
+        return self._reply(found, judging, time.monotonic() - began, answer.attempts)
+
+    def _reply(self, found: Completion, judging: bool, seconds: float, attempts: int) -> Reply:
+        p_yes = mass = None
         if judging:
+            if found.text.strip() or not found.thought:
+                p_yes, mass = yes_no(found.logprobs, found.text, found.thought)
             with self.lock:
                 self.judged += 1
                 self.without_logprobs += p_yes is None
-        tokens_in, tokens_out = _usage(answer.body)
-        return Reply("ok", text, p_yes, mass, time.monotonic() - began, tokens_in, tokens_out, answer.attempts)
+        return Reply("ok", found.text, p_yes, mass, seconds, found.tokens_in, found.tokens_out, attempts,
+                     found.thought, found.cut)  # fmt: skip
 
     def _send(self, messages: list[Any], schema: Any, max_tokens: int, judging: bool) -> Answer:
-        body = {"model": self.model, "messages": messages, "max_tokens": max_tokens, "temperature": 0,
-                "seed": self.seed, "stream": False}  # fmt: skip
-        extras = {}
-        if schema is not None and self.schema:
-            form = {"name": "answer", "schema": schema, "strict": True}
-            extras["response_format"] = {"type": "json_schema", "json_schema": form}
-        if judging and self.logprobs:
-            extras |= {"logprobs": True, "top_logprobs": _TOP_LOGPROBS}
-        answer = self._post(body | extras)
-        if answer.code in (400, 422) and extras:
-            # Some servers refuse what they do not know: ask plainly, and remember which extra it was.
-            plain = self._post(body)
-            if plain.status == "ok":
-                with self.lock:
-                    self.schema = self.schema and "response_format" not in extras
-                    self.logprobs = self.logprobs and "logprobs" not in extras
-                return plain
+        """One question. A field that the server refuses in its own words is left out or made smaller from then on."""
+        plain = False
+        for _ in range(6):
+            body = self._body(messages, schema, max_tokens, judging and not plain, plain)
+            answer = self._post(body)
+            if answer.code not in (400, 422):
+                if plain and answer.status == "ok":
+                    for field in ("response_format", "logprobs"):
+                        if (schema if field == "response_format" else judging) and field not in self.left_out:
+                            self._leave_out(field, "the server refused a question with it and answered one without")
+                return answer
+            if self._adapt(answer.text, body):
+                continue
+            extras = {"response_format", "logprobs"} & body.keys()
+            if plain or not extras or diagnosis.of(answer.text, 1, 0) is not None:
+                return answer
+            plain = True  # some servers refuse what they do not know without naming it: ask plainly
         return answer
+
+    def _body(self, messages: list[Any], schema: Any, max_tokens: int, logprobs: bool, plain: bool) -> dict[str, Any]:
+        with self.lock:
+            body: dict[str, Any] = {"model": self.model, "messages": messages, "max_tokens": max_tokens + self.budget,
+                                    "temperature": 0, "seed": self.seed, "stream": False} | self.extras  # fmt: skip
+            if schema is not None and not plain:
+                form = {"name": "answer", "schema": schema, "strict": True}
+                body["response_format"] = {"type": "json_schema", "json_schema": form}
+            if logprobs and self.top_logprobs:
+                body |= {"logprobs": True, "top_logprobs": self.top_logprobs}
+            for field in self.left_out:
+                value = body.pop(field, None)
+                if field == "max_tokens" and value is not None:
+                    body["max_completion_tokens"] = value
+                if field == "logprobs":
+                    body.pop("top_logprobs", None)
+        return body
+
+    def _adapt(self, said: str, body: dict[str, Any]) -> bool:
+        """Whether another try makes sense: the server's words name a field that can be made smaller or left out."""
+        cap = diagnosis.logprobs_cap(said)
+        if cap is not None and "top_logprobs" in body:
+            with self.lock:
+                fits = body["top_logprobs"] > cap
+                self.top_logprobs = min(self.top_logprobs, cap)
+            if fits and cap:
+                return True
+        refused = diagnosis.refused_field(said, list(body))
+        if refused is None:
+            return False
+        self._leave_out("logprobs" if refused == "top_logprobs" else refused, said)
+        return True
+
+    def _leave_out(self, field: str, said: str) -> None:
+        with self.lock:
+            self.left_out.setdefault(field, said[:300])
+            self.extras.pop(field, None)
 
     def _post(self, body: dict[str, Any]) -> Answer:
         data = json.dumps(body).encode()
@@ -185,56 +382,12 @@ class Endpoint:
                 raise UserError(what, self.address, "start it again, then run the same command: answers are kept")
 
 
-def yes_no(logprobs: Any) -> tuple[float | None, float | None]:
-    """P(yes) / (P(yes) + P(no)) and P(yes) + P(no) at the first token that begins with yes or no; None without one.
-
-    logprobs: the list `choices[0].logprobs.content` of the chat API. Variants (" Yes", "YES", '"no') are added up.
-    A NaN or a positive logprob gives NaN, which is no verdict.
-    """
-    for position in logprobs if isinstance(logprobs, list) else []:
-        if not isinstance(position, dict) or _word(position.get("token")) is None:
-            continue
-        mass = {"yes": 0.0, "no": 0.0}
-        top = position.get("top_logprobs")
-        for entry in top if isinstance(top, list) and top else [position]:
-            word = _word(entry.get("token")) if isinstance(entry, dict) else None
-            if word is not None:
-                value: Any = entry.get("logprob")
-                known = isinstance(value, (int, float)) and value <= 1e-3
-                mass[word] += math.exp(min(value, 0.0)) if known else math.nan
-        total = mass["yes"] + mass["no"]
-        return (mass["yes"] / total if total else math.nan), total
-    return None, None
-
-
-def _word(token: Any) -> str | None:
-    word = token.strip(" \t\n\"'▁Ġ*.{").lower() if isinstance(token, str) else ""
-    return word if word in ("yes", "no") else None
-
-
 def _messages(system: str, text: str, uris: list[str]) -> list[Any]:
     content = [{"type": "image_url", "image_url": {"url": uri}} for uri in uris] + [{"type": "text", "text": text}]
     # The system line goes into the user's turn: Gemma has no system role, and its servers differ in how they fold it.
     if system:
         content.insert(0, {"type": "text", "text": system})
     return [{"role": "user", "content": content}]
-
-
-def _content(body: Any) -> tuple[str | None, Any]:
-    try:
-        choice = body["choices"][0]
-        text = choice["message"]["content"]
-        logprobs = (choice.get("logprobs") or {}).get("content")
-    except (KeyError, IndexError, TypeError, AttributeError):
-        return None, None
-    return (text if isinstance(text, str) else "" if text is None else None), logprobs
-
-
-def _usage(body: Any) -> tuple[int, int]:
-    usage = body.get("usage") if isinstance(body, dict) else None
-    usage = usage if isinstance(usage, dict) else {}
-    counts = [usage.get(k) for k in ("prompt_tokens", "completion_tokens")]
-    return tuple(c if isinstance(c, int) and c >= 0 else 0 for c in counts)  # pyright: ignore[reportReturnType]
 
 
 def _models(body: Any) -> list[str]:

@@ -1,5 +1,7 @@
 """One JSON request to a server, with a deadline, a cap on the reply's size, and retries where they may help.
 
+A server that says when to come back (Retry-After) is taken at its word: all threads wait together and in full.
+
 http.client, not a comfortable library: no proxy of the environment is asked (pictures must not leave the machine by
 accident), no redirect is followed, and a reply that trickles in for ever meets the deadline.
 """
@@ -7,6 +9,7 @@ accident), no redirect is followed, and a reply that trickles in for ever meets 
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import http.client
 import json
 import random
@@ -18,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from medsae.naming.completion import error_in
 from medsae.naming.replies import Status
 from medsae.progress import UserError
 
@@ -26,6 +30,12 @@ REPLY_LIMIT = 4 * 2**20
 _CHUNK = 65_536
 PAUSE_SECONDS = 0.5
 """First pause before a retry; it doubles with every further one, up to 30 s."""
+LONGEST_WAIT_SECONDS = 300.0
+"""A Retry-After beyond this is cut to it."""
+_TOLD_SECONDS = 3.0
+"""Waits that a server asks for are said from this length on."""
+_WAITS = 12
+"""Times that one request waits because the server asked it to, beside its tries."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,9 @@ class Client:
     def __init__(
         self, base: str, timeout_seconds: float, key: str | None, attempts: int = 4,
         sleep: Callable[[float], None] = time.sleep, rng: random.Random | None = None,
+        say: Callable[[str], None] = lambda line: None,
     ):  # fmt: skip
+        """say: where a wait that the server asks for is told."""
         parts = urlsplit(base)
         try:
             self.port = parts.port
@@ -62,7 +74,9 @@ class Client:
         self.headers = headers + (f"Authorization: Bearer {_one_line(key)}\r\n" if key else "")
         self.local, self.lock = threading.local(), threading.Lock()
         self.opened: set[http.client.HTTPConnection] = set()
-        self.retries, self.closed = 0, False
+        self.say, self.retries, self.closed = say, 0, False
+        self.until = 0.0
+        """No request is sent before this time (of the monotonic clock): the server asked for it."""
 
     def close(self) -> None:
         """Close the connections of all threads; an exchange in the middle ends as a broken reply, none begins."""
@@ -80,16 +94,44 @@ class Client:
 
     def _tries(self, method: str, path: str, body: bytes | None) -> Answer:
         """Retries, with growing jittered pauses, after 429, 5xx and timeouts only."""
-        for attempt in range(1, self.attempts + 1):
+        attempt = waits = 0
+        while True:
+            attempt += 1
+            self._wait()
             answer, pause = self._once(method, path, body)
             again = answer.status == "timeout" or answer.code == 429 or answer.code >= 500
-            if not again or attempt == self.attempts:
+            asked = pause is not None and waits < _WAITS
+            if not again or self.closed or (attempt - waits >= self.attempts and not asked):
                 return Answer(answer.status, answer.body, answer.code, answer.text, attempt, answer.sent)
-            self.retries += 1
-            self.sleep(
-                min(30.0, pause if pause is not None else PAUSE_SECONDS * 2**attempt) * (0.5 + self.rng.random() / 2)
-            )
-        raise AssertionError("attempts is at least 1")
+            with self.lock:
+                self.retries += 1
+            if pause is not None:
+                waits += 1
+                self._come_back(pause)
+            else:
+                self.sleep(min(30.0, PAUSE_SECONDS * 2 ** (attempt - waits)) * (0.5 + self.rng.random() / 2))
+
+    def _come_back(self, seconds: float) -> None:
+        """The server asks everyone to come back after `seconds`."""
+        wait = min(seconds, LONGEST_WAIT_SECONDS)
+        with self.lock:
+            until = time.monotonic() + wait
+            news = until > self.until + 1.0
+            self.until = max(self.until, until)
+        if news and wait >= _TOLD_SECONDS:
+            cut = f" (it said {seconds:,.0f} s; waited for is at most {wait:.0f} s)" if wait < seconds else ""
+            self.say(f"the server asks to wait {wait:.0f} s{cut}: all requests wait")
+
+    def _wait(self) -> None:
+        """Until the time that the server asked for, with a moment of our own so that not all arrive at once."""
+        while True:
+            until = self.until
+            left = until - time.monotonic()
+            if left <= 0 or self.closed:
+                return
+            self.sleep(left + 0.05 * self.rng.random())
+            if self.until == until:
+                return
 
     def _once(self, method: str, path: str, body: bytes | None) -> tuple[Answer, float | None]:
         """One try; a kept connection that the server closed meanwhile is opened anew, once."""
@@ -144,9 +186,15 @@ class Client:
         if code != 200:
             return Answer("rejected", code=code, text=text), None
         try:
-            return Answer("ok", json.loads(text), code, text), None
+            found = json.loads(text)
         except (ValueError, RecursionError):
             return Answer("broken reply", code=code, text=text), None
+        error = error_in(found)
+        if error is None:
+            return Answer("ok", found, code, text), None
+        code, said = error
+        status: Status = "rejected" if 400 <= code < 500 and code != 429 else "server error"
+        return Answer(status, code=code, text=said or text), _seconds(response.getheader("Retry-After"))
 
     def _read(
         self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse, deadline: float
@@ -200,4 +248,14 @@ def _text(chunks: list[bytes]) -> str:
 
 
 def _seconds(header: str | None) -> float | None:
-    return float(header) if header and header.strip().isdigit() else None
+    """Seconds of a Retry-After: a number, a fraction or a date; None for none, and for what is neither."""
+    if not header:
+        return None
+    try:
+        seconds = float(header.strip().removesuffix("s"))
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(header.strip()).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return seconds if 0 < seconds < float("inf") else None

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from medsae.naming.backends import Question, Reply
+from medsae.naming.backends import Backend, Question, Reply, Study
 
 MARK = "labels only, no model was asked"
 SECOND = 0.8
@@ -17,7 +17,7 @@ SECOND = 0.8
 _ABSENCE = "Absence of "
 
 
-class Labels:
+class Labels(Backend):
     """Names a neuron by its best-correlated labels and judges a picture by its labels.
 
     rho_of: neuron -> label -> correlation (labels without one left out); labels_of: image -> label -> 1 present, 0
@@ -25,6 +25,7 @@ class Labels:
     """
 
     name, model, concurrency, batch = "labels", "labels", 1, 256
+    is_model, by_neuron = False, True
 
     def __init__(
         self, rho_of: Callable[[int], Mapping[str, float]], labels_of: Callable[[int], Mapping[str, int | None]]
@@ -43,7 +44,7 @@ class Labels:
         ranked = sorted(self.rho_of(question.neuron).items(), key=lambda item: (-abs(item[1]), item[0]))
         ranked = [(label, rho) for label, rho in ranked if rho]
         if not ranked:
-            return Reply("ok", "")
+            return Reply("not stated", "no label has a defined correlation with this neuron")
         concept = concept_of(*ranked[0])
         said = [f"{label} {rho:+.2f}" for label, rho in ranked[:3] if abs(rho) >= SECOND * abs(ranked[0][1])]
         description = f"Best-correlated labels of this neuron ({MARK}): {', '.join(said)}."
@@ -60,6 +61,11 @@ class Labels:
         label = concept.removeprefix(_ABSENCE)
         value = self.labels_of(image).get(label)
         return None if value not in (0, 1) else int(value != (label != concept))
+
+
+def make(config: Any, study: Study, progress: Any) -> Labels:
+    """The labels of a study, ready to answer."""
+    return Labels(study.rho, study.labels_of)
 
 
 def concept_of(label: str, rho: float) -> str:

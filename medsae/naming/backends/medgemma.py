@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from medsae.device import pick
-from medsae.naming.backends import Load, Picture, PictureGone, Question, Reply
+from medsae.naming.backends import Backend, Load, Picture, PictureGone, Question, Reply, Study
 from medsae.progress import Progress, UserError
 
 DEFAULT_MODEL = "google/medgemma-4b-it"
@@ -30,7 +30,7 @@ CACHE_MIB = 8_192
 """Main memory for encoded pictures: 1.25 MiB each at 256 tokens x 2,560 x bf16, so about 6,500 pictures."""
 
 
-class MedGemma:
+class MedGemma(Backend):
     """A Gemma 3 with vision, loaded through the auto classes; `model` is its name, with a fingerprint for a folder."""
 
     name, concurrency = "medgemma", 1
@@ -187,6 +187,12 @@ class MedGemma:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.batch, self.halvings = max(1, min(self.batch, failed // 2)), self.halvings + 1
+
+
+def make(config: Any, study: Study, progress: Progress) -> MedGemma:
+    """The model of a config, loaded; UserError when its weights are not on this machine."""
+    return MedGemma(config.model, study.jpeg, batch=config.batch, device=config.device, four_bit=config.four_bit,
+                    seed=config.seed, progress=progress)  # fmt: skip
 
 
 class _Features:

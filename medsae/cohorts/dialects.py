@@ -1,0 +1,290 @@
+"""Any table that people keep, as text: separators, encodings, compression, JSON lines, Parquet, Excel.
+
+What a file is, is read from its bytes; its name decides nothing. Every cell stays the text that was written, because
+only the column's purpose says what it means: "00017" is a patient, "1,0" a label, "Yes" either.
+"""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import datetime
+import gzip
+import io
+import json
+import lzma
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+
+from medsae.progress import UserError
+
+BLANKS = ("", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "null", "NULL", "Null", "<NA>", "NaT")
+"""What is read as an empty cell."""
+_SEPARATORS = ",;\t|"
+_HEAD = 1 << 18
+"""Bytes that decide separator and encoding."""
+_UNNAMED = "Unnamed: "
+
+
+@dataclass(frozen=True)
+class Read:
+    """A table as it was read."""
+
+    path: Path
+    table: pd.DataFrame
+    """Every column as text (`str`, NaN for an empty cell), names stripped of blanks."""
+    first_line: int | None
+    """Line of the first row as an editor counts; None where the file has no lines (Parquet, Excel)."""
+    told: list[str] = field(default_factory=list)
+    """What had to be guessed: an encoding, a separator that is not a comma, columns without a name."""
+
+    def place(self, row: int) -> str:
+        """Where row `row` (from 0) stands, as a person would look it up."""
+        if self.first_line is None:
+            return f"{self.path}, row {row + 1}"
+        return f"{self.path}, line {row + self.first_line}"
+
+
+def read(path: Path, rows: int | None = None) -> Read:
+    """The first `rows` rows, or all, of a table; raises UserError for one that is missing, empty or unreadable."""
+    if not path.is_file():
+        raise UserError("the table does not exist", path, "check the path")
+    try:
+        found = _read(path, rows)
+    except pd.errors.EmptyDataError:
+        raise UserError("the table is empty", path, "give a table with a header and rows") from None
+    except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeError, OSError, ValueError, EOFError, csv.Error,
+            zipfile.BadZipFile, lzma.LZMAError) as error:  # fmt: skip
+        raise UserError(
+            f"the table cannot be read: {str(error).strip()}", path, "give a CSV, JSON lines, Parquet or Excel file"
+        ) from error
+    if found.table.empty:
+        raise UserError("the table has a header but no rows", path, "give a table with rows")
+    return found
+
+
+def columns_of(path: Path) -> list[str]:
+    """The names of the columns; raises UserError like `read`."""
+    return list(read(path, rows=1).table.columns)
+
+
+def _read(path: Path, rows: int | None) -> Read:
+    with path.open("rb") as file:
+        magic = file.read(8)
+    if magic[:4] == b"PAR1":
+        return Read(path, _texts(pd.read_parquet(path), rows), None)
+    if magic[:4] == b"PK\x03\x04" and "xl/workbook.xml" in zipfile.ZipFile(path).namelist():
+        return _read_excel(path, rows, "openpyxl")
+    if magic == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":
+        return _read_excel(path, rows, "xlrd")
+    with _opened(path, magic) as file:
+        head = file.read(_HEAD)
+    if not head:
+        raise pd.errors.EmptyDataError
+    encoding, told = _encoding(head), []
+    text = head.decode(encoding, errors="replace")
+    start = text.lstrip()[:1]
+    if start == "{" or (start == "[" and re.match(r"\s*\[\s*\{", text)):
+        return _read_json(path, magic, encoding, rows)
+    try:
+        return _read_csv(path, magic, encoding, head, rows, told)
+    except UnicodeDecodeError:
+        if encoding not in ("utf-8", "utf-8-sig"):
+            raise
+    told.append(f"{path.name} is not UTF-8: read as Latin-1 (Windows-1252)")
+    try:
+        return _read_csv(path, magic, "cp1252", head, rows, told)
+    except UnicodeDecodeError:
+        return _read_csv(path, magic, "latin-1", head, rows, told)
+
+
+@contextmanager
+def _opened(path: Path, magic: bytes) -> Iterator[BinaryIO]:
+    """The bytes of a table, unpacked."""
+    if magic[:2] == b"\x1f\x8b":
+        with gzip.open(path) as file:
+            yield file  # type: ignore[misc]
+    elif magic[:3] == b"BZh":
+        with bz2.open(path) as file:
+            yield file  # type: ignore[misc]
+    elif magic[:6] == b"\xfd7zXZ\x00":
+        with lzma.open(path) as file:
+            yield file  # type: ignore[misc]
+    elif magic[:4] == b"PK\x03\x04":
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
+            if len(names) != 1:
+                raise UserError(f"the archive holds {len(names)} files: {', '.join(names[:5])}", path,
+                                "unpack it, and give the table itself")  # fmt: skip
+            with archive.open(names[0]) as file:
+                yield file  # type: ignore[misc]
+    else:
+        with path.open("rb") as file:
+            yield file
+
+
+def _encoding(head: bytes) -> str:
+    """By the byte order mark, else by the zero bytes that UTF-16 has in plain text, else UTF-8."""
+    if head[:3] == b"\xef\xbb\xbf":
+        return "utf-8-sig"
+    if head[:4] in (b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff"):
+        return "utf-32"
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    even, odd = head[0:4096:2].count(0), head[1:4096:2].count(0)
+    half = max(1, min(len(head), 4096) // 2)
+    if odd > 0.6 * half > even:
+        return "utf-16-le"
+    if even > 0.6 * half > odd:
+        return "utf-16-be"
+    return "utf-8"
+
+
+# --- CSV --------------------------------------------------------------------------------------------------------------
+
+
+def _read_csv(path: Path, magic: bytes, encoding: str, head: bytes, rows: int | None, told: list[str]) -> Read:
+    text = head.decode(encoding, errors="ignore")
+    if "\x00" in text:
+        raise ValueError("it holds zero bytes: it is no text")
+    if len(head) == _HEAD:
+        text = text[: text.rfind("\n") + 1] or text  # the last line may be cut
+    named = re.match(r"\s*\"?sep=(.)\"?[^\S\n]*\r?\n", text, re.IGNORECASE)
+    skip = 1 if named else 0
+    body = text[named.end() :] if named else text
+    separator = named.group(1) if named else _separator(body)
+    header = next((row for row in csv.reader(io.StringIO(body), delimiter=separator) if any(row)), [])
+    _refuse_twins([name.strip() for name in header], path)
+    if separator != ",":
+        told = [*told, f"{path.name}: columns parted by {'tab' if separator == chr(9) else repr(separator)}"]
+    with _opened(path, magic) as file, warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            table = pd.read_csv(
+                file, sep=separator, encoding=encoding, dtype=str, keep_default_na=False, na_values=list(BLANKS),
+                skiprows=skip, nrows=rows, index_col=False, skipinitialspace=True,
+            )  # fmt: skip
+        except pd.errors.ParserWarning as error:
+            raise ValueError("rows have more cells than the header has names") from error
+    if len(table.columns) == 1 and len(header) <= 1 and len(table) and rows is None:
+        told = [*told, f"{path.name} has one column: is its separator one of comma, semicolon, tab, |?"]
+    return Read(path, _named(table, told, path), 2 + skip, told)
+
+
+def _separator(text: str) -> str:
+    """The separator under which the first rows have equally many cells, and the most; a comma when none does."""
+    lines = [line for line in text.splitlines(keepends=True)[:60] if line.strip()]
+    best, most = ",", 1
+    for separator in _SEPARATORS:
+        try:
+            cells = [len(row) for row in csv.reader(lines, delimiter=separator) if row]
+        except csv.Error:
+            continue
+        if not cells or cells[0] < 2:
+            continue
+        # The last row may be cut; rows may lack cells at their end.
+        agree = sum(n == cells[0] for n in cells) / len(cells)
+        if agree >= 0.7 and cells[0] > most:
+            best, most = separator, cells[0]
+    return best
+
+
+def _refuse_twins(names: list[str], path: Path) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name and name in seen:
+            raise UserError(f"two columns are called {name!r}", path, "rename one of them")
+        seen.add(name)
+
+
+def _named(table: pd.DataFrame, told: list[str], path: Path) -> pd.DataFrame:
+    """Names stripped; columns without a name are left out (an index that a program wrote, or empty ones), and said."""
+    names = [str(name).strip() for name in table.columns]
+    nameless = [name.startswith(_UNNAMED) or not name for name in names]
+    filled = [str(i) for i, without in enumerate(nameless) if without and table.iloc[:, i].notna().any()]
+    if filled:
+        told.append(f"{path.name}: {len(filled)} columns without a name are left out")
+    table = table.set_axis(pd.Index(names), axis=1)
+    return table.loc[:, [not without for without in nameless]] if any(nameless) else table
+
+
+# --- JSON, Parquet, Excel ---------------------------------------------------------------------------------------------
+
+
+def _read_json(path: Path, magic: bytes, encoding: str, rows: int | None) -> Read:
+    """An object a line, or one array of objects."""
+    found: list[dict[str, Any]] = []
+    with _opened(path, magic) as file:
+        text = io.TextIOWrapper(file, encoding=encoding)
+        start = text.read(64)
+        text.seek(0)
+        if start.lstrip()[:1] == "[":
+            found = json.load(text)[:rows]
+            first = None
+        else:
+            first = 1
+            for number, line in enumerate(text, 1):
+                if rows is not None and len(found) >= rows:
+                    break
+                if not line.strip():
+                    continue
+                try:
+                    found.append(json.loads(line))
+                except ValueError as error:
+                    raise UserError(f"this is no JSON object: {error}", f"{path}, line {number}",
+                                    "give one object a line, or one array of objects") from error  # fmt: skip
+    if not all(isinstance(row, dict) for row in found):
+        raise ValueError("its lines are no JSON objects")
+    told: list[str] = []
+    return Read(path, _named(_texts(pd.DataFrame(found, dtype=object), rows), told, path), first, told)
+
+
+def _read_excel(path: Path, rows: int | None, engine: str) -> Read:
+    try:
+        table = pd.read_excel(path, dtype=object, nrows=rows, engine=engine)  # type: ignore[arg-type]
+    except ImportError as error:
+        raise UserError("this is an Excel file, and its reader is not installed", path,
+                        f"pip install {engine}, or save the table as CSV") from error  # fmt: skip
+    told = [f"{path.name}: the first sheet"]
+    return Read(path, _named(_texts(table, rows), told, path), None, told)
+
+
+def _texts(table: pd.DataFrame, rows: int | None) -> pd.DataFrame:
+    """A table with types as text; whole numbers that are stored as floats because cells are empty lose their ".0"."""
+    out = {str(name).strip(): _text(pd.Series(table[name]).iloc[:rows]) for name in table.columns}
+    _refuse_twins([str(name).strip() for name in table.columns], Path("table"))
+    return pd.DataFrame(out, index=range(min(len(table), rows or len(table))))
+
+
+def _text(column: pd.Series) -> pd.Series:
+    column = column.reset_index(drop=True)
+    kind = column.dtype.kind if hasattr(column.dtype, "kind") else "O"
+    if kind == "f" and bool((column.dropna() % 1 == 0).all()):
+        column = column.astype("Int64")
+    if kind == "M":
+        column = column.map(lambda v: v.isoformat().removesuffix("T00:00:00"), na_action="ignore")
+    if column.dtype == object:
+        column = column.map(_cell)
+    text = column.astype("str")
+    return text.where(~text.isin(list(BLANKS)) & column.notna().to_numpy(bool))
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return repr([str(part) for part in value])
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat().removesuffix("T00:00:00")
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value if value is None or isinstance(value, float) else str(value)

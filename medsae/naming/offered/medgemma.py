@@ -1,0 +1,8 @@
+"""MedGemma, or another Gemma 3 with vision, in this process."""
+
+from medsae.plugins import Backend, backends
+
+backends.register(Backend(
+    name="medgemma", label="MedGemma here", load="medsae.naming.backends.medgemma:make",
+    help="a Gemma 3 with vision in this process: google/medgemma-4b-it, or a folder",
+))  # fmt: skip

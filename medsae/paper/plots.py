@@ -1,0 +1,416 @@
+"""Plotly figures from data frames, as they are printed: on white. The app draws them in the theme of the reader."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import plotly.graph_objects as go
+
+from medsae.paper import colours
+from medsae.paper.colours import LIGHT
+from medsae.store.reader import Frame
+
+
+def blank(height: int, **layout: Any) -> go.Figure:
+    """An empty figure with the margins that every chart has."""
+    figure = go.Figure()
+    figure.update_layout(
+        height=height,
+        margin=dict(l=8, r=8, t=8, b=8),
+        bargap=0.04,
+        hovermode="closest",
+        showlegend=True,
+        legend=dict(orientation="h", yanchor="bottom", y=1.0, x=0),
+        dragmode="select",
+        selectdirection="h",
+    )
+    figure.update_layout(**layout)
+    figure.update_xaxes(zeroline=False, automargin=True)
+    figure.update_yaxes(zeroline=False, automargin=True)
+    return figure
+
+
+def entropies(
+    first: Frame,
+    second: Frame | None,
+    null: Frame,
+    scale: float,
+    unit: str,
+    names: tuple[str, str],
+    tones: tuple[str, str],
+    view: str,
+    chosen: tuple[float, float] | None,
+    maximum: float,
+    width: float,
+) -> go.Figure:
+    """Histograms of entropy over each other, with the permutation null as a band; x in display units.
+
+    view: share, count or cumulative. chosen: the brushed range in display units. maximum: log2 k in display units.
+    """
+    column = {"share": "share", "count": "count", "cumulative": "cumulative"}[view]
+    figure = blank(360, barmode="overlay")
+    at = (null["low"] + null["high"]) / 2 * scale
+    if view == "cumulative":
+        figure.add_scatter(
+            x=null["high"] * scale,
+            y=null["cumulative"],
+            mode="lines",
+            name="labels shuffled",
+            line=dict(color=colours.NULL, dash="dot"),
+            hovertemplate="%{x:.2f}: %{y:.1%}<extra>null</extra>",
+        )
+    elif view == "share" and len(null):
+        figure.add_scatter(
+            x=at, y=null["high_share"], mode="lines", line=dict(width=0), showlegend=False, hoverinfo="skip", zorder=-1
+        )
+        figure.add_scatter(
+            x=at,
+            y=null["low_share"],
+            mode="lines",
+            line=dict(width=0),
+            fill="tonexty",
+            fillcolor="rgba(139,148,161,0.45)",
+            name="labels shuffled (95 %)",
+            hoverinfo="skip",
+            zorder=-1,
+        )
+    for frame, name, colour in ((second, names[1], tones[1]), (first, names[0], tones[0])):
+        if frame is None or frame.empty:
+            continue
+        y = frame[column]
+        form = ":,.0f" if view == "count" else ":.1%"
+        if view == "cumulative":
+            figure.add_scatter(
+                x=(frame["low"] + width) * scale,
+                y=y,
+                mode="lines",
+                name=name,
+                line=dict(color=colour, shape="hv", width=2),
+                hovertemplate=f"at most %{{x:.2f}} {unit}: %{{y{form}}}<extra>{name}</extra>",
+            )
+        else:
+            figure.add_bar(
+                x=(frame["low"] + width / 2) * scale,
+                y=y,
+                width=width * scale * 0.94,
+                name=name,
+                marker=dict(color=colour, opacity=0.68),
+                hovertemplate=f"%{{x:.2f}} {unit}: %{{y{form}}}<extra>{name}</extra>",
+            )
+    if chosen:
+        figure.add_vrect(*chosen, fillcolor=tones[0], opacity=0.16, line_width=0)
+    figure.update_xaxes(
+        title=f"entropy over labels ({unit}); {maximum:.2f} is all labels alike", range=[0, maximum * 1.01]
+    )
+    figure.update_yaxes(
+        title="neurons" if view == "count" else "share of neurons",
+        tickformat=",.0f" if view == "count" else ".0%",
+        rangemode="tozero",
+    )
+    return figure
+
+
+def by_label(
+    first: Frame, second: Frame | None, scale: float, unit: str, names: tuple[str, str], tones: tuple[str, str]
+) -> go.Figure:
+    """Entropy of the neurons that follow each label: 5-95 % line, 25-75 % bar, median."""
+    order = list(first["label"])
+    figure = blank(60 + 30 * max(1, len(order)), dragmode=False)
+    for offset, frame, name, colour in ((0.16, first, names[0], tones[0]), (-0.16, second, names[1], tones[1])):
+        if frame is None or frame.empty:
+            continue
+        mine = frame[frame["label"].isin(order)]
+        y = [order.index(label) + offset for label in mine["label"]]
+        lines_x, lines_y, boxes_x, boxes_y = [], [], [], []
+        for yy, row in zip(y, mine.to_dict("records"), strict=True):
+            lines_x += [row["q05"] * scale, row["q95"] * scale, None]
+            boxes_x += [row["q25"] * scale, row["q75"] * scale, None]
+            lines_y += [yy, yy, None]
+            boxes_y += [yy, yy, None]
+        figure.add_scatter(
+            x=lines_x, y=lines_y, mode="lines", line=dict(color=colour, width=1.5), showlegend=False, hoverinfo="skip"
+        )
+        figure.add_scatter(
+            x=boxes_x,
+            y=boxes_y,
+            mode="lines",
+            line=dict(color=colour, width=8),
+            opacity=0.55,
+            showlegend=False,
+            hoverinfo="skip",
+        )
+        figure.add_scatter(
+            x=mine["q50"] * scale,
+            y=y,
+            mode="markers",
+            name=name,
+            marker=dict(color=colour, size=9),
+            customdata=mine[["label", "neurons"]].to_numpy(),
+            hovertemplate="%{customdata[0]}: median %{x:.2f} " + unit + ", %{customdata[1]} neurons<extra></extra>",
+        )
+    figure.update_yaxes(tickvals=list(range(len(order))), ticktext=order, showgrid=False)
+    figure.update_xaxes(title=f"entropy ({unit})")
+    return figure
+
+
+def heat_map(frame: Frame, labels: list[str], neurons: list[int], limit: float, texts: dict[int, str]) -> go.Figure:
+    """Neurons (rows) x labels of rho; a transparent marker on each cell makes it clickable (customdata: neuron)."""
+    grid = frame.pivot(index="neuron", columns="label", values="rho").reindex(index=neurons, columns=labels)
+    figure = blank(max(240, 60 + 17 * len(neurons)), dragmode=False, showlegend=False, hoverdistance=-1)
+    rows = [texts.get(n, str(n)) for n in neurons]
+    position = {n: i for i, n in enumerate(neurons)}
+    column = {label: i for i, label in enumerate(labels)}
+    figure.add_heatmap(
+        z=grid.to_numpy(),
+        zmin=-limit,
+        zmax=limit,
+        colorscale=LIGHT,
+        xgap=1,
+        ygap=1,
+        hoverinfo="skip",
+        colorbar=dict(title="ρ", thickness=10, len=min(1.0, 240 / (60 + 17 * len(neurons)) + 0.2)),
+    )
+    known = frame[frame["label"].isin(labels)]
+    figure.add_scatter(
+        x=[column[label] for label in known["label"]],
+        y=[position[n] for n in known["neuron"]],
+        mode="markers",
+        marker=dict(size=15, symbol="square", color="rgba(0,0,0,0)"),
+        selected=dict(marker=dict(opacity=1)),
+        unselected=dict(marker=dict(opacity=1)),
+        customdata=known[["neuron", "label", "rho", "low", "high", "n"]].to_numpy(),
+        hovertemplate="neuron %{customdata[0]} · %{customdata[1]}<br>ρ %{customdata[2]:+.3f} [%{customdata[3]:+.3f}, "
+        "%{customdata[4]:+.3f}] · n = %{customdata[5]:,}<extra></extra>",
+    )
+    figure.update_xaxes(
+        tickvals=list(range(len(labels))),
+        ticktext=labels,
+        side="top",
+        tickangle=-40,
+        showgrid=False,
+        range=[-0.5, len(labels) - 0.5],
+    )
+    figure.update_yaxes(
+        tickvals=list(range(len(neurons))), ticktext=rows, range=[len(neurons) - 0.5, -0.5], showgrid=False
+    )
+    return figure
+
+
+def square(frame: Frame, labels: list[str]) -> go.Figure:
+    """Label x label co-occurrence: share of images with the row's label that also carry the column's."""
+    grid = frame.pivot(index="a", columns="b", values="share").reindex(index=labels, columns=labels)
+    figure = blank(110 + 22 * len(labels), dragmode=False, showlegend=False)
+    figure.add_heatmap(
+        z=grid.to_numpy(),
+        x=labels,
+        y=labels,
+        zmin=0,
+        zmax=1,
+        colorscale="Cividis",
+        xgap=1,
+        ygap=1,
+        colorbar=dict(thickness=10, tickformat=".0%"),
+        hovertemplate="of images with %{y}, %{z:.0%} also have %{x}<extra></extra>",
+    )
+    figure.update_xaxes(side="top", tickangle=-40, showgrid=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    return figure
+
+
+def correlations(frame: Frame, colour: str) -> go.Figure:
+    """Bars of rho with 95 % intervals, strongest on top."""
+    known = frame[frame["rho"].notna()].iloc[::-1]
+    figure = blank(40 + 23 * max(1, len(known)), dragmode=False, showlegend=False)
+    figure.add_bar(
+        x=known["rho"],
+        y=known["label"],
+        orientation="h",
+        marker=dict(color=colour),
+        error_x=dict(
+            type="data",
+            symmetric=False,
+            array=known["high"] - known["rho"],
+            arrayminus=known["rho"] - known["low"],
+            color=colours.NULL,
+            thickness=1.4,
+            width=3,
+        ),
+        text=[f"{v:+.2f}".replace("-", "−") for v in known["rho"]],
+        textposition="none",
+        customdata=known[["low", "high", "n"]].to_numpy(),
+        hovertemplate="%{y}: ρ %{x:+.3f} [%{customdata[0]:+.3f}, %{customdata[1]:+.3f}], n = %{customdata[2]:,}"
+        "<extra></extra>",
+    )
+    most = max(0.1, float(known[["rho", "low", "high"]].abs().max().max()) if len(known) else 0.1)  # skips no interval
+    figure.update_xaxes(
+        title="ρ", range=[-most * 1.05, most * 1.05], zeroline=True, zerolinecolor=colours.NULL, tickformat="+.1f"
+    )
+    figure.update_yaxes(showgrid=False)
+    figure.update_layout(margin=dict(r=46))
+    for row in known.to_dict("records"):
+        figure.add_annotation(
+            x=1.0,
+            xref="paper",
+            y=row["label"],
+            text=f"{row['rho']:+.2f}".replace("-", "−"),
+            showarrow=False,
+            xanchor="left",
+            xshift=4,
+            font=dict(size=11),
+        )
+    return figure
+
+
+def activations(frame: Frame, label: str | None, colour: str) -> go.Figure:
+    """Histogram of one neuron's activations; with a label, images with it over images without it."""
+    figure = blank(210, barmode="overlay", dragmode=False)
+    at, width = (frame["low"] + frame["high"]) / 2, frame["high"] - frame["low"]
+    if label is None:
+        figure.add_bar(x=at, y=frame["count"], width=width, name="images", marker=dict(color=colour, opacity=0.75))
+        figure.update_layout(showlegend=False)
+    else:
+        figure.add_bar(
+            x=at, y=frame["absent"], width=width, name=f"without {label}", marker=dict(color=colours.NULL, opacity=0.6)
+        )
+        figure.add_bar(
+            x=at, y=frame["present"], width=width, name=f"with {label}", marker=dict(color=colour, opacity=0.7)
+        )
+    figure.update_traces(hovertemplate="%{x:.2f}: %{y:,} images<extra></extra>")
+    figure.update_xaxes(title="activation")
+    figure.update_yaxes(title="images")
+    return figure
+
+
+def lines(frame: Frame, x: str, columns: dict[str, str], height: int = 220) -> go.Figure:
+    """Curves of several columns over x, each on its own scale from its first to its last value (hover for values)."""
+    figure = blank(height, dragmode="zoom")
+    for column, colour in columns.items():
+        if column in frame and frame[column].notna().any():
+            figure.add_scatter(x=frame[x], y=frame[column], mode="lines", name=column, line=dict(color=colour, width=2))
+    figure.update_xaxes(title=x)
+    return figure
+
+
+def scatter(frame: Frame, x: str, y: str, text: str, colour: str, titles: tuple[str, str]) -> go.Figure:
+    """Points with hover text; customdata holds the column `neuron` where there is one."""
+    figure = blank(380, showlegend=False, dragmode=False)
+    custom = frame[["neuron"]].to_numpy() if "neuron" in frame else None
+    trace = figure.add_scattergl if len(frame) > 400 else figure.add_scatter
+    trace(
+        x=frame[x],
+        y=frame[y],
+        mode="markers",
+        text=frame[text],
+        customdata=custom,
+        marker=dict(color=colour, size=7, opacity=0.65),
+        hovertemplate="%{text}<extra></extra>",
+    )
+    figure.update_xaxes(title=titles[0])
+    figure.update_yaxes(title=titles[1])
+    return figure
+
+
+def pareto(frame: Frame) -> go.Figure:
+    """FVE over L0 (columns active, fve, scores, text); `here`: the row to put a ring around. L0 from 0, FVE to 1."""
+    frame = frame[frame["active"].notna() & frame["fve"].notna()]
+    figure = blank(300, showlegend=False, dragmode=False)
+    ring = [3 if here else 0 for here in frame["here"]]
+    figure.add_scatter(
+        x=frame["active"],
+        y=frame["fve"],
+        mode="markers",
+        text=frame["text"],
+        customdata=frame[["scores"]].to_numpy(),
+        marker=dict(
+            color=colours.SAE, size=[13 if r else 9 for r in ring], opacity=1, line=dict(color=colours.NULL, width=ring)
+        ),
+        hovertemplate="%{text}<extra></extra>",
+    )
+    least = float(frame["fve"].min()) if len(frame) else 0.0
+    most = float(frame["active"].max()) if len(frame) else 0.0
+    figure.update_xaxes(title="active neurons an image (L0)", range=[0, 1.1 * most if most > 0 else 1])
+    figure.update_yaxes(title="variance explained (FVE)", range=[least - 0.25 * max(1 - least, 0.04), 1.02])
+    return figure
+
+
+def row_order(frame: Frame, labels: list[str], order: str) -> list[int]:
+    """Rows of a heat map: as they come (`rho`, `entropy`), grouped by strongest label, or alike profiles together."""
+    ranked = frame.sort_values("rank").drop_duplicates("neuron")
+    if order == "label":
+        place = {label: i for i, label in enumerate(labels)}
+        keyed = ranked.assign(place=ranked["top_label"].map(place).fillna(len(labels)))
+        return [int(n) for n in keyed.sort_values(["place", "rank"])["neuron"]]
+    if order == "like" and len(ranked) > 2:
+        from scipy.cluster import hierarchy
+
+        grid = frame.pivot(index="neuron", columns="label", values="rho").reindex(ranked["neuron"]).fillna(0.0)
+        leaves = hierarchy.leaves_list(
+            hierarchy.linkage(grid.to_numpy(), "average", "correlation" if _varied(grid) else "euclidean")
+        )
+        return [int(grid.index[i]) for i in leaves]
+    return [int(n) for n in ranked["neuron"]]
+
+
+def _varied(grid: Frame) -> bool:
+    return bool((grid.std(axis=1) > 1e-9).all())
+
+
+def pairs(frame: Frame, columns: tuple[str, str], names: tuple[str, str], tones: tuple[str, str]) -> go.Figure:
+    """Two AUROCs of each label joined by a line, best difference on top; the axis is never narrower than 0.4 to 1."""
+    known = frame.assign(gap=frame[columns[0]] - frame[columns[1]]).sort_values("gap", na_position="first")
+    figure = blank(60 + 24 * max(1, len(known)), dragmode=False)
+    xs, ys = [], []
+    for row in known.to_dict("records"):
+        xs += [row[columns[0]], row[columns[1]], None]
+        ys += [row["label"], row["label"], None]
+    figure.add_scatter(
+        x=xs, y=ys, mode="lines", line=dict(color=colours.NULL, width=1.5), showlegend=False, hoverinfo="skip"
+    )
+    for column, name, colour in zip(columns, names, tones, strict=True):
+        figure.add_scatter(
+            x=known[column],
+            y=known["label"],
+            mode="markers",
+            name=name,
+            marker=dict(color=colour, size=10),
+            hovertemplate="%{y}: %{x:.3f}<extra>" + name + "</extra>",
+        )
+    least = float(known[list(columns)].min().min())
+    figure.update_xaxes(range=[min(0.4, least if math.isfinite(least) else 0.4) - 0.02, 1.02])
+    figure.update_yaxes(showgrid=False)
+    return figure
+
+
+def recovery(frame: Frame) -> go.Figure:
+    """AUROC of planted factors, most recovered on top: best neuron by activation and pre-activation, raw, and as many
+    random directions."""
+    frame = frame.assign(best=frame[["activation", "preactivation", "raw"]].max(axis=1)).sort_values(
+        ["best", "factor"], ascending=[True, False], na_position="first"
+    )
+    factors = [str(f).replace(":", ", ") for f in frame["factor"]]
+    # Legend and axis stand above the rows: nobody scrolls down to learn what a mark is.
+    figure = blank(84 + 24 * max(1, len(frame)), dragmode=False, margin=dict(l=8, r=8, t=56, b=8))
+    figure.update_layout(legend=dict(yref="container", yanchor="top", y=1.0))
+    shapes = {
+        "sae": (colours.SAE, "circle"),
+        "sae-open": (colours.SAE, "circle-open"),
+        "raw": (colours.RAW, "diamond"),
+        "null": (colours.NULL, "x"),
+    }
+    for column, mark, name in colours.MARKS:
+        colour, symbol = shapes[mark]
+        figure.add_scatter(
+            x=frame[column].tolist(),  # lists: the library that plotly reads frames with is slow to import
+            y=factors,
+            mode="markers",
+            name=name,
+            marker=dict(color=colour, size=10, symbol=symbol),
+            hovertemplate="%{y}: %{x:.3f}<extra>" + name + "</extra>",
+        )
+    known = frame[[column for column, *_ in colours.MARKS]].stack()
+    least = min(0.5, float(known.min())) if len(known) else 0.5
+    figure.update_xaxes(title="AUROC (0.5 is chance)", range=[least - 0.02, 1.02], side="top", dtick=0.1)
+    figure.update_yaxes(range=[-0.6, len(frame) - 0.4], categoryorder="array", categoryarray=factors)
+    figure.add_vline(0.5, line=dict(color=colours.NULL, width=1, dash="dot"))
+    return figure

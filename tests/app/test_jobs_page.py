@@ -1,0 +1,53 @@
+"""Jobs on the Runs page: the one that is asked for stands first with its log; a service is no bar that never ends."""
+
+import json
+import os
+import time
+
+from medsae import files
+from medsae.jobs import Jobs
+
+
+def job(data, id, words, end=None, progress=None, log=None):
+    folder = data / "jobs" / id
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(json.dumps({"command": words, "started": time.time() - 60, "cwd": "/"}))
+    (folder / "progress.json").write_text(json.dumps(progress or {}))
+    if end:
+        (folder / "end.json").write_text(json.dumps(end))
+    if log is not None:
+        (folder / "log.txt").write_text(log)
+    return folder
+
+
+def test_the_log_of_a_failed_job_stands_above_the_list(app, html, data, ids):
+    job(
+        data,
+        "20300101-1",
+        ["train", "--k", "9"],
+        {"state": "failed", "error": "the disk is full", "ended": time.time()},
+        log="epoch 3\nthe disk is full\n",
+    )
+    job(data, "20300101-2", ["train"], {"state": "failed", "error": "no", "ended": time.time()})
+    assert [j.state for j in Jobs(data).list()] == ["failed", "failed"]
+    test = app.open("runs", tab="jobs", job="20300101-1")
+    assert any("epoch 3" in code.value for code in test.code) and any("the disk is full" in e.value for e in test.error)
+    text = html(test)
+    assert text.index("train --k 9 <span") < text.index("<table"), "the job that is asked for comes first"
+    test = app.open("runs", tab="jobs", job="20300101-2")
+    assert any("started in a terminal" in c.value for c in test.caption) and "no output yet" not in str(test.code)
+
+
+def test_a_service_that_waits_is_no_full_bar(app, data, ids):
+    full = {"done": 40, "total": 40, "unit": "questions", "seconds_left": 0.0, "what": "naming neuron 3"}
+    folder = job(data, "20300101-3", ["name", "--scores", ids.scores, "--watch"], progress=full)
+    handle = files.take_lock(folder / "lock")
+    try:
+        test = app.open("runs", tab="jobs")
+        assert any("waits for questions" in c.value for c in test.caption)
+        assert [b.label for b in test.button] == ["Stop the service"] and not test.get("progress")
+        (folder / "progress.json").write_text(json.dumps(full | {"done": 20}))
+        test = app.run()
+        assert test.get("progress") and not any("waits for questions" in c.value for c in test.caption)
+    finally:
+        os.close(handle)
