@@ -60,44 +60,49 @@ class EmbedReport:
     """Pictures that could not be decoded, with the reason; their rows are NaN."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How pictures are encoded."""
+
+    shard_size: int = 1024
+    """Pictures that are finished together."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    batch: int = 32
+    unit_norm: bool | None = None
+    """Divide by the L2 norm; None: as the encoder's own code does."""
+    workers: int | None = None
+    """Threads that decode; None: one a core."""
+    choices: Path | None = None
+    """A file that remembers which precision and layout was fastest on this machine: two runs choose alike."""
+
+
 def embed(
-    pictures: Pictures,
-    encoder: Encoder,
-    *,
-    shards: Path,
-    shard_size: int = 1024,
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
-    device: Literal["auto", "cuda", "mps", "cpu"] = "auto",
-    batch: int = 32,
-    unit_norm: bool | None = None,
-    workers: int | None = None,
-    choices: Path | None = None,
-    progress: Progress | None = None,
+    pictures: Pictures, encoder: Encoder, how: How, *, shards: Path, progress: Progress | None = None
 ) -> tuple[np.ndarray, EmbedReport]:
     """x_nd float32 [n, d] (a read-only memory map of `shards`/x.npy) and how it was made.
 
     `shards` holds the finished work and belongs to this question; shards of another question in it are discarded.
-    `unit_norm` divides by the L2 norm (None: as the encoder's own code does). `choices` is a file that remembers which
-    precision and layout was fastest on this machine, so that two runs choose alike. Rows of pictures that cannot be
-    decoded are NaN and reported. Raises UserError when every picture fails, when the network gives NaN, infinity or
-    (to be normalised) a zero vector, and when a forced device is not there.
+    Rows of pictures that cannot be decoded are NaN and reported. Raises UserError when every picture fails, when the
+    network gives NaN, infinity or (to be normalised) a zero vector, and when a forced device is not there.
     """
+    batch, shard_size = how.batch, how.shard_size
     assert batch >= 1 and shard_size >= 1
     progress = progress or Silent()
     n, began = len(pictures), time.monotonic()
     if n == 0:
         raise UserError("there are no pictures to encode")
-    unit_norm = encoder.unit_norm_default if unit_norm is None else unit_norm
+    unit_norm = encoder.unit_norm_default if how.unit_norm is None else how.unit_norm
     pieces = Shards(shards, "npy")
     question = dict(n=n, encoder=encoder.name, weights_sha256=encoder.weights_sha256, dim=encoder.dim,
                     shard_size=shard_size, unit_norm=unit_norm)  # fmt: skip
-    threads = workers or os.cpu_count() or 1
+    threads = how.workers or os.cpu_count() or 1
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        plan = _kept_plan(shards, question, device, precision)
+        plan = _kept_plan(shards, question, how.device, how.precision)
         if plan is None:
             pieces.discard()
             sample = _sample(pictures, encoder, min(batch, n), pool)
-            plan = make_plan(encoder, sample, device, precision, batch, choices, progress)
+            plan = make_plan(encoder, sample, how.device, how.precision, batch, how.choices, progress)
             files.write(shards / "plan.json", json.dumps({**question, **asdict(plan)}, indent=1))
         ranges = [range(at, min(at + shard_size, n)) for at in range(0, n, shard_size)]
         todo = [k for k, rows in enumerate(ranges) if not _finished(pieces, k, (len(rows), encoder.dim))]

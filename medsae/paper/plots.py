@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
@@ -31,23 +32,36 @@ def blank(height: int, **layout: Any) -> go.Figure:
     return figure
 
 
-def entropies(
-    first: Frame,
-    second: Frame | None,
-    null: Frame,
-    scale: float,
-    unit: str,
-    names: tuple[str, str],
-    tones: tuple[str, str],
-    view: str,
-    chosen: tuple[float, float] | None,
-    maximum: float,
-    width: float,
-) -> go.Figure:
+@dataclass(frozen=True)
+class Histograms:
+    """Histograms of entropy (bits) of one or two representations, and of the permutation null of the first."""
+
+    first: Frame
+    second: Frame | None
+    null: Frame
+    names: tuple[str, str]
+    tones: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class BitsAxis:
+    """An axis of entropies in the unit that is shown: `scale` times bits."""
+
+    scale: float
+    unit: str
+    maximum: float
+    """log2 k, in bits."""
+    width: float
+    """Of a bin, in bits."""
+
+
+def entropies(shown: Histograms, axis: BitsAxis, view: str, chosen: tuple[float, float] | None) -> go.Figure:
     """Histograms of entropy over each other, with the permutation null as a band; x in display units.
 
-    view: share, count or cumulative. chosen: the brushed range in display units. maximum: log2 k in display units.
+    view: share, count or cumulative. chosen: the brushed range in display units.
     """
+    first, second, null, names, tones = shown.first, shown.second, shown.null, shown.names, shown.tones
+    scale, unit, maximum, width = axis.scale, axis.unit, axis.maximum * axis.scale, axis.width
     column = {"share": "share", "count": "count", "cumulative": "cumulative"}[view]
     figure = blank(360, barmode="overlay")
     at = (null["low"] + null["high"]) / 2 * scale

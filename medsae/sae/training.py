@@ -131,14 +131,11 @@ def train_together(
 
 def check(x_train_nd: np.ndarray, x_holdout_nd: np.ndarray | None, options: config.Train) -> None:
     """UserError for what cannot be trained, before any work."""
-    kind, n, d = options.sae, *x_train_nd.shape
+    n, d = x_train_nd.shape
     assert options.expansion and options.batch and options.epochs and options.lr, "resolve the config first"
     m = options.expansion * d
-    for name in ("l1", "l0"):
-        config.check(getattr(kind, name, 0) >= 0, f"--{name} {getattr(kind, name, 0)} must not be negative")
-    config.check(options.expansion >= 1, f"--expansion {options.expansion} must be at least 1")
-    k = getattr(kind, "k", None)
-    config.check(k is None or 1 <= k <= m, f"--k {k} does not fit m = {m} neurons (d = {d} x expansion "
+    k = getattr(options.sae, "k", None)
+    config.check(k is None or k <= m, f"--k {k} does not fit m = {m} neurons (d = {d} x expansion "
                  f"{options.expansion})", do="choose a smaller --k or a larger --expansion")  # fmt: skip
     config.check(n >= options.batch, f"{n:,} training images are fewer than one batch of {options.batch:,}",
                  do=f"choose --batch {max(1, n // 8)} or less, or train on more images")  # fmt: skip

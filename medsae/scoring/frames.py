@@ -13,7 +13,7 @@ from medsae.scoring.best import Best
 from medsae.scoring.entropy import Entropy
 from medsae.scoring.labels import BLANK
 from medsae.scoring.measures import Scored, ordered
-from medsae.scoring.null import EntropyHistogram, Null
+from medsae.scoring.null import EntropyHistogram
 from medsae.scoring.profile import BINS, Profile
 from medsae.scoring.recovery import REPRESENTATIONS, Recovery
 from medsae.scoring.sufficient import REASONS, Correlations
@@ -30,23 +30,20 @@ def _texts(names: Sequence[str], index: NDArray[np.integer]) -> NDArray[np.objec
 def neurons(
     correlations: Correlations,
     entropies: Entropy,
-    max_rho_m: NDArray[np.float64],
-    top_m: NDArray[np.int64],
-    profile: Profile,
-    null: Null,
-    labels: Sequence[str],
-    images: int,
-    fdr: float,
+    strongest: tuple[NDArray[np.float64], NDArray[np.int64]],
+    scored: Scored,
 ) -> pd.DataFrame:
-    """One row a neuron. `selective` is NA where there was nothing to test; `reason` says why `entropy` is NULL."""
-    m = len(max_rho_m)
+    """One row a neuron. `strongest`: max |rho| of each and its label. `selective` is NA where there was nothing to
+    test; `reason` says why `entropy` is NULL."""
+    (max_rho_m, top_m), profile, null = strongest, scored.profile, scored.null
+    labels, images, m = scored.design.labels, scored.images, len(max_rho_m)
     top_rho = np.where(top_m >= 0, correlations.rho_mk[np.arange(m), np.maximum(top_m, 0)], np.nan)
     defined = np.isfinite(entropies.bits_m)
     flat = np.where(profile.active_m == 0, DEAD, np.where(profile.high_m == profile.low_m, CONSTANT, ""))
     reason = np.where(flat != "", flat.astype(object), entropies.reason_m)
     reason[defined] = None
     tested = np.isfinite(null.q_m)
-    selective = pd.arrays.BooleanArray(np.where(tested, null.q_m <= fdr, False), ~tested)
+    selective = pd.arrays.BooleanArray(np.where(tested, null.q_m <= scored.fdr, False), ~tested)
     return pd.DataFrame(
         dict(
             neuron=np.arange(m, dtype=np.int32),

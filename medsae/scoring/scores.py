@@ -73,53 +73,72 @@ class Scores:
     """neuron, rank, other, measure (`decoder`, `coactivation`), value."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of n images, in the order of their activations."""
+
+    values_nk: ArrayLike
+    """1, 0, -1 or blank."""
+    labels: Sequence[str]
+    """The names of the k labels."""
+    patients: ArrayLike
+    """One id an image."""
+    attributes: Mapping[str, ArrayLike] = field(default_factory=dict)
+    """Name -> value an image (None = unknown), correlated as confounders."""
+    truth: Truth | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """How to score; the defaults are those of `score`."""
+
+    uncertain: Uncertain = "missing"
+    unstated: Unstated = "missing"
+    draws: int = 200
+    bootstraps: int = 200
+    fdr: float = 0.05
+    top: int = 500
+    seed: int = 0
+    given: Sequence[str] = ()
+    """Attributes that partial correlations take out."""
+
+
 def score_arrays(
     source: Source,
-    values_nk: ArrayLike,
-    labels: Sequence[str],
-    patients: ArrayLike,
+    known: Known,
+    choices: Choices,
     *,
-    uncertain: Uncertain = "missing",
-    unstated: Unstated = "missing",
-    draws: int = 200,
-    bootstraps: int = 200,
-    fdr: float = 0.05,
-    top: int = 500,
-    seed: int = 0,
-    attributes: Mapping[str, ArrayLike] | None = None,
-    truth: Truth | None = None,
     decoder_md: NDArray[np.floating] | None = None,
-    given: Sequence[str] = (),
     raw: Source | None = None,
     progress: Progress | None = None,
 ) -> Scores:
-    """Score every neuron of `source` (n images, m neurons) against `values_nk` (1, 0, -1, blank; k names in `labels`).
+    """Score every neuron of `source` (n images, m neurons) against the labels of the images.
 
-    `patients`: one id an image. `attributes`: name -> value an image (None = unknown), correlated as confounders.
-    `decoder_md`: an SAE's decoder rows, for neighbours. `given`: attributes that partial correlations take out. `raw`:
-    the raw embedding of the same images, to be cut to fire as often (only for an SAE).
+    `decoder_md`: an SAE's decoder rows, for neighbours. `raw`: the raw embedding of the same images, to be cut to fire
+    as often (only for an SAE).
 
     Draws depend on seed and patients only, so that scores of two representations of the same images pair draw by draw.
     Raises UserError for label values that are none of the four and for activations that are not finite.
     """
     report = progress or Silent()
-    y_nk, mask_nk = label_matrix(values_nk, uncertain, unstated)
+    labels, seed, fdr = known.labels, choices.seed, choices.fdr
+    y_nk, mask_nk = label_matrix(known.values_nk, choices.uncertain, choices.unstated)
     n, k = y_nk.shape
-    assert k == len(labels) and len(np.asarray(patients)) == n, "a name a label and a patient an image"
-    grouped = Patients.of(patients)
+    assert k == len(labels) and len(np.asarray(known.patients)) == n, "a name a label and a patient an image"
+    grouped = Patients.of(known.patients)
     held = Held(source, n)
-    hot = {name: one_hot(values) for name, values in (attributes or {}).items()}
+    hot = {name: one_hot(values) for name, values in known.attributes.items()}
     hot = {name: columns for name, columns in hot.items() if columns[2]}
-    design = Design.of(y_nk, mask_nk, labels, {name: hot[name][0] for name in given if name in hot})
+    design = Design.of(y_nk, mask_nk, labels, {name: hot[name][0] for name in choices.given if name in hot})
     correlations, residual, confounders = _first_pass(held, design, hot, report)
     held.center(correlations.mean_m)
     entropies = entropy(correlations.rho_mk)
     max_rho_m, top_m = largest(np.abs(correlations.rho_mk))
     with report.task("profiles of neurons", held.m, "neurons") as task:
-        profiles = profile(held, correlations.mean_m, top)
+        profiles = profile(held, correlations.mean_m, choices.top)
         task.advance(held.m)
     taken = statistics()
-    permutations, resamples = Permutations(grouped, draws, seed), Resamples(grouped, bootstraps, seed)
+    permutations, resamples = Permutations(grouped, choices.draws, seed), Resamples(grouped, choices.bootstraps, seed)
     null = permutation_null(held, design, correlations, profiles, permutations, fdr, taken, report)
     resampled = bootstrap(
         held, design, profiles.active_m, resamples, taken, null, reach(null, correlations, fdr), report
@@ -138,18 +157,18 @@ def score_arrays(
     observed = Profiles(correlations.rho_mk, correlations.n_k.astype(float), residual.rho_mk, design, profiles.active_m)
     scored = Scored(observed, design, profiles, null, resampled.values, resampled.reaching_t, curve, matched, n, fdr)
     return Scores(
-        neuron=frames.neurons(correlations, entropies, max_rho_m, top_m, profiles, null, labels, n, fdr),
+        neuron=frames.neurons(correlations, entropies, (max_rho_m, top_m), scored),
         correlation=frames.correlations(correlations, labels),
         activation=profiles.activations,
         histogram=frames.histograms(profiles),
         summary=summary(scored, taken),
         null_histogram=frames.null_histogram(null.histogram),
-        label_summary=frames.label_summary(np.asarray(values_nk), mask_nk, labels, best, correlations).assign(
+        label_summary=frames.label_summary(np.asarray(known.values_nk), mask_nk, labels, best, correlations).assign(
             floor=design.floor.bits_k, partial_floor=design.floor.partial_bits_k
         ),
         draw=_draws(null, resampled),
         attribute_correlation=frames.attribute_correlations(confounders),
-        recovery=_recovery(truth, held, patients, seed, report),
+        recovery=_recovery(known.truth, held, known.patients, seed, report),
         neuron_measure=frames.neuron_measures(scored),
         draw_measure=frames.draw_measures(null.values, resampled.values),
         entropy_curve=curve.rows,

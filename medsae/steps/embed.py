@@ -42,11 +42,11 @@ def _encode(config: c.Embed, cohort: Artifact, store: Store, progress: Progress)
         encoder = encoders.load_encoder(config.encoder, config.weights, store.cache, progress, config)
         source = Pictures(cohort)
         try:
-            x_nd, report = pipeline.embed(
-                source, encoder, shards=build.shards, precision=config.precision, device=config.device,
-                batch=config.batch, unit_norm=config.unit_norm, workers=config.workers,
-                choices=store.cache / "encoders" / "choices.json", progress=progress,
+            how = pipeline.How(
+                precision=config.precision, device=config.device, batch=config.batch, unit_norm=config.unit_norm,
+                workers=config.workers, choices=store.cache / "encoders" / "choices.json",
             )  # fmt: skip
+            x_nd, report = pipeline.embed(source, encoder, how, shards=build.shards, progress=progress)
         except Unlike as first:
             raise source.refusal(first, progress) from first
         for image, reason in report.failed[:10]:

@@ -19,6 +19,7 @@ from medsae.store.artifacts import Artifact, Store
 
 if TYPE_CHECKING:
     from medsae.sae.model import Sae
+    from medsae.scoring.scores import Scores
 
 _CELLS = 2**24
 """Activations encoded at a time (64 MiB)."""
@@ -47,7 +48,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         # Imported here: finding that the scores are there already needs no torch and no scipy.
         from medsae.scoring.activity import ArraySource, near_one
         from medsae.scoring.measures import declared
-        from medsae.scoring.scores import score_arrays
+        from medsae.scoring.scores import Choices, Known, score_arrays
 
         rows = split_rows(embeddings, cohort)["balanced" if config.images == "evaluation" else config.images]
         if not len(rows):
@@ -69,13 +70,13 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         else:
             source, decoder, rivals = raw, None, {"random": _random(raw, raw.m, config.seed)}
         assert config.uncertain and config.unstated
-        scores = score_arrays(
-            source, values_nk, labels, images["patient"].to_numpy(),
-            uncertain=config.uncertain, unstated=config.unstated, draws=config.draws, bootstraps=config.bootstraps,
-            fdr=config.fdr, top=config.top, seed=config.seed, attributes=_attributes(images),
-            truth=_truth(cohort, images["image"].to_numpy(), rivals), decoder_md=decoder, given=config.attributes,
-            raw=raw if sae else None, progress=progress,
-        )  # fmt: skip
+        known = Known(values_nk=values_nk, labels=labels, patients=images["patient"].to_numpy(),
+                      attributes=_attributes(images),
+                      truth=_truth(cohort, images["image"].to_numpy(), rivals))  # fmt: skip
+        choices = Choices(uncertain=config.uncertain, unstated=config.unstated, draws=config.draws,
+                          bootstraps=config.bootstraps, fdr=config.fdr, top=config.top, seed=config.seed,
+                          given=config.attributes)  # fmt: skip
+        scores = score_arrays(source, known, choices, decoder_md=decoder, raw=raw if sae else None, progress=progress)
         image_of_row = images["image"].to_numpy(np.int32)
         kept = scores.activation
         frames = {name: getattr(scores, name) for name in
@@ -87,7 +88,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             {"neuron": kept.neuron, "image": image_of_row[kept.image], "value": kept.value}
         )
         frames["scored"] = pd.DataFrame({"image": image_of_row})
-        without_maps = _maps(config, store, cohort, embeddings, sae, images, x_nd, scores, frames, progress)
+        without_maps = _maps(config, store, _Scored(cohort, embeddings, sae, images, x_nd), scores, frames, progress)
         if sae and versus:
             frames["match"], measures = _match(sae, versus, config.seed)
             frames["summary"] = pd.concat([scores.summary, measures], ignore_index=True)
@@ -147,10 +148,20 @@ def _sae_source(
     return _Encoded(model, x_nd), model.weights["W_dec"].cpu().numpy(), rivals
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """What is scored: the rows x_nd of the embeddings, of these images."""
+
+    cohort: Artifact
+    embeddings: Artifact
+    sae: Artifact | None
+    images: pd.DataFrame
+    x_nd: np.ndarray
+
+
 def _maps(
-    config: c.Score, store: Store, cohort: Artifact, embeddings: Artifact, sae: Artifact | None, images: pd.DataFrame,
-    x_nd: np.ndarray, scores: Any, frames: dict[str, pd.DataFrame], progress: Progress,
-) -> str:  # fmt: skip
+    config: c.Score, store: Store, of: _Scored, scores: Scores, frames: dict[str, pd.DataFrame], progress: Progress
+) -> str:
     """Adds the tables of maps to `frames`; "" or the reason why there are none."""
     if not config.maps:
         return "not asked for (--no-maps)"
@@ -160,10 +171,10 @@ def _maps(
 
     kept = scores.activation
     activation = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
-    model = Sae.load(sae.file("sae.safetensors")) if sae else None
-    scored = maps.Scored(embeddings, cohort, images, x_nd, activation, scores.recovery, model, config.seed)
+    model = Sae.load(of.sae.file("sae.safetensors")) if of.sae else None
+    scored = maps.Scored(of.embeddings, of.cohort, of.images, of.x_nd, activation, scores.recovery, model, config.seed)
     try:
-        tables, reason = maps.at_score(scored, store, Pictures(cohort), progress)
+        tables, reason = maps.at_score(scored, store, Pictures(of.cohort), progress)
     except UserError as error:
         tables, reason = {}, error.what
     frames |= tables

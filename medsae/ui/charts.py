@@ -10,6 +10,8 @@ import streamlit as st
 
 from medsae.paper.colours import DARK, LIGHT
 from medsae.paper.plots import (
+    BitsAxis,
+    Histograms,
     activations,
     blank,
     by_label,
@@ -28,6 +30,8 @@ from medsae.ui import export, links
 from medsae.ui import study as studies
 
 __all__ = [
+    "BitsAxis",
+    "Histograms",
     "activations",
     "blank",
     "brushed",

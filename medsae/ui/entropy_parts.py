@@ -81,10 +81,9 @@ def histogram(study: Study, scores: Artifact, base: queries.Filter, chosen: quer
     two = queries.entropy_histogram(study.reader, study.versus, base) if study.versus else None
     null = queries.null_histogram(study.reader, scores)
     brush = (chosen.low * scale, chosen.high * scale) if chosen.low is not None and chosen.high is not None else None
-    figure = charts.entropies(
-        one, two, null, scale, study.unit_name, studies.short_titles(study), studies.colours(study), view, brush,
-        study.maximum_bits * scale, queries.BIN_BITS,
-    )  # fmt: skip
+    shown = charts.Histograms(one, two, null, studies.short_titles(study), studies.colours(study))
+    axis = charts.BitsAxis(scale, study.unit_name, study.maximum_bits, queries.BIN_BITS)
+    figure = charts.entropies(shown, axis, view, brush)
     look.section("Neurons by entropy", "draw a box over a range to list its neurons")
     if one.empty:
         look.empty("No neuron passes", "Loosen the filters above: every neuron is dead or below the bounds.")

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from medsae.cohorts.pictures import decode
 from medsae.encoders import Encoder, load_encoder
 from medsae.encoders.medclip import ResNetTower, ViTTower
-from medsae.encoders.pipeline import embed
+from medsae.encoders.pipeline import How, embed
 from medsae.encoders.plan import Plan, Runner
 
 REAL = Path(__file__).parents[2] / "../shared/cxr"
@@ -80,9 +80,8 @@ def cost(work: Callable[[], object], n: int) -> tuple[float, float]:
 
 def measure(name: str, pictures: Jpegs, rounds: int, batch: int, device: str, root: Path) -> str:
     encoder, n, choices = encoder_of(name, root), len(pictures), root / "choices.json"
-    x_nd, report = embed(
-        Jpegs(batch), encoder, shards=root / f"{name}-warm", batch=batch, device=device, choices=choices
-    )
+    how = How(batch=batch, device=device, choices=choices)
+    x_nd, report = embed(Jpegs(batch), encoder, how, shards=root / f"{name}-warm")
     assert np.isfinite(x_nd).all()
     plan = Plan(report.device, report.precision, report.channels_last, None, batch, "")
     inputs = torch.from_numpy(np.stack([encoder.prepare(pictures[i % n]) for i in range(batch)]))
@@ -97,7 +96,7 @@ def measure(name: str, pictures: Jpegs, rounds: int, batch: int, device: str, ro
                 wait()
 
     def everything(round_: int) -> None:
-        embed(pictures, encoder, shards=root / f"{name}-{round_}", batch=batch, device=device, choices=choices)
+        embed(pictures, encoder, how, shards=root / f"{name}-{round_}")
 
     costs: dict[str, list[tuple[float, float]]] = {"decoding": [], "network": [], "embed": []}
     for round_ in range(rounds):

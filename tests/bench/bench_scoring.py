@@ -30,7 +30,7 @@ from medsae.scoring.draws import Patients, Permutations
 from medsae.scoring.measures import statistics as declared_statistics
 from medsae.scoring.null import permutation_null
 from medsae.scoring.profile import profile
-from medsae.scoring.scores import score_arrays
+from medsae.scoring.scores import Choices, Known, score_arrays
 from medsae.scoring.sufficient import Sufficient
 
 N, M, K, ACTIVE = 2800, 8192, 14, 16
@@ -138,7 +138,8 @@ def whole(images: int, dense: bool) -> None:
     values[rng.random((images, K)) < 0.5] = -128
     source = Made(images, 512, False) if dense else Made(images, M, True)
     began = time.perf_counter()
-    scores = score_arrays(source, values, [f"label {j}" for j in range(K)], np.arange(images) // 3, progress=Terminal())
+    known = Known(values_nk=values, labels=[f"label {j}" for j in range(K)], patients=np.arange(images) // 3)
+    scores = score_arrays(source, known, Choices(), progress=Terminal())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"n = {images:,}, m = {source.m:,}: {len(scores.activation.value):,} activations kept, "
           f"{time.perf_counter() - began:.0f} s, peak {peak:.2f} GiB")  # fmt: skip

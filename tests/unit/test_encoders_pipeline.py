@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from medsae.encoders.pipeline import embed
+from medsae.encoders.pipeline import How, embed
 from medsae.progress import Silent, UserError
 
 SIZE, DIM = 16, 6
@@ -56,7 +56,7 @@ class Noise:
 
 def run(shards, n=50, pictures=None, encoder=None, **options):
     options = dict(shard_size=16, batch=4, precision="fp32", device="cpu", workers=3) | options
-    return embed(pictures or Noise(n), encoder or TinyEncoder(), shards=shards, progress=Silent(), **options)
+    return embed(pictures or Noise(n), encoder or TinyEncoder(), How(**options), shards=shards, progress=Silent())
 
 
 def one_by_one(n, unit_norm=True):

@@ -109,6 +109,16 @@ def test_imports_point_one_way(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.name))
+def test_no_function_takes_more_than_nine_arguments(path):
+    """What belongs together is a dataclass."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            named = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            many = [argument.arg for argument in named if argument.arg not in ("self", "cls")]
+            assert len(many) <= 9, f"{path.relative_to(ROOT)}: {node.name}({', '.join(many)})"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.name))
 def test_only_the_pages_import_streamlit_and_only_the_store_opens_duckdb(path):
     packages = {name.split(".")[0] for name in imported(path)}
     assert "streamlit" not in packages or room(path) in ("ui", "app")

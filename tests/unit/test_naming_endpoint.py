@@ -14,7 +14,7 @@ import pytest
 from medsae import config as c
 from medsae.naming.backends import Picture, PictureGone, Question
 from medsae.naming.backends import endpoint as module
-from medsae.naming.backends.endpoint import Endpoint, is_loopback, refuse_remote, yes_no
+from medsae.naming.backends.endpoint import Endpoint, Server, is_loopback, refuse_remote, yes_no
 from medsae.naming.backends.http import Client
 from medsae.naming.replies import FINAL
 from medsae.progress import Silent, UserError
@@ -37,8 +37,8 @@ def backend():
 
     def make(address, **options):
         kwargs = {"concurrency": 2, "timeout_seconds": 5.0, "seed": 0, "sleep": lambda seconds: None} | options
-        load = kwargs.pop("load", lambda image: nw._drawn(image)[1])
-        made.append(Endpoint(address, kwargs.pop("model", "oracle"), load, **kwargs))
+        load, seed = kwargs.pop("load", lambda image: nw._drawn(image)[1]), kwargs.pop("seed")
+        made.append(Endpoint(Server(address, kwargs.pop("model", "oracle"), **kwargs), load, seed))
         return made[-1]
 
     yield make

@@ -12,7 +12,7 @@ from PIL import Image
 from medsae import config as c
 from medsae.naming import prompts
 from medsae.naming.backends import Picture, PictureGone, Question
-from medsae.naming.backends.medgemma import MedGemma, answer_tokens
+from medsae.naming.backends.medgemma import MedGemma, Weights, answer_tokens
 from medsae.progress import Silent, UserError
 from medsae.steps.naming import name
 from medsae.store.artifacts import Store
@@ -40,7 +40,7 @@ def load(image):
 
 @pytest.fixture
 def backend(folder):
-    return MedGemma(str(folder), load, batch=4, device="cpu")
+    return MedGemma(Weights(str(folder), "cpu"), load, batch=4)
 
 
 def question(*images, task="judge", concept="effusion", tokens=6):
@@ -108,8 +108,8 @@ def test_a_picture_is_encoded_once(backend):
 
 
 def test_a_small_cache_still_answers(folder):
-    backend = MedGemma(str(folder), load, batch=2, device="cpu", cache_mib=0.003)
-    wide = MedGemma(str(folder), load, batch=4, device="cpu")
+    backend = MedGemma(Weights(str(folder), "cpu", cache_mib=0.003), load, batch=2)
+    wide = MedGemma(Weights(str(folder), "cpu"), load, batch=4)
     asked = [question(i % 5) for i in range(10)]
     assert [r.p_yes for r in backend.ask(asked)] == pytest.approx([r.p_yes for r in wide.ask(asked)], abs=1e-6)
     backend.ask([question(9)])
@@ -176,7 +176,7 @@ def test_without_weights_it_says_what_to_do(tmp_path, folder, kind):
     if kind == "half":
         (path / "config.json").write_text((folder / "config.json").read_text())
     with pytest.raises(UserError) as caught:
-        MedGemma(str(path), load, batch=1, device="cpu")
+        MedGemma(Weights(str(path), "cpu"), load, batch=1)
     text = str(caught.value)
     assert "labels" in text and "endpoint" in text
     assert ("vision" in text) if kind == "no vision" else ("accept the terms" in text and "hf download" in text)
@@ -184,10 +184,10 @@ def test_without_weights_it_says_what_to_do(tmp_path, folder, kind):
 
 def test_a_device_that_is_not_there_and_four_bit_without_one(folder):
     if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="no cuda device"):
-            MedGemma(str(folder), load, batch=1, device="cuda")
+        with pytest.raises(UserError, match="cuda is not available"):
+            MedGemma(Weights(str(folder), "cuda"), load, batch=1)
     with pytest.raises(UserError, match="four-bit"):
-        MedGemma(str(folder), load, batch=1, device="cpu", four_bit=True)
+        MedGemma(Weights(str(folder), "cpu", four_bit=True), load, batch=1)
 
 
 @pytest.mark.parametrize("protocol", ["strict", "paper"])

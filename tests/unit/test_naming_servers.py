@@ -15,7 +15,7 @@ import pytest
 from medsae import config as c
 from medsae.naming import prompts
 from medsae.naming.backends import Picture, Question
-from medsae.naming.backends.endpoint import Endpoint
+from medsae.naming.backends.endpoint import Endpoint, Server
 from medsae.progress import Silent, UserError
 from medsae.steps.naming import name
 from medsae.store.artifacts import Store
@@ -79,7 +79,7 @@ def test_llama_cpp_the_whole_way(llama, world):
 
 
 def test_llama_cpp_enforces_the_schema_and_gives_probabilities(llama):
-    backend = Endpoint(llama, None, lambda image: nw._drawn(image)[1], concurrency=1, timeout_seconds=60, seed=0)
+    backend = Endpoint(Server(llama, None, 1, 60), lambda image: nw._drawn(image)[1], 0)
     with contextlib.closing(backend):
         backend.prepare()
         ask = Question(
@@ -142,7 +142,7 @@ def test_transformers_serve_the_whole_way(serve, world):
 
 def test_transformers_serve_judges_without_probabilities(serve):
     address, model = serve
-    backend = Endpoint(address, model, lambda image: nw._drawn(image)[1], concurrency=1, timeout_seconds=60, seed=0)
+    backend = Endpoint(Server(address, model, 1, 60), lambda image: nw._drawn(image)[1], 0)
     with contextlib.closing(backend):
         ask = Question("judge", (Picture(1, "a"),), prompts.SYSTEM, prompts.judge("strict", "x", "y"), None, 8, 0, "x")
         reply = backend.ask([ask])[0]

@@ -22,9 +22,8 @@ def histograms():
 
 def entropies(view):
     bins, null = histograms()
-    return plots.entropies(
-        bins, bins, null, 1.0, "bits", ("SAE", "raw"), (colours.SAE, colours.RAW), view, (0.2, 0.9), 2.0, 0.5
-    )
+    shown = plots.Histograms(bins, bins, null, ("SAE", "raw"), (colours.SAE, colours.RAW))
+    return plots.entropies(shown, plots.BitsAxis(1.0, "bits", 2.0, 0.5), view, (0.2, 0.9))
 
 
 def heat_map():

@@ -6,7 +6,7 @@ import pytest
 
 from medsae.progress import UserError
 from medsae.scoring.activity import ArraySource, RandomDirections
-from medsae.scoring.scores import Scores, Truth, score_arrays
+from medsae.scoring.scores import Choices, Known, Scores, Truth, score_arrays
 
 LABELS = ["Edema", "Fracture", "No Finding", "Pneumonia"]
 
@@ -26,8 +26,10 @@ def cohort(n=240, m=24, seed=0):
     return values, x, z, np.arange(n) // 2
 
 
-def scored(source, values, patients, **more) -> Scores:
-    return score_arrays(source, values, LABELS, patients, draws=30, bootstraps=30, top=20, **more)
+def scored(source, values, patients, attributes=None, truth=None, decoder_md=None, **choices) -> Scores:
+    known = Known(values_nk=values, labels=LABELS, patients=patients, attributes=attributes or {}, truth=truth)
+    how = Choices(draws=30, bootstraps=30, top=20, **choices)
+    return score_arrays(source, known, how, decoder_md=decoder_md)
 
 
 def measures(scores):

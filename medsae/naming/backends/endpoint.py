@@ -16,6 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -71,16 +72,32 @@ def make(config: Any, study: Study, progress: Progress) -> Endpoint:
     """The server of a config, found and looked at; UserError when it cannot be used."""
     assert config.endpoint is not None
     refuse_remote(config.endpoint, config.allow_remote, progress.say)
-    endpoint = Endpoint(
-        config.endpoint, config.model, study.jpeg, concurrency=config.concurrency,
-        timeout_seconds=config.timeout_seconds, seed=config.seed, key=os.environ.get(KEY_VARIABLE), say=progress.say,
-    )  # fmt: skip
+    server = Server(config.endpoint, config.model, config.concurrency, config.timeout_seconds,
+                    key=os.environ.get(KEY_VARIABLE), say=progress.say)  # fmt: skip
+    endpoint = Endpoint(server, study.jpeg, config.seed)
     try:
         endpoint.prepare()
     except BaseException:
         endpoint.close()
         raise
     return endpoint
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server and how it is asked."""
+
+    address: str
+    """Base address of an OpenAI-compatible server."""
+    model: str | None
+    """None: the only one served."""
+    concurrency: int = 8
+    """Requests in flight."""
+    timeout_seconds: float = 120.0
+    key: str | None = None
+    attempts: int = 4
+    sleep: Callable[[float], None] = time.sleep
+    say: Callable[[str], None] = lambda line: None
 
 
 class Endpoint(Backend):
@@ -91,15 +108,13 @@ class Endpoint(Backend):
 
     name, batch = "endpoint", 1
 
-    def __init__(
-        self, address: str, model: str | None, load: Load, *, concurrency: int, timeout_seconds: float, seed: int,
-        key: str | None = None, attempts: int = 4, sleep: Callable[[float], None] = time.sleep,
-        say: Callable[[str], None] = lambda line: None,
-    ):  # fmt: skip
-        self.client = Client(address, timeout_seconds, key, attempts, sleep, say=say)
-        self.address, self.model, self.load, self.key = address, model or "", load, key
+    def __init__(self, server: Server, load: Load, seed: int):
+        self.client = Client(
+            server.address, server.timeout_seconds, server.key, server.attempts, server.sleep, say=server.say
+        )
+        self.address, self.model, self.load, self.key = server.address, server.model or "", load, server.key
         self.seed = seed
-        self.concurrency, self.places = concurrency + _SPARE, threading.BoundedSemaphore(concurrency)
+        self.concurrency, self.places = server.concurrency + _SPARE, threading.BoundedSemaphore(server.concurrency)
         self.lock = threading.Lock()
         self.extras: dict[str, Any] = {}
         """Fields that this server needs beside the usual ones."""

@@ -13,6 +13,7 @@ import io
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +31,32 @@ CACHE_MIB = 8_192
 """Main memory for encoded pictures: 1.25 MiB each at 256 tokens x 2,560 x bf16, so about 6,500 pictures."""
 
 
+@dataclass(frozen=True)
+class Weights:
+    """Which model is loaded, and where."""
+
+    model: str | None
+    """Its name or a folder; None: DEFAULT_MODEL."""
+    device: str = "auto"
+    four_bit: bool = False
+    cache_mib: float = CACHE_MIB
+
+
 class MedGemma(Backend):
     """A Gemma 3 with vision, loaded through the auto classes; `model` is its name, with a fingerprint for a folder."""
 
     name, concurrency = "medgemma", 1
 
-    def __init__(
-        self, model: str | None, load: Load, *, batch: int, device: str = "auto", four_bit: bool = False, seed: int = 0,
-        cache_mib: float = CACHE_MIB, progress: Progress | None = None,
-    ):  # fmt: skip
-        source = model or DEFAULT_MODEL
-        self.device = pick(device)
+    def __init__(self, weights: Weights, load: Load, *, batch: int, seed: int = 0, progress: Progress | None = None):
+        source, four_bit = weights.model or DEFAULT_MODEL, weights.four_bit
+        self.device = pick(weights.device)
         if four_bit and self.device.type != "cuda":
             raise UserError("--four-bit needs a CUDA device", self.device, "leave it out, or use --device cuda")
         if progress is not None:
             progress.say(f"loading {source} on {self.device} ...")
         self.processor, self.net = _load(source, self.device, four_bit)
         self.model = _fingerprint(source) + (" 4-bit" if four_bit else "")
-        self.load, self.batch, self.seed, self.cache_bytes = load, batch, seed, int(cache_mib * 2**20)
+        self.load, self.batch, self.seed, self.cache_bytes = load, batch, seed, int(weights.cache_mib * 2**20)
         self.kept: OrderedDict[str, torch.Tensor] = OrderedDict()
         self.kept_bytes = self.uses = self.encoded = self.halvings = 0
         self.distinct: set[str] = set()
@@ -191,8 +200,8 @@ class MedGemma(Backend):
 
 def make(config: Any, study: Study, progress: Progress) -> MedGemma:
     """The model of a config, loaded; UserError when its weights are not on this machine."""
-    return MedGemma(config.model, study.jpeg, batch=config.batch, device=config.device, four_bit=config.four_bit,
-                    seed=config.seed, progress=progress)  # fmt: skip
+    weights = Weights(config.model, config.device, config.four_bit)
+    return MedGemma(weights, study.jpeg, batch=config.batch, seed=config.seed, progress=progress)
 
 
 class _Features:
