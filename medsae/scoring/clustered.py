@@ -58,7 +58,7 @@ class _Lender:
         used, code = np.unique(patients.code_n[known_n], return_inverse=True)
         code_n = np.full(len(y_n), -1)
         code_n[known_n] = code
-        value, place = np.unique(y_n[known_n], return_inverse=True)
+        value, place = np.unique(y_n[known_n].astype(float), return_inverse=True)
         count_pv = np.zeros((len(used), len(value)))
         np.add.at(count_pv, (code, place), 1)
         size_p = count_pv.sum(1)
