@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
 
-.PHONY: setup demo run app test check docs clean
+.PHONY: setup demo run app test check docs clean faults
 
 setup: $(STAMP)
 
@@ -36,6 +36,10 @@ check: $(TEST_STAMP)
 
 test: check
 	$(PY) -m pytest
+
+# Kills, full disks, flipped bits, hostile links, bad pictures and replies: prints the table, about 20 minutes.
+faults: $(TEST_STAMP)
+	$(PY) tests/faults/run.py
 
 docs: $(TEST_STAMP)
 	$(PY) -m mkdocs build --strict

@@ -6,7 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from medsae.progress import UserError
-from medsae.ui import links, look
+from medsae.ui import links, login, look
 from medsae.ui import pages as declared
 
 HERE = Path(__file__).parent
@@ -24,6 +24,7 @@ page = st.navigation(pages, position="hidden")
 with st.sidebar:
     st.html('<div class="ms-brand">MedSAE Explorer</div>')
     menu = st.empty()
+login.required()
 
 
 def links_of_menu() -> None:

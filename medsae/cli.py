@@ -12,7 +12,7 @@ import json
 import os
 import shlex
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -23,19 +23,38 @@ import tyro
 from medsae import __version__, jobs, launch, plugins
 from medsae import config as c
 from medsae.progress import File, Progress, Terminal, UserError
+from medsae.store import housekeeping
 from medsae.store.artifacts import Store
 from medsae.store.troubles import explained
 
 _named = tyro.conf.subcommand
+
+
+def _offers() -> dict[str, plugins.Source]:
+    return dict(sorted(plugins.sources.all().items(), key=lambda item: (item[1].order, item[0])))
+
+
+def _sources() -> Any:
+    """A subcommand for each source of cohorts there is."""
+    kinds = [Annotated[offer.options, _named(name, description=offer.help)] for name, offer in _offers().items()]
+    return reduce(or_, kinds)  # type: ignore[arg-type]
+
+
 COMMANDS: dict[str, Any] = {
-    "ingest": None,  # a subcommand for each source there is: `_sources`
+    "ingest": _sources(),
     "embed": c.Embed,
     "train": c.Train,
     "score": c.Score,
     "name": c.Name,
     "run": Annotated[c.RunDemo, _named("demo")] | Annotated[c.RunPaper, _named("paper")],
+    "look": c.Look,
+    "import": Annotated[c.ImportSae, _named("sae")],
+    "export": Annotated[c.ExportSae, _named("sae")] | Annotated[c.ExportScores, _named("scores")],
     "list": c.List,
     "show": c.Show,
+    "rename": c.Rename,
+    "rm": c.Remove,
+    "gc": c.Collect,
     "app": c.App,
 }
 _CHOICES: dict[str, tuple[str, plugins.Registry[Any]]] = {
@@ -50,8 +69,14 @@ _ABOUT = {
     "score": "embeddings, raw or through an SAE -> scores of every neuron",
     "name": "scores + a vision-language model -> names, put to the test",
     "run": "all steps of a preset",
+    "look": "a picture of your own -> the neurons that fire on it, and where",
+    "import": "an SAE of another program -> SAE",
+    "export": "an SAE for another program, or scores for notebooks",
     "list": "the artifacts there are",
     "show": "one artifact, its hashes checked",
+    "rename": "what an artifact is called",
+    "rm": "artifacts or jobs -> trash, and back",
+    "gc": "empty the trash",
     "app": "look at it all in a browser",
 }
 USAGE = "\n".join(
@@ -104,6 +129,8 @@ def _run(config: Any, store: Store) -> int:
         _print_list(store, config)
     elif isinstance(config, c.Show):
         _print_show(store, config)
+    elif isinstance(config, (c.Rename, c.Remove, c.Collect)):
+        _tidy(store, config)
     elif isinstance(config, c.App):
         launch.app(config, store.data)
     else:
@@ -113,6 +140,31 @@ def _run(config: Any, store: Store) -> int:
         print(_json(result) if config.json else result["id"])
         return int(result.get("exit", 0))
     return 0
+
+
+def _tidy(store: Store, config: c.Rename | c.Remove | c.Collect) -> None:
+    """Housekeeping: prints one id a line, or what there is to remove."""
+    if isinstance(config, c.Rename):
+        id = store.get(config.id).id
+        changes = {"title": config.title, "about": config.about, "archived": config.archived}
+        card = housekeeping.describe(store, id, **{k: v for k, v in changes.items() if v is not None})
+        print(_json({"id": id, **asdict(card)}) if config.json else id)
+    elif isinstance(config, c.Remove):
+        if config.restore:
+            gone = [id for id in config.ids if housekeeping.restore(store, id)]
+        else:
+            gone = housekeeping.remove(store, config.ids, config.with_dependents)
+        print(_json(gone) if config.json else "\n".join(gone))
+    else:
+        rubbish = housekeeping.trash(store) + (housekeeping.unfinished(store) if config.unfinished else [])
+        rows = [{"kind": r.kind, "id": r.id, "bytes": r.bytes} for r in rubbish]
+        print(_json(rows) if config.json else "\n".join(f"{r.bytes:>15,} B  {r.kind:20} {r.id}" for r in rubbish))
+        total = sum(r.bytes for r in rubbish)
+        if config.yes:
+            housekeeping.discard(rubbish)
+            _tell(f"removed: {total:,} bytes")
+        else:
+            _tell(f"{total:,} bytes; `medsae gc --yes` removes them for good")
 
 
 def _tell(line: str) -> None:
@@ -166,9 +218,7 @@ def _ingest(words: list[str]) -> tuple[list[str], Any]:
 
     Raises UserError for an unknown source, and for a folder that is no data set known here, or more than one.
     """
-    offers = dict(sorted(plugins.sources.all().items(), key=lambda item: (item[1].order, item[0])))
-    kinds = [Annotated[offer.options, _named(name, description=offer.help)] for name, offer in offers.items()]
-    kind = reduce(or_, kinds)  # type: ignore[arg-type]
+    offers = _offers()
     if len(words) > 1 and words[1] not in ("-h", "--help") and not words[1].startswith("-"):
         plugins.sources.get(words[1])
     elif (root := _value_of("--root", words)) is not None or _value_of("--table", words) is not None:
@@ -176,7 +226,7 @@ def _ingest(words: list[str]) -> tuple[list[str], Any]:
         words = ["ingest", name, *words[1:]]
         command = shlex.join(["python", "-m", "medsae", *words])
         print(f"{root or 'this'} looks like {offers[name].label}; running: {command}", file=sys.stderr)
-    return words, kind
+    return words, _sources()
 
 
 def _recognised(root: Path, offers: dict[str, plugins.Source]) -> str:

@@ -96,6 +96,8 @@ class FromFiles(Splitting, Command):
     """Comma-separated columns that must not be kept as attributes (names of people, reports)."""
     allow_missing: bool = runtime(False)
     """Go on when fewer than half of the pictures are found."""
+    allow_outside: bool = runtime(False)
+    """Take pictures that the table names outside --root (`../`, an absolute path), whatever they are."""
     workers: int | None = runtime(None)
     """Processes that decode (default: one a core)."""
 
@@ -350,6 +352,11 @@ class Train(Command):
     """Seed of initialisation and order."""
     sweep: str | None = runtime(None)
     """Values to try, such as "l1=1e-4,3e-4,1e-3 seed=0,1": every combination is trained, scored and compared."""
+    untrained: bool = added(False)
+    """Not trained: random directions with the norms, thresholds and densities of the SAE that these options give
+    (which must be there). The control that a measure must beat."""
+    token_memory_mib: int = added(1024)
+    """Tokens: memory for those that are shuffled together (MiB); what is trained depends on it."""
     images: Literal["train", "all"] = "train"
     """Training images: the train split, or every image (then nothing is held out, and it is said)."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
@@ -454,6 +461,9 @@ class Score(Command):
     """What an uncertain label (-1) counts as; `keep` uses -1 as a number, as the published code does."""
     unstated: Literal["missing", "zero"] | None = None
     """What a blank label counts as."""
+    tokens: Literal["max", "mean", "share"] | None = added(None)
+    """Of token embeddings: what a picture's activation is, the largest of its tokens (default), their mean, or the
+    share of them on which the neuron fires."""
     draws: int = 200
     """Draws of the permutation null (label rows shuffled between patients)."""
     bootstraps: int = 200
@@ -510,6 +520,67 @@ class Score(Command):
         return replace(self, uncertain=self.uncertain or uncertain, unstated=self.unstated or unstated)
 
 
+# --- import, export ---------------------------------------------------------------------------------------------------
+
+RESEARCH_ONLY = "Research use only, not for diagnosis."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSae(Command):
+    """An SAE of another program, on embeddings of this one: an artifact that is scored, named and explored like any."""
+
+    what: tyro.conf.Positional[Literal["sae"]] = runtime("sae")
+    """What is imported."""
+    format: str
+    """Of which program: saelens, dictionary_learning, saev, overcomplete, sparsify, gemma_scope, or a plug-in's."""
+    from_: Annotated[Path, tyro.conf.arg(name="from")] = field(metadata={"runtime": True})
+    """Folder (or file) of the SAE; its sha256 is part of the identity."""
+    embeddings: str
+    """Id (or unique beginning of the id) of the embeddings that it takes."""
+    subtract_bias: bool | None = None
+    """Whether the decoder's bias is taken from an embedding before encoding (default: as the format says)."""
+
+    step = "import"
+    makes = "sae"
+    source = "sae"
+
+    def __post_init__(self) -> None:
+        plugins.formats.get(self.format)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSae(Command):
+    """An SAE as a folder of another program, with a card, ready for the Hub."""
+
+    id: tyro.conf.Positional[str]
+    """Id or unique beginning of the id of the SAE."""
+    format: str
+    """For which program: saelens, dictionary_learning, saev, overcomplete, sparsify, or a plug-in's."""
+    to: Path
+    """Folder to make."""
+
+    step = "export"
+    source = "sae"
+
+    def __post_init__(self) -> None:
+        plugins.formats.get(self.format)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportScores(Command):
+    """Neurons, correlations, activations, pictures and names of scores as files for notebooks."""
+
+    id: tyro.conf.Positional[str]
+    """Id or unique beginning of the id of the scores."""
+    format: Literal["parquet"] = "parquet"
+    """Parquet: one file a table."""
+    to: Path
+    """Folder to make."""
+
+    step = "export"
+    source = "scores"
+
+
 # --- name, run, list, show --------------------------------------------------------------------------------------------
 
 
@@ -539,6 +610,16 @@ class Name(Command):
     pictures: int | None = None
     """Firing and silent pictures each that a name is tested on (default: 30, or fewer where these scores do not allow
     so many; it is said)."""
+    namer: str | None = added(None)
+    """Another backend that gives the names, such as `reports` or `labels`; --backend then only judges."""
+    reports: str | None = added(None)
+    """Column of the cohort that holds report text (default: the only one)."""
+    test: Literal["detection", "intruder", "rank"] = added("detection")
+    """`detection`: does this picture show the concept? `intruder`: which of five pictures does not belong (needs no
+    name)? `rank`: which of five excites the neuron most, for one who knows its name?"""
+    against: Literal["ordinary", "hard"] = added("ordinary")
+    """What naming compares with: ordinary radiographs as the model knows them, or `hard`, silent pictures with the
+    neuron's own label shown beside (strict)."""
     hard: float = 0.0
     """Share of the silent pictures that carry the neuron's own label (hard negatives; strict)."""
     controls: bool = True
@@ -580,12 +661,20 @@ class Name(Command):
         self.neuron_list()
         check(self.endpoint is not None or self.backend != "endpoint",
               "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
-        check(self.endpoint is None or self.backend not in ("labels", "medgemma"),
+        check(self.endpoint is None or self.backend not in ("labels", "medgemma", "reports"),
               "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
-        check(self.model is None or self.backend != "labels", "--model does not belong to --backend labels")
+        check(self.model is None or self.backend not in ("labels", "reports"),
+              f"--model does not belong to --backend {self.backend}")  # fmt: skip
+        check(self.namer != self.backend, f"--namer {self.namer} is what --backend does anyway", do="leave it out")
         check(not self.four_bit or self.backend == "medgemma", "--four-bit belongs to --backend medgemma")
         check(0 <= self.hard <= 1, f"--hard {self.hard} must lie in [0, 1]")
         check(self.hard == 0 or self.protocol == "strict", "--hard belongs to --protocol strict")
+        check(self.against == "ordinary" or self.protocol == "strict", "--against hard belongs to --protocol strict")
+        check(self.test == "detection" or self.pictures is None or self.pictures >= 5,
+              f"--test {self.test} shows five pictures at once: --pictures must be at least 5")  # fmt: skip
+        check(self.backend not in ("labels", "reports") or (self.test, self.against) == ("detection", "ordinary"),
+              f"--backend {self.backend} looks at no picture: it is tested by detection alone, and compares nothing",
+              do="choose another --backend")  # fmt: skip
         for name in ("pictures", "concurrency", "batch"):
             value = getattr(self, name)
             check(value is None or value >= 1, f"--{name} {value} must be at least 1")
@@ -640,6 +729,45 @@ class Show(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rename(Command):
+    """Give an artifact a title, a description, or both; it stays what it is, and so does its id."""
+
+    id: tyro.conf.Positional[str]
+    """Id or unique beginning of the id."""
+    title: tyro.conf.Positional[str | None] = None
+    """What choosers call it; "" for as before anybody named it."""
+    about: str | None = None
+    """A description of any length."""
+    archived: bool | None = None
+    """Keep it, and leave it out of the choosers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remove(Command):
+    """Move artifacts or jobs to the trash; `gc` empties it."""
+
+    ids: tyro.conf.Positional[tuple[str, ...]]
+    """Ids, or unique beginnings of ids."""
+    with_dependents: bool = False
+    """Also what was made from them."""
+    restore: bool = False
+    """Take them out of the trash instead."""
+
+    def __post_init__(self) -> None:
+        check(len(self.ids) > 0, "which artifacts?", do="give their ids; `medsae list` shows them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collect(Command):
+    """Show what can go for good: the trash, and what was begun and never finished. With --yes it goes."""
+
+    yes: bool = False
+    """Remove it; without, only the list."""
+    unfinished: bool = True
+    """Also interrupted artifacts (their finished shards are lost)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class App(Command):
     """The app in a browser, on this machine only. Settings of Streamlit can be given as its variables STREAMLIT_*."""
 
@@ -648,6 +776,29 @@ class App(Command):
 
     def __post_init__(self) -> None:
         check(0 < self.port < 65536, f"--port {self.port} must lie in 1 .. 65535")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look(Command):
+    """A picture of your own: which neurons fire on it, where, and how far it lies from the training pictures."""
+
+    picture: tyro.conf.Positional[Path | None] = None
+    """A JPEG, PNG, TIFF or DICOM file. It is read and not kept."""
+    scores: str
+    """Id (or unique beginning of the id) of the scores that know the neurons."""
+    most: int = 20
+    """Neurons that are told at most."""
+    watch: bool = runtime(False)
+    """Keep the models loaded and take pictures from the app."""
+    idle_minutes: float = runtime(30.0)
+    """watch: stop after so many minutes without a picture."""
+
+    step = "look"
+
+    def __post_init__(self) -> None:
+        check((self.picture is None) == self.watch, "which picture?", do="give one file, or --watch")
+        check(self.most >= 1, f"--most {self.most} must be at least 1")
+        check(self.idle_minutes > 0, "--idle-minutes must be positive")
 
 
 # --- options of what is registered elsewhere --------------------------------------------------------------------------
@@ -723,7 +874,7 @@ def command_line(config: Any) -> list[str]:
         if f.default is not dataclasses.MISSING and value == f.default:
             continue
         flag = f.name.rstrip("_").replace("_", "-")
-        if f.name == "id":
+        if f.name in ("id", "picture"):
             words.append(str(value))
         elif isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")

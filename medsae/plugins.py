@@ -95,8 +95,15 @@ class Backend(Offer):
 
 @dataclass(frozen=True, kw_only=True)
 class Format(Offer):
-    """SAEs of another program. `load` names a module-like object with `read(folder)` and, where it can be written,
-    `write(sae, folder)`."""
+    """SAEs of another program. `load` names the pure function `read(tensors, told) -> formats.plain.Plain`: tensors by
+    name, and what the config says; a KeyError means that it is not of this format."""
+
+    files: tuple[str, ...]
+    """Names that the file of weights may have; the first is written. safetensors, npz, or a state dict of torch."""
+    config: str | None = None
+    """Name of the JSON file beside it; None: a line of JSON before the weights, or none."""
+    write: str | None = None
+    """`package.module:attribute` of the pure function `write(plain, about) -> (tensors, told)`, where it can be."""
 
 
 @dataclass(frozen=True, kw_only=True)

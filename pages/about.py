@@ -1,13 +1,31 @@
-"""The method with its equations, the two protocols, what the numbers mean and what they do not."""
+"""What this is in plain words, the method with its equations, the two protocols, what the numbers mean and do not."""
 
 import streamlit as st
 
-from medsae.ui import look
+from medsae.ui import look, terms
 from medsae.ui import study as studies
 
 PAGE = {"title": "About", "place": 100}
 
-look.heading("About", "what is computed, and what it does not say")
+look.heading("About", "what this shows, how it is computed, and what it does not say")
+with st.container(border=True):
+    look.section("In plain words")
+    st.markdown(
+        """
+A model such as MedCLIP turns every chest radiograph into a few hundred numbers. Nobody chose what those numbers stand
+for. This program asks: **what does each of them answer to, and can we believe it?**
+
+It looks at one number at a time (a *neuron*), shows the radiographs on which it is largest, and counts which findings
+these carry more often than others. Because one number usually answers to many things, a second small network (a *sparse
+autoencoder*, SAE) splits the numbers into more neurons, of which only a few are active on one radiograph. Whether that
+helps is not taken for granted: everything is shown for the SAE and for the model without it (*raw*), beside what
+shuffled labels would give.
+
+Then neurons get names, from a language model that sees pictures or from the labels, and each name is put to a test: a
+judge who knows only the name must tell radiographs that make the neuron fire from others.
+"""
+    )
+    terms.explain(*terms.TERMS)
 left, right = st.columns(2, gap="medium")
 with left, st.container(border=True):
     look.section("Method")
@@ -54,7 +72,7 @@ with right, st.container(border=True):
 - **Mean entropy is a blunt measure.** Strong signals hardly move it. Beside it stands the share of **selective**
   neurons: strongest |ρ| beats the null at a false-discovery rate of 5 %.
 - **Intervals** are 95 %: Fisher z for ρ, bootstrap over patients for means and their differences, Wilson for rates.
-- **Undefined is not zero.** A dead neuron or a constant label has no correlation; the reason is shown, and every mean
+- **Undefined is not zero.** A silent neuron or a constant label has no correlation; the reason is shown, and every mean
   says over how many neurons it was taken.
 - **Unknown is not absent.** What an uncertain or blank label counts as is part of the scores and stands in the sidebar.
 - **Correlation is not meaning.** A neuron that follows a finding may follow the view, the device or the sex that goes

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from medsae.store import concepts, queries
-from medsae.ui import cards, export, filters, format, links, look, naming_panel
+from medsae.ui import cards, export, filters, format, links, look, naming_panel, terms
 from medsae.ui import study as studies
 
 PAGE = {"title": "Concepts", "place": 70}
@@ -30,6 +30,7 @@ with st.container(border=True), st.container(horizontal=True, vertical_alignment
     text = links.text("Search in names", "q", "effusion", width=150)
     grouped = links.switch("Group alike", "grouped", True, help="Near-identical names stand in one row.")
 
+terms.explain("name", "detection", "verdict", "interval", "correlation, rho")
 naming_panel.headlines(study, scores, names, run, above)
 top_label = naming_panel.top_labels(study, scores)
 frame = concepts.table(names, run.run, top_label, text=text, label=label, threshold=above, grouped=grouped)

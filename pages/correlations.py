@@ -5,7 +5,7 @@ import streamlit as st
 from medsae.store import queries
 from medsae.store.artifacts import Artifact
 from medsae.store.reader import Frame, Reader
-from medsae.ui import cards, charts, format, links, look
+from medsae.ui import cards, charts, format, links, look, terms
 from medsae.ui import study as studies
 
 PAGE = {"title": "Correlations", "place": 30}
@@ -22,6 +22,7 @@ look.heading(
     "Which neuron goes with which finding?",
     "Pearson correlation over images; click a cell to open its neuron",
 )
+terms.explain("correlation, rho", "interval", "neuron", "selective", "co-occurrence")
 labels = [x for x in queries.labels(study.reader, cohort)]
 ROWS = {"label": "grouped by label", "rho": "strongest first", "entropy": "lowest entropy", "like": "alike together"}
 with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -41,10 +42,11 @@ for place, each in zip(st.columns(len(shown), gap="medium"), shown, strict=True)
         )
         if frame.empty:
             look.empty(
-                "No correlation is defined", "Every neuron is dead, or every label is constant over these images."
+                "No correlation is defined", "Every neuron is silent, or every label is constant over these images."
             )
             continue
         kept = [x for x in labels if x in set(frame["label"][frame["rho"].notna()])]
+        kept = sorted(kept, key=lambda x: x in study.scarce)  # too few images: last, and their number beside them
         neurons = charts.row_order(frame, kept, order)
         limit = max(0.2, float(frame["rho"].abs().max()))
         names = study.names if each is scores else {}

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from medsae.ui import entropy_parts, links, look
+from medsae.ui import entropy_parts, links, look, terms
 from medsae.ui import study as studies
 
 PAGE = {"title": "Entropy", "place": 20}
@@ -15,6 +15,7 @@ look.heading(
     "all alike",
 )
 entropy_parts.means(study, scores)
+terms.explain("entropy", "null", "interval", "selective", "raw", "SAE")
 with st.container(border=True):
     view, base = entropy_parts.controls(study, cohort, chosen)
     if view == "label":

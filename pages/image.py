@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from medsae.store import query_images
-from medsae.ui import cards, export, format, links, look, view_image, viewer
+from medsae.store import queries, query_images
+from medsae.ui import cards, export, format, links, look, terms, view_image, viewer
 from medsae.ui import study as studies
 
 PAGE = {"title": "Image", "place": 60}
@@ -12,7 +12,10 @@ study, scores, cohort = studies.ready()
 last = int(cohort.facts.get("n") or 0) - 1
 image = links.whole("image", None, 0)
 if image is None:
-    image = query_images.first_image(study.reader, scores)
+    # Nobody asked for one: the strongest image of the neuron that leads the list, else the first.
+    leads = queries.neurons(study.reader, scores, queries.Filter(sort="q", least=links.least()), 1)
+    strongest = query_images.top_images(study.reader, scores, [int(n) for n in leads["neuron"]], 1)["image"]
+    image = int(strongest.iloc[0]) if len(strongest) else query_images.first_image(study.reader, scores)
     links.found(image=image)
 data = None if image is None else view_image.data(study, scores, cohort, image)
 if image is None or data is None:
@@ -30,6 +33,7 @@ look.heading(
         look.chip("→", None if after is None else links.url("image", image=after), "ArrowRight", "next image"),
     ],
 )
+terms.explain("neuron", "activation", "fires", "density", "entropy")
 scored = query_images.is_scored(study.reader, scores, image)
 viewer.draw("viewer", {**data, "neurons": []})
 left, right = st.columns([1, 1], gap="medium")

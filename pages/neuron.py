@@ -3,7 +3,7 @@
 import streamlit as st
 
 from medsae.store import queries
-from medsae.ui import filters, format, links, look, maps, neuron_parts, statistics_panels, view_image, viewer
+from medsae.ui import filters, format, links, look, maps, neuron_parts, statistics_panels, terms, view_image, viewer
 from medsae.ui import study as studies
 
 PAGE = {"title": "Neuron", "place": 50}
@@ -27,6 +27,19 @@ tone = study.tone(scores)
 neuron_parts.header(study, scores, chosen, row)
 neuron_parts.headline(study, row, tone)
 
+terms.explain(
+    "entropy",
+    "null",
+    "q",
+    "selective",
+    "correlation, rho",
+    "interval",
+    "activation",
+    "fires",
+    "name",
+    "detection",
+    "verdict",
+)
 left, right = st.columns([13, 7], gap="medium")
 with left:
     with st.container(border=True):

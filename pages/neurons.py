@@ -5,7 +5,7 @@ import math
 import streamlit as st
 
 from medsae.store import queries
-from medsae.ui import cards, export, filters, format, links, look
+from medsae.ui import cards, export, filters, format, links, look, terms
 from medsae.ui import study as studies
 
 PAGE = {"title": "Neurons", "place": 40}
@@ -13,6 +13,7 @@ PAGE = {"title": "Neurons", "place": 40}
 study, scores, cohort = studies.ready()
 here = (*links.STUDY, *links.FILTER)
 look.heading("Neurons", studies.title(study.artifacts, scores))
+terms.explain("neuron", "entropy", "selective", "density", "dead", "correlation, rho")
 chosen = filters.bar(study, scores, cohort)
 total = queries.count(study.reader, scores, chosen)
 pages = max(1, math.ceil(total / cards.A_PAGE))

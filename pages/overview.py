@@ -1,21 +1,27 @@
-"""What this study is, the headline comparison, and which step is next."""
+"""What this study found in one sentence, six neurons to look at, what to do next; then the numbers."""
 
 import streamlit as st
 
-from medsae.ui import look, overview_parts, statistics_panels
+from medsae.ui import look, overview_parts, statistics_panels, terms
 from medsae.ui import study as studies
 
 PAGE = {"title": "Overview", "place": 10}
 
 study, scores, cohort = studies.ready()
 look.heading("What do these neurons encode?", studies.cohort_title(cohort))
-overview_parts.figures(study, scores)
+overview_parts.in_words(study, scores)
 if study.state == "partial":
     look.empty(
         "Nothing to compare with yet",
         "Score the raw embedding with the same labels, and every page shows both.",
         f"python -m medsae score --embeddings {scores.parents.get('embeddings')} --representation raw",
     )
+with st.container(border=True):
+    overview_parts.neurons(study, scores, cohort)
+overview_parts.first_steps(study, scores)
+with st.container(border=True):
+    overview_parts.best_of_labels(study, scores)
+overview_parts.figures(study, scores)
 left, right = st.columns([3, 2], gap="medium")
 with left, st.container(border=True):
     statistics_panels.measures(study, scores)
@@ -28,7 +34,21 @@ with right, st.container(border=True):
     overview_parts.steps(study, scores, cohort)
 with st.container(border=True):
     overview_parts.names(study, scores)
-with st.container(border=True):
-    overview_parts.best_of_labels(study, scores)
 overview_parts.planted(study, scores)
+terms.explain(
+    "neuron",
+    "SAE",
+    "raw",
+    "correlation, rho",
+    "interval",
+    "AUROC",
+    "entropy",
+    "null",
+    "selective",
+    "dead",
+    "L0",
+    "FVE",
+    "before the cut",
+    "protocol",
+)
 studies.foot(cohort.id)

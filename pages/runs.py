@@ -2,13 +2,13 @@
 
 import streamlit as st
 
-from medsae.ui import links, look, run_parts
+from medsae.ui import keeping_parts, links, look, run_parts
 from medsae.ui import study as studies
 
 PAGE = {"title": "Runs", "place": 90}
 
 study = studies.current()
-VIEWS = {"artifacts": "artifacts", "jobs": "jobs", "start": "start a step"}
+VIEWS = {"artifacts": "artifacts", "jobs": "jobs", "start": "start a step", "trash": "trash"}
 look.heading("Runs", str(study.store.data) if study.patients else "artifacts, jobs, and the next step")
 view = links.choose(st.segmented_control, "Show", "tab", VIEWS, "artifacts", label_visibility="collapsed")
 if not study.artifacts and view != "start":
@@ -18,6 +18,8 @@ if view == "artifacts":
     run_parts.artifacts(study)
 elif view == "jobs":
     run_parts.jobs(study)
+elif view == "trash":
+    keeping_parts.trash(study)
 else:
     run_parts.start(study)
 studies.foot()

@@ -6,7 +6,6 @@ patients and projections, the pictures are found, and what has no purpose is kep
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from medsae.cohorts import locate, marks, tabular
-from medsae.cohorts.columns import Columns, split_names
+from medsae.cohorts.columns import Columns, may_be_patients, split_names
 from medsae.cohorts.findings import Labels, votes
 from medsae.cohorts.tabular import MISSING, CohortTable
 from medsae.config import FromFiles
@@ -59,8 +58,8 @@ class Plan:
     ways: Callable[[pd.DataFrame, pd.Series], list[locate.Way]]
     """The ways to read the paths, for the rows and paths that are kept."""
     root: Path
-    missing: str = ""
-    """What is known about pictures that are not there."""
+    missing: Callable[[], str] = str
+    """Says what is known about pictures that are not there."""
     do: str = "give the folder that the paths start from with --root"
     guessed: bool = False
     patient_in_path: str | None = None
@@ -92,8 +91,8 @@ def assemble(rows: Rows, columns: Columns, labels: Labels, config: FromFiles, pl
         told.append(line)
         attributes = _joined(attributes, written, first)
     else:
-        sides = {} if rows.source is None else {"published split": rows.source}
-        first, again = tabular.merge_repeats(table.assign(**sides), written, rows.place)
+        meant = _meant(rows, columns, labels) if written.duplicated().any() else table
+        first, again = tabular.merge_repeats(meant, written, rows.place)
         values_nk = values_nk[first]
         attributes = attributes.iloc[first].reset_index(drop=True)
         if again:
@@ -197,16 +196,26 @@ def _from_path(columns: Columns, plan: Plan) -> dict[str, str]:
 
 def paths_of(table: pd.DataFrame, name: str, place: Callable[[int], str]) -> pd.Series:
     """The paths as they are written, with slashes; raises UserError for a blank one."""
-    written = pd.Series(table[name]).astype("object").map(_path, na_action="ignore")
+    # Windows wrote some: C:\\Users\\... is looked up by its name.
+    written = pd.Series(table[name]).str.strip().str.replace("\\", "/", regex=False).str.removeprefix("./")
+    drive = written.str.match(r"[A-Za-z]:/").fillna(False).to_numpy(bool)
+    if drive.any():
+        written = written.where(~drive, written.str[2:])
     blank = (written.isna() | (written == "")).to_numpy(bool)
     if blank.any():
         raise UserError(f"the path (column {name!r}) is blank", place(int(np.flatnonzero(blank)[0])), "remove the row")
     return written
 
 
-def _path(text: object) -> str:
-    path = str(text).strip().replace("\\", "/").removeprefix("./")
-    return re.sub(r"^[A-Za-z]:/", "/", path) if path[1:3] == ":/" else path
+def _meant(rows: Rows, columns: Columns, labels: Labels) -> pd.DataFrame:
+    """The rows as they are understood: "1" and "1.0 " of a label, "3" and "3.0" of a patient are the same."""
+    table = rows.table.apply(lambda column: column.str.strip()).drop(columns=[columns.path])
+    one_each = len(labels.names) == len(labels.columns)
+    read = dict(zip(labels.names, labels.values_nk.T, strict=True)) if one_each else {}
+    ids = {name: tabular.identifiers(table[name]) for name in (columns.patient, columns.study)
+           if name is not None and name in table}  # fmt: skip
+    sides = {} if rows.source is None else {"published split": rows.source}
+    return table.assign(**{name: values for name, values in read.items() if name in table}, **ids, **sides)
 
 
 def _one_row_a_picture(
@@ -300,8 +309,11 @@ def _patients(
                 "paths look like train/patient00001/study1/view1_frontal.jpg; for another layout use: ingest table",
             )
         if folder.isna().any():
+            maybe = may_be_patients(table, columns.purposes()) if plan.guessed else []
+            hint = f"; values repeat in {', '.join(map(repr, maybe[:4]))}" if maybe else ""
             return written.to_numpy(object), (
-                "no patient column: every picture counts as a patient of its own (name it: --patient-column NAME)"
+                "no patient column: every picture counts as a patient of its own"
+                + (f" (name it: --patient-column NAME{hint})" if plan.guessed else "")
             )
         said = "" if plan.patient_in_path else "no patient column: patients taken from the folders called patient..."
         return folder.to_numpy(object), said + (" in the paths" if said else "")

@@ -14,10 +14,13 @@ from medsae.progress import UserError
 
 _KNOWN = {
     "path": ("path", "imagepath", "pathtoimage", "filepath", "imageindex", "filename", "imagefilename", "file",
-             "imageid", "dicomid", "pngpath", "image", "dicompath"),
+             "imageid", "dicomid", "pngpath", "image", "dicompath",
+             "imagename", "imgpath", "img", "imgname", "imagefile", "imagefilepath", "relativepath", "fullpath",
+             "jpgpath", "picture", "dicom", "dcmpath", "sopinstanceuid"),
     "finding": ("findinglabels", "problems", "labels", "finding", "findings", "classname", "class", "diagnosis",
                 "diagnoses", "pathology", "mesh"),
-    "patient": ("patientid", "patient", "subjectid", "subject", "deidpatientid", "uid", "personid", "mrn", "pid"),
+    "patient": ("patientid", "patient", "subjectid", "subject", "deidpatientid", "uid", "personid", "mrn", "pid",
+                "patientno", "patientnumber", "patientuid", "ptid", "anonymizedpatientid", "caseid"),
     "study": ("studyid", "study", "followup", "accessionnumber", "studyinstanceuid", "patientreportdateorder"),
     "view": ("viewposition", "appa", "view", "projection", "frontallateral", "viewpositiondicom"),
     "sex": ("sex", "patientsex", "patientgender", "gender", "patientsexdicom"),
@@ -43,6 +46,8 @@ _NOT_LABELS = re.compile(
     r".*index|.*count|.*order|.*number|.*offset|offset|priors?|x|y|w|h|xmin|ymin|xmax|ymax)"
 )
 _FLAGS = ("path", "finding", "patient", "study", "view", "sex", "age", "split")
+PICTURE = re.compile(r"\.(?:png|jpe?g|jfif|tiff?|dcm|dicom|dic|bmp|gif|webp|jp2|j2k|jpx|pgm|npy)$", re.IGNORECASE)
+"""The suffix of a picture's name."""
 _TEXT_ENDS = re.compile(r"[.!?]\s*$")
 
 
@@ -123,6 +128,9 @@ def find_columns(table: pd.DataFrame, config: IngestTable) -> Columns:
         )
     if config.label_columns is not None and labels <= set(names) and "finding" not in given:
         found["finding"] = None  # the labels are columns
+    if found["path"] is None:
+        free = [name for name in names if name not in {*found.values(), *labels}]
+        found["path"] = next((name for name in free if _looks_like_pictures(table[name])), None)
     if found["path"] is None and found["patient"] is not None and "patient" not in given:
         # RSNA: the picture is called after the patient.
         found["path"] = found["patient"]
@@ -155,6 +163,11 @@ def looks_like_findings(column: pd.Series) -> bool:
     return ends <= 0.05 * len(terms) and sum(len(term) for term in words) <= 400 * len(words)
 
 
+def _looks_like_pictures(column: pd.Series) -> bool:
+    words = column.dropna().iloc[:500].str.strip()
+    return len(words) > 0 and bool(words.str.contains(PICTURE).mean() > 0.8)
+
+
 def _looks_like_folders(column: pd.Series) -> bool:
     return column.notna().any() and int(column.dropna().str.len().max()) <= 120
 
@@ -169,6 +182,19 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "folder": _looks_like_folders,
     "split": _looks_like_splits,
 }
+
+
+def may_be_patients(table: pd.DataFrame, but: set[str]) -> list[str]:
+    """Columns without a blank whose values repeat as those of patients do: many of them, none on much of the table."""
+    found = []
+    for name in map(str, table.columns):
+        if name in but or table[name].isna().any():
+            continue
+        times = table[name].value_counts()
+        most = max(3, 0.1 * len(table))
+        if max(3, len(table) / 20) <= len(times) < len(table) and times.iloc[0] <= most:
+            found.append(name)
+    return found
 
 
 def split_names(text: str | None) -> list[str]:

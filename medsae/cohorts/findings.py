@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from medsae.cohorts.columns import may_be_label
-from medsae.cohorts.tabular import MISSING, UNREADABLE, label_values, looks_like_probabilities, values_of
+from medsae.cohorts.tabular import MISSING, UNREADABLE, label_values, looks_like_probabilities, number_of, values_of
 from medsae.config import CHEXPERT_LABELS
 from medsae.progress import UserError
 
@@ -65,6 +65,7 @@ def guessed_columns(
     names: list[str] = []
     values: list[np.ndarray] = []
     told: list[str] = []
+    one: list[str] = []
     several = sum(name in CHEXPERT_LABELS for name in table.columns) >= _SEVERAL
     for name in map(str, table.columns):
         if name in purposes or not may_be_label(name):
@@ -75,14 +76,22 @@ def guessed_columns(
         else:
             read, odd = values_of(column, threshold)
             if len(odd):
-                _say_almost(name, column, read, odd, told)
-                continue
+                if not _a_few_words(read, odd):
+                    _say_almost(name, read, odd, told)
+                    continue
+                told.append(f"column {name!r}: {_counted(odd)} cannot be read and are taken as not stated")
+                read[read == UNREADABLE] = MISSING
             if several and not _numbers(column):
                 continue  # "interpreter_needed: Yes" beside CheXpert's labels
         # A column of one value is a label only where its name says so: CheXpert's layout keeps those that are blank.
         if name in CHEXPERT_LABELS or (constant and column.notna().any()) or ((read == 1).any() and (read != 1).any()):
             names.append(name)
             values.append(read)
+        elif column.notna().any():
+            one.append(name)
+    if one:
+        told.append(f"say the same of every picture, so they are no labels: {', '.join(map(repr, one[:8]))}"
+                    + (f" and {len(one) - 8} more" if len(one) > 8 else ""))  # fmt: skip
     if not names:
         more = ("\n  " + "\n  ".join(told)) if told else ""
         raise UserError(
@@ -99,7 +108,19 @@ def _numbers(column: pd.Series) -> bool:
     return not column.dropna().str.contains("[A-Za-z]").any()
 
 
-def _say_almost(name: str, column: pd.Series, read: np.ndarray, odd: pd.Series, told: list[str]) -> None:
+def _a_few_words(read: np.ndarray, odd: pd.Series) -> bool:
+    """At most a tenth of what the column says cannot be read, and that is words: other numbers make it a count or a
+    grade, no label."""
+    said = int((read != MISSING).sum())
+    return int(odd.sum()) <= 0.1 * said and all(number_of(str(word)) is None for word in odd.index)
+
+
+def _counted(odd: pd.Series) -> str:
+    examples = ", ".join(f"{word!r} ({count:,})" for word, count in odd.iloc[:_EXAMPLES].items())
+    return f"{int(odd.sum()):,} cells, such as {examples},"
+
+
+def _say_almost(name: str, read: np.ndarray, odd: pd.Series, told: list[str]) -> None:
     """A column that is nearly a label is named: nothing is dropped silently."""
     readable = int(((read != UNREADABLE) & (read != MISSING)).sum())
     examples = ", ".join(f"{word!r} ({count:,})" for word, count in odd.iloc[:_EXAMPLES].items())

@@ -17,8 +17,11 @@ def is_available(uid: str) -> bool:
 
 
 def decode_frame(src: bytes, runner: Any) -> bytes:
-    """The frame's samples, little endian, as wide as the header's Bits Allocated. Raises imagecodecs' own errors."""
+    """The frame's samples, little endian, as wide as the header's Bits Allocated. Raises imagecodecs' own errors, and
+    ValueError where the end of the image is missing (the library fills up without a word)."""
     import imagecodecs
 
+    if b"\xff\xd9" not in src[-16:]:
+        raise ValueError("the data end early")
     frame = np.asarray(imagecodecs.jpeg8_decode(src))
     return frame.astype(f"<u{runner.bits_allocated // 8}").tobytes()

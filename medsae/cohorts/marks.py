@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from medsae import runs
 from medsae.cohorts.columns import BOX_NAMES, plain
 from medsae.progress import UserError
 
@@ -73,10 +74,7 @@ def runs_of(codes: Sequence[str], width: int, height: int) -> list[int]:
                 raise ValueError(f"its run lengths leave a picture of {width} x {height} px")
         for begin, length in zip(first, lengths, strict=True):
             flat[begin : begin + length] = True
-    mask = flat.reshape(width, height).T.reshape(-1)
-    edges = np.flatnonzero(mask[1:] != mask[:-1]) + 1
-    runs = np.diff(np.concatenate([[0], edges, [mask.size]])).tolist()
-    return [0, *runs] if mask[0] else runs
+    return runs.encode(flat.reshape(width, height).T)
 
 
 def is_mask(code: pd.Series) -> np.ndarray:

@@ -39,7 +39,8 @@ def read(config: Published) -> CohortTable:
     offer, layout = sources.get(config.source), config.layout()
     root = config.root
     if not root.is_dir():
-        raise UserError(f"the folder of {offer.label} does not exist", root, "give the folder that you unpacked")
+        what = "is a file, not a folder" if root.is_file() else "does not exist"
+        raise UserError(f"the folder of {offer.label} {what}", root, "give the folder that you unpacked")
     home = _home(root, layout)
     near = _Near(home)
     tables = _tables(near, layout, config)
@@ -62,7 +63,7 @@ def read(config: Published) -> CohortTable:
         title=f"{offer.label} in {root}",
         ways=lambda table, written: _ways(home, near.folder_of(rows.main), table, layout),
         root=home,
-        missing=_lacking(home, layout),
+        missing=lambda: _lacking(home, layout),
         do=f"give the whole download with --root, or --no-pictures to read the labels alone ({_summary(config)})",
         patient_in_path=layout.patient_in_path,
         study_in_path=layout.study_in_path,
@@ -430,14 +431,14 @@ def _filled(pattern: str, table: pd.DataFrame) -> pd.Series | None:
     names = [name for _, name, _, _ in string.Formatter().parse(pattern) if name]
     if any(name not in table for name in names):
         return None
-    cells = {name: tabular.identifiers(table[name]).fillna("").map(_slashes) for name in dict.fromkeys(names)}
     if pattern == "{" + names[0] + "}":
-        return cells[names[0]].astype("object")
+        return _slashes(table[names[0]].fillna(""))
+    cells = {name: _slashes(tabular.identifiers(table[name]).astype("str").fillna("")) for name in dict.fromkeys(names)}
     keys = list(cells)
     rows = zip(*(column.to_numpy(object) for column in cells.values()), strict=True)
     filled = [pattern.format_map(dict(zip(keys, row, strict=True))).removeprefix("/") for row in rows]
-    return pd.Series(filled, index=table.index, dtype="object")
+    return pd.Series(filled, index=table.index, dtype="str")
 
 
-def _slashes(text: str) -> str:
-    return text.replace("\\", "/").removeprefix("./")
+def _slashes(text: pd.Series) -> pd.Series:
+    return text.str.strip().str.replace("\\", "/", regex=False).str.removeprefix("./")

@@ -221,7 +221,7 @@ def _paper(
         notes.append("the table has no published validation rows: nothing is held out")
     evaluation = walk(values_nk, split == "train", config.per_class)
     notes.append(
-        "the evaluation set is drawn from the training pictures, as published: "
+        "the evaluation set is drawn from the training images, as published: "
         f"{int(evaluation.sum()):,} pictures that the SAE is also trained on (leakage; --protocol strict avoids it)"
     )
     shared = set(images["patient"][split == "train"]) & set(images["patient"][split != "train"])

@@ -6,7 +6,7 @@ Everything is vectorised over columns: each distinct word is looked at once, how
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -194,18 +194,16 @@ def counts_lines(values_nk: np.ndarray, names: tuple[str, ...]) -> list[str]:
     return lines
 
 
-def merge_repeats(
-    table: pd.DataFrame, key: pd.Series, place: Callable[[int], str], may_differ: Sequence[str] = ()
-) -> tuple[np.ndarray, int]:
+def merge_repeats(table: pd.DataFrame, key: pd.Series, place: Callable[[int], str]) -> tuple[np.ndarray, int]:
     """(rows to keep, how many were the same again) for a table with one row a picture.
 
-    Rows of one picture that agree in every column (but `may_differ`) are one. Raises UserError when they contradict.
+    Rows of one picture that agree in every column are one. Raises UserError when they contradict.
     """
     twice = key.duplicated(keep=False).to_numpy()
     if not twice.any():
         return np.arange(len(key)), 0
     rows = np.flatnonzero(twice)
-    compared = table.iloc[rows].drop(columns=[name for name in may_differ if name in table]).fillna("")
+    compared = table.iloc[rows].astype("object").fillna("")
     compared = compared.assign(**{"\0key": key.iloc[rows].to_numpy(object)})
     distinct = ~compared.duplicated().to_numpy()
     again = compared["\0key"][distinct].duplicated(keep=False).to_numpy()
@@ -213,7 +211,9 @@ def merge_repeats(
         kept = rows[distinct]
         path = key.iloc[int(kept[np.flatnonzero(again)[0]])]
         own = np.flatnonzero((key == path).to_numpy())
-        differs = [str(name) for name in table.columns if table[name].iloc[own].fillna("").nunique() > 1]
+        differs = [
+            str(name) for name in table.columns if table[name].iloc[own].astype("object").fillna("").nunique() > 1
+        ]
         pictures = int(compared["\0key"][distinct][again].nunique())
         raise UserError(
             f"{len(own)} rows are about one picture, {path}, and contradict each other in"

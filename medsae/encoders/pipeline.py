@@ -16,15 +16,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 
 from medsae import files
-from medsae.encoders import Encoder
+from medsae.encoders import Encoder, TokenEncoder
 from medsae.encoders.plan import Plan, Runner, make_plan
 from medsae.progress import Progress, Silent, UserError
 from medsae.shards import Shards
@@ -86,16 +86,102 @@ def embed(
     Rows of pictures that cannot be decoded are NaN and reported. Raises UserError when every picture fails, when the
     network gives NaN, infinity or (to be normalised) a zero vector, and when a forced device is not there.
     """
-    batch, shard_size = how.batch, how.shard_size
+    unit_norm = encoder.unit_norm_default if how.unit_norm is None else how.unit_norm
+    pieces = Shards(shards, "npy")
+
+    def keep(k: int, rows: _Rows, plan: Plan, at: range) -> None:
+        _write(pieces, k, *_checked(rows, unit_norm, plan, at))
+
+    def done(k: int, count: int) -> bool:
+        return _finished(pieces, k, (count, encoder.dim), "float32")
+
+    ranges, report = _run(pictures, encoder, how, pieces, {"unit_norm": unit_norm}, keep, done, progress or Silent())
+    x_nd, failed = _merge(pieces, ranges, encoder.dim)
+    return x_nd, _none_left(replace(report, failed=failed), len(pictures))
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Which tokens of a picture are kept: all, or so many drawn at random."""
+
+    cells: int
+    """Tokens that the network gives."""
+    kept: int
+    seed: int
+
+    def of(self, image: int) -> np.ndarray:
+        """The cells of one picture that are kept, in order -> int64 [kept]."""
+        if self.kept == self.cells:
+            return np.arange(self.cells)
+        return np.sort(np.random.default_rng([self.seed, image]).permutation(self.cells)[: self.kept])
+
+
+def embed_tokens(
+    pictures: Pictures,
+    encoder: TokenEncoder,
+    how: How,
+    keep: Sampled,
+    *,
+    shards: Path,
+    progress: Progress | None = None,
+) -> tuple[list[Path], np.ndarray, EmbedReport]:
+    """Files of float16 [pictures, kept, d] (`how.shard_size` pictures each), the mean over all tokens of each picture
+    as float32 [n, d], and how they were made. Rows of pictures that cannot be decoded are NaN.
+
+    As `embed`; also raises UserError for a token that float16 cannot hold."""
+    pieces, means, d = Shards(shards, "npy"), Shards(shards / "means", "npy"), encoder.token_dim
+    flat = Flat(encoder)
+
+    def write_both(k: int, rows: _Rows, plan: Plan, at: range) -> None:
+        x, failed = _checked(rows, False, plan, at)
+        x_btd = x.reshape(len(x), keep.cells, d)
+        chosen = np.stack([x_btd[i - at.start, keep.of(i)] for i in at])
+        if (np.abs(chosen) > np.finfo(np.float16).max).any():
+            raise UserError("a token is larger than float16 can hold (65,504)", encoder.name,
+                            "choose another --layer: the output after the last normalisation is smaller")  # fmt: skip
+        _write(means, k, x_btd.mean(1, dtype=np.float32), failed)
+        _write(pieces, k, chosen.astype(np.float16), failed)
+
+    def done(k: int, count: int) -> bool:
+        return (_finished(pieces, k, (count, keep.kept, d), "float16")
+                and _finished(means, k, (count, d), "float32"))  # fmt: skip
+
+    question = {"tokens": asdict(keep)}
+    ranges, report = _run(pictures, flat, how, pieces, question, write_both, done, progress or Silent())
+    x_nd, failed = _merge(means, ranges, d)
+    report = _none_left(replace(report, failed=failed), len(pictures))
+    return [pieces.path(k) for k in range(len(ranges))], x_nd, report
+
+
+class Flat:
+    """A token encoder whose vector is all its tokens, one after the other: what the pipeline can carry."""
+
+    unit_norm_default = False
+
+    def __init__(self, encoder: TokenEncoder):
+        self.name, self.size, self.weights_sha256 = f"{encoder.name} tokens", encoder.size, encoder.weights_sha256
+        self.dim, self.prepare = encoder.grid[0] * encoder.grid[1] * encoder.token_dim, encoder.prepare
+        self.module: torch.nn.Module = torch.nn.Sequential(encoder.token_module, torch.nn.Flatten()).eval()
+
+
+def _run(
+    pictures: Pictures,
+    encoder: Encoder,
+    how: How,
+    pieces: Shards,
+    more: dict[str, Any],
+    keep: Callable[[int, _Rows, Plan, range], None],
+    done: Callable[[int, int], bool],
+    progress: Progress,
+) -> tuple[list[range], EmbedReport]:
+    """Encode what is not done, a shard after the other; `failed` of the report is not filled yet."""
+    batch, shard_size, shards = how.batch, how.shard_size, pieces.folder
     assert batch >= 1 and shard_size >= 1
-    progress = progress or Silent()
     n, began = len(pictures), time.monotonic()
     if n == 0:
         raise UserError("there are no pictures to encode")
-    unit_norm = encoder.unit_norm_default if how.unit_norm is None else how.unit_norm
-    pieces = Shards(shards, "npy")
     question = dict(n=n, encoder=encoder.name, weights_sha256=encoder.weights_sha256, dim=encoder.dim,
-                    shard_size=shard_size, unit_norm=unit_norm)  # fmt: skip
+                    shard_size=shard_size, **more)  # fmt: skip
     threads = how.workers or os.cpu_count() or 1
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         plan = _kept_plan(shards, question, how.device, how.precision)
@@ -105,7 +191,7 @@ def embed(
             plan = make_plan(encoder, sample, how.device, how.precision, batch, how.choices, progress)
             files.write(shards / "plan.json", json.dumps({**question, **asdict(plan)}, indent=1))
         ranges = [range(at, min(at + shard_size, n)) for at in range(0, n, shard_size)]
-        todo = [k for k, rows in enumerate(ranges) if not _finished(pieces, k, (len(rows), encoder.dim))]
+        todo = [k for k, rows in enumerate(ranges) if not done(k, len(rows))]
         left = sum(len(ranges[k]) for k in todo)
         if left < n:
             progress.say(f"{n - left:,} of {n:,} pictures are encoded already; going on with the other {left:,}")
@@ -114,16 +200,18 @@ def embed(
             with Runner(encoder.module, plan) as run, progress.task("encoding", left, "pictures") as task:
                 stream = _prepared(pictures, encoder, [ranges[k] for k in todo], plan, pool)
                 for k, rows in zip(todo, _embedded(stream, run, len(todo), encoder, task), strict=True):
-                    _write(pieces, k, *_checked(rows, unit_norm, plan, ranges[k]))
+                    keep(k, rows, plan, ranges[k])
         encoding = time.monotonic() - encoding
-    x_nd, failed = _merge(pieces, ranges, encoder.dim)
-    if len(failed) == n:
-        reasons = "; ".join(f"picture {i}: {why}" for i, why in failed[:3])
+    rate, seconds = left / encoding if todo else 0.0, time.monotonic() - began
+    return ranges, EmbedReport(plan.device, plan.precision, plan.cosine_to_fp32, plan.channels_last, rate, seconds, [])
+
+
+def _none_left(report: EmbedReport, n: int) -> EmbedReport:
+    """The report; UserError where no picture could be used."""
+    if len(report.failed) == n:
+        reasons = "; ".join(f"picture {i}: {why}" for i, why in report.failed[:3])
         raise UserError(f"none of the {n:,} pictures could be decoded ({reasons})", do="check the cohort's pictures")
-    rate = left / encoding if todo else 0.0
-    seconds = time.monotonic() - began
-    report = EmbedReport(plan.device, plan.precision, plan.cosine_to_fp32, plan.channels_last, rate, seconds, failed)
-    return x_nd, report
+    return report
 
 
 # --- decoding ahead ---------------------------------------------------------------------------------------------------
@@ -260,15 +348,15 @@ def _kept_plan(shards: Path, question: dict, device: str, precision: str) -> Pla
     return plan if saved == question and fits and plan.torch == torch.__version__ else None
 
 
-def _finished(pieces: Shards, k: int, shape: tuple[int, int]) -> bool:
-    """Whether shard `k` is there, whole and of this shape."""
+def _finished(pieces: Shards, k: int, shape: tuple[int, ...], dtype: str) -> bool:
+    """Whether shard `k` is there, whole and of this shape and type."""
     if pieces.finished(k) is None:
         return False
     try:
         x = np.load(pieces.path(k), mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError):
         return False
-    return x.shape == shape and x.dtype == np.float32
+    return x.shape == shape and x.dtype == dtype
 
 
 def _write(pieces: Shards, k: int, x: np.ndarray, failed: list[tuple[int, str]]) -> None:

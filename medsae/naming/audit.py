@@ -22,7 +22,8 @@ from medsae.naming.backends import Picture, Question, Reply
 from medsae.naming.detection import auroc, detect
 from medsae.naming.memory import Known, Row
 from medsae.naming.replies import FINAL, RAW_LIMIT, Verdict, fault, judged
-from medsae.naming.run import JUDGE_TOKENS, Namer
+from medsae.naming.run import Namer
+from medsae.naming.testing import JUDGE_TOKENS
 from medsae.progress import Task
 
 PICTURES = 20

@@ -21,6 +21,8 @@ class Setup:
     seed: int
     pictures: int = 30
     """Firing and silent pictures each."""
+    test: str = "detection"
+    """How names are tested (`naming.testing`)."""
     take: int = 0
     """0; a run that asks anew has the next number, which keeps its answers apart from the earlier ones."""
 

@@ -41,6 +41,29 @@ REPAIR_JUDGE = """\
 {prompt}
 Your last answer could not be used. Answer with JSON and nothing else: {{"answer": "Yes"}} or {{"answer": "No"}}."""
 
+EXPLAIN_AGAINST = """\
+These {pictures} chest radiographs all excite the same unit of an image model, the first {top} most, strongest first.
+The last {contrast} radiographs do not excite it, although their reports say the same finding. What do the first
+{pictures} have in common that the last {contrast} lack? It may be a finding, its side or its severity, the anatomy, the
+projection or positioning, a device, or a fault of the picture. Name only what you see in most of the first {pictures}.
+Answer in English with JSON and nothing else:
+{{"concept": "5 to 10 words", "description": "one or two sentences that let a colleague recognise it"}}"""
+
+INTRUDER = """\
+Four of these {pictures} chest radiographs have something in common, one does not belong with them. Which one? Answer
+with JSON and nothing else, the number of the radiograph in the order shown, 1 to {pictures}: {{"answer": 1}}"""
+
+RANK = """\
+A unit of an image model responds to this concept.
+Concept: {concept}
+Description: {description}
+Which of the {pictures} chest radiographs above shows it most? Answer with JSON and nothing else, the number of the
+radiograph in the order shown, 1 to {pictures}: {{"answer": 1}}"""
+
+REPAIR_CHOICE = """\
+{prompt}
+Your last answer could not be used. Answer with JSON and nothing else: {{"answer": N}}, N from 1 to {pictures}."""
+
 JUDGE_PAPER = """\
 A neuron of a vision model has this interpretation.
 Concept: {concept}
@@ -91,7 +114,7 @@ RANDOM_CONCEPTS = (
     ("Osteoporotic vertebral collapse", "One or more vertebral bodies have lost height."),
     ("Skin fold imitating a pleural line", "A broad edge crosses the lung and leaves the chest."),
 )
-"""Descriptions that have nothing to do with the neuron: what a judge scores on them is luck."""
+"""Descriptions that have nothing to do with the neuron: what a judge scores on them is chance."""
 
 _FILLER = "a an and at by for from in into is of on or possible likely significant the to with"
 _STOP = frozenset(_FILLER.split())
@@ -113,9 +136,17 @@ def group_key(concept: str) -> str:
     return " ".join(sorted(stems - _STOP))
 
 
-def explain(protocol: str, pictures: int, top: int) -> str:
-    """The question for a name: `pictures` in all, the first `top` the strongest."""
+def explain(protocol: str, pictures: int, top: int, contrast: int = 0) -> str:
+    """The question for a name: `pictures` that excite the unit, the first `top` the strongest, then `contrast` that do
+    not."""
+    if contrast:
+        return EXPLAIN_AGAINST.format(pictures=pictures, top=top, contrast=contrast)
     return (EXPLAIN_STRICT if protocol == "strict" else EXPLAIN_PAPER).format(pictures=pictures, top=top)
+
+
+def rank(concept: str, description: str, pictures: int) -> str:
+    """The question which of `pictures` shows the concept most."""
+    return RANK.format(concept=quote(concept, 200), description=quote(description), pictures=pictures)
 
 
 def judge(protocol: str, concept: str, description: str, pictures: int = 1) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,18 +27,15 @@ from medsae.naming.replies import (
     Explanation,
     Verdict,
     fault,
-    judged,
     parse_explanation,
-    parse_verdicts,
 )
-from medsae.naming.result import Control, result
+from medsae.naming.result import Control
 from medsae.naming.selection import Plan
+from medsae.naming.testing import way_of
 from medsae.progress import Task, UserError
 
 PORTION = 64
 """Neurons explained before their names are judged."""
-PAPER_PICTURES = 5
-"""paper: pictures a prompt."""
 _FAULTS = {"empty": "it was empty", "cut off": "it was cut off by the limit of tokens",
            "only thinking": "the model thought and did not answer"}  # fmt: skip
 _MEND = {
@@ -58,8 +55,7 @@ ALIKE = {"explain": 5, "judge": 30}
 """So many names, or verdicts, that all fail alike from the beginning on stop a run."""
 _LOOK_SECONDS = 0.2
 """Between two looks for what other commands have answered."""
-JUDGE_TOKENS = 8
-_EXPLAIN_TOKENS, _LIST_TOKENS, _REPAIR_TOKENS = 300, 40, 24
+_EXPLAIN_TOKENS = 300
 
 
 @dataclass
@@ -86,6 +82,8 @@ class _Ask:
     about: str
     pictures: tuple[Picture, ...]
     key: str
+    truths: tuple[int, ...] = ()
+    """Images that a verdict is written down for."""
     repair: bool = False
     first: str = ""
     """The raw first reply, when this is the repair."""
@@ -134,6 +132,7 @@ class Namer:
         self.plan, self.picture, self.append, self.other_name = plan, picture, write, other_name
         self.claims: Claims = claims or _Alone()
         self.news = news
+        self.test = way_of(setup.test, setup.protocol, setup.seed)
         self.status: dict[int, str] = {}
         self.asked = self.reused = 0
         self.states: dict[int, _Neuron] = {}
@@ -213,7 +212,7 @@ class Namer:
             self._write(rows)
             self._settle_explanation(state, agenda, task)
         else:
-            found = [self.memory.verdicts.get((ask.key, p.image)) for p in ask.pictures]
+            found = [self.memory.verdicts.get((ask.key, image)) for image in ask.truths]
             if None in found:
                 return False
             self.reused += 1
@@ -281,35 +280,41 @@ class Namer:
             return
 
         def judge(concept: str, description: str) -> Question | None:
-            size = 1 if self.setup.protocol == "strict" else PAPER_PICTURES
-            for start in range(0, len(plan.tested), size):
-                pictures = tuple(self.picture(t.image) for t in plan.tested[start : start + size])
-                text = prompts.judge(self.setup.protocol, concept, description, len(pictures))
+            for shown in self.test.shown(plan):
+                pictures = tuple(self.picture(image) for image in shown.images)
+                text = self.test.text(concept, description, len(pictures))
                 key = self.key(text, pictures)
-                if (key, pictures[0].image) not in self.memory.verdicts and self.claims.take(key):
-                    return self._judge_question(_Ask(plan.neuron, "name", pictures, key), text, concept)
+                if (key, shown.truths[0]) not in self.memory.verdicts and self.claims.take(key):
+                    return self.test.question(plan.neuron, pictures, text, concept, False)
             return None
 
         rehearse(explain and explain[0], judge, say, known)
 
     def _first_explanation(self, plan: Plan) -> tuple[tuple[Question, str] | None, tuple[str, str] | None]:
         """The naming question of a plan with its key, or None and the name that is known."""
-        pictures = tuple(self.picture(i) for i in plan.naming)
-        text = prompts.explain(self.setup.protocol, len(pictures), plan.top)
+        if not self.test.needs_a_name:
+            return None, ("", "")
+        text, pictures = self._explain_text(plan)
         ask = _Ask(plan.neuron, "explanation", pictures, self.key(text, pictures))
         known = self.memory.explanations.get(self._explanation_key(ask))
         if known is None:
             return (self._explain_question(ask, text), self._claim(ask)), None
         return None, (known["concept"], known["description"]) if known["status"] == "ok" else None
 
+    def _explain_text(self, plan: Plan) -> tuple[str, tuple[Picture, ...]]:
+        """The naming question and its pictures."""
+        pictures = tuple(self.picture(image) for image in (*plan.naming, *plan.contrast))
+        return prompts.explain(self.setup.protocol, len(plan.naming), plan.top, len(plan.contrast)), pictures
+
     def calls_a_neuron(self) -> int:
         """Questions for one neuron without repairs: one to name it, the rest to test it."""
-        tested = 2 * self.setup.pictures
-        prompts_a_name = tested if self.setup.protocol == "strict" else -(-tested // PAPER_PICTURES)
-        return 1 + prompts_a_name * (1 + self._controls())
+        asked = self.test.count(self.setup.pictures)
+        return int(self.test.needs_a_name) + asked * (1 + self._controls())
 
     def _controls(self) -> int:
-        return (2 if self.backend.is_model else 1) if self.setup.controls else 0
+        if not (self.setup.controls and self.test.needs_a_name):
+            return 0
+        return 2 if self.backend.is_model else 1
 
     def _step(self, neuron: int, step: Step, agenda: Agenda, task: Task) -> list[tuple[_Ask, Question]]:
         """The questions of one step; what the ledger answers is taken over on the way."""
@@ -367,9 +372,12 @@ class Namer:
             agenda.explained(neuron, False)
             task.advance(self.calls_a_neuron())
             return []
-        pictures = tuple(self.picture(i) for i in plan.naming)
-        text = prompts.explain(self.setup.protocol, len(pictures), plan.top)
         state = self.states[neuron] = _Neuron(plan, Explanation("unparsable"))
+        if not self.test.needs_a_name:
+            state.explanation = Explanation("ok")
+            agenda.explained(neuron, True)
+            return []
+        text, pictures = self._explain_text(plan)
         ask = _Ask(neuron, "explanation", pictures, self.key(text, pictures))
         known = self.memory.explanations.get(self._explanation_key(ask))
         if known is None:
@@ -396,9 +404,9 @@ class Namer:
             if explanation.status != "ok" and why is not None:
                 explanation = Explanation(why, reason=_FAULTS[why])
         if explanation.status != "ok" and reply.status == "ok" and not ask.repair:
-            text = prompts.explain(self.setup.protocol, len(ask.pictures), state.plan.top)
+            text, _ = self._explain_text(state.plan)
             text = prompts.REPAIR_EXPLAIN.format(prompt=text, reason=explanation.reason)
-            again = _Ask(ask.neuron, ask.about, ask.pictures, ask.key, True, reply.text)
+            again = replace(ask, repair=True, first=reply.text)
             return again, self._explain_question(again, text)
         self.note("explain", explanation.status, reply.text)
         raw = f"{ask.first[: RAW_LIMIT // 2]}\n--- second try ---\n{reply.text}" if ask.repair else reply.text
@@ -484,17 +492,16 @@ class Namer:
         Known answers are taken over on the way; who shares a question waits for its answer in `waiting`.
         """
         plan, questions, rows = state.plan, [], []
-        size = 1 if self.setup.protocol == "strict" else PAPER_PICTURES
         for about in (a for a in abouts if a in state.concepts):
             concept, description, _ = state.concepts[about]
             state.verdicts[about] = {}
-            sizes = {size, len(plan.tested) % size} - {0}
-            texts = {n: prompts.judge(self.setup.protocol, concept, description, n) for n in sizes}
-            for start in range(0, len(plan.tested), size):
-                pictures = tuple(self.picture(t.image) for t in plan.tested[start : start + size])
-                text = texts[len(pictures)]
-                ask = _Ask(plan.neuron, about, pictures, self.key(text, pictures))
-                known = [self.memory.verdicts.get((ask.key, p.image)) for p in pictures]
+            texts: dict[int, str] = {}
+            for shown in self.test.shown(plan):
+                pictures = tuple(self.picture(image) for image in shown.images)
+                n = len(pictures)
+                text = texts.get(n) or texts.setdefault(n, self.test.text(concept, description, n))
+                ask = _Ask(plan.neuron, about, pictures, self.key(text, pictures), shown.truths)
+                known = [self.memory.verdicts.get((ask.key, image)) for image in shown.truths]
                 if None not in known:
                     self.reused += 1
                     task.advance()
@@ -506,51 +513,39 @@ class Namer:
                     self.waiting[ask.key].append(ask)
                     continue
                 self.waiting[ask.key] = []
-                questions.append((ask, self._judge_question(ask, text, concept)))
+                questions.append((ask, self.test.question(plan.neuron, pictures, text, concept, False)))
         self._write(rows)
         return questions
 
-    def _judge_question(self, ask: _Ask, text: str, concept: str) -> Question:
-        n = len(ask.pictures)
-        if self.setup.protocol == "strict":
-            schema = prompts.ANSWER_SCHEMA if ask.repair else None
-            tokens = _REPAIR_TOKENS if ask.repair else JUDGE_TOKENS
-            return Question("judge", ask.pictures, prompts.SYSTEM, text, schema, tokens, ask.neuron, concept)
-        schema = {"type": "array", "items": {"type": "integer", "enum": [0, 1]}, "minItems": n, "maxItems": n}
-        return Question("judge many", ask.pictures, prompts.SYSTEM, text, schema, _LIST_TOKENS, ask.neuron, concept)
-
     def _take_judgement(self, state: _Neuron, ask: _Ask, reply: Reply, rows: list[Row]) -> tuple[_Ask, Question] | None:
         """Write down the verdicts of a reply, or return the repair question when it deserves one."""
-        n = len(ask.pictures)
-        if reply.status != "ok":
-            verdicts = [Verdict(reply.status)] * n
-        elif self.setup.protocol == "strict":
-            verdicts = [judged(reply.text, reply.p_yes, reply.mass)]
+        n, images = len(ask.pictures), [p.image for p in ask.pictures]
+        if reply.status == "ok":
+            verdicts = self.test.read(reply, images, ask.truths)
         else:
-            verdicts = parse_verdicts(reply.text, n)
+            verdicts = [Verdict(reply.status)] * len(ask.truths)
         why = fault(reply.thought, reply.cut, not reply.text.strip())
         if reply.status == "ok" and why is not None and verdicts[0].status in ("empty", "unparsable", "wrong shape"):
-            verdicts = [Verdict(why)] * n
+            verdicts = [Verdict(why)] * len(ask.truths)
         repairable = ("empty", "unparsable", "wrong shape", "cut off", "only thinking")
         if reply.status == "ok" and verdicts[0].status in repairable and not ask.repair:
             concept, description, _ = state.concepts[ask.about]
-            text = prompts.judge(self.setup.protocol, concept, description, n)
-            form = prompts.REPAIR_JUDGE if self.setup.protocol == "strict" else prompts.REPAIR_JUDGE_PAPER
-            again = _Ask(ask.neuron, ask.about, ask.pictures, ask.key, True, reply.text)
-            return again, self._judge_question(again, form.format(prompt=text, pictures=n), concept)
+            text = self.test.again(self.test.text(concept, description, n), n)
+            again = replace(ask, repair=True, first=reply.text)
+            return again, self.test.question(ask.neuron, ask.pictures, text, concept, True)
         raw = reply.text[:RAW_LIMIT] or None
         for verdict in verdicts:
             self.note("judge", verdict.status, reply.text)
-        for picture, verdict in zip(ask.pictures, verdicts, strict=True):
-            rows.append(self._verdict_row(state, ask, picture, verdict, reply.mass, raw))
+        for image, verdict in zip(ask.truths, verdicts, strict=True):
+            rows.append(self._verdict_row(state, ask, image, verdict, reply.mass, raw))
             if verdict.status in FINAL:
-                self.memory.verdicts[ask.key, picture.image] = state.verdicts[ask.about][picture.image]
+                self.memory.verdicts[ask.key, image] = state.verdicts[ask.about][image]
         return None
 
     def _settle_judgement(self, ask: _Ask, rows: list[Row], task: Task) -> list[_Neuron]:
         """Hand the verdicts of a question to all who wait for them; returns the neurons that are finished by it."""
         finished = []
-        known = [self.states[ask.neuron].verdicts[ask.about][p.image] for p in ask.pictures]
+        known = [self.states[ask.neuron].verdicts[ask.about][image] for image in ask.truths]
         self.to_release.append(self._claim(ask))
         for other in [ask, *self.waiting.pop(ask.key)]:
             theirs = self.states[other.neuron]
@@ -563,22 +558,23 @@ class Namer:
         return finished
 
     def _take_known(self, state: _Neuron, ask: _Ask, known: list[Known], rows: list[Row]) -> None:
-        for picture, old in zip(ask.pictures, known, strict=True):
+        for image, old in zip(ask.truths, known, strict=True):
             verdict = Verdict(old.status, old.yes, old.p)
-            new = self._verdict_row(state, ask, picture, verdict, old.mass, old.raw)
-            if (ask.neuron, ask.about, picture.image, ask.key) not in self.memory.written:
+            new = self._verdict_row(state, ask, image, verdict, old.mass, old.raw)
+            if (ask.neuron, ask.about, image, ask.key) not in self.memory.written:
                 rows.append(new)
 
     def _verdict_row(
-        self, state: _Neuron, ask: _Ask, picture: Picture, verdict: Verdict, mass: float | None, raw: str | None
+        self, state: _Neuron, ask: _Ask, image: int, verdict: Verdict, mass: float | None, raw: str | None
     ) -> Row:
         self.verdicts[verdict.status] += 1
-        tested = next(t for t in state.plan.tested if t.image == picture.image)
-        state.verdicts[ask.about][picture.image] = Known(verdict.status, verdict.yes, verdict.p, mass, raw)
+        tested = next(t for t in state.plan.tested if t.image == image)
+        state.verdicts[ask.about][image] = Known(verdict.status, verdict.yes, verdict.p, mass, raw)
         return self._row(
-            "verdict", ask.neuron, about=ask.about, image=picture.image, fires=tested.fires, value=tested.value,
+            "verdict", ask.neuron, about=ask.about, image=image, fires=tested.fires, value=tested.value,
             quantile=tested.quantile, hard_one=tested.hard or None, yes=verdict.yes, p=verdict.p, mass=mass,
             status=verdict.status, raw=raw, key=ask.key,
+            shown=None if self.test.name == "detection" else [p.image for p in ask.pictures],
         )  # fmt: skip
 
     # --- the result of a neuron
@@ -588,7 +584,7 @@ class Namer:
             state.plan.neuron,
             sum(v.status not in FINAL for f in state.verdicts.values() for v in f.values()),
         )
-        values = result(state.plan, state.explanation, state.concepts, state.verdicts, self.setup.protocol == "strict")
+        values = self.test.result(state.plan, state.explanation, state.concepts, state.verdicts)
         row = self._row("name", neuron, retry=retry, calls=state.calls, seconds=state.seconds, **values)
         self._write([row])
         self.memory.outcomes[neuron] = Outcome.of(row)

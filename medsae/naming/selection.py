@@ -17,6 +17,8 @@ from PIL import Image
 
 NAMING_TOP, NAMING_LOWER = 10, 6
 """strict: the strongest naming pictures, and how many more from lower quantiles of the firing ones."""
+CONTRAST = 6
+"""strict, against hard: silent pictures shown beside the naming ones."""
 NAMING_LEAST = 5
 """strict: fewer firing naming patients than this do not make a name."""
 NAMING_SHARE = 1 / 3
@@ -39,7 +41,7 @@ Hash = Callable[[int], int | None]
 
 @dataclass(frozen=True)
 class Activity:
-    """What one neuron did on the scored pictures.
+    """What one neuron did on the scored images.
 
     images, values: the pictures where it is known to fire, strongest first; silent: pictures where it is known not to.
     """
@@ -75,6 +77,8 @@ class Plan:
     naming: tuple[int, ...] = ()
     top: int = 0
     """How many of `naming` are the strongest."""
+    contrast: tuple[int, ...] = ()
+    """Silent pictures with the neuron's own label that are shown against `naming`."""
     tested: tuple[Tested, ...] = ()
     firing: int = 0
     """Pictures (strict: patients) on which the neuron fires."""
@@ -149,17 +153,18 @@ class Distinct:
 
 def choose_strict(
     neuron: int, activity: Activity, patients: Patients, hash_of: Hash, own_label_n: np.ndarray, *,
-    pictures: int, hard: float, seed: int,
+    pictures: int, hard: float, seed: int, against: bool = False,
 ) -> Plan:  # fmt: skip
     """The strict choice for one neuron.
 
     own_label_n: bool by image number, carries the neuron's own label (for hard negatives). Positives are spread over
     five quantiles of the firing detection patients, each patient's strongest picture standing for the patient;
     negatives are drawn among silent pictures of patients on whom the neuron never fires, a share `hard` of them with
-    the own label where there are so many.
+    the own label where there are so many. against: silent pictures of naming patients, with the own label where there
+    are such, are shown beside the naming ones.
     """
     if len(activity.images) == 0:
-        return Plan(neuron, "dead", "the neuron fires on none of the scored pictures: there is nothing to name")
+        return Plan(neuron, "dead", "the neuron fires on none of the scored images: there is nothing to name")
     order = np.random.default_rng([seed, neuron])
     value = dict(zip(activity.images.tolist(), activity.values.tolist(), strict=True))
     _, first = np.unique(patients.code_n[activity.images], return_index=True)
@@ -199,9 +204,28 @@ def choose_strict(
     tested = [Tested(i, True, value[i], quantile_of[i], patient=int(code[i])) for i in positives]
     tested += [Tested(i, False, 0.0, None, bool(own_label_n[i]), int(code[i])) for i in negatives]
     tested = [tested[j] for j in order.permutation(len(tested))]
+    contrast = _contrast(activity, patients, hash_of, own_label_n, fires, [seed, neuron, 4]) if against else ()
+    facts["contrast_with_label"] = int(sum(own_label_n[list(contrast)]))
     return Plan(
-        neuron, naming=tuple(naming), top=len(naming_top), tested=tuple(tested), firing=len(strongest), facts=facts
+        neuron,
+        naming=tuple(naming),
+        top=len(naming_top),
+        contrast=contrast,
+        tested=tuple(tested),
+        firing=len(strongest),
+        facts=facts,
     )
+
+
+def _contrast(
+    activity: Activity, patients: Patients, hash_of: Hash, own_label_n: np.ndarray, fires: np.ndarray, seed: list[int]
+) -> tuple[int, ...]:
+    """Silent pictures of naming patients on whom the neuron never fires, those with its own label first."""
+    silent = activity.silent[patients.names_n[activity.silent] & ~fires[patients.code_n[activity.silent]]]
+    silent = np.random.default_rng(seed).permutation(silent)
+    with_label = own_label_n[silent]
+    ordered = np.concatenate([silent[with_label], silent[~with_label]]).tolist()
+    return tuple(Distinct(patients.code_n, hash_of).first(ordered, CONTRAST))
 
 
 def choose_paper(
@@ -211,7 +235,7 @@ def choose_paper(
     and as many random silent ones test, shuffled. Naming and detection share pictures and patients."""
     firing = activity.images.tolist()
     if not firing:
-        return Plan(neuron, "dead", "the neuron fires on none of the scored pictures: there is nothing to name")
+        return Plan(neuron, "dead", "the neuron fires on none of the scored images: there is nothing to name")
     if len(firing) <= PAPER_LEAST or len(firing) < pictures:
         note = f"fires on {len(firing)} pictures; the published way needs more than {max(PAPER_LEAST, pictures - 1)}"
         return Plan(neuron, "too few", note, firing=len(firing))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medsae.progress import UserError
+
+if TYPE_CHECKING:
+    from medsae.sae.stream import TokenRows
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Normalisation:
     scale: float
 
     @staticmethod
-    def fit(x_nd: np.ndarray) -> Normalisation:
+    def fit(x_nd: np.ndarray | TokenRows) -> Normalisation:
         """From the training rows, with float64 sums.
 
         Raises UserError for NaN or infinity, for fewer than 2 rows and for rows that are all alike."""
@@ -30,7 +34,7 @@ class Normalisation:
             finite &= bool(np.isfinite(block).all())
             total += block.sum(0, dtype=np.float64)
         if not finite:
-            rows = np.flatnonzero(~np.isfinite(x_nd).all(1))
+            rows = np.flatnonzero(~np.concatenate([np.isfinite(block).all(1) for block in blocks(x_nd)]))
             raise UserError(f"{len(rows):,} embeddings hold NaN or infinity", f"first at row {rows[0]}",
                             "embed those pictures again, or leave them out")  # fmt: skip
         mean_d = (total / len(x_nd)).astype(np.float32)
@@ -51,6 +55,6 @@ class Normalisation:
         return np.asarray(x_nd, dtype=np.float32) / np.float32(self.scale) + self.mean_d
 
 
-def blocks(x_nd: np.ndarray, rows: int = 8192):
+def blocks(x_nd: np.ndarray | TokenRows, rows: int = 8192):
     """Consecutive rows of an array (or of a memory map), a block at a time."""
     return (x_nd[first : first + rows] for first in range(0, len(x_nd), rows))

@@ -13,6 +13,7 @@ from medsae import config
 from medsae.device import pick
 from medsae.progress import Progress, UserError
 from medsae.sae.gradients.dense import CELLS_ON_GPU
+from medsae.sae.stream import TokenRows
 from medsae.sae.training import AUTO, TrainResult, check, train_together
 
 SHARE_OF_MEMORY = 0.8
@@ -29,7 +30,7 @@ class Group:
 
 
 def sweep(
-    x_train_nd: np.ndarray,
+    x_train_nd: np.ndarray | TokenRows,
     x_holdout_nd: np.ndarray | None,
     options: list[config.Train],
     *,

@@ -30,6 +30,7 @@ from medsae.sae.gradients.screen import low_precision_is_faster
 from medsae.sae.metrics import dead_neurons, quality
 from medsae.sae.model import Sae, normalised
 from medsae.sae.normalise import Normalisation
+from medsae.sae.stream import InMemory, Streamed, TokenRows
 
 SPARSE_BELOW = 0.05
 """Share of active cells under which the list of cells is faster than the matrix (docs/decisions/021). A constant, and
@@ -69,7 +70,7 @@ class TrainResult:
 
 
 def train(
-    x_train_nd: np.ndarray,
+    x_train_nd: np.ndarray | TokenRows,
     x_holdout_nd: np.ndarray | None,
     options: config.Train,
     *,
@@ -80,7 +81,8 @@ def train(
 ) -> TrainResult:
     """Train an SAE on raw embeddings [n, d] by a resolved config; goes on from the checkpoint in `checkpoint_dir`.
 
-    There it keeps `checkpoint.safetensors` and `history.jsonl` (one `HistoryRow` a line, for those who watch).
+    Tokens on disk (`TokenRows`) are streamed, within `token_memory_mib`.
+    In the folder it keeps `checkpoint.safetensors` and `history.jsonl` (one `HistoryRow` a line, for those who watch).
     Killed and started again on a CPU it ends with the same bits as if it had never stopped.
     UserError for what cannot be trained (see `check`), and for a loss that is no longer a number."""
     return train_together(x_train_nd, x_holdout_nd, [options], checkpoint_dirs=[checkpoint_dir], progress=progress,
@@ -88,7 +90,7 @@ def train(
 
 
 def train_together(
-    x_train_nd: np.ndarray,
+    x_train_nd: np.ndarray | TokenRows,
     x_holdout_nd: np.ndarray | None,
     options: list[config.Train],
     *,
@@ -106,12 +108,19 @@ def train_together(
     if where.type == "mps":
         raise UserError("SAEs are not trained on MPS: it lacks float64 sums and lists of cells", do="--device cpu")
     normalisation = Normalisation.fit(x_train_nd)
-    x_nd = normalised(normalisation, x_train_nd).to(where)
+    if isinstance(x_train_nd, TokenRows):
+        memory = max(option.token_memory_mib for option in options) * 2**20
+        x_nd: Tensor | Streamed = Streamed(x_train_nd, normalisation, where, memory)
+    else:
+        x_nd = normalised(normalisation, x_train_nd).to(where)
     if x_holdout_nd is not None and len(x_holdout_nd):
         x_seen_nd, seen = normalised(normalisation, x_holdout_nd).to(where), "held-out images"
     else:
-        every = max(1, len(x_nd) // HISTORY_IMAGES)
-        x_seen_nd, seen = x_nd[::every][:HISTORY_IMAGES].clone(), "training images (nothing is held out)"
+        if isinstance(x_nd, Streamed):
+            x_seen_nd = x_nd.sample(HISTORY_IMAGES)
+        else:
+            x_seen_nd = x_nd[:: max(1, len(x_nd) // HISTORY_IMAGES)][:HISTORY_IMAGES].clone()
+        seen = "training images (nothing is held out)"
     spaces: dict[int, Workspace] = {}
     members = []
     for option, folder in zip(options, checkpoint_dirs, strict=True):
@@ -123,13 +132,14 @@ def train_together(
     results = []
     for member in members:
         kind, weights = member.options.sae, member.trainer.weights
-        dead_m = dead_neurons(kind, weights, x_nd).cpu().numpy()
+        dead = [dead_neurons(kind, weights, x) for x in (x_nd.in_order() if isinstance(x_nd, Streamed) else [x_nd])]
+        dead_m = torch.stack(dead).all(0).cpu().numpy()
         sae = Sae(kind, {k: v.detach().cpu() for k, v in weights.items()}, normalisation)
         results.append(TrainResult(sae, member.history, dead_m, member.seconds, device_name(where), seen))
     return results
 
 
-def check(x_train_nd: np.ndarray, x_holdout_nd: np.ndarray | None, options: config.Train) -> None:
+def check(x_train_nd: np.ndarray | TokenRows, x_holdout_nd: np.ndarray | None, options: config.Train) -> None:
     """UserError for what cannot be trained, before any work."""
     n, d = x_train_nd.shape
     assert options.expansion and options.batch and options.epochs and options.lr, "resolve the config first"
@@ -313,7 +323,7 @@ class Member:
     def __init__(
         self,
         options: config.Train,
-        x_nd: Tensor,
+        x_nd: Tensor | Streamed,
         normalisation: Normalisation,
         space: Workspace,
         folder: Path,
@@ -396,20 +406,23 @@ class Member:
         (self.folder / "history.jsonl").write_text("".join(lines))
 
 
-def run_epochs(members: list[Member], x_nd: Tensor, x_seen_nd: Tensor, progress: Progress, every: float) -> None:
+def run_epochs(
+    members: list[Member], x_nd: Tensor | Streamed, x_seen_nd: Tensor, progress: Progress, every: float
+) -> None:
     """Take every member to its last epoch, with checkpoints every so many seconds. After a kill between two of their
     checkpoints members stand at different steps: those ahead wait."""
     options = members[0].options
     assert options.epochs and options.batch
-    batches = -(-len(x_nd) // options.batch)
+    rows = x_nd if isinstance(x_nd, Streamed) else InMemory(x_nd)
+    batches = rows.batches(options.batch)
     steps, total = min(member.steps for member in members), options.epochs * batches
     saved = time.monotonic()
     what = "train" if len(members) == 1 else f"train {len(members)} together"
     with progress.task(what, total=total, unit="steps") as task:
         task.advance(steps)
-        order_nd = epoch_order(x_nd, options.seed, steps // batches)
+        batch = rows.epoch(options.seed, steps // batches, options.batch)
         while steps < total:
-            x_batch_nd = x_nd[batch_of(order_nd, steps % batches, batches)]
+            x_batch_nd = batch(steps % batches)
             due = [member for member in members if member.steps == steps]
             for space in {id(member.trainer.space): member.trainer.space for member in due}.values():
                 alike = [member for member in due if member.trainer.space is space]
@@ -423,7 +436,7 @@ def run_epochs(members: list[Member], x_nd: Tensor, x_seen_nd: Tensor, progress:
             if steps % batches == 0:
                 wait_for(x_nd.device, due)
                 show(task, [member.end_epoch(x_seen_nd) for member in due])
-                order_nd = epoch_order(x_nd, options.seed, steps // batches)
+                batch = rows.epoch(options.seed, steps // batches, options.batch)
             else:
                 task.advance(1)
             if time.monotonic() - saved > every or steps == total:
@@ -442,13 +455,6 @@ def wait_for(device: torch.device, members: list[Member]) -> None:
             member.seconds += took / len(members)
 
 
-def batch_of(order_nd: Tensor, number: int, batches: int) -> Tensor:
-    """One batch of an epoch. All are of one size (to one image): a last one of a few images would take a step as long
-    as the others', in a direction that is mostly noise (docs/decisions/024)."""
-    n = len(order_nd)
-    return order_nd[number * n // batches : (number + 1) * n // batches]
-
-
 def _row(saved: dict[str, Any]) -> HistoryRow:
     """A row of a checkpoint; one of an older version calls the share of active neurons `l0`."""
     return HistoryRow(**{"active_share" if name == "l0" else name: value for name, value in saved.items()})
@@ -460,17 +466,12 @@ def show(task: Task, rows: list[HistoryRow]) -> None:
     task.advance(1, epoch=row.epoch, loss=row.loss, fve=row.fve, active_share=row.active_share, dead=row.dead)
 
 
-def epoch_order(x_nd: Tensor, seed: int, epoch: int) -> Tensor:
-    """The order of the images in an epoch (from 0) -> int64 [n], drawn on the device of x."""
-    generator = torch.Generator(x_nd.device).manual_seed(seed * 1_000_003 + epoch + 1)
-    return torch.randperm(len(x_nd), generator=generator, device=x_nd.device)
-
-
-def question(options: config.Train, x_nd: Tensor, normalisation: Normalisation) -> dict[str, Any]:
+def question(options: config.Train, x_nd: Tensor | Streamed, normalisation: Normalisation) -> dict[str, Any]:
     """What is being trained on what, as JSON: a checkpoint is only used for the same question."""
     data = hashlib.sha256(normalisation.mean_d.tobytes() + np.float64(normalisation.scale).tobytes()).hexdigest()
     kind = {"kind": type(options.sae).__name__, **dataclasses.asdict(options.sae)}
     own = {name: getattr(options, name) for name in ("expansion", "epochs", "lr", "batch", "seed")}
+    own |= {"token_memory_mib": options.token_memory_mib} if isinstance(x_nd, Streamed) else {}
     return {**kind, **own, "images": len(x_nd), "d": x_nd.shape[1], "data": data[:16]}
 
 

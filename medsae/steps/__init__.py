@@ -16,6 +16,9 @@ _ROOMS: dict[str, tuple[str, str]] = {
     "score": ("score", "score"),
     "name": ("naming", "name"),
     "run": ("presets", "run_preset"),
+    "look": ("look", "look"),
+    "import": ("exchange", "import_sae"),
+    "export": ("exchange", "export"),
 }
 
 

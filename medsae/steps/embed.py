@@ -46,7 +46,11 @@ def _encode(config: c.Embed, cohort: Artifact, store: Store, progress: Progress)
                 precision=config.precision, device=config.device, batch=config.batch, unit_norm=config.unit_norm,
                 workers=config.workers, choices=store.cache / "encoders" / "choices.json",
             )  # fmt: skip
-            x_nd, report = pipeline.embed(source, encoder, how, shards=build.shards, progress=progress)
+            more: dict[str, Any] = {}
+            if config.pool == "tokens":
+                x_nd, report, more = _tokens(build, encoder, source, how, config, progress)
+            else:
+                x_nd, report = pipeline.embed(source, encoder, how, shards=build.shards, progress=progress)
         except Unlike as first:
             raise source.refusal(first, progress) from first
         for image, reason in report.failed[:10]:
@@ -54,8 +58,30 @@ def _encode(config: c.Embed, cohort: Artifact, store: Store, progress: Progress)
         usable = np.setdiff1d(np.arange(len(source)), [image for image, _ in report.failed])
         facts = {"encoder": found_files.model, **{k: v for k, v in asdict(report).items() if k != "failed"}}
         facts |= {"failed": len(report.failed), "weights_sha256": encoder.weights_sha256}
+        facts["unit_norm"] = encoder.unit_norm_default if config.unit_norm is None else config.unit_norm
+        facts |= more
         # The pipeline has divided by the norm already where that was asked for.
         return _publish(build, x_nd[usable], usable, facts, cohort)
+
+
+def _tokens(
+    build: Build, encoder: encoders.Encoder, source: Pictures, how: Any, config: c.Embed, progress: Progress
+) -> tuple[np.ndarray, Any, dict[str, Any]]:
+    """Tokens as part of the artifact; the mean over the tokens of each picture, the report and the facts of tokens."""
+    from medsae.encoders import pipeline
+    from medsae.steps import tokens
+
+    able = encoders.tokens_of(encoder)
+    cells = able.grid[0] * able.grid[1]
+    c.check(config.tokens_per_image is None or config.tokens_per_image <= cells,
+            f"--tokens-per-image {config.tokens_per_image}: {encoder.name} has {cells:,} tokens a picture")  # fmt: skip
+    sampled = pipeline.Sampled(cells, config.tokens_per_image or cells, config.token_seed)
+    tokens.Plan(len(source), cells, sampled.kept, able.token_dim).announce(build.path, progress)
+    shards, x_nd, report = pipeline.embed_tokens(source, able, how, sampled, shards=build.shards, progress=progress)
+    chosen = None if sampled.kept == cells else np.stack([sampled.of(image) for image in range(len(source))])
+    tokens.keep(build, shards, how.shard_size, chosen)
+    more = {"tokens": sampled.kept, "grid": list(able.grid), "shard": how.shard_size, "unit_norm": False}
+    return x_nd, report, more
 
 
 def _without_place(encoder: str, model: str) -> str:

@@ -18,6 +18,7 @@ from medsae import config as c
 from medsae import files, plugins
 from medsae.cohorts import marks, splits
 from medsae.cohorts.checking import check_pictures
+from medsae.cohorts.inside import refuse_outside
 from medsae.cohorts.tabular import CohortTable
 from medsae.progress import Progress, UserError
 from medsae.shards import Shards
@@ -37,6 +38,8 @@ def ingest(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
     if source.draws:
         return source.loaded()(config, store, progress)
     table: CohortTable = source.loaded()(config)
+    if not config.allow_outside:
+        refuse_outside(getattr(config, "root", None) or table.root, table.root, table.images["path"])
     for line in table.understood:
         progress.say(line)
     home = getattr(config, "table", None) or getattr(config, "root", None) or table.root
@@ -255,7 +258,7 @@ def _read_otherwise(said: pd.Series) -> list[str]:
     """A line for each way in which headers of pictures were not followed, with the number of pictures."""
     # Numbers in brackets differ between pictures (centre and width of a window): what is left are the kinds.
     parts = said.dropna().str.split("; ").explode().str.replace(r" \([^)]*\)", "", regex=True)
-    return [f"{count:,} pictures: {what}" for what, count in Counter(parts).most_common()]
+    return [f"{count:,} picture{'s' * (count != 1)}: {what}" for what, count in Counter(parts).most_common()]
 
 
 def _say_refused(refused: pd.DataFrame, n: int, root: Path, progress: Progress) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,10 @@ class Direction:
         from medsae.scoring.activity import random_directions
 
         return Direction(np.ascontiguousarray(random_directions(d, m, seed).T), np.zeros(m, np.float32))
+
+
+REFERENCE_FILE = "reference.npy"
+"""The mean parts that were taken off the maps of these scores, float32 [cells, d]."""
 
 
 @dataclass(frozen=True)
@@ -207,20 +212,40 @@ class Scored:
     """neuron, row, value; sorted by neuron, value descending."""
     recovery: pd.DataFrame
     """The table `recovery` (empty without planted factors)."""
-    sae: Sae | None
+    sae_artifact: Artifact | None
     seed: int
 
+    @cached_property
+    def sae(self) -> Sae | None:
+        """The model, None for raw."""
+        from medsae.sae.model import Sae
 
-def at_score(scored: Scored, store: Store, pictures: Any, progress: Progress) -> tuple[dict[str, pd.DataFrame], str]:
-    """Tables `cell`, `cell_grid`, `localisation`, and "" or the reason why there are none."""
+        return Sae.load(self.sae_artifact.file("sae.safetensors")) if self.sae_artifact else None
+
+
+@dataclass(frozen=True)
+class Made:
+    """Tables `cell`, `cell_grid`, `localisation`, and the mean parts that were taken off [cells, d]."""
+
+    tables: dict[str, pd.DataFrame]
+    reference_cd: np.ndarray
+
+
+def at_score(scored: Scored, store: Store, progress: Progress) -> tuple[Made, str]:
+    """Everything that is kept of maps, and "" or the reason why there is nothing."""
     try:
-        eye = eye_of(scored.embeddings, store, progress)
-        sample = _sample(scored, pictures)
+        pictures = pictures_of(scored.cohort)
+        sample = sampled(pictures)
+        if not sample:
+            raise UserError("no picture of the cohort can be read here", scored.cohort.id)
+        eye = eye_of(scored.embeddings, store, progress).with_reference(sample)
     except UserError as error:
-        return {}, error.what
-    if not sample:
-        return {}, "no picture of the cohort can be read here"
-    eye = eye.with_reference(sample)
+        progress.say(f"no maps: {error.what}")
+        return Made({}, np.zeros((0, 0), np.float32)), error.what
+    return _made(scored, eye, pictures, progress), ""
+
+
+def _made(scored: Scored, eye: Eye, pictures: Any, progress: Progress) -> Made:
     d = scored.x_nd.shape[1]
     spaces = [Direction.of_sae(scored.sae) if scored.sae else Direction.of_raw(d)]
     row, neuron = top_pairs(*(scored.activation[k].to_numpy() for k in ("neuron", "row", "value")))
@@ -253,21 +278,31 @@ def at_score(scored: Scored, store: Store, pictures: Any, progress: Progress) ->
             rows.append(question.answer(kept[begin : begin + count], scored.seed))
             begin += count
         tables["localisation"] = pd.DataFrame(rows)
-    return tables, ""
+    return Made(tables, eye.reference_cd)
 
 
-def _sample(scored: Scored, pictures: Any) -> list[np.ndarray]:
-    """Pictures for the mean map: of the whole cohort as it was embedded, not only of those that are scored."""
-    count = len(pictures)
+def sampled(pictures: Any, most: int = REFERENCE) -> list[np.ndarray]:
+    """Pictures for the mean map: of the whole cohort as it was embedded, not only of those that are scored. The same
+    ones whoever asks, so that a map made later has the same reference."""
     found = []
-    for image in np.random.default_rng([scored.seed, 12]).permutation(count)[: 2 * REFERENCE]:
+    for image in np.random.default_rng(12).permutation(len(pictures))[: 2 * most]:
         try:
             found.append(pictures[int(image)])
         except ValueError:
             continue
-        if len(found) == REFERENCE:
+        if len(found) == most:
             break
     return found
+
+
+def pictures_of(cohort: Artifact) -> Any:
+    """The cohort's pictures by number; none where they are gone."""
+    from medsae.steps.embed import Pictures
+
+    try:
+        return Pictures(cohort)
+    except UserError:
+        return []
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 from medsae import config as c
 from medsae.naming import audit, prompts
 from medsae.naming.backends import Backend
+from medsae.naming.backends.divided import Divided
 from medsae.naming.backends.labels import concept_of
 from medsae.naming.cost import Cost, estimate
 from medsae.naming.memory import LASTING, Memory, Outcome, Setup
@@ -29,6 +30,7 @@ from medsae.store.requests import Requests
 
 _ORDERS = {"entropy": "entropy ASC", "correlation": "max_abs_rho DESC", "density": "density DESC"}
 _POLL_SECONDS = 0.1
+_USUAL = ("detection", "ordinary")
 
 
 def name(config: c.Name, store: Store, progress: Progress) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def _with_pictures(config: c.Name, study: StudyOfScores, progress: Progress) -> 
     pictures = study.pictures_allowed(config.protocol)
     if pictures < MOST_PICTURES:
         progress.say(f"{pictures} firing and {pictures} silent pictures a name: the largest number that the "
-                     f"{len(study.scored):,} scored pictures allow (usual: {MOST_PICTURES}); "
+                     f"{len(study.scored):,} scored images allow (usual: {MOST_PICTURES}); "
                      "more: score --images all, or a larger evaluation set")  # fmt: skip
     return c.replace(config, pictures=pictures)
 
@@ -166,12 +168,12 @@ def choose(config: c.Name, study: StudyOfScores) -> list[int]:
     least = firing_least(config.protocol, config.pictures)
     able = study.ordered(_ORDERS[config.by], least)
     do = "fewer --pictures, or scores of more images (score --images all)"
-    c.check(bool(able), f"no neuron fires on {least} of {len(study.scored):,} scored pictures", study.scores.id, do)
+    c.check(bool(able), f"no neuron fires on {least} of {len(study.scored):,} scored images", study.scores.id, do)
     found: list[int] = []
     for neuron in able:
         if len(found) == config.top:
             break
-        if study.plan(neuron, config.protocol, config.pictures, config.hard).status == "ok":
+        if study.plan(neuron, config.protocol, config.pictures, config.hard, config.against == "hard").status == "ok":
             found.append(neuron)
     what = f"no neuron has {config.pictures} firing and {config.pictures} silent pictures to be tested on"
     c.check(bool(found), what, study.scores.id, do)
@@ -183,7 +185,19 @@ def _asking(
     config: c.Name, study: StudyOfScores, ledger: Ledger, progress: Progress
 ) -> Iterator[tuple[Backend, Writer, Claims]]:
     """A backend that is ready to answer, where its answers go, and the claims on what it is asked."""
-    load = backends.get(config.backend).loaded()
+
+    def load(config: c.Name, study: StudyOfScores, progress: Progress) -> Backend:
+        judge = backends.get(config.backend).loaded()(config, study, progress)
+        if config.namer is None:
+            return judge
+        plain = c.replace(config, backend=config.namer, namer=None, endpoint=None, model=None, test="detection",
+                          against="ordinary")  # fmt: skip
+        try:
+            return Divided(backends.get(config.namer).loaded()(plain, study, progress), judge)
+        except BaseException:
+            judge.close()
+            raise
+
     with (
         contextlib.closing(load(config, study, progress)) as backend,
         ledger.writer() as writer,
@@ -197,8 +211,10 @@ def make_setup(config: c.Name, scores: Artifact, backend: Backend) -> Setup:
     assert config.pictures is not None
     what = [scores.id, scores.manifest["created"], backend.name, backend.model, prompts.VERSION, config.protocol,
             config.pictures, config.hard, config.controls, config.seed]  # fmt: skip
+    # A run keeps the name that it had before there were other tests.
+    what += [{"test": config.test, "against": config.against}] if (config.test, config.against) != _USUAL else []
     run = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
-    return Setup(run, config.protocol, config.controls, config.seed, config.pictures)
+    return Setup(run, config.protocol, config.controls, config.seed, config.pictures, config.test)
 
 
 def remember(
@@ -256,7 +272,7 @@ def _namer(
         return None if found is None else (concept_of(*found), "")
 
     def plan(neuron: int) -> Any:
-        return study.plan(neuron, config.protocol, config.pictures, config.hard)
+        return study.plan(neuron, config.protocol, config.pictures, config.hard, config.against == "hard")
 
     return Namer(setup, backend, memory, plan=plan, picture=study.picture, write=writer.append, other_name=other_name,
                  claims=claims, news=news)  # fmt: skip
@@ -272,7 +288,8 @@ def _cost(config: c.Name, study: StudyOfScores, namer: Namer, neurons: list[int]
 def _run_row(config: c.Name, study: StudyOfScores, setup: Setup, backend: Backend) -> dict[str, Any]:
     return {"kind": "run", "run": setup.run, "take": setup.take, "scores": study.scores.id, "backend": backend.name,
             "protocol": config.protocol, "model": backend.model, "prompts": prompts.VERSION,
-            "pictures": config.pictures, "hard": config.hard, "controls": config.controls, "seed": config.seed,
+            "pictures": config.pictures, "hard": config.hard, "controls": config.controls,
+            "test": config.test, "against": config.against, "seed": config.seed,
             "overlap": study.overlap(config.protocol, backend.name)}  # fmt: skip
 
 

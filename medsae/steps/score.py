@@ -13,13 +13,12 @@ import pandas as pd
 
 from medsae import config as c
 from medsae.progress import Progress, UserError
-from medsae.steps import found
+from medsae.steps import found, tokens
 from medsae.steps.train import split_rows
 from medsae.store.artifacts import Artifact, Store
 
 if TYPE_CHECKING:
     from medsae.sae.model import Sae
-    from medsae.scoring.scores import Scores
 
 _CELLS = 2**24
 """Activations encoded at a time (64 MiB)."""
@@ -58,6 +57,8 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
                 "--images all scores every image",
             )
         x_nd = np.load(embeddings.file("x.npy"), mmap_mode="r")[rows]
+        cells = tokens.Tokens.of(embeddings)
+        pooled = tokens.check_scored(config, cells)
         images, values_nk, labels = _labels(embeddings, cohort, rows, config.label_list)
         near_nd, power = near_one(x_nd)
         if power:
@@ -65,13 +66,18 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
                 f"the embeddings are scored in units of 2^{power}: at their own scale sums would not be finite"
             )
         raw = ArraySource(near_nd)
-        if sae:
+        if cells:
+            model = _model(sae, cells.d, config) if sae else None
+            m = model.m if model else cells.d
+            source, raw, rivals = tokens.sources(cells, rows, model, pooled, config.seed, m)
+            decoder = model.weights["W_dec"].cpu().numpy() if model else None
+        elif sae:
             source, decoder, rivals = _sae_source(sae, x_nd, raw, config)
         else:
             source, decoder, rivals = raw, None, {"random": _random(raw, raw.m, config.seed)}
         assert config.uncertain and config.unstated
         known = Known(values_nk=values_nk, labels=labels, patients=images["patient"].to_numpy(),
-                      attributes=_attributes(images),
+                      attributes=_attributes(images) | _kept_attributes(cohort, images["image"]),
                       truth=_truth(cohort, images["image"].to_numpy(), rivals))  # fmt: skip
         choices = Choices(uncertain=config.uncertain, unstated=config.unstated, draws=config.draws,
                           bootstraps=config.bootstraps, fdr=config.fdr, top=config.top, seed=config.seed,
@@ -88,7 +94,20 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             {"neuron": kept.neuron, "image": image_of_row[kept.image], "value": kept.value}
         )
         frames["scored"] = pd.DataFrame({"image": image_of_row})
-        without_maps = _maps(config, store, _Scored(cohort, embeddings, sae, images, x_nd), scores, frames, progress)
+        without_maps = "not asked for (--no-maps)"
+        if cells:
+            assert isinstance(source, tokens.TokenSource)
+            frames["token"] = tokens.behind(source, frames["activation"])
+            without_maps = "the tokens behind the top pictures are kept instead"
+        elif config.maps:
+            from medsae.steps import maps
+
+            active = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
+            scored = maps.Scored(embeddings, cohort, images, x_nd, active, scores.recovery, sae, config.seed)
+            made, without_maps = maps.at_score(scored, store, progress)
+            frames |= made.tables
+            if not without_maps:
+                np.save(build.path / maps.REFERENCE_FILE, made.reference_cd)
         if sae and versus:
             frames["match"], measures = _match(sae, versus, config.seed)
             frames["summary"] = pd.concat([scores.summary, measures], ignore_index=True)
@@ -99,7 +118,8 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         facts = {"representation": "sae" if sae else "raw", "m": source.m, "n": len(rows), "labels": labels,
                  "encoder": embeddings.facts["encoder"], "protocol": config.protocol, "images": config.images,
                  "activations_complete": bool(kept.complete), "maps": without_maps or "exact"}  # fmt: skip
-        facts |= {"activation_unit": f"2^{power}"} if power and not sae else {}
+        facts |= {"tokens": pooled, "grid": embeddings.facts["grid"]} if cells else {}
+        facts |= {"activation_unit": f"2^{power}"} if power and not sae and not cells else {}
         headline = ("mean_entropy", "null_mean_entropy", "selective_share", "active_share", "dead_share")
         facts |= {k: float(measures[k]) for k in headline if k in measures and np.isfinite(measures[k])}
         return build.publish(facts | parents).manifest
@@ -128,59 +148,30 @@ class _Encoded:
             yield start, self.sae.pre_activations(part) if self.before else self.sae.encode(part)
 
 
-def _sae_source(
-    sae: Artifact, x_nd: np.ndarray, raw: Any, config: c.Score
-) -> tuple[_Encoded, np.ndarray, dict[str, Any]]:
+def _model(sae: Artifact, d: int, config: c.Score) -> Sae:
+    """The SAE on the device; UserError for one of embeddings of another size."""
     from medsae.device import pick
     from medsae.sae.model import Sae
     from medsae.sae.training import AUTO
 
     model = Sae.load(sae.file("sae.safetensors")).to(pick(config.device, AUTO))
-    if model.d != x_nd.shape[1]:
+    if model.d != d:
         raise UserError(
-            f"the SAE takes d = {model.d}, the embeddings have d = {x_nd.shape[1]}", sae.id, "train on these embeddings"
+            f"the SAE takes d = {model.d}, the embeddings have d = {d}", sae.id, "train on these embeddings"
         )
+    return model
+
+
+def _sae_source(
+    sae: Artifact, x_nd: np.ndarray, raw: Any, config: c.Score
+) -> tuple[_Encoded, np.ndarray, dict[str, Any]]:
+    model = _model(sae, x_nd.shape[1], config)
     rivals = {
         "preactivation": _Encoded(model, x_nd, before=True),
         "raw": raw,
         "random": _random(raw, model.m, config.seed),
     }
     return _Encoded(model, x_nd), model.weights["W_dec"].cpu().numpy(), rivals
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """What is scored: the rows x_nd of the embeddings, of these images."""
-
-    cohort: Artifact
-    embeddings: Artifact
-    sae: Artifact | None
-    images: pd.DataFrame
-    x_nd: np.ndarray
-
-
-def _maps(
-    config: c.Score, store: Store, of: _Scored, scores: Scores, frames: dict[str, pd.DataFrame], progress: Progress
-) -> str:
-    """Adds the tables of maps to `frames`; "" or the reason why there are none."""
-    if not config.maps:
-        return "not asked for (--no-maps)"
-    from medsae.sae.model import Sae
-    from medsae.steps import maps
-    from medsae.steps.embed import Pictures
-
-    kept = scores.activation
-    activation = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
-    model = Sae.load(of.sae.file("sae.safetensors")) if of.sae else None
-    scored = maps.Scored(of.embeddings, of.cohort, of.images, of.x_nd, activation, scores.recovery, model, config.seed)
-    try:
-        tables, reason = maps.at_score(scored, store, Pictures(of.cohort), progress)
-    except UserError as error:
-        tables, reason = {}, error.what
-    frames |= tables
-    if reason:
-        progress.say(f"no maps: {reason}")
-    return reason
 
 
 def _match(sae: Artifact, versus: Artifact, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -247,6 +238,32 @@ def _attributes(images: pd.DataFrame) -> dict[str, np.ndarray]:
         for name, column in columns.items()
         if column.notna().any()
     }
+
+
+_MOST_ATTRIBUTES, _MOST_VALUES = 12, 12
+
+
+def _kept_attributes(cohort: Artifact, image: pd.Series) -> dict[str, np.ndarray]:
+    """The publisher's other columns that sort the pictures (site, scanner, ward): name -> value an image, None unknown.
+
+    At most 12, of 2 to 12 values each, in the order of the table; a published split and the labels of another labeller
+    ("negbio: Edema") are no confounders. Empty for cohorts that were made before attributes had types.
+    """
+    with cohort.connect() as connection:
+        if not connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'attribute_name'").fetchall():
+            return {}
+        names = connection.execute(
+            "SELECT attribute FROM attribute JOIN attribute_name n USING (attribute) WHERE n.type = 'category'"
+            " AND attribute NOT IN ('split', 'view', 'sex', 'age') AND NOT contains(attribute, ': ')"
+            " GROUP BY attribute HAVING count(DISTINCT value) BETWEEN 2 AND ? ORDER BY any_value(n.position) LIMIT ?",
+            [_MOST_VALUES, _MOST_ATTRIBUTES],
+        ).fetchall()
+        found = {}
+        for (name,) in names:
+            value = connection.execute("SELECT image, value FROM attribute WHERE attribute = ?", [name]).df()
+            column = value.set_index("image")["value"].reindex(image).astype(object)
+            found[name] = column.where(column.notna(), None).to_numpy(object)
+    return found
 
 
 def _truth(cohort: Artifact, image: np.ndarray, rivals: dict[str, Any]) -> Any:

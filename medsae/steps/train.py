@@ -10,10 +10,11 @@ import pandas as pd
 
 from medsae import config as c
 from medsae.progress import Progress, UserError
-from medsae.steps import found
+from medsae.steps import found, tokens
 from medsae.store.artifacts import Artifact, Build, Store
 
 if TYPE_CHECKING:
+    from medsae.sae.stream import TokenRows
     from medsae.sae.training import TrainResult
 
 
@@ -23,7 +24,8 @@ class Data:
 
     embeddings: Artifact
     cohort: Artifact
-    train_nd: np.ndarray
+    train_nd: np.ndarray | TokenRows
+    """Tokens are read from disk when they are asked for."""
     holdout_nd: np.ndarray | None
 
 
@@ -31,6 +33,8 @@ def train(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
     """Fit the normalisation and the SAE on the train split, measure on the hold-out split."""
     data = read(config, store, progress)
     config, slug = resolved(config, data)
+    if config.untrained:
+        return untrained(config, slug, data, store, progress)
     with store.build(slug, config, {"embeddings": data.embeddings.id}) as build:
         if build.existing:
             found("SAE", build.id, progress)
@@ -42,6 +46,36 @@ def train(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
             data.train_nd, data.holdout_nd, config, checkpoint_dir=build.shards, progress=progress, device=config.device
         )
         return publish(build, result, config, data, progress)
+
+
+def untrained(config: c.Train, slug: str, data: Data, store: Store, progress: Progress) -> dict[str, Any]:
+    """The control of a trained SAE; UserError where that one is not there."""
+    asked = replace(config, untrained=False)
+    id = c.identity(slug, asked, [data.embeddings.id], {})
+    try:
+        trained = store.parent(id, "sae")
+    except UserError as error:
+        command = ["python", "-m", "medsae", *c.command_line(asked)]
+        raise UserError("the SAE that this is to be the control of is not there", id, " ".join(command)) from error
+    parents = {"embeddings": data.embeddings.id, "trained": id}
+    with store.build(f"untrained-{slug}", config, parents) as build:
+        if build.existing:
+            found("SAE", build.id, progress)
+            return build.existing.manifest
+        from medsae.sae.model import Sae
+        from medsae.sae.untrained import untrained
+        from medsae.steps import measured
+
+        x_nd = measured.sample(data.train_nd, np.arange(len(data.train_nd)))
+        sae = untrained(Sae.load(trained.file("sae.safetensors")), x_nd, config.seed)
+        facts = {k: v for k, v in trained.facts.items() if k not in ("device", "training_seconds")}
+        seen = data.train_nd if data.holdout_nd is None else data.holdout_nd
+        now = {"untrained": True, "control_of": id, "n_train": 0, "epochs": 0}
+        facts = {k: v for k, v in facts.items() if k not in _MEASURED}
+        return measured.publish(build, sae, measured.sample(seen, np.arange(len(seen))), facts | now, progress)
+
+
+_MEASURED = ("m", "d", "loss", "mse", "fve", "active_share", "active_neurons", "dead_share", "history_on")
 
 
 def read(config: c.Train, store: Store, progress: Progress) -> Data:
@@ -56,6 +90,9 @@ def read(config: c.Train, store: Store, progress: Progress) -> Data:
         raise UserError("no embedded image is in the train split", embeddings.id, "--images all trains on every image")
     if not len(rows["holdout"]):
         progress.say("no hold-out images: history is measured on the training images")
+    if found_tokens := tokens.Tokens.of(embeddings):
+        held = tokens.held_out(found_tokens, rows["holdout"]) if len(rows["holdout"]) else None
+        return Data(embeddings, cohort, tokens.rows_of(found_tokens, rows["train"]), held)
     holdout = np.asarray(x_nd[rows["holdout"]]) if len(rows["holdout"]) else None
     return Data(embeddings, cohort, np.asarray(x_nd[rows["train"]]), holdout)
 

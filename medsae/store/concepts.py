@@ -29,17 +29,21 @@ class RunOfNames:
     newest: tuple[float, float]
     """Counter and time of its newest line: what runs are ordered by."""
     overlap: str
+    test: str = "detection"
+    against: str = "ordinary"
 
     @property
     def title(self) -> str:
         """How the run is called in choosers; `labels` is always marked as no model."""
         who = "labels only (no model)" if self.backend == "labels" else f"{self.model} ({self.backend})"
-        return f"{who} · {self.protocol} · {self.pictures}+{self.pictures} pictures · {self.tested:,} tested"
+        how = self.protocol if self.test == "detection" else f"{self.protocol}, {self.test}"
+        how += ", named against hard negatives" if self.against == "hard" else ""
+        return f"{who} · {how} · {self.pictures}+{self.pictures} pictures · {self.tested:,} tested"
 
     @property
-    def key(self) -> tuple[str, str, str, int]:
+    def key(self) -> tuple[str, str, str, int, str, str]:
         """What two runs must share to be compared."""
-        return self.backend, self.model, self.protocol, self.pictures
+        return self.backend, self.model, self.protocol, self.pictures, self.test, self.against
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,9 @@ def runs(names: pd.DataFrame) -> list[RunOfNames]:
         found.append(RunOfNames(
             str(run), str(first["backend"]), str(first["model"]), str(first["protocol"]), int(first["pictures"]),
             int(part["accuracy"].notna().sum()), _newest(part),
-            "" if pd.isna(first["run_overlap"]) else str(first["run_overlap"]),
+            *("" if pd.isna(first[k]) else str(first[k]) for k in ("run_overlap",)),
+            *(usual if pd.isna(first[k]) else str(first[k]) for k, usual in (("test", "detection"),
+                                                                            ("against", "ordinary"))),
         ))  # fmt: skip
     return sorted(found, key=lambda r: r.newest, reverse=True)
 

@@ -11,6 +11,8 @@ FIRING_LEAST = 10
 """A neuron that fires on fewer pictures than this says too little to lead a list (docs/decisions/054)."""
 _OFTEN = f"least(coalesce(active, 0), {FIRING_LEAST}) DESC"
 """Those that fire on enough pictures first; of the others the ones with fewer come later."""
+LEAST = 10
+"""A label with fewer images on its scarcer side than this says too little to lead a list (docs/decisions/111)."""
 SORTS: dict[str, str] = {
     "entropy": f"{_OFTEN}, entropy ASC NULLS LAST, neuron",
     "-entropy": "entropy DESC NULLS LAST, neuron",
@@ -38,6 +40,15 @@ class Filter:
     search: str = ""
     sort: Sort = "entropy"
     ids: tuple[int, ...] | None = None
+    least: int = LEAST
+
+    def order(self) -> str:
+        """SQL of ORDER BY over `neuron`, in a query whose scores are {s}. In the orders of `FEW_LAST` neurons whose
+        label has fewer than `least` images on its scarcer side come last: the correlation is of those few."""
+        if self.sort not in FEW_LAST:
+            return SORTS[self.sort]
+        scarce = f"SELECT label FROM {{s}}.label_summary WHERE least(positives, used - positives) < {int(self.least)}"
+        return f"coalesce(top_label IN ({scarce}), false), {SORTS[self.sort]}"
 
     def among(self, ids: set[int] | None) -> Filter:
         """The same filter restricted further to `ids` (None: not restricted)."""

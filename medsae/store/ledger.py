@@ -40,17 +40,19 @@ COLUMNS = {
     # run
     "scores": "VARCHAR", "protocol": "VARCHAR", "backend": "VARCHAR", "model": "VARCHAR", "prompts": "VARCHAR",
     "pictures": "INTEGER", "hard": "DOUBLE", "controls": "BOOLEAN", "seed": "INTEGER", "overlap": "VARCHAR",
+    "test": "VARCHAR", "against": "VARCHAR",
     # explanation, control, name
     "concept": "VARCHAR", "description": "VARCHAR", "status": "VARCHAR", "note": "VARCHAR", "raw": "VARCHAR",
     "naming": "INTEGER[]", "top": "INTEGER", "other": "INTEGER", "group_key": "VARCHAR", "firing": "INTEGER",
     # verdict (about: name, shuffled, random, or audit with its label)
     "label": "VARCHAR", "about": "VARCHAR", "image": "INTEGER", "fires": "BOOLEAN", "value": "DOUBLE",
     "quantile": "INTEGER",
-    "hard_one": "BOOLEAN", "yes": "BOOLEAN", "mass": "DOUBLE", "key": "VARCHAR",
+    "hard_one": "BOOLEAN", "shown": "INTEGER[]", "yes": "BOOLEAN", "mass": "DOUBLE", "key": "VARCHAR",
     # verdict: probability of yes; name: p-value of the detection
     "p": "DOUBLE",
     # name
-    "asked": "INTEGER", "judged": "INTEGER", "correct": "INTEGER", "accuracy": "DOUBLE", "low": "DOUBLE",
+    "chance": "DOUBLE", "asked": "INTEGER", "judged": "INTEGER", "correct": "INTEGER", "accuracy": "DOUBLE",
+    "low": "DOUBLE",
     "high": "DOUBLE", "sensitivity": "DOUBLE", "specificity": "DOUBLE", "auroc": "DOUBLE", "retry": "INTEGER",
     "shuffled_accuracy": "DOUBLE", "shuffled_low": "DOUBLE", "shuffled_high": "DOUBLE", "shuffled_auroc": "DOUBLE",
     "shuffled_judged": "INTEGER", "shuffled_concept": "VARCHAR", "shuffled_other": "INTEGER",
@@ -61,12 +63,13 @@ COLUMNS = {
 }  # fmt: skip
 """Column -> DuckDB type; a line holds those that belong to its kind."""
 
-RUN = ("scores", "protocol", "backend", "model", "prompts", "pictures", "hard", "controls", "seed", "overlap")
+RUN = ("scores", "protocol", "backend", "model", "prompts", "pictures", "hard", "controls", "seed", "overlap",
+       "test", "against")  # fmt: skip
 NEWEST = "counter DESC NULLS LAST, time DESC NULLS LAST, take DESC NULLS LAST"
 """SQL: what is newer comes first."""
 OLDEST = "counter ASC NULLS FIRST, time ASC NULLS FIRST, take ASC NULLS FIRST"
 VERDICT = ("kind", "run", "job", "time", "counter", "neuron", "take", "about", "image", "fires", "value", "quantile",
-           "hard_one", "label", "yes", "p", "mass", "status", "raw", "key")  # fmt: skip
+           "hard_one", "label", "shown", "yes", "p", "mass", "status", "raw", "key")  # fmt: skip
 """Columns of a verdict."""
 _VERDICTS = ".verdicts.jsonl"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,11 @@ class Grid:
     reach_px: int
     size_px: int
 
+    @staticmethod
+    def of(row: dict[str, Any]) -> Grid:
+        """From a row of the table `cell_grid`."""
+        return Grid(**{name: row[name] for name in Grid.__dataclass_fields__})
+
     def spread(self, map_c: np.ndarray, picture: tuple[int, int], longest: int) -> np.ndarray:
         """The map over a picture of (height, width) px; NaN beyond the outermost cells."""
         y, x = geometry.centres((self.rows, self.columns), self.first_px, self.step_px, self.size_px, picture)
@@ -46,7 +52,7 @@ def missing(scores: Artifact) -> str:
 def grid(reader: Reader, scores: Artifact) -> Grid:
     """Of scores that have maps."""
     row = reader.query("SELECT * FROM {s}.cell_grid", s=scores).to_dict("records")[0]
-    return Grid(**{name: row[name] for name in Grid.__dataclass_fields__})
+    return Grid.of(row)
 
 
 def of_neuron(reader: Reader, scores: Artifact, neuron: int) -> dict[int, tuple[np.ndarray, float]]:

@@ -33,6 +33,8 @@ class Note:
     text: str = ""
     name: str = ""
     time: float = 0.0
+    by: str = ""
+    """Who wrote it, where people sign in."""
 
 
 def representation(scores: Artifact) -> str:
@@ -74,9 +76,9 @@ class Notes:
             raise UserError(f"the note was not saved: {error.strerror}", self.path, "mend it and save again") from error
 
     def table(self) -> pd.DataFrame:
-        """neuron, star, tags, verdict, text, name, time of every neuron with a note."""
+        """neuron, star, tags, verdict, text, name, time, by of every neuron with a note."""
         rows = [{**asdict(n), "tags": ", ".join(n.tags)} for n in self.all().values()]
-        frame = pd.DataFrame(rows, columns=["neuron", "star", "tags", "verdict", "text", "name", "time"])
+        frame = pd.DataFrame(rows, columns=["neuron", "star", "tags", "verdict", "text", "name", "time", "by"])
         return frame.sort_values("neuron").reset_index(drop=True)
 
     def _lines(self) -> list[str]:
@@ -90,7 +92,7 @@ def _parse(line: str) -> Note | None:
         values = json.loads(line)
         return Note(int(values["neuron"]), bool(values["star"]), tuple(str(t) for t in values["tags"]),
                     values["verdict"] if values["verdict"] in ("agree", "disagree") else "", str(values["text"]),
-                    str(values["name"]), float(values["time"]))  # fmt: skip
+                    str(values["name"]), float(values["time"]), str(values.get("by", "")))  # fmt: skip
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from medsae.store.artifacts import Artifact
-from medsae.store.filter import FEW_LAST, FIRING_LEAST, SORTS, Filter
+from medsae.store.filter import FEW_LAST, FIRING_LEAST, Filter
+from medsae.store.filter import SORTS as SORTS
 from medsae.store.reader import Frame, Reader
 
 BIN_BITS = 0.05
@@ -136,9 +137,7 @@ def neurons(reader: Reader, scores: Artifact, filter: Filter, limit: int | None 
     """Rows of `neuron` that pass the filter, in its order."""
     where, values = filter.where()
     page = "" if limit is None else f"LIMIT {int(limit)} OFFSET {int(offset)}"
-    return reader.query(
-        f"SELECT * FROM {{s}}.neuron WHERE {where} ORDER BY {SORTS[filter.sort]} {page}", values, s=scores
-    )
+    return reader.query(f"SELECT * FROM {{s}}.neuron WHERE {where} ORDER BY {filter.order()} {page}", values, s=scores)
 
 
 def neuron(reader: Reader, scores: Artifact, neuron: int) -> dict[str, Any] | None:
@@ -150,7 +149,7 @@ def neuron(reader: Reader, scores: Artifact, neuron: int) -> dict[str, Any] | No
 def beside(reader: Reader, scores: Artifact, filter: Filter, neuron: int) -> dict[str, int | None]:
     """previous and next neuron, position (from 1) and total within the filter; position None when it is outside."""
     where, values = filter.where()
-    order = SORTS[filter.sort]
+    order = filter.order()
     frame = reader.query(
         f"""WITH o AS (SELECT neuron, lag(neuron) OVER w AS previous, lead(neuron) OVER w AS next,
                    row_number() OVER w AS position, count(*) OVER () AS total
@@ -181,7 +180,7 @@ def heat_map(reader: Reader, scores: Artifact, filter: Filter, top: int) -> Fram
     where, values = filter.where()
     return reader.query(
         f"""WITH chosen AS (SELECT neuron, entropy, top_label,
-                   row_number() OVER (ORDER BY {SORTS[filter.sort]}) - 1 AS rank
+                   row_number() OVER (ORDER BY {filter.order()}) - 1 AS rank
                 FROM {{s}}.neuron WHERE entropy IS NOT NULL AND {where} ORDER BY rank LIMIT {int(top)})
             SELECT c.neuron, rank, label, rho, n, low, high, entropy, top_label
             FROM chosen c JOIN {{s}}.correlation USING (neuron) ORDER BY rank, label""",
@@ -192,6 +191,16 @@ def heat_map(reader: Reader, scores: Artifact, filter: Filter, top: int) -> Fram
 def best_of_labels(reader: Reader, scores: Artifact) -> Frame:
     """`label_summary` as it stands."""
     return reader.query("SELECT * FROM {s}.label_summary", s=scores)
+
+
+def scarce_labels(reader: Reader, scores: Artifact, least: int) -> dict[str, int]:
+    """label -> images on its scarcer side (present or absent), of labels that have fewer than `least` there."""
+    frame = reader.query(
+        """SELECT label, least(positives, used - positives) AS n FROM {s}.label_summary
+           WHERE n < ? ORDER BY n, label""",
+        [least], s=scores,
+    )  # fmt: skip
+    return {str(label): int(n) for label, n in zip(frame["label"], frame["n"], strict=True)}
 
 
 def defined_labels(reader: Reader, scores: Artifact) -> int:

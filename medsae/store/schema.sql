@@ -132,6 +132,12 @@ CREATE TABLE activation (
     image INTEGER NOT NULL,      -- image of the cohort
     value FLOAT NOT NULL         -- all non-zeros of an SAE; the top and bottom images of a dense neuron
 );
+CREATE TABLE token (             -- empty unless the embeddings have tokens
+    neuron INTEGER NOT NULL,     -- neuron.neuron; its 24 top images
+    image INTEGER NOT NULL,      -- image of the cohort
+    cell INTEGER NOT NULL,       -- cell of the encoder's grid (facts.grid: rows, columns), row by row from the top left
+    value FLOAT NOT NULL         -- activation on that cell; the 16 largest of an image, those above 0
+);
 CREATE TABLE histogram (
     neuron INTEGER NOT NULL,     -- neuron.neuron
     bin INTEGER NOT NULL,        -- 0 ..

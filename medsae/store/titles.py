@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from medsae.store import housekeeping
 from medsae.store.artifacts import Artifact
 
 
@@ -13,7 +14,10 @@ def is_raw(scores: Artifact) -> bool:
 
 
 def title(artifacts: Sequence[Artifact], scores: Artifact) -> str:
-    """How scores are called in choosers: `SAE topk 16 × 4`, `raw simclip`."""
+    """How scores are called in choosers: by the name people gave, else `SAE topk 16 × 4`, `raw simclip`."""
+    own = housekeeping.of(scores).title
+    if own:
+        return own
     by_id = {a.id: a for a in artifacts}
     embeddings = by_id.get(scores.parents.get("embeddings", ""))
     encoder = (embeddings.facts.get("encoder") if embeddings else None) or "embedding"
@@ -47,6 +51,8 @@ def _twice(texts: dict[str, str], text: str) -> bool:
 
 
 def cohort_title(cohort: Artifact) -> str:
-    """How a cohort is called: its source and size."""
-    n = cohort.facts.get("n")
+    """How a cohort is called: as people named it (`medsae rename`), else its source; and its size."""
+    n, own = cohort.facts.get("n"), housekeeping.of(cohort).title
+    if own:
+        return own if n is None else f"{own} · {n:,} images"
     return f"{cohort.facts.get('source', cohort.id)} · {'–' if n is None else f'{n:,}'} images"

@@ -15,26 +15,39 @@ from medsae.store.reader import Frame
 from medsae.ui import format
 
 
-def correlations(frame: Frame, tone: str) -> str:
-    """One row a label: a bar from 0 to rho with its 95 % interval, and the number; undefined labels say why."""
-    known = frame[frame["rho"].notna()]
-    most = max(0.1, float(known[["rho", "low", "high"]].abs().max().max()) if len(known) else 0.1)  # skips no interval
-    rows = []
+def correlations(frame: Frame, tone: str, scarce: Mapping[str, int] | None = None) -> str:
+    """One row a label: a bar from 0 to rho with its 95 % interval, the number and n; undefined labels say why.
+
+    `scarce`: label -> images on its scarcer side, of labels with too few: they come last, grey, without an interval
+    (no interval holds over one image) and do not set the scale.
+    """
+    scarce = scarce or {}
+    firm = frame[frame["rho"].notna() & ~frame["label"].isin(list(scarce))]
+    most = max(0.1, float(firm[["rho", "low", "high"]].abs().max().max()) if len(firm) else 0.1)  # skips no interval
+    rows, last = [], []
     for row in frame.to_dict("records"):
-        label = escape(str(row["label"]))
+        label, few = escape(str(row["label"])), row["label"] in scarce
         if format.missing(row["rho"]):
             reason = escape(str(row["reason"] or "undefined"))
             rows.append(f'<span>{label}</span><span class="ms-soft ms-reason">{reason}</span><span class="n">–</span>')
             continue
+        n = f"n {format.count(row['n'])}"
+        if few:
+            why = f"{format.plural(scarce[str(row['label'])], 'image')} only: too few (ρ {format.signed(row['rho'])})"
+            last.append(
+                f'<span class="ms-soft">{label}</span><span class="ms-soft ms-reason">{why}</span>'
+                f'<span class="n"><small>{n}</small></span>'
+            )
+            continue
         ends = "" if format.missing(row["low"]) else format.interval(row["low"], row["high"])
-        title = f"{row['label']}: ρ {format.signed(row['rho'], 3)} {ends} n = {format.count(row['n'])}"
-        value = f'<span class="n" title="{escape(title)}">{format.signed(row["rho"])}</span>'
+        title = f"{row['label']}: ρ {format.signed(row['rho'], 3)} {ends} {n}"
+        value = f'<span class="n" title="{escape(title)}">{format.signed(row["rho"])} <small>{n}</small></span>'
         bar = correlation(row, tone, most)
         rows.append(
             f'<span>{label}</span><span class="ms-track" role="img" aria-label="{escape(title)}" '
             f'title="{escape(title)}">{bar}</span>{value}'
         )
-    return f'<div class="ms-bars">{"".join(rows)}</div>'
+    return f'<div class="ms-bars">{"".join(rows + last)}</div>'
 
 
 def correlation(row: Mapping[Any, Any], tone: str, most: float = 1.0) -> str:

@@ -130,7 +130,10 @@ def name_or_label(study: Study, row: dict[str, Any]) -> str:
         return escape(name)
     if format.missing(row.get("top_label")):
         return '<span class="ms-soft">no correlation</span>'
-    return f'<span class="ms-soft">{escape(str(row["top_label"]))} ρ {format.signed(row["top_rho"])}</span>'
+    label = str(row["top_label"])
+    if label in study.scarce:
+        return f'<span class="ms-soft">{escape(label)}: only {format.plural(study.scarce[label], "image")}</span>'
+    return f'<span class="ms-soft">{escape(label)} ρ {format.signed(row["top_rho"])}</span>'
 
 
 def density_text(row: dict[str, Any]) -> str:
@@ -140,7 +143,7 @@ def density_text(row: dict[str, Any]) -> str:
     if row["density"] == 0:
         return "never fires"
     if is_few(row):
-        return f"fires on {format.plural(int(row['active']), 'picture')} only"
+        return f"fires on {format.plural(int(row['active']), 'image')} only"
     return f"fires on {format.percent(row['density'])}"
 
 
@@ -154,7 +157,7 @@ def few_last(few: int) -> None:
     if few:
         st.caption(
             f"{format.plural(few, 'neuron')} of these {'fires' if few == 1 else 'fire'} on fewer than {FIRING_LEAST} "
-            "pictures and come last: a correlation over so few says little."
+            "images and come last: a correlation over so few says little."
         )
 
 

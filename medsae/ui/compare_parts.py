@@ -44,6 +44,14 @@ def best_neurons(study: Study, scores: Artifact, other: Artifact) -> None:
     frame = queries.best_of_labels(study.reader, scores).merge(
         queries.best_of_labels(study.reader, other), on="label", suffixes=("", "_other")
     )
+    frame = frame[frame["auroc_other_half"].notna() & frame["auroc_other_half_other"].notna()]
+    few = frame["label"].isin(list(study.scarce))
+    if few.any():
+        st.caption(f"Left out, too few images: {', '.join(sorted(frame['label'][few]))}.")
+    frame = frame[~few]
+    if frame.empty:
+        look.empty("No label to compare by", "No label has enough images, and an AUROC, on both sides.")
+        return
     charts.show(
         charts.pairs(
             frame,
@@ -96,6 +104,11 @@ def matched(study: Study, scores: Artifact, other: Artifact) -> None:
         f"{(frame['rho'].abs() >= 0.7).sum():,} of {len(frame):,} firing neurons have a match with |ρ| at least 0.7; "
         f"median |ρ| {frame['rho'].abs().median():.2f}."
     )
+    closer = (shown["x"] < shown["y"]).mean()
+    st.caption(
+        "How to read it: a point is one neuron here and its match over there; on the diagonal both are about equally "
+        f"many labels. Below it the match is about fewer, above it the neuron here: so it is for {closer:.0%} of these."
+    )
     titles = (f"entropy here ({study.unit_name})", f"entropy of the match ({study.unit_name})")
     event = charts.show(
         charts.scatter(shown, "x", "y", "text", look.SAE, titles),
@@ -124,7 +137,7 @@ def _matches(
 
 
 def all_saes(study: Study, cohort: Artifact) -> Frame:
-    """One row a scored SAE of the cohort: its settings, L0, FVE, dead, entropy, selective."""
+    """One row a scored SAE of the cohort: its settings, L0, FVE, silent, entropy, selective."""
     mine = [a for a in study.artifacts if a.kind == "scores" and a.parents.get("cohort") == cohort.id]
     mine = [a for a in mine if not studies.is_raw(a)]
     titles = studies.titles(study.artifacts, mine)
@@ -151,7 +164,7 @@ def all_saes(study: Study, cohort: Artifact) -> Frame:
                 "seed": facts.get("seed"),
                 "active": value("active_neurons"),
                 "fve": facts.get("fve"),
-                "dead": value("dead_share"),
+                "silent": value("dead_share"),
                 "entropy_bits": value("mean_entropy"),
                 "null_bits": value("null_mean_entropy"),
                 "selective": value("selective_share"),
@@ -186,13 +199,13 @@ def pareto(study: Study, frame: Frame) -> None:
                 format.count(r["neurons"]),
                 format.number(r["active"], 1),
                 format.number(r["fve"], 3),
-                format.percent(r["dead"]),
+                format.percent(r["silent"]),
                 f"{format.number(r['entropy_bits'])} <span class=ms-soft>({format.number(r['null_bits'])})</span>",
                 format.percent(r["selective"]),
             ]
             for r in frame.to_dict("records")
         ]
-        columns = [("SAE", False), ("neurons", True), ("L0", True), ("FVE", True), ("dead", True)]
+        columns = [("SAE", False), ("neurons", True), ("L0", True), ("FVE", True), ("silent", True)]
         st.html(look.table([*columns, ("bits (null)", True), ("selective", True)], rows))
     point = charts.clicked(event)
     if point:

@@ -91,7 +91,7 @@ def histogram(study: Study, scores: Artifact, base: queries.Filter, chosen: quer
     figure = charts.entropies(shown, axis, view, brush)
     look.section("Neurons by entropy", "draw a box over a range to list its neurons")
     if one.empty:
-        look.empty("No neuron passes", "Loosen the filters above: every neuron is dead or below the bounds.")
+        look.empty("No neuron passes", "Loosen the filters above: every neuron is silent or below the bounds.")
     event = charts.show(
         figure,
         f"entropy-{view}-{study.unit}",

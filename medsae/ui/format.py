@@ -79,3 +79,12 @@ def duration(seconds: float | None) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def size(bytes: float) -> str:
+    """Bytes as a person says them."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(bytes) < 1024:
+            return f"{bytes:,.0f} {unit}" if unit in ("B", "KiB") else f"{bytes:,.1f} {unit}"
+        bytes /= 1024
+    return f"{bytes:,.1f} TiB"

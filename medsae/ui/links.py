@@ -15,9 +15,9 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.components.v2 import component
 
-from medsae.store.filter import SORTS, Filter, Show, Sort
+from medsae.store.filter import LEAST, SORTS, Filter, Show, Sort
 
-STUDY = ("scores", "versus", "unit", "patients", "map")
+STUDY = ("scores", "versus", "unit", "patients", "map", "least")
 """Parameters of the sidebar: every link carries them."""
 DEFAULT_SORT: Sort = "q"
 """Most selective first: the lowest entropies belong to neurons that fire on one picture."""
@@ -199,6 +199,16 @@ def real(parameter: str) -> float | None:
     return value if value == value and abs(value) < 1e12 else None
 
 
+LEASTS = {"1": "1", "5": "5", "10": "10", "20": "20", "50": "50"}
+"""How many images a label needs on its scarcer side to lead a list; the reader chooses."""
+
+
+def least() -> int:
+    """The minimum that the address asks for."""
+    text = st.query_params.get("least", str(LEAST))
+    return int(text) if text in LEASTS else LEAST
+
+
 def filter_of_url() -> Filter:
     """The filter of neurons that the URL describes; unknown words are named and left out."""
     show = st.query_params.get("show", "all")
@@ -219,6 +229,7 @@ def filter_of_url() -> Filter:
         rho=real("rho"),
         search=st.query_params.get("q", ""),
         sort=cast(Sort, sort),
+        least=least(),
     )
 
 

@@ -56,7 +56,7 @@ def overlays(study: Study, scores: Artifact, cohort: Artifact, neuron: int, imag
     src, words = {}, {}
     for image, size in size_of.items():
         map_c, constant = found[image]
-        src[image] = _drawn(grid.spread(map_c / most, size, LONGEST), planted.get(image))
+        src[image] = drawn(grid.spread(map_c / most, size, LONGEST), planted.get(image))
         words[image] = (
             f"before the cut {format.number(map_c.sum() + constant)} = picture {format.signed(map_c.sum())} "
             f"+ reference {format.number(constant)}"
@@ -70,7 +70,7 @@ def _told(study: Study, scores: Artifact, neuron: int) -> set[str] | None:
     return {str(f).partition(":")[0] for f in rows["finding"]} if len(rows) else None
 
 
-def _drawn(value_hw: np.ndarray, mask: np.ndarray | None) -> str:
+def drawn(value_hw: np.ndarray, mask: np.ndarray | None) -> str:
     """-1 .. 1 (NaN: nothing known) and an outline as a WebP with transparency."""
     known = np.nan_to_num(value_hw)
     rgba = np.zeros((*known.shape, 4), np.uint8)

@@ -69,7 +69,7 @@ def judge(found: pd.DataFrame) -> None:
 def render(scores: Artifact, neuron: int) -> None:
     """The naming panel: ask for a name, follow the asking, read the result with the evidence for and against it."""
     study = studies.current()
-    look.section("Name", "made by a model or by the labels, then tested on pictures it has not seen")
+    look.section("Name", "made by a model or by the labels, then tested on images it has not seen")
     config = _chosen(scores)
     if config is not None:
         waiting = Requests(study.store, config).waiting(neuron)
@@ -176,7 +176,8 @@ def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]
         return
     mark = '<span class="ms-chip">labels only, no model</span>' if run.backend == "labels" else ""
     cards.show(
-        f'<div class="ms-head"><span class="ms-name"><b>{escape(str(row["concept"]))}</b></span>{mark}</div>'
+        f'<div class="ms-head"><span class="ms-name"><b>{escape(str(row["concept"] or "(tested without a name)"))}</b>'
+        f"</span>{mark}</div>"
         f'<div class="ms-soft">{escape(str(row["description"] or ""))}</div>'
     )
     label = top_labels(study, scores).get(neuron)
@@ -190,7 +191,7 @@ def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]
         about = links.choose(st.segmented_control, "Pictures judged for", "about", {a: ABOUT[a] for a in there}, "name")
         if about != "name":
             cards.show(f'<div class="ms-soft">judged: <b>{escape(str(row[f"{about}_concept"]))}</b></div>')
-        cards.show(verdict_grid(study, verdicts[verdicts["about"] == about]))
+        cards.show(verdict_grid(study, verdicts[verdicts["about"] == about], run.test != "detection"))
     naming = row.get("naming")
     if naming is not None and len(naming):
         with st.expander(f"The {len(naming)} pictures that led to the name"):
@@ -202,6 +203,8 @@ def figures(row: dict[str, Any], run: RunOfNames, audit: pd.DataFrame | None = N
     """Accuracy with interval, AUROC, what controls score, coverage; audit: how the judge tells the label
     that the neuron follows, one row or none."""
     what = "balanced accuracy" if run.protocol == "strict" else "accuracy"
+    if run.test != "detection":
+        what = f"{run.test}: share of {int(row['asked'])} sets of five answered rightly (without looking: 0.20)"
     q = f"q {small(row['q'])} over {int(row['tests'])} neurons" if not format.missing(row["q"]) else ""
     accuracy, tone = row["accuracy"], ""
     if not format.missing(row["q"]):
@@ -240,8 +243,9 @@ def small(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def verdict_grid(study: Study, rows: pd.DataFrame) -> str:
-    """HTML of one grid: every judged picture with its verdict (right, wrong, failed), in words and as an edge."""
+def verdict_grid(study: Study, rows: pd.DataFrame, choice: bool = False) -> str:
+    """HTML of one grid: every judged picture with its verdict (right, wrong, failed), in words and as an edge. choice:
+    every picture is the right one of five, and the verdict says whether it was chosen."""
     assert study.cohort is not None
     images = [int(i) for i in rows["image"]]
     thumbs = query_images.thumbnails(study.reader, study.cohort, images)
@@ -256,8 +260,10 @@ def verdict_grid(study: Study, rows: pd.DataFrame) -> str:
             tone, said = " ms-failed", f"failed: {row['status']}"
         else:
             p = "" if format.missing(row["p"]) or row["p"] in (0, 1) else f" {row['p']:.2f}"
-            tone = " ms-right" if bool(yes) == fires else " ms-wrong"
-            said = f"{'✓' if bool(yes) == fires else '✗'} {'yes' if yes else 'no'}{p}"
+            right = bool(yes) if choice else bool(yes) == fires
+            words = ("chosen" if yes else "another chosen") if choice else f"{'yes' if yes else 'no'}{p}"
+            tone = " ms-right" if right else " ms-wrong"
+            said = f"{'✓' if right else '✗'} {words}"
         alt = f"Radiograph {image}: {truth}" + (f", judged {said}" if said else "")
         href = links.url("image", image=image)
         cells.append(

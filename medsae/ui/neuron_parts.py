@@ -14,7 +14,7 @@ from medsae.store import queries, query_images
 from medsae.store.artifacts import Artifact
 from medsae.store.notes import Note, Notes, representation
 from medsae.store.reader import Frame
-from medsae.ui import bars, cards, charts, export, format, links, look, maps, naming_panel, report
+from medsae.ui import bars, cards, charts, export, format, links, login, look, maps, naming_panel, report
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -60,15 +60,27 @@ def headline(study: Study, row: Row, tone: look.Tone) -> None:
     luck = [format.number(_times(row[f"entropy_null_{part}"], study.scale)) for part in ("mean", "sd")]
     null = f"null {luck[0]} ± {luck[1]}"
     selective = "selective" if row["selective"] else "not selective"
+    rho, label, n = _strongest(study, row)
     studies.figures(
         [
             (f"{format.number(row['entropy'] * study.scale)} {study.unit_name}", f"entropy · {null}", tone),
-            (format.signed(row["top_rho"]), f"strongest ρ: {row['top_label']}", ""),
+            (format.signed(rho), f"strongest ρ: {label}\nn = {format.count(n)} images", ""),
             *([_fires(row)] if tone == "sae" else []),
             (f"q {_small(row['q'])}", f"against shuffled labels: {selective}", ""),
             (format.number(row["max"]), "largest activation", ""),
         ]
     )
+
+
+def _strongest(study: Study, row: Row) -> tuple[float | None, str, int | None]:
+    """rho, label and n of the strongest correlation with a label that has enough images on both sides."""
+    assert study.scores is not None
+    frame = queries.correlations(study.reader, study.scores, int(row["neuron"]))
+    frame = frame[frame["rho"].notna() & ~frame["label"].isin(list(study.scarce))]
+    if frame.empty:
+        return None, "no label has enough images", None
+    best = frame.iloc[0]  # strongest first
+    return float(best["rho"]), str(best["label"]), int(best["n"])
 
 
 def _fires(row: Row) -> tuple[str, str, look.Tone]:
@@ -95,7 +107,7 @@ def pictures(study: Study, scores: Artifact, cohort: Artifact, row: Row) -> list
         mapped = maps.switch(study, scores)
     rows = query_images.images_of(study.reader, scores, cohort, number, which, one, 24)  # type: ignore[arg-type]
     if rows.empty:
-        why = {"silent": "No silent picture shares its code."}.get(which, "It fires on none of the scored pictures.")
+        why = {"silent": "No silent image shares its code."}.get(which, "It fires on none of the scored images.")
         look.empty("No radiograph to show", why)
         return []
 
@@ -170,7 +182,7 @@ def confounders(study: Study, scores: Artifact, cohort: Artifact, number: int) -
         ]
         columns = [("", False), ("fires on", True), ("95 % interval", True), ("images", True)]
     if frame.empty:
-        look.empty("Nothing is known of these pictures", "The cohort has no view, sex, age or devices.")
+        look.empty("Nothing is known of these images", "The cohort has no view, sex, age or devices.")
         return
     st.html(look.table(columns, rows))
 
@@ -204,7 +216,7 @@ def judgement(study: Study, scores: Artifact, number: int) -> None:
 
     def keep(**values: Any) -> None:
         try:
-            Notes(study.store, representation(scores)).put(replace(known, **values))
+            Notes(study.store, representation(scores)).put(replace(known, by=login.name(), **values))
         except UserError as error:
             st.session_state["_unsaved"] = error
 
@@ -231,20 +243,23 @@ def judgement(study: Study, scores: Artifact, number: int) -> None:
     if unsaved is not None:
         look.problem(unsaved)
     if known.verdict and known.name != name:
-        st.caption(format.escape(f"You said “{known.verdict}” to another name: {known.name}"))
+        who = known.by or "You"
+        st.caption(format.escape(f"{who} said “{known.verdict}” to another name: {known.name}"))
 
 
 def note(study: Study, scores: Artifact, number: int) -> None:
     """Tags and text; saved when the button is pressed, kept for ever."""
     known = study.notes.get(number, Note(number))
-    look.section("Your note", "no new run loses it")
+    look.section("Your note", f"last by {known.by}" if known.by else "no new run loses it")
     with st.form(f"note-{scores.id}-{number}", border=False):
         tags = st.text_input("Tags", ", ".join(known.tags), placeholder="artefact, left, pacemaker")
         text = st.text_area("Text", known.text, height=80)
         if st.form_submit_button("Save"):
             words = tuple(dict.fromkeys(t.strip() for t in tags.split(",") if t.strip()))
             try:
-                Notes(study.store, representation(scores)).put(replace(known, tags=words, text=text.strip()))
+                Notes(study.store, representation(scores)).put(
+                    replace(known, tags=words, text=text.strip(), by=login.name())
+                )
             except UserError as error:
                 look.problem(error)
                 return
@@ -258,7 +273,7 @@ def correlations(study: Study, scores: Artifact, row: Row) -> Frame:
     look.section("Correlation with labels", "95 % interval")
     frame = queries.correlations(study.reader, scores, int(row["neuron"]))
     if frame["rho"].notna().any():
-        cards.show(bars.correlations(frame, study.tone(scores)))
+        cards.show(bars.correlations(frame, study.tone(scores), study.scarce))
     else:
         look.empty("No correlation", str(row["reason"] or "undefined"))
     return frame

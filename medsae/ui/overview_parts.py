@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import streamlit as st
 
 from medsae.store import concepts, queries, query_images
 from medsae.store.artifacts import Artifact
-from medsae.ui import bars, export, format, links, look, naming_panel
+from medsae.store.filter import LEAST
+from medsae.ui import bars, cards, export, format, links, look, naming_panel, verdict
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -30,6 +32,65 @@ def _mean(study: Study, summary: Summary, name: str) -> str:
     luck += f" · floor {format.scaled(floor, study.scale)}" if floor else ""
     ends = format.interval(m.low, m.high, 2, study.scale)
     return f"{name}, mean entropy\n{ends}{luck} · {format.count(m.n)} neurons"
+
+
+def in_words(study: Study, scores: Artifact) -> None:
+    """What this study found, in a few sentences that follow from its numbers by rule."""
+    spoken = {"SAE": "the SAE", "raw": "the raw embedding"}
+    versus, titles = study.versus, [spoken.get(title, f"“{title}”") for title in studies.short_titles(study)]
+    best = queries.best_of_labels(study.reader, scores)
+    best = best[~best["label"].isin(list(study.scarce))]
+    first = verdict.Side(titles[0], queries.summary(study.reader, scores), best.set_index("label")["auroc_other_half"])
+    second, difference = None, None
+    if versus is not None:
+        other = queries.best_of_labels(study.reader, versus).set_index("label")["auroc_other_half"]
+        second = verdict.Side(titles[1], queries.summary(study.reader, versus), other)
+        difference = queries.difference(study.reader, scores, versus)
+    words = verdict.sentences(first, second, difference)
+    st.html(f'<p class="ms-verdict">{" ".join(format.escape(w) for w in words)}</p>')
+
+
+SHOWN = 6
+
+
+def neurons(study: Study, scores: Artifact, cohort: Artifact) -> None:
+    """Six neurons as pictures: the one that follows each label best, strongest first."""
+    look.section("Six neurons", "the radiographs that make each fire most; open one to see what else it does")
+    chosen = queries.Filter(show="selective", sort="-rho", least=links.least())
+    rows = queries.neurons(study.reader, scores, chosen, 400)
+    rows = rows[~rows["top_label"].isin(list(study.scarce))]
+    first = rows.drop_duplicates("top_label")
+    rows = pd.concat([first, rows.drop(first.index)]).head(SHOWN)
+    if rows.empty:
+        look.empty(
+            "No neuron follows a label",
+            "None goes with a label more than shuffled labels would let it. See all of them on Neurons.",
+        )
+        return
+    cards.show(f'<div class="ms-six">{cards.neuron_cards(study, scores, cohort, rows)}</div>')
+
+
+def first_steps(study: Study, scores: Artifact) -> None:
+    """Three steps for who sees this for the first time."""
+    first = queries.neurons(study.reader, scores, queries.Filter(sort="q", least=links.least()), 1)
+    neuron = int(first["neuron"].iloc[0]) if len(first) else 0
+    what = (
+        "A neuron is one of the numbers that the model gives every radiograph."
+        if studies.is_raw(scores)
+        else "A sparse autoencoder splits what the model sees in a radiograph into many neurons, few of them active at "
+        "a time, so that each can be looked at alone."
+    )
+    steps = (
+        (f"{what} Look at one: its strongest radiographs tell what it answers to.", f"Open neuron {neuron}",
+         links.neuron_url(neuron)),
+        ("Ask whether it is about one finding: which labels does it go with, and would shuffled labels do the same?",
+         "See all correlations", links.url("correlations")),
+        ("Ask whether to believe it: names are tested on pictures they were not made from, and the SAE stands against "
+         "the model without it.", "Compare the two" if study.versus else "See the names",
+         links.url("compare" if study.versus else "concepts")),
+    )  # fmt: skip
+    items = "".join(f"<li>{format.escape(text)}<br>{look.chip(word, to)}</li>" for text, word, to in steps)
+    st.html(f'<ol class="ms-steps">{items}</ol>')
 
 
 def figures(study: Study, scores: Artifact) -> None:
@@ -55,7 +116,7 @@ def cohort_facts(study: Study, scores: Artifact, cohort: Artifact) -> None:
     embeddings = study.parent(scores, "embeddings")
     encoder = f"{embeddings.facts.get('encoder')} · d = {embeddings.facts.get('d')}" if embeddings else "not found"
     facts = [
-        ("pictures", format.count(counts["images"])),
+        ("images", format.count(counts["images"])),
         ("patients", format.count(counts["patients"])),
         ("training / hold-out / evaluation", f"{counts['train']:,} / {counts['holdout']:,} / {counts['evaluation']:,}"),
         ("refused", format.count(counts["refused"])),
@@ -83,7 +144,7 @@ def steps(study: Study, scores: Artifact, cohort: Artifact) -> None:
 
 def names(study: Study, scores: Artifact) -> None:
     """What the newest run of naming came to."""
-    look.section("Names", "tested on pictures they were not made from")
+    look.section("Names", "tested on images they were not made from")
     known = studies.named(study.store, scores)
     runs = concepts.runs(known)
     if runs:
@@ -106,20 +167,33 @@ def _soft(low: float | None, high: float | None) -> str:
 
 
 def best_of_labels(study: Study, scores: Artifact) -> None:
-    """The neuron of each label, by correlation and by AUROC."""
-    look.section("Best neuron of each label", "the last AUROC is over patients who did not choose the neuron")
-    rows = [
-        [
-            format.escape(str(row["label"])),
-            format.count(row["positives"]),
-            _neuron(row["best_neuron_rho"]),
-            f"{format.signed(row['rho'])} {_soft(row['rho_low'], row['rho_high'])}",
-            _neuron(row["best_neuron_auroc"]),
-            f"{format.number(row['auroc'])} {_soft(row['low'], row['high'])}",
-            f"{format.number(row['auroc_other_half'])} {_soft(row['other_half_low'], row['other_half_high'])}",
-        ]
-        for row in queries.best_of_labels(study.reader, scores).to_dict("records")
-    ]
+    """The neuron of each label, by correlation and by AUROC; labels with too few images grey and last."""
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        look.section("Best neuron of each label", "the last AUROC is over patients who did not choose the neuron")
+        links.choose(
+            st.selectbox, "Images a label needs, present and absent", "least", links.LEASTS, str(LEAST), width=170
+        )
+    frame = queries.best_of_labels(study.reader, scores)
+    frame = frame.assign(few=frame["label"].isin(list(study.scarce))).sort_values("few", kind="stable")
+    rows = []
+    for row in frame.to_dict("records"):
+        n = f"{format.count(row['positives'])} of {format.count(row['used'])}"
+        if row["few"]:
+            why = f"too few images to say ({study.scarce[str(row['label'])]})"
+            cells = [format.escape(str(row["label"])), n, "", why, "", "", ""]
+            rows.append([f'<span class="ms-soft">{cell}</span>' for cell in cells])
+            continue
+        rows.append(
+            [
+                format.escape(str(row["label"])),
+                n,
+                _neuron(row["best_neuron_rho"]),
+                f"{format.signed(row['rho'])} {_soft(row['rho_low'], row['rho_high'])}",
+                _neuron(row["best_neuron_auroc"]),
+                f"{format.number(row['auroc'])} {_soft(row['low'], row['high'])}",
+                f"{format.number(row['auroc_other_half'])} {_soft(row['other_half_low'], row['other_half_high'])}",
+            ]
+        )
     columns = ["images with it", "strongest ρ", "ρ", "best AUROC", "AUROC, all patients", "AUROC, other patients"]
     st.html(look.table([("label", False), *((c, True) for c in columns)], rows))
 

@@ -14,10 +14,10 @@ from medsae import config as configs
 from medsae import plugins
 from medsae.jobs import Job
 from medsae.progress import UserError
-from medsae.store import queries, query_images
+from medsae.store import housekeeping, queries, query_images
 from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.reader import Frame
-from medsae.ui import charts, export, format, forms, hiding, links, look
+from medsae.ui import charts, export, format, forms, hiding, keeping_parts, links, look
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -97,7 +97,7 @@ def artifacts(study: Study) -> None:
         [
             format.escape(a.kind),
             look.link(a.id, links.url("runs", id=a.id)),
-            format.escape(_about(study, a)),
+            format.escape(_about(study, a) + (" (archived)" if housekeeping.of(a).archived else "")),
             format.escape(_when(a.manifest["created"])),
             format.duration(a.manifest.get("seconds")),
             f"{sum(f['bytes'] for f in a.manifest['files'].values()) / 2**20:,.1f} MiB",
@@ -113,6 +113,7 @@ def artifacts(study: Study) -> None:
             columns, rows = columns[:2], [row[:2] for row in rows]
         st.html(look.table(columns, rows))
         export.menu({"Artifacts": lambda: _frame(study)}, "all artifacts")
+        keeping_parts.disk(study)
     if right is not None:
         with right, st.container(border=True):
             artifact = study.get(wanted)
@@ -123,10 +124,14 @@ def artifacts(study: Study) -> None:
 
 
 def _about(study: Study, artifact: Artifact) -> str:
-    facts = artifact.facts
+    facts, own = artifact.facts, housekeeping.of(artifact).title
+    if own and artifact.kind in ("embeddings", "sae"):
+        return own
+    if artifact.kind == "cohort" and own:
+        return studies.cohort_title(artifact)
     if artifact.kind == "cohort":
         patients = format.count(facts.get("patients"))
-        return f"{facts.get('source')}, {format.count(facts.get('n'))} pictures, {patients} patients"
+        return f"{facts.get('source')}, {format.count(facts.get('n'))} images, {patients} patients"
     if artifact.kind == "embeddings":
         return f"{facts.get('encoder')}, {format.count(facts.get('n'))} × {facts.get('d')}"
     if artifact.kind == "sae":
@@ -159,6 +164,7 @@ def details(study: Study, artifact: Artifact) -> None:
     """Provenance of one artifact, and the curves of a training."""
     manifest = artifact.manifest
     look.section(artifact.id, artifact.kind)
+    keeping_parts.name(study, artifact)
     st.caption("The command that makes it again")
     st.code(hiding.command(manifest["command"], study.patients), language=None, wrap_lines=True)
     if not artifact.sealed:
@@ -192,6 +198,7 @@ def details(study: Study, artifact: Artifact) -> None:
             for n, f in manifest["files"].items()
         ]
         st.html(look.table([("file, sha256", False), ("size", True)], rows))
+    keeping_parts.remove(study, artifact)
 
 
 def _understood(study: Study, cohort: Artifact) -> None:
@@ -263,6 +270,8 @@ def _job(study: Study, job: Job) -> None:
         st.caption("It has printed nothing yet." if job.state == "running" else "It printed nothing.")
     else:
         st.caption("It was started in a terminal: what it printed stands there.")
+    if job.state != "running":
+        keeping_parts.remove_job(study, job.id)
 
 
 _TONES = {"done": "ms-good", "failed": "ms-bad", "running": "ms-sae", "cancelled": "ms-soft", "interrupted": "ms-raw"}

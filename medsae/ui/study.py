@@ -24,7 +24,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from medsae import config as configs
 from medsae.jobs import Job, Jobs
 from medsae.progress import UserError
-from medsae.store import pictures, queries, query_images
+from medsae.store import housekeeping, pictures, queries, query_images
 from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.ledger import Ledger
 from medsae.store.notes import Note, Notes, representation
@@ -97,6 +97,11 @@ class Study:
     def notes(self) -> dict[int, Note]:
         """neuron -> people's note."""
         return Notes(self.store, representation(self.scores)).all() if self.scores else {}
+
+    @cached_property
+    def scarce(self) -> dict[str, int]:
+        """label -> images on its scarcer side, of the labels that have too few to say much."""
+        return queries.scarce_labels(self.reader, self.scores, links.least()) if self.scores else {}
 
     @property
     def maximum_bits(self) -> float:
@@ -222,6 +227,11 @@ def scan() -> tuple[Store, tuple[Artifact, ...], tuple[UserError, ...]]:
     return store, artifacts, problems
 
 
+def forget_scan() -> None:
+    """Look at the data folder anew: something was named, removed or taken back."""
+    _scan.clear()
+
+
 def _stamp(folder: Path) -> int:
     return folder.stat().st_mtime_ns if folder.is_dir() else 0
 
@@ -235,10 +245,14 @@ def _scan(data: str, stamps: tuple[int, ...]) -> tuple[tuple[Artifact, ...], tup
 def choose() -> Study:
     """Draw the sidebar's choosers and remember the study for the page."""
     store, artifacts, problems = scan()
-    scored = [a for a in artifacts if a.kind == "scores"]
+    wanted = st.query_params.get("scores")
+    archived = {id for id, card in housekeeping.cards(store.data).items() if card.archived}
+    # An address finds what was archived; a chooser does not offer it, nor anything of an archived cohort.
+    shown = [a for a in artifacts if not archived & {a.id, a.parents.get("cohort"), a.parents.get("sae")}]
+    every = [a for a in artifacts if a.kind == "scores"]
+    scored = [a for a in every if a in shown or a.id == wanted]
     cohorts = [a for a in artifacts if a.kind == "cohort"]
     bar = st.sidebar
-    wanted = st.query_params.get("scores")
     links.forget()
     newest = _newest(scored)
     scores = newest if wanted is None else next((s for s in scored if s.id == wanted), None)
@@ -270,7 +284,11 @@ def choose() -> Study:
                 chosen = links.choose(st.selectbox, "Compared with", "versus", ids, default.id)
                 versus = next((s for s in others if s.id == chosen), None)
             policy = f"uncertain as {scores.config.get('uncertain')}, blank as {scores.config.get('unstated')}"
-            st.caption(f"{scores.config.get('protocol')} protocol · {scores.config.get('images')} images · {policy}")
+            defined = cohort.facts.get("labels_defined") if cohort else None
+            st.caption(
+                f"{scores.config.get('protocol')} protocol · {scores.config.get('images')} images · {policy}",
+                help=f"Labels were {defined}." if defined else None,
+            )
             links.found(scores=scores.id, versus=versus.id if versus else "none" if others else None)
         patients = (
             links.switch(

@@ -75,7 +75,7 @@ def test_specific_names_come_first_and_are_counted(app, html, named, ids):
     frame = concepts.table(Ledger(Store(named), ids.scores).names(), "abc")
     assert frame.set_index("neuron")["specific"].to_dict()[3] is True
     table = concepts.markdown(frame, []).decode()
-    assert "| q against luck | q of this name |" in table and "| 0.900 | 0.002 | Pacemaker |" in table
+    assert "| q against chance | q of this name |" in table and "| 0.900 | 0.002 | Pacemaker |" in table
 
 
 def test_the_audit_of_the_judge_stands_beside_the_names(app, html, named, ids):

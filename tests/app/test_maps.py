@@ -59,3 +59,12 @@ def test_an_outline_is_the_edge_of_its_mask():
     mask = np.zeros((6, 6), bool)
     mask[1:5, 1:5] = True
     assert maps._edge(mask).sum() == 12
+
+
+def test_the_page_of_an_own_picture_starts_a_service_and_says_how(mapped, app, html, monkeypatch):
+    data, scores, _ = mapped
+    monkeypatch.setenv("MEDSAE_DATA", str(data))
+    test = app.open("own", scores=scores)
+    assert [b.label for b in test.button] == ["Load the models"]
+    assert any(f"medsae look --scores {scores} --watch" in c.value for c in test.caption)
+    assert "Research use only" in html(test)

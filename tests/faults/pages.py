@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import subprocess
@@ -46,12 +47,14 @@ def opened(data: Path, page: str, query: dict[str, str]) -> list[str]:
     return [f"{e.message} {e.stack_trace[-1:] if hasattr(e, 'stack_trace') else ''}" for e in test.exception]
 
 
-def urls(study: Study, n: int, seed: int = 0) -> list[Row]:
+def urls(study: Study, n: int, seed: int = 0, until: float = math.inf) -> list[Row]:
     """Random pages with random values, one to three at a time."""
     row, began, chance = Row("hostile URLs"), time.monotonic(), random.Random(seed)
     grid = [(parameter, value) for parameter in PARAMETERS for value in HOSTILE]
     chance.shuffle(grid)
     for i in range(n):
+        if time.monotonic() > until:
+            break
         page = PAGES[i % len(PAGES)]
         query = dict(grid[(i * 3 + j) % len(grid)] for j in range(1 + i % 3))
         row.tries += 1
@@ -99,7 +102,7 @@ def _rights(data: Path, folders: int, files: int) -> None:
         path.chmod(folders if path.is_dir() else files)
 
 
-def damage(study: Study, n: int, seed: int = 0, pages_every: int = 2) -> list[Row]:
+def damage(study: Study, n: int, seed: int = 0, pages_every: int = 4, until: float = math.inf) -> list[Row]:
     """One flip or cut in a random file: `list` and a page answer, and `show` or `list` names the artifact."""
     from medsae import files
 
@@ -111,6 +114,8 @@ def damage(study: Study, n: int, seed: int = 0, pages_every: int = 2) -> list[Ro
         artifacts = sorted(p for p in (data / "artifacts").rglob("*") if p.is_file() and "names" not in p.parts)
         rest = sorted(p for p in data.rglob("*") if p.is_file() and p not in artifacts and p.stat().st_size)
         for i in range(n):
+            if time.monotonic() > until:
+                break
             mine, paths = (other, rest) if i % 5 == 4 and rest else (row, artifacts)
             path = paths[chance.randrange(len(paths))]
             whole = path.read_bytes()

@@ -8,9 +8,9 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -44,11 +44,9 @@ class Row:
         return self.hits > 0 and not self.failed and not self.lost
 
 
-def prepare() -> None:
-    """Import what the steps import, so that a forked child starts in a millisecond; shards small enough to have some."""
-    import torch
-
-    torch.set_num_threads(1)
+def prepare() -> Callable[[], None]:
+    """Import what the steps import, so that a forked child starts in a millisecond; shards small enough to have some.
+    Returns what puts the size of the shards back."""
     import medsae.cli
     import medsae.naming.run
     import medsae.sae.training
@@ -60,9 +58,14 @@ def prepare() -> None:
     import medsae.steps.train
     from medsae.encoders import pipeline
 
+    usual, embed = medsae.steps.ingest._SHARD, pipeline.embed
     medsae.steps.ingest._SHARD = 24
-    embed = pipeline.embed
-    pipeline.embed = lambda *a, **k: embed(*a, **{"shard_size": 24, **k})
+    pipeline.embed = lambda pictures, encoder, how, **k: embed(pictures, encoder, replace(how, shard_size=24), **k)
+
+    def back() -> None:
+        medsae.steps.ingest._SHARD, pipeline.embed = usual, embed
+
+    return back
 
 
 @dataclass
@@ -86,6 +89,9 @@ def command(words: list[str], data: Path, kill_after: float | None = None, befor
                 os.dup2(os.open(folder / name, os.O_CREAT | os.O_WRONLY, 0o600), place)
             sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
             os.environ.pop("MEDSAE_JOB", None)
+            import torch
+
+            torch.set_num_threads(1)  # a fork of a process that has used its threads must not wait for them
             if before is not None:
                 before()
             from medsae.cli import main
@@ -96,6 +102,7 @@ def command(words: list[str], data: Path, kill_after: float | None = None, befor
             import traceback
 
             traceback.print_exc()
+            sys.stderr.flush()
         finally:
             os._exit(status)
     end = None if kill_after is None else time.monotonic() + kill_after
@@ -172,7 +179,7 @@ def make(folder: Path, patients: int = 70) -> Study:
     def step(name: str, *arguments: str) -> None:
         words[name] = [name, *arguments]
         ended = command(words[name], data)
-        assert ended.status == 0, (name, ended.err)
+        assert ended.status == 0, (name, ended)
         ids[name] = ended.out.strip().splitlines()[-1]
 
     step("ingest", "chexpert", "--root", str(root), "--per-class", "20", "--workers", "1")
@@ -180,7 +187,7 @@ def make(folder: Path, patients: int = 70) -> Study:
          "--precision", "fp32")  # fmt: skip
     step("train", "--embeddings", ids["embed"], "--k", "4", "--expansion", "2", "--epochs", "40", "--device", "cpu")
     step("score", "--sae", ids["train"], "--images", "all", "--draws", "20", "--bootstraps", "20", "--device", "cpu")
-    step("name", "--scores", ids["score"], "--top", "6", "--pictures", "5")
+    step("name", "--scores", ids["score"], "--top", "6", "--pictures", "3")
     return Study(data, words, ids)
 
 

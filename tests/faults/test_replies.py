@@ -114,7 +114,7 @@ def world(original, tmp_path, monkeypatch):
 
 
 def ask(world, address, **options):
-    options = {"audit": False, "pictures": 5, "controls": False, "timeout_seconds": 0.3, "concurrency": 8} | options
+    options = {"audit": False, "pictures": 5, "controls": False, "timeout_seconds": 5.0, "concurrency": 8} | options
     config = c.Name(scores=world.scores, backend="endpoint", endpoint=address, **options)
     return name(config, Store(world.data), Silent())
 
@@ -140,7 +140,8 @@ def test_a_bad_reply_is_never_a_name_or_a_verdict(world, kind):
     with server.serve() as address:
         while sent["bad"] < REPLIES and takes < 40:
             try:
-                ask(world, address, neurons="0,1,2", pictures=10 if LONG else 5, again=takes > 0)
+                ask(world, address, neurons="0,1,2", pictures=10 if LONG else 5, again=takes > 0,
+                    timeout_seconds=0.3 if "no reply" in KINDS[kind] else 5.0)  # fmt: skip
             except UserError as told:
                 assert "failed alike" in str(told) or "rehearsal" in str(told) or "never answers" in str(told) \
                     or "does not take pictures" in str(told) or "replies are empty" in str(told)  # fmt: skip

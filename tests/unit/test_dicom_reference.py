@@ -230,6 +230,8 @@ kind("window, negative width", A, 12, stretched(A), WindowCenter="2000", WindowW
 kind("window of a CT", A, 12, stretched(A), WindowCenter="40", WindowWidth="80")
 kind("window above all values", A, 12, stretched(A), WindowCenter="60000", WindowWidth="4000")
 kind("window far too wide", A, 12, stretched(A), WindowCenter="32768", WindowWidth="65536")
+plate = np.where((np.abs(np.arange(W) - 32) < 10) & (np.abs(np.arange(H)[:, None] - 24) < 8), A, A // 400)
+kind("window, small picture on a black plate", plate.astype(np.uint16), 12, **WINDOW)
 kind("rescale and window", A, 12, RescaleSlope="0.5", RescaleIntercept="-1000", WindowCenter="0", WindowWidth="1500")
 kind("rescale without window", A, 12, stretched(A), RescaleSlope="0.25", RescaleIntercept="-100")
 kind("rescale that falls, window", A, 12, window(4095.0 - A, 2000, 3000),
@@ -338,7 +340,7 @@ def test_without_preamble_and_without_transfer_syntax() -> None:
     [
         (dict(WindowCenter="40", WindowWidth="80"), "window (40 / 80) leaves it nearly constant"),
         (dict(WindowCenter="40", WindowWidth="0"), "window (40 / 0) cannot be used"),
-        (dict(VOILUTSequence=Sequence([Dataset()])), "VOILUTSequence cannot be used"),
+        (dict(VOILUTSequence=Sequence([Dataset()])), "its VOI LUT cannot be used"),
         (dict(RescaleSlope="0", RescaleIntercept="0"), "slope is 0"),
         (WINDOW, None),
         ({}, None),
@@ -362,6 +364,7 @@ REFUSED = {
     "frames": (lambda: file_of(A, 12, NumberOfFrames="3"), "not supported: holds 3 frames"),
     "palette": (lambda: file_of(A, 12, PhotometricInterpretation="PALETTE COLOR"), "not supported: palette"),
     "no pixels": (lambda: file_of(A, 12, PixelData=..., Rows=..., Columns=...), "not supported: DICOM without pixels"),
+    "12 bits packed": (lambda: file_of(A, 12, BitsAllocated=12), "not supported: 12 bits allocated"),
     "video": (lambda: file_of(A, 12, "1.2.840.10008.1.2.4.102", b"\0" * 64), "not supported: compressed as MPEG"),
     "cut short": (lambda: file_of(A, 12)[:-1000], "damaged"),
     "header only": (lambda: file_of(A, 12)[:400], "damaged"),
@@ -376,6 +379,16 @@ def test_refused_by_the_true_reason(name: str) -> None:
     with pytest.raises(PictureError) as refused:
         decode(make())
     assert str(refused.value).startswith(reason)
+
+
+@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9"], ids=["cut", "cut and closed"])
+def test_half_a_compressed_picture_is_damaged(name: str, end: bytes) -> None:
+    syntax, encode, ((bits, is_signed), *_) = FRAMES[name]
+    frame = encode(levels(bits, is_signed), bits)
+    with pytest.raises(PictureError) as refused:
+        decode(file_of(levels(bits, is_signed), bits, syntax, frame[: len(frame) // 2] + end))
+    assert str(refused.value).startswith("damaged")
 
 
 def test_a_deflated_file_is_not_unpacked_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

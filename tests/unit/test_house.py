@@ -108,6 +108,32 @@ def test_imports_point_one_way(path):
     assert used <= MAY_IMPORT[here], f"{path.relative_to(ROOT)} imports {sorted(used - MAY_IMPORT[here])}"
 
 
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_circle_of_imports():
+    """Neither at the head of a file nor inside a function: two modules that need each other are one."""
+    modules = {module(path): path for path in FILES}
+    edges = {}
+    for name, path in modules.items():
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+                node.body = [ast.Pass()]  # annotations only
+        seen = {f"{node.module}.{alias.name}" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+                for alias in node.names}  # fmt: skip
+        edges[name] = {one if one in modules else one.rpartition(".")[0] for one in seen} & set(modules) - {
+            name,
+            "medsae",
+        }
+    # What is imported by nothing that is left, and what imports nothing that is left, is on no circle.
+    left = set(edges)
+    while ends := {n for n in left if not edges[n] & left or not any(n in edges[other] for other in left)}:
+        left -= ends
+    assert not left, f"these import each other: {sorted(left)}"
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.name))
 def test_no_function_takes_more_than_nine_arguments(path):
     """What belongs together is a dataclass."""

@@ -22,6 +22,7 @@ GOOD = {"concept": "Right-sided pleural effusion", "description": "Fluid at the 
     "Format asked: {concept, description}.\n" + json.dumps(GOOD),
     json.dumps({"concept": "Draft of a name", "description": "first"}) + " Better: " + json.dumps(GOOD),
     json.dumps({"answer": GOOD}),
+    json.dumps({"concept": "Draft of a name", "description": "first"}) + json.dumps(GOOD),
     '{"concept": "Right-sided  pleural\\neffusion", "description": "Fluid at the right base of the lung.", "more": 1}',
 ])  # fmt: skip
 def test_a_usable_explanation(text):
@@ -77,6 +78,22 @@ def test_a_usable_verdict(text, yes):
 def test_what_is_no_verdict(text):
     found = replies.parse_verdict(text)
     assert found.status != "ok" and found.yes is None and found.p is None
+
+
+@pytest.mark.parametrize(("text", "status"), [
+    (" ", "empty"), ('{"answer": 1}', "wrong shape"), ('{"answer": null}', "wrong shape"), ("Yes and no", "unparsable"),
+    ("I cannot help with that", "refusal"), ("yes " * 10_000, "too long"), ("perhaps", "unparsable"),
+])  # fmt: skip
+def test_why_it_is_no_verdict(text, status):
+    assert replies.parse_verdict(text) == replies.Verdict(status)
+
+
+@pytest.mark.parametrize(("text", "status"), [
+    ("", "empty"), ("[1, 0]", "wrong shape"), ("[1, 0, 2]", "wrong shape"), ("no", "unparsable"),
+    ("I'm sorry, I cannot help with that", "refusal"), ("[" + "1, " * 20_000, "too long"),
+])  # fmt: skip
+def test_why_it_is_no_list_of_verdicts(text, status):
+    assert replies.parse_verdicts(text, 3) == [replies.Verdict(status)] * 3
 
 
 @pytest.mark.parametrize(("p", "mass"), [(math.nan, 1.0), (1.5, 1.0), (-0.1, 1.0), (0.5, math.nan), (0.5, 2.0)])

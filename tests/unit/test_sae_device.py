@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from medsae import config
 from medsae.progress import Silent
 from medsae.sae.normalise import Normalisation
-from medsae.sae.training import Member, Workspace, batch_of, wait_for
+from medsae.sae.stream import batch_of
+from medsae.sae.training import Member, Workspace, wait_for
 
 N, D, M = 32, 8, 32
 OPTIONS: dict[str, dict[str, Any]] = {

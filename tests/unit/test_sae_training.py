@@ -22,7 +22,8 @@ from medsae.progress import Silent, UserError
 from medsae.sae import checkpoint
 from medsae.sae.model import Sae
 from medsae.sae.normalise import Normalisation
-from medsae.sae.training import Trainer, Workspace, batch_of, train, train_together
+from medsae.sae.stream import batch_of
+from medsae.sae.training import Trainer, Workspace, train, train_together
 
 ROOT = Path(__file__).parents[2]
 KINDS = ["relu", "topk", "batchtopk", "jumprelu", "gated", "matryoshka"]

@@ -77,12 +77,19 @@ def test_tables_of_an_sae_agree():
     stated = label[["positives", "negatives", "uncertain", "unstated"]]
     assert (stated.sum(axis=1) == 240).all()
     assert (label.used == label.positives + label.negatives).all()
+    assert label.best_neuron_auroc["Edema"] == label.best_neuron_rho["Edema"] == 3 and label.direction["Edema"] == 1
+    assert label.low["Edema"] < label.auroc["Edema"] < label.high["Edema"]
     assert label.half_neuron["Edema"] == 3 and label.auroc_other_half["Edema"] > 0.7
     assert "each needs 5" in label.reason["Fracture"] and np.isnan(label.auroc_other_half["Fracture"])
     assert scores.recovery.neuron[0] == 3 and scores.recovery.activation[0] > 0.7
     assert np.isnan(scores.recovery.preactivation[0]) and scores.recovery.raw[0] > 0.7
     near = scores.neighbour
     assert set(near.measure) == {"decoder", "coactivation"} and near["rank"].max() == 10
+    drawn = scores.draw_measure.groupby("kind")["draw"].nunique()
+    assert drawn.to_dict() == {"permutation": 30, "bootstrap": 30}
+    assert summary.n["active_share"] == 24 and summary.n["active_neurons"] == 240
+    assert all(n is None or n == int(n) for n in summary.n.dropna()) and summary.note.map(type).eq(str).all()
+    assert "false-discovery rate 0.05" in summary.note["selective_share"]
     attribute = scores.attribute_correlation
     assert set(attribute.attribute) == {"view"} and set(attribute.value) == {"AP", "PA"}
 

@@ -37,13 +37,13 @@ class Chexpert(Published):
     views: Literal["frontal", "lateral", "all"] = "frontal"
     """Which projections to take."""
     labeller: Literal["chexpert", "chexbert", "visualchexbert"] = "chexpert"
-    """Whose labels of the training pictures: train.csv, train_cheXbert.csv or train_visualCheXbert.csv."""
+    """Whose labels of the training images: train.csv, train_cheXbert.csv or train_visualCheXbert.csv."""
 
     source = "chexpert"
     declaration = LAYOUT
 
     def layout(self) -> Declaration:
-        """The declaration, with the chosen labels of the training pictures."""
+        """The declaration, with the chosen labels of the training images."""
         if self.labeller == "chexpert":
             return LAYOUT
         name = {"chexbert": "train_cheXbert.csv", "visualchexbert": "train_visualCheXbert.csv"}[self.labeller]

@@ -6,12 +6,16 @@ from medsae.cohorts.declared import Declaration, File, Marks, Published, offer, 
 
 LAYOUT = Declaration(
     tables=(
-        File(names=("image_labels_train.csv",), split="train"),
+        File(names=("image_labels_train.csv", "train.csv"), split="train"),  # train.csv: Kaggle's VinBigData
         File(names=("image_labels_test.csv",), split="test"),
     ),
     path=("train/{image_id}.dicom", "test/{image_id}.dicom", "{image_id}"),
     picture=("image_id",),
     reader=("rad_id", "rad_ID"),
+    finding=("class_name",),  # a row for each box, in Kaggle's table alone
+    separators="",
+    negative="No finding",
+    box=("x_min", "y_min", "x_max", "y_max"),
     marks=tuple(
         Marks(file=File(names=(f"annotations_{part}.csv",)), picture="image_id", label="class_name", reader="rad_id")
         for part in ("train", "test")

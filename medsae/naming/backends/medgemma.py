@@ -22,6 +22,7 @@ from PIL import Image
 
 from medsae.device import pick
 from medsae.naming.backends import Backend, Load, Picture, PictureGone, Question, Reply, Study
+from medsae.naming.completion import without_thinking
 from medsae.progress import Progress, UserError
 
 DEFAULT_MODEL = "google/medgemma-4b-it"
@@ -63,6 +64,9 @@ class MedGemma(Backend):
         tokenizer = self.processor.tokenizer
         tokenizer.padding_side = "left"
         self.yes, self.no = answer_tokens(tokenizer)
+        self.marks = [str(mark) for mark in tokenizer.all_special_tokens]
+        ends = getattr(self.net.generation_config, "eos_token_id", None)
+        self.ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """Judgements in batches of `batch` prompts, explanations in batches of as many pictures."""
@@ -116,12 +120,27 @@ class MedGemma(Backend):
         tokens = max(q.max_tokens for q in questions)
         written = self.net.generate(**inputs, do_sample=False, max_new_tokens=tokens)
         written = written[:, inputs["input_ids"].shape[1] :]
-        texts = self.processor.batch_decode(written, skip_special_tokens=True)
+        texts = [without_thinking(text) for text in self.processor.batch_decode(written, skip_special_tokens=False)]
         seconds = (time.monotonic() - began) / len(questions)
         return [
-            Reply("ok", text, seconds=seconds, tokens_in=length, tokens_out=written.shape[1])
-            for text, length in zip(texts, lengths, strict=True)
+            Reply(
+                "ok",
+                self._plain(text),
+                seconds=seconds,
+                tokens_in=length,
+                tokens_out=written.shape[1],
+                thought=thought,
+                cut=not set(ids) & self.ends,
+            )
+            for (text, thought), length, ids in zip(texts, lengths, written.tolist(), strict=True)
         ]
+
+    def _plain(self, text: str) -> str:
+        """Without the tokens that end, fill or mark a turn; a model that thinks marks that with such tokens too, so
+        they are there until the thinking is left out."""
+        for mark in self.marks:
+            text = text.replace(mark, "")
+        return text
 
     def _inputs(self, questions: list[Question]) -> dict[str, Any]:
         """Token ids with room for every picture, and the kept encodings in place of pixels."""

@@ -39,8 +39,8 @@ def labels_defined(s: Scored) -> Value:
 
 measures.register(
     Measure(
-        name="dead_share", label="silent on the scored pictures", unit="share", order=110, digits=1,
-        help="neurons that fire on none of the scored pictures; training counts neurons that are dead on its own",
+        name="dead_share", label="silent on the scored images", unit="share", order=110, digits=1,
+        help="neurons that fire on none of the scored images; training counts neurons that are dead on its own",
         over="neurons", load=f"{HERE}:dead_share", shown=("overview",),
     )
 )  # fmt: skip
@@ -52,8 +52,8 @@ measures.register(
 )  # fmt: skip
 measures.register(
     Measure(
-        name="active_neurons", label="active neurons a picture", unit="number", order=120, digits=1,
-        help="mean number of neurons that fire on a picture", over="pictures", load=f"{HERE}:active_neurons",
+        name="active_neurons", label="active neurons an image", unit="number", order=120, digits=1,
+        help="mean number of neurons that fire on an image", over="pictures", load=f"{HERE}:active_neurons",
         shown=("overview",),
     )
 )  # fmt: skip

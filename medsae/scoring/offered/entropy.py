@@ -66,7 +66,7 @@ measures.register(
 measures.register(
     Measure(
         name="mean_entropy_firing", label=f"the same, neurons on {FIRING} pictures or more", unit="bits", of="profiles",
-        help=f"mean entropy over neurons that fire on at least {FIRING} scored pictures", order=60,
+        help=f"mean entropy over neurons that fire on at least {FIRING} scored images", order=60,
         over="neurons that fire so often", load=f"{HERE}:mean_entropy_firing", shown=("overview",),
     )
 )  # fmt: skip

@@ -1,0 +1,87 @@
+"""`make faults`: the long form. Prints what was tried, what failed, and what was lost or silent; goal: zeros.
+
+    python tests/faults/run.py [--kills 200] [--flips 1000] [--urls 500] [--minutes 18] [SECTION ...]
+
+Sections: kills disks damage urls readonly readers pictures replies. Each stops at its share of the minutes, and the table
+gives the tries that were made. Full disks need root (a tmpfs is mounted) and are left out, and said, without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import disks
+import kills
+import photographs
+import sessions
+import study
+from study import KIND, ROOT, Row
+
+import pages
+
+SHARES = {"kills": 0.42, "disks": 0.14, "damage": 0.16, "urls": 0.14}
+"""Of the minutes; the others take what they take."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200, help="a step")
+    parser.add_argument("--flips", type=int, default=1000)
+    parser.add_argument("--urls", type=int, default=500)
+    parser.add_argument("--minutes", type=float, default=18.0)
+    parser.add_argument("sections", nargs="*")
+    asked = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    began = time.monotonic()
+    study.prepare()
+    found: list[Row] = []
+
+    def part(name: str, make: Callable[[study.Study], list[Row]]) -> None:
+        if asked.sections and name not in asked.sections:
+            return
+        for row in make(made):
+            found.append(row)
+            _print(row)
+
+    print(f"{'what':44} {'tries':>6} {'met':>6} {'failed':>7} {'lost or silent':>15} {'seconds':>8}")
+    with study.temporary("faults") as folder:
+        made = study.make(folder)
+
+        def until(name: str, parts: int = 1) -> float:
+            return time.monotonic() + 60 * asked.minutes * SHARES[name] / parts
+
+        for step in KIND:
+            part("kills", lambda s, step=step: [kills.kills(s, step, asked.kills, until=until("kills", len(KIND)))])
+        part("disks", lambda s: disks.rows(s, until=until("disks")))
+        part("damage", lambda s: pages.damage(s, asked.flips, until=until("damage")))
+        part("urls", lambda s: pages.urls(s, asked.urls, until=until("urls")))
+        part("readonly", pages.read_only)
+        part("readers", sessions.readers)
+        part("pictures", lambda s: photographs.bad())
+    if not asked.sections or "replies" in asked.sections:
+        replies = Path(__file__).with_name("test_replies.py")
+        words = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", str(replies)]
+        done = subprocess.run(words, cwd=ROOT, env=os.environ | {"MEDSAE_FAULTS": "long"})
+        found.append(Row("bad replies (table above)", 1, failed=int(done.returncode != 0), hits=1))
+    wrong = [row for row in found if not row.good]
+    print(f"\n{len(found)} rows, {len(wrong)} of them with failures, in {(time.monotonic() - began) / 60:.1f} minutes")
+    return bool(wrong)
+
+
+def _print(row: Row) -> None:
+    print(f"{row.what:44} {row.tries:6,} {row.hits:6,} {row.failed:7,} {row.lost:15,} {row.seconds:8.1f}", flush=True)
+    for note in row.notes:
+        print(f"    {note}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
