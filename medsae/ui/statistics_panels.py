@@ -68,7 +68,7 @@ def measures(study: Study, scores: Artifact) -> None:
     rows = [[_name(study, one), *[_cell(study, s, one) for s in summaries]] for one in declared("overview")]
     rows += _matched(study, summaries)
     saes = [study.parent(one, "sae") for one in sides]
-    rows.append(["variance explained (FVE), held-out pictures",
+    rows.append(["variance explained (FVE), held-out images",
                  *[format.number(s.facts.get("fve"), 3) if s else "–" for s in saes]])  # fmt: skip
     titles = [studies.title(study.artifacts, one) for one in sides]
     st.html(look.table([("", False), *[(title, False) for title in titles]], rows))
@@ -132,9 +132,9 @@ def difference(study: Study, scores: Artifact) -> None:
     if curve is not None:
         for row in curve.table.to_dict("records"):
             both = " and ".join(format.number(float(row[c]) * study.scale, 2) for c in ("first", "second"))
-            rows.append([f"at {format.count(row['images'])} pictures, neurons on 10 or more",
+            rows.append([f"at {format.count(row['images'])} images, neurons on 10 images or more",
                          f"{format.signed(float(row['difference']) * study.scale)} {_soft(both)}"])  # fmt: skip
-        rows.append(["with endless pictures, estimated", _shift(study, curve.endless[2])])
+        rows.append(["with endless images, estimated", _shift(study, curve.endless[2])])
     else:
         rows.append(["at fewer pictures", THEN])
     st.html(look.table([("", False), ("", False)], rows))
