@@ -38,8 +38,8 @@ def ingest(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
     if source.draws:
         return source.loaded()(config, store, progress)
     table: CohortTable = source.loaded()(config)
-    if not config.allow_outside:
-        refuse_outside(getattr(config, "root", None) or table.root, table.root, table.images["path"])
+    if not getattr(config, "allow_outside", False):
+        refuse_outside(table.home or table.root, table.root, table.images["path"])
     for line in table.understood:
         progress.say(line)
     home = getattr(config, "table", None) or getattr(config, "root", None) or table.root

@@ -186,7 +186,8 @@ class StudyOfScores:
             ).fetchall()
         wordy = [name for name, spaces in rows if spaces is not None and spaces >= _WORDY]
         if column is None:
-            named = [name for name in wordy if re.search(r"report|findings|impression", name, re.IGNORECASE)]
+            named = [name for name, spaces in rows
+                     if spaces and re.search(r"report|findings|impression", name, re.IGNORECASE)]  # fmt: skip
             best = [n for n in named if re.search("report", n, re.IGNORECASE)] or named or wordy
             c.check(bool(best), "this cohort has no report text", self.cohort.id,
                     "ingest a table that has a column with it, or choose another --backend")  # fmt: skip
