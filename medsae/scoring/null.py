@@ -20,10 +20,10 @@ from medsae.scoring.design import Design, Profiles
 from medsae.scoring.draws import Permutations, correlations_of_draws
 from medsae.scoring.entropy import entropy_bits
 from medsae.scoring.measures import Statistic, number
+from medsae.scoring.own_null import tail_p
 from medsae.scoring.profile import Profile
 from medsae.scoring.selective import pooled_p
 from medsae.scoring.sufficient import Correlations
-from medsae.scoring.tail import tail_p
 
 BIN_BITS = 0.05
 """Width of a bin of the entropy histogram."""
