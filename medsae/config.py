@@ -96,6 +96,8 @@ class FromFiles(Splitting, Command):
     """Comma-separated columns that must not be kept as attributes (names of people, reports)."""
     allow_missing: bool = runtime(False)
     """Go on when fewer than half of the pictures are found."""
+    allow_outside: bool = runtime(False)
+    """Take pictures that the table names outside --root (`../`, an absolute path), whatever they are."""
     workers: int | None = runtime(None)
     """Processes that decode (default: one a core)."""
 
@@ -608,6 +610,10 @@ class Name(Command):
     pictures: int | None = None
     """Firing and silent pictures each that a name is tested on (default: 30, or fewer where these scores do not allow
     so many; it is said)."""
+    namer: str | None = added(None)
+    """Another backend that gives the names, such as `reports` or `labels`; --backend then only judges."""
+    reports: str | None = added(None)
+    """Column of the cohort that holds report text (default: the only one)."""
     test: Literal["detection", "intruder", "rank"] = added("detection")
     """`detection`: does this picture show the concept? `intruder`: which of five pictures does not belong (needs no
     name)? `rank`: which of five excites the neuron most, for one who knows its name?"""
@@ -655,17 +661,19 @@ class Name(Command):
         self.neuron_list()
         check(self.endpoint is not None or self.backend != "endpoint",
               "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
-        check(self.endpoint is None or self.backend not in ("labels", "medgemma"),
+        check(self.endpoint is None or self.backend not in ("labels", "medgemma", "reports"),
               "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
-        check(self.model is None or self.backend != "labels", "--model does not belong to --backend labels")
+        check(self.model is None or self.backend not in ("labels", "reports"),
+              f"--model does not belong to --backend {self.backend}")  # fmt: skip
+        check(self.namer != self.backend, f"--namer {self.namer} is what --backend does anyway", do="leave it out")
         check(not self.four_bit or self.backend == "medgemma", "--four-bit belongs to --backend medgemma")
         check(0 <= self.hard <= 1, f"--hard {self.hard} must lie in [0, 1]")
         check(self.hard == 0 or self.protocol == "strict", "--hard belongs to --protocol strict")
         check(self.against == "ordinary" or self.protocol == "strict", "--against hard belongs to --protocol strict")
         check(self.test == "detection" or self.pictures is None or self.pictures >= 5,
               f"--test {self.test} shows five pictures at once: --pictures must be at least 5")  # fmt: skip
-        check(self.backend != "labels" or (self.test, self.against) == ("detection", "ordinary"),
-              "--backend labels looks at no picture: it can be tested by detection alone, and compares nothing",
+        check(self.backend not in ("labels", "reports") or (self.test, self.against) == ("detection", "ordinary"),
+              f"--backend {self.backend} looks at no picture: it is tested by detection alone, and compares nothing",
               do="choose another --backend")  # fmt: skip
         for name in ("pictures", "concurrency", "batch"):
             value = getattr(self, name)
@@ -718,6 +726,20 @@ class Show(Command):
 
     id: tyro.conf.Positional[str]
     """Id or unique beginning of the id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Command):
+    """Figures, tables, contact sheets and a methods paragraph of scores as a paper has them, and one page of HTML."""
+
+    id: tyro.conf.Positional[str]
+    """Id or unique beginning of the id of the scores."""
+    to: Path
+    """Folder to make."""
+    neurons: tuple[int, ...] = ()
+    """Neurons to show with their radiographs; default: the strongest of each label."""
+    versus: str | None = None
+    """Scores to compare with; default: the other representation of the same embeddings."""
 
 
 @dataclass(frozen=True, kw_only=True)

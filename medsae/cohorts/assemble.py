@@ -176,6 +176,7 @@ def assemble(rows: Rows, columns: Columns, labels: Labels, config: FromFiles, pl
         runs=runs,
         definitions={name: _definition(name, plan) for name in labels.names} if plan.defined else {},
         files=files.reset_index(drop=True),
+        home=plan.root,
         digest=found.digest() if config.pictures else None,
     )
 

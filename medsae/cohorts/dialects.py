@@ -25,6 +25,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 
+from medsae.cohorts.reports import read_reports, sha256_of_reports
+from medsae.files import sha256_of
 from medsae.progress import UserError
 
 BLANKS = ("", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "null", "NULL", "Null", "<NA>", "NaT")
@@ -56,6 +58,8 @@ class Read:
 
 def read(path: Path, rows: int | None = None) -> Read:
     """The first `rows` rows, or all, of a table; raises UserError for one that is missing, empty or unreadable."""
+    if path.is_dir() and any(path.glob("*.xml")):
+        return Read(path, read_reports(path, rows), None)
     if not path.is_file():
         raise UserError("the table does not exist", path, "check the path")
     try:
@@ -70,6 +74,11 @@ def read(path: Path, rows: int | None = None) -> Read:
     if found.table.empty:
         raise UserError("the table has a header but no rows", path, "give a table with rows")
     return found
+
+
+def sha256_of_table(path: Path) -> str:
+    """Of the bytes of a table, or of all reports in a folder of reports."""
+    return sha256_of_reports(path) if path.is_dir() else sha256_of(path)
 
 
 def columns_of(path: Path) -> list[str]:

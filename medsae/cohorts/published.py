@@ -19,7 +19,6 @@ from medsae.cohorts.declared import Declaration, File, Join, Published
 from medsae.cohorts.dialects import Read
 from medsae.cohorts.findings import Labels
 from medsae.cohorts.tabular import CohortTable
-from medsae.files import sha256_of
 from medsae.plugins import named, sources
 from medsae.progress import UserError
 
@@ -45,14 +44,14 @@ def read(config: Published) -> CohortTable:
     near = _Near(home)
     tables = _tables(near, layout, config)
     rows = _rows(tables, layout)
-    inputs = {name: sha256_of(path) for name, path in near.used.items()}
+    inputs = {name: dialects.sha256_of_table(path) for name, path in near.used.items()}
     told: list[str] = []
     for join in layout.joins:
         rows, line = _joined(rows, join, near, layout)
         told += line
     rows = _listed(rows, layout, near, told)
     rows = _only(rows, layout, told)
-    inputs |= {name: sha256_of(path) for name, path in near.used.items() if name not in inputs}
+    inputs |= {name: dialects.sha256_of_table(path) for name, path in near.used.items() if name not in inputs}
     columns = _columns(rows.table, layout, rows)
     labels = _labels(rows, columns, layout)
     regions, lines = _regions(near, layout, inputs)
@@ -159,6 +158,8 @@ def _shallow_files(home: Path) -> list[Path]:
                 for entry in names
                 if entry.name.lower().endswith(_TABLES) and not entry.name.startswith(".") and entry.is_file()
             ]
+            if any(entry.name.endswith(".xml") for entry in names[:50]):
+                found.append(Path(folder))  # a folder of reports is a table
         level = below
     return found
 
@@ -399,7 +400,7 @@ def _regions(
         if path is None:
             continue
         read = near.use(path)
-        inputs[path.name] = sha256_of(path)
+        inputs[path.name] = dialects.sha256_of_table(path)
         box = marks.box_columns([str(name) for name in read.table.columns])
         if box is None:
             told.append(f"{path.name} holds no columns of a region: its marks are left out")

@@ -60,6 +60,8 @@ class CohortTable:
     """Label -> what its values mean, where the publisher says so."""
     files: pd.DataFrame = field(default_factory=pd.DataFrame)
     """path, bytes, modified (ns) of every picture found; empty when none was looked for."""
+    home: Path | None = None
+    """Folder that the pictures must lie in; None: `root`. CheXpert's is the one above its batches."""
     digest: str | None = None
     """sha256 over `files`; None when none was looked for."""
 

@@ -43,7 +43,7 @@ class Cost:
         left += [f"about {reasons:,} silent or firing on too few pictures"] if reasons else []
         line = f"{self.neurons:,} neurons" + (f" ({', '.join(left)})" if left else "")
         if not self.model:
-            return f"{line}: the labels name and judge, no model is asked"
+            return f"{line}: no model is asked"
         return (
             f"{line}: about {self.questions:,} questions, {self.shown:,} pictures shown (at most "
             f"{self.distinct:,} different), {self.tokens_in:,} tokens read and {self.tokens_out:,} written; "

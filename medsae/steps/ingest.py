@@ -18,6 +18,7 @@ from medsae import config as c
 from medsae import files, plugins
 from medsae.cohorts import marks, splits
 from medsae.cohorts.checking import check_pictures
+from medsae.cohorts.inside import refuse_outside
 from medsae.cohorts.tabular import CohortTable
 from medsae.progress import Progress, UserError
 from medsae.shards import Shards
@@ -37,6 +38,8 @@ def ingest(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
     if source.draws:
         return source.loaded()(config, store, progress)
     table: CohortTable = source.loaded()(config)
+    if not getattr(config, "allow_outside", False):
+        refuse_outside(table.home or table.root, table.root, table.images["path"])
     for line in table.understood:
         progress.say(line)
     home = getattr(config, "table", None) or getattr(config, "root", None) or table.root

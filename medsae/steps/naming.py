@@ -13,6 +13,7 @@ from typing import Any
 from medsae import config as c
 from medsae.naming import audit, prompts
 from medsae.naming.backends import Backend
+from medsae.naming.backends.divided import Divided
 from medsae.naming.backends.labels import concept_of
 from medsae.naming.cost import Cost, estimate
 from medsae.naming.memory import LASTING, Memory, Outcome, Setup
@@ -126,9 +127,13 @@ def _tell_end(namer: Namer, neurons: list[int], before: dict[int, Outcome], prog
     """The last lines of a run: neurons named, verdicts asked and usable, and why not; returns the exit status."""
     outcomes = {n: namer.memory.outcomes[n] for n in neurons if n in namer.memory.outcomes}
     usable = sum(o.usable for o in outcomes.values())
-    lasting = Counter(o.status for o in outcomes.values() if o.status in LASTING)
-    failed = Counter("without enough usable verdicts" if o.status == "ok" else o.status
-                     for o in outcomes.values() if not o.usable and o.status not in LASTING)  # fmt: skip
+    lasting, failed = Counter[str](), Counter[str]()
+    for outcome in outcomes.values():
+        if outcome.status == "ok" and not outcome.usable:
+            # Labels and reports will not say more when they are asked again.
+            (failed if namer.backend.is_model else lasting)["without enough usable verdicts"] += 1
+        elif not outcome.usable:
+            (lasting if outcome.status in LASTING else failed)[outcome.status] += 1
     failed["not finished"] += len(neurons) - len(outcomes)
     rest = [f"{n:,} {status}" for status, n in (*lasting.most_common(), *failed.most_common()) if n]
     progress.say(f"{usable:,} of {len(neurons):,} neurons named and tested" + (f"; {', '.join(rest)}" if rest else ""))
@@ -140,7 +145,7 @@ def _tell_end(namer: Namer, neurons: list[int], before: dict[int, Outcome], prog
     why = [f"{n:,} {status}" for status, n in verdicts.most_common() if status != "ok" and n]
     line = f"{asked:,} verdicts, {good:,} usable" + (f"; not: {', '.join(why)}" if why else "")
     progress.say(f"{line}; {namer.asked:,} questions asked, {namer.reused:,} answers known")
-    if namer.said:
+    if namer.said and namer.backend.is_model:
         (status, said), n = namer.said.most_common(1)[0]
         progress.say(f"what most replies that could not be used were ({n:,}): {status}" + (f": {said}" if said else ""))
     if not failed.total():
@@ -184,7 +189,19 @@ def _asking(
     config: c.Name, study: StudyOfScores, ledger: Ledger, progress: Progress
 ) -> Iterator[tuple[Backend, Writer, Claims]]:
     """A backend that is ready to answer, where its answers go, and the claims on what it is asked."""
-    load = backends.get(config.backend).loaded()
+
+    def load(config: c.Name, study: StudyOfScores, progress: Progress) -> Backend:
+        judge = backends.get(config.backend).loaded()(config, study, progress)
+        if config.namer is None:
+            return judge
+        plain = c.replace(config, backend=config.namer, namer=None, endpoint=None, model=None, test="detection",
+                          against="ordinary")  # fmt: skip
+        try:
+            return Divided(backends.get(config.namer).loaded()(plain, study, progress), judge)
+        except BaseException:
+            judge.close()
+            raise
+
     with (
         contextlib.closing(load(config, study, progress)) as backend,
         ledger.writer() as writer,

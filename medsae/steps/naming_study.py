@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 from collections import OrderedDict
 from functools import lru_cache
@@ -13,6 +14,7 @@ import duckdb
 import numpy as np
 from PIL import Image
 
+from medsae import config as c
 from medsae.cohorts.pictures import PictureChanged, PictureError, PictureMissing, decode, read
 from medsae.naming.audit import Sample, choose
 from medsae.naming.backends import Picture, PictureGone
@@ -37,6 +39,8 @@ _KEPT_PLANS = 1024
 MOST_PICTURES = 30
 FEWER_PICTURES = (30, 25, 20, 15, 12, 10, 8, 6, 5)
 """Pictures a side that are tried where none are asked for; `--pictures` takes any number."""
+_WORDY = 5.0
+"""Blanks that a value of a column of reports has on average, at least."""
 _ENOUGH = 24
 """Neurons that should be testable with the number of pictures that is chosen."""
 SILENT = 1e-7
@@ -174,6 +178,46 @@ class StudyOfScores:
         other = others[int(np.random.default_rng([self.seed, neuron, 3]).integers(len(others)))]
         return str(self.top_label[other]), float(self.top_rho[other] or 1.0)
 
+    def reports(self, column: str | None) -> tuple[str, dict[int, str]]:
+        """The attribute that holds report text, and image -> text of the scored images; UserError without one."""
+        with self.lock:
+            rows = self.pictures.execute(
+                "SELECT attribute, avg(length(value) - length(replace(value, ' ', ''))) FROM attribute "
+                "WHERE attribute NOT LIKE 'factor:%' GROUP BY attribute ORDER BY attribute"
+            ).fetchall()
+        wordy = [name for name, spaces in rows if spaces is not None and spaces >= _WORDY]
+        if column is None:
+            named = [name for name, spaces in rows
+                     if spaces and re.search(r"report|findings|impression", name, re.IGNORECASE)]  # fmt: skip
+            best = [n for n in named if re.search("report", n, re.IGNORECASE)] or named or wordy
+            c.check(bool(best), "this cohort has no report text", self.cohort.id,
+                    "ingest a table that has a column with it, or choose another --backend")  # fmt: skip
+            c.check(len(best) == 1, f"which column holds the reports? {', '.join(best)}", self.cohort.id,
+                    "give --reports COLUMN")  # fmt: skip
+            column = best[0]
+        assert column is not None
+        c.check(column in [name for name, _ in rows], f"this cohort has no column {column!r}", self.cohort.id,
+                f"columns with text: {', '.join(wordy) or 'none'}")  # fmt: skip
+        with self.lock:
+            found = self.pictures.execute(
+                "SELECT image, value FROM attribute WHERE attribute = ? AND value IS NOT NULL", [column]
+            ).fetchall()
+        scored = set(self.scored.tolist())
+        return column, {image: text for image, text in found if image in scored}
+
+    def naming_evidence(self, neuron: int) -> tuple[list[int], list[int]]:
+        """Scored pictures of naming patients, one a patient: those on which a neuron fires, strongest first, and those
+        of patients on whom it never fires."""
+        activity, code, names = self.activity(neuron), self.patients.code_n, self.patients.names_n
+        fires = set(code[activity.images].tolist())
+        sides = []
+        for images, wanted in ((activity.images, True), (activity.silent, False)):
+            images = images[names[images]]
+            _, first = np.unique(code[images], return_index=True)
+            chosen = images[np.sort(first)].tolist()
+            sides.append([i for i in chosen if (int(code[i]) in fires) == wanted])
+        return sides[0], sides[1]
+
     def audit_samples(self) -> list[Sample]:
         """Balanced pictures of every label of the cohort among the scored ones, for the audit of a judge."""
         with self.lock:
@@ -193,6 +237,8 @@ class StudyOfScores:
         train = self._train_patients()
         said = ["naming and detection use the same pictures" if protocol == "paper" else
                 "naming and detection patients are disjoint"]  # fmt: skip
+        if backend == "reports":
+            said = ["names come from the reports of naming patients, verdicts from those of other patients"]
         if backend == "labels":
             said = ["the labels' correlations are taken over all scored images, the tested ones among them"]
         if not self.dense:

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {"cohorts", "simulated", "encoders", "sae", "scoring", "naming", "store", "formats", "effects", "reading"}
-SHELF = {"files", "shards", "progress", "plugins", "device", "rates", "geometry", "runs"}
+SHELF = {"files", "shards", "progress", "plugins", "device", "rates", "geometry", "runs", "reports"}
 BASE = SHELF | {"config"}
 MAY_IMPORT = {
     "config": SHELF,
@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "rates": set(),
     "geometry": set(),
     "runs": set(),
+    "reports": {"rates"},
     **{room: BASE | {room} for room in ROOMS},
     "naming": BASE | {"naming"},
     "jobs": BASE | {"store"},  # store.troubles: what an error of the system means is said in one place

@@ -74,6 +74,31 @@ def test_a_folder_alone_is_recognised(name, medsae, tmp_path, monkeypatch):
     assert f"running: python -m medsae ingest {named} --root {name}" in err
 
 
+def test_open_i_as_the_library_gives_it(medsae, tmp_path):
+    root = tmp_path / "open-i"
+    (root / "ecgen-radiology").mkdir(parents=True)
+    for uid, majors in ((1, ["normal"]), (2, ["Cardiomegaly/borderline", "Catheters, Indwelling/right"]), (10, [])):
+        terms = "".join(f"<major>{major}</major>" for major in majors)
+        names = [f"CXR{uid}_1_IM-{uid:04}-{view}" for view in (1001, 2001)]
+        images = "".join(f'<parentImage id="{name}"><caption>PA and lateral</caption></parentImage>' for name in names)
+        (root / f"ecgen-radiology/{uid}.xml").write_text(
+            f'<eCitation><uId id="CXR{uid}"/><Abstract><AbstractText Label="FINDINGS">Clear; no effusion.</AbstractText>'
+            f"</Abstract><MeSH>{terms}<automatic>other</automatic></MeSH>{images}</eCitation>"
+        )
+        for i, name in enumerate(names):
+            downloads.picture(root / f"NLMCXR_png/{name}.png", 10 * uid + i)
+    status, out, err = medsae("ingest", "--root", root)
+    assert status == 0 and "looks like Open-I" in err, err
+    with Store(medsae.data).get(out.split()[-1]).connect() as tables:
+        rows = tables.execute(
+            "SELECT patient, label, value, count(*) FROM label JOIN image USING (image) GROUP BY ALL"
+        ).fetchall()
+    names = ("normal", "Cardiomegaly", "Catheters, Indwelling")
+    values = {"CXR1": (1, 0, 0), "CXR2": (0, 1, 1), "CXR10": (None, None, None)}
+    expected = {(p, name, value, 2) for p, row in values.items() for name, value in zip(names, row, strict=True)}
+    assert set(rows) == expected
+
+
 def test_two_data_sets_or_none_are_not_guessed(medsae, tmp_path):
     downloads.siim(tmp_path / "both")
     downloads.covid_chestxray(tmp_path / "both")

@@ -1,13 +1,14 @@
-"""Open-I, the Indiana University chest X-ray collection, as the tables of reports and projections."""
+"""Open-I, the Indiana University collection: the library's reports in XML, or the tables made of them."""
 
 from dataclasses import dataclass
 
 from medsae.cohorts.declared import Declaration, File, Join, Published, offer, recogniser
 
 LAYOUT = Declaration(
-    tables=(File(names=("indiana_projections.csv",), needed=True),),
-    joins=(Join(file=File(names=("indiana_reports.csv",), needed=True), on={"uid": "uid"}),),
-    path=("images/images_normalized/{filename}", "images_normalized/{filename}", "images/{filename}", "{filename}"),
+    tables=(File(names=("indiana_projections.csv", "ecgen-radiology"), needed=True),),
+    joins=(Join(file=File(names=("indiana_reports.csv",)), on={"uid": "uid"}),),
+    path=("images/images_normalized/{filename}", "images_normalized/{filename}", "images/{filename}",
+          "NLMCXR_png/{filename}.png", "{filename}"),
     picture=("filename",),
     finding=("Problems",),
     separators=";",
@@ -22,7 +23,8 @@ LAYOUT = Declaration(
 
 @dataclass(frozen=True, kw_only=True)
 class OpenI(Published):
-    """Open-I (Indiana): indiana_reports.csv, indiana_projections.csv and images/images_normalized/."""
+    """Open-I (Indiana): the reports (ecgen-radiology/*.xml) and pictures of the National Library of Medicine, or the
+    tables indiana_reports.csv and indiana_projections.csv with images/images_normalized/."""
 
     source = "open-i"
     declaration = LAYOUT

@@ -78,6 +78,14 @@ class Study(Protocol):
         """label -> 1 present, 0 absent, -1 uncertain, None not stated."""
         ...
 
+    def reports(self, column: str | None) -> tuple[str, dict[int, str]]:
+        """The attribute that holds report text, and image -> text; UserError without one, or when it is not clear."""
+        ...
+
+    def naming_evidence(self, neuron: int) -> tuple[list[int], list[int]]:
+        """Pictures of naming patients, one a patient: those on which the neuron fires, and silent ones."""
+        ...
+
 
 class Backend(Protocol):
     """Answers questions. `ask` never raises for a bad reply; UserError is for what stops the whole run.
