@@ -29,6 +29,7 @@ with right, st.container(border=True):
     overview_parts.cohort_facts(study, scores, cohort)
 with right, st.container(border=True):
     overview_parts.steps(study, scores, cohort)
+    overview_parts.report(study, scores)
 with st.container(border=True):
     overview_parts.names(study, scores)
 overview_parts.planted(study, scores)

@@ -178,6 +178,24 @@ def steps(study: Study, scores: Artifact, cohort: Artifact) -> None:
     st.html(look.table([("", False), ("", False), ("", True)], rows))
 
 
+def report(study: Study, scores: Artifact) -> None:
+    """Figures, tables and pages of this study for a paper, made when the button is pressed."""
+    versus = study.versus.id if study.versus else None
+
+    def make() -> bytes:
+        from medsae.paper import report  # plotly and matplotlib: not before somebody asks
+
+        return report.zipped(report.open_study(study.store, scores.id, versus=versus))
+
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button(
+            "Report for a paper", make, f"{scores.id}-report.zip", "application/zip", key="_report", on_click="ignore"
+        )
+        st.caption(
+            "Figures for print, tables in LaTeX and Markdown, methods, and one page of HTML; takes some seconds."
+        )
+
+
 def names(study: Study, scores: Artifact) -> None:
     """What the newest run of naming came to."""
     look.section("Names", "tested on images they were not made from")
