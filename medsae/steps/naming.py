@@ -17,7 +17,7 @@ from medsae.naming.backends.divided import Divided
 from medsae.naming.backends.labels import concept_of
 from medsae.naming.cost import Cost, estimate
 from medsae.naming.memory import LASTING, Memory, Outcome, Setup
-from medsae.naming.run import Namer
+from medsae.naming.run import Namer, Surroundings
 from medsae.naming.selection import firing_least
 from medsae.plugins import backends
 from medsae.progress import Progress, Task, UserError
@@ -282,8 +282,9 @@ def _namer(
     def plan(neuron: int) -> Any:
         return study.plan(neuron, config.protocol, config.pictures, config.hard, config.against == "hard")
 
-    return Namer(setup, backend, memory, plan=plan, picture=study.picture, write=writer.append, other_name=other_name,
-                 claims=claims, news=news)  # fmt: skip
+    return Namer(setup, backend, memory, Surroundings(
+        plan=plan, picture=study.picture, write=writer.append, other_name=other_name, claims=claims, news=news,
+    ))  # fmt: skip
 
 
 def _cost(config: c.Name, study: StudyOfScores, namer: Namer, neurons: list[int], memory: Memory) -> Cost:

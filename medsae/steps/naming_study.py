@@ -22,6 +22,7 @@ from medsae.naming.selection import (
     Activity,
     Patients,
     Plan,
+    Wish,
     choose_paper,
     choose_strict,
     difference_hash,
@@ -132,8 +133,8 @@ class StudyOfScores:
         if protocol == "paper":
             return choose_paper(neuron, activity, pictures=pictures, seed=self.seed, patients=self.patients)
         own = self._own_label(neuron) if hard or against else np.zeros(len(self.paths), dtype=bool)
-        return choose_strict(neuron, activity, self.patients, self.hash_of, own, pictures=pictures, hard=hard,
-                             seed=self.seed, against=against)  # fmt: skip
+        wish = Wish(pictures=pictures, hard=hard, seed=self.seed, against=against)
+        return choose_strict(neuron, activity, self.patients, self.hash_of, own, wish)
 
     def picture(self, image: int) -> Picture:
         return Picture(image, self.shas[image])
