@@ -48,10 +48,11 @@ COMMANDS: dict[str, Any] = {
     "name": c.Name,
     "run": Annotated[c.RunDemo, _named("demo")] | Annotated[c.RunPaper, _named("paper")],
     "look": c.Look,
-    "import": Annotated[c.ImportSae, _named("sae")],
+    "import": c.ImportSae,
     "export": Annotated[c.ExportSae, _named("sae")] | Annotated[c.ExportScores, _named("scores")],
     "list": c.List,
     "show": c.Show,
+    "report": c.Report,
     "rename": c.Rename,
     "rm": c.Remove,
     "gc": c.Collect,
@@ -74,6 +75,7 @@ _ABOUT = {
     "export": "an SAE for another program, or scores for notebooks",
     "list": "the artifacts there are",
     "show": "one artifact, its hashes checked",
+    "report": "figures, tables and pages of scores for a paper",
     "rename": "what an artifact is called",
     "rm": "artifacts or jobs -> trash, and back",
     "gc": "empty the trash",
@@ -129,6 +131,11 @@ def _run(config: Any, store: Store) -> int:
         _print_list(store, config)
     elif isinstance(config, c.Show):
         _print_show(store, config)
+    elif isinstance(config, c.Report):
+        from medsae.paper import report  # plotly and matplotlib: for this command alone
+
+        made = report.write(report.open_study(store, config.id, config.neurons, config.versus), config.to)
+        print(_json(made) if config.json else config.to)
     elif isinstance(config, (c.Rename, c.Remove, c.Collect)):
         _tidy(store, config)
     elif isinstance(config, c.App):

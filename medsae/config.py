@@ -729,6 +729,20 @@ class Show(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Report(Command):
+    """Figures, tables, contact sheets and a methods paragraph of scores as a paper has them, and one page of HTML."""
+
+    id: tyro.conf.Positional[str]
+    """Id or unique beginning of the id of the scores."""
+    to: Path
+    """Folder to make."""
+    neurons: tuple[int, ...] = ()
+    """Neurons to show with their radiographs; default: the strongest of each label."""
+    versus: str | None = None
+    """Scores to compare with; default: the other representation of the same embeddings."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rename(Command):
     """Give an artifact a title, a description, or both; it stays what it is, and so does its id."""
 

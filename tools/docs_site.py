@@ -20,7 +20,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 
 FIRST = ["tutorial.md"]
-HOW_TO = ["ingest.md", "encoders.md", "naming.md", "simulated.md"]
+HOW_TO = ["ingest.md", "encoders.md", "exchange.md", "naming.md", "simulated.md"]
 EXPLAINED = ["statistics.md", "glossary.md", "performance.md"]
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "docs/notebooks").glob("*.ipynb"))
 

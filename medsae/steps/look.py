@@ -14,7 +14,8 @@ import numpy as np
 
 from medsae import config as c
 from medsae import encoders
-from medsae.cohorts.pictures import PictureError, decode, read
+from medsae.cohorts.checking import decode_apart
+from medsae.cohorts.pictures import PictureError, read
 from medsae.progress import Progress, UserError
 from medsae.sae.model import Sae
 from medsae.steps import maps
@@ -85,7 +86,7 @@ class Looker:
     def look(self, data: bytes, most: int) -> dict[str, Any]:
         """What a picture's bytes give. UserError for bytes that are no picture."""
         try:
-            picture = decode(data)
+            picture = decode_apart(data)
         except PictureError as error:
             raise UserError(f"this picture cannot be used: {error}") from error
         parts = None

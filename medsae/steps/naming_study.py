@@ -22,6 +22,7 @@ from medsae.naming.selection import (
     Activity,
     Patients,
     Plan,
+    Wish,
     choose_paper,
     choose_strict,
     difference_hash,
@@ -130,8 +131,8 @@ class StudyOfScores:
         if protocol == "paper":
             return choose_paper(neuron, activity, pictures=pictures, seed=self.seed, patients=self.patients)
         own = self._own_label(neuron) if hard or against else np.zeros(len(self.paths), dtype=bool)
-        return choose_strict(neuron, activity, self.patients, self.hash_of, own, pictures=pictures, hard=hard,
-                             seed=self.seed, against=against)  # fmt: skip
+        wish = Wish(pictures=pictures, hard=hard, seed=self.seed, against=against)
+        return choose_strict(neuron, activity, self.patients, self.hash_of, own, wish)
 
     def picture(self, image: int) -> Picture:
         return Picture(image, self.shas[image])
@@ -186,7 +187,8 @@ class StudyOfScores:
             ).fetchall()
         wordy = [name for name, spaces in rows if spaces is not None and spaces >= _WORDY]
         if column is None:
-            named = [name for name in wordy if re.search(r"report|findings|impression", name, re.IGNORECASE)]
+            named = [name for name, spaces in rows
+                     if spaces and re.search(r"report|findings|impression", name, re.IGNORECASE)]  # fmt: skip
             best = [n for n in named if re.search("report", n, re.IGNORECASE)] or named or wordy
             c.check(bool(best), "this cohort has no report text", self.cohort.id,
                     "ingest a table that has a column with it, or choose another --backend")  # fmt: skip

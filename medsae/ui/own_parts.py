@@ -13,7 +13,8 @@ import streamlit as st
 from PIL import Image
 
 from medsae import config as configs
-from medsae.cohorts.pictures import PictureError, decode
+from medsae.cohorts.checking import decode_apart
+from medsae.cohorts.pictures import PictureError
 from medsae.progress import UserError
 from medsae.store import maps as stored
 from medsae.store import pictures
@@ -104,7 +105,7 @@ def _answer(looks: Looks, data: bytes) -> Found:
 def _small(data: bytes) -> bytes:
     """The decoded picture for a grid, WebP; never the file itself (a header may name people)."""
     try:
-        grey = Image.fromarray(decode(data))
+        grey = Image.fromarray(decode_apart(data))
     except PictureError as error:
         raise UserError(f"this picture cannot be shown: {error}") from error
     grey.thumbnail((480, 480))
