@@ -801,7 +801,7 @@ class App(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Look(Command):
-    """A picture of your own: which neurons fire on it, where, and how far it lies from the training pictures."""
+    """A picture of your own: which neurons fire on it, where, and how far it lies from the training images."""
 
     picture: tyro.conf.Positional[Path | None] = None
     """A JPEG, PNG, TIFF or DICOM file. It is read and not kept."""

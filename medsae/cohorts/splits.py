@@ -96,7 +96,9 @@ def stratified(positive_pk: np.ndarray, shares: tuple[float, ...], order: np.nda
     one may miss there.
     """
     n, k = positive_pk.shape
-    labels_of = [np.flatnonzero(row).tolist() for row in positive_pk]
+    labels_of: list[list[int]] = [[] for _ in range(n)]
+    for p, j in zip(*(axis.tolist() for axis in np.nonzero(positive_pk)), strict=True):
+        labels_of[p].append(j)
     left = positive_pk.sum(axis=0).tolist()
     want = [[share * count for count in left] for share in shares]
     room = [share * n for share in shares]
