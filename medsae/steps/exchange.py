@@ -42,7 +42,9 @@ def import_sae(config: c.ImportSae, store: Store, progress: Progress) -> dict[st
         rows = split_rows(embeddings, cohort)["all"]
         x_nd = measured.sample(np.load(embeddings.file("x.npy"), mmap_mode="r"), rows)
         sae = sae_of(plain)
-        facts = {"kind": type(sae.kind).__name__.lower(), "k": plain.k, "origin": origin, "n_train": None,
+        facts = {"kind": type(sae.kind).__name__.lower(), "k": plain.k,
+                 "expansion": plain.m // plain.d if plain.m % plain.d == 0 else round(plain.m / plain.d, 2),
+                 "origin": origin, "n_train": None,
                  "n_holdout": 0, "cohort": cohort.id, "embeddings": embeddings.id}  # fmt: skip
         made = measured.publish(build, sae, x_nd, facts, progress)
         if not made["facts"]["fve"] > 0:
