@@ -17,7 +17,7 @@ from medsae.naming.backends.divided import Divided
 from medsae.naming.backends.labels import concept_of
 from medsae.naming.cost import Cost, estimate
 from medsae.naming.memory import LASTING, Memory, Outcome, Setup
-from medsae.naming.run import Namer
+from medsae.naming.run import Namer, Surroundings
 from medsae.naming.selection import firing_least
 from medsae.plugins import backends
 from medsae.progress import Progress, Task, UserError
@@ -61,6 +61,8 @@ def _with_pictures(config: c.Name, study: StudyOfScores, progress: Progress) -> 
 
 def _name(config: c.Name, store: Store, study: StudyOfScores, progress: Progress) -> dict[str, Any]:
     neurons = choose(config, study)
+    if config.top is not None and len(neurons) < config.top:
+        progress.say(f"--top {config.top}: only {len(neurons):,} neurons fire on enough pictures to be tested")
     ledger, began = Ledger(store, study.scores.id), time.monotonic()
     with _asking(config, study, ledger, progress) as (backend, writer, claims):
         setup = make_setup(config, study.scores, backend)
@@ -172,6 +174,8 @@ def choose(config: c.Name, study: StudyOfScores) -> list[int]:
     least = firing_least(config.protocol, config.pictures)
     able = study.ordered(_ORDERS[config.by], least)
     do = "fewer --pictures, or scores of more images (score --images all)"
+    if config.protocol == "paper":
+        do = "scores of more images (score --images all); --protocol strict needs fewer"
     c.check(bool(able), f"no neuron fires on {least} of {len(study.scored):,} scored images", study.scores.id, do)
     found: list[int] = []
     for neuron in able:
@@ -278,8 +282,9 @@ def _namer(
     def plan(neuron: int) -> Any:
         return study.plan(neuron, config.protocol, config.pictures, config.hard, config.against == "hard")
 
-    return Namer(setup, backend, memory, plan=plan, picture=study.picture, write=writer.append, other_name=other_name,
-                 claims=claims, news=news)  # fmt: skip
+    return Namer(setup, backend, memory, Surroundings(
+        plan=plan, picture=study.picture, write=writer.append, other_name=other_name, claims=claims, news=news,
+    ))  # fmt: skip
 
 
 def _cost(config: c.Name, study: StudyOfScores, namer: Namer, neurons: list[int], memory: Memory) -> Cost:

@@ -396,3 +396,15 @@ def test_options_are_part_of_the_question():
     assert record(Embed(cohort="c", encoder="simclip", pool="tokens"))["pool"] == "tokens"
     with pytest.raises(UserError, match="goes with --pool tokens"):
         Embed(cohort="c", encoder="simclip", tokens_per_image=3)
+
+
+def test_an_encoder_of_a_family_is_found_again_from_its_embeddings():
+    """The record names the model, the command the place of its files; both are needed later (maps, own pictures)."""
+    from types import SimpleNamespace
+
+    from medsae.steps.maps import embedded_with
+
+    config = {"step": "embed", "cohort": "c", "encoder": "hf:net-layer2", "layer": 2, "crop": True, "pool": "cls"}
+    made = SimpleNamespace(config=config, manifest={"command": ["embed", "--encoder", "hf:/a/net", "--layer", "2"]})
+    found = embedded_with(made)
+    assert (found.encoder, found.layer, found.pool) == ("hf:/a/net", 2, "cls")
