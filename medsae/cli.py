@@ -48,10 +48,11 @@ COMMANDS: dict[str, Any] = {
     "name": c.Name,
     "run": Annotated[c.RunDemo, _named("demo")] | Annotated[c.RunPaper, _named("paper")],
     "look": c.Look,
-    "import": Annotated[c.ImportSae, _named("sae")],
+    "import": c.ImportSae,
     "export": Annotated[c.ExportSae, _named("sae")] | Annotated[c.ExportScores, _named("scores")],
     "list": c.List,
     "show": c.Show,
+    "report": c.Report,
     "rename": c.Rename,
     "rm": c.Remove,
     "gc": c.Collect,
@@ -74,6 +75,7 @@ _ABOUT = {
     "export": "an SAE for another program, or scores for notebooks",
     "list": "the artifacts there are",
     "show": "one artifact, its hashes checked",
+    "report": "figures, tables and pages of scores for a paper",
     "rename": "what an artifact is called",
     "rm": "artifacts or jobs -> trash, and back",
     "gc": "empty the trash",
@@ -129,6 +131,11 @@ def _run(config: Any, store: Store) -> int:
         _print_list(store, config)
     elif isinstance(config, c.Show):
         _print_show(store, config)
+    elif isinstance(config, c.Report):
+        from medsae.paper import report  # plotly and matplotlib: for this command alone
+
+        made = report.write(report.open_study(store, config.id, config.neurons, config.versus), config.to)
+        print(_json(made) if config.json else config.to)
     elif isinstance(config, (c.Rename, c.Remove, c.Collect)):
         _tidy(store, config)
     elif isinstance(config, c.App):
@@ -273,6 +280,9 @@ def _step(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
 
 
 def _print_list(store: Store, config: c.List) -> None:
+    if config.kind == "names":
+        _print_names(store, config)
+        return
     found, problems = store.scan(config.kind)
     if config.json:
         print(_json([artifact.manifest for artifact in found]))
@@ -283,6 +293,22 @@ def _print_list(store: Store, config: c.List) -> None:
             print(f"{artifact.kind:10}  {artifact.id}  {facts}")
     for problem in problems:
         _tell(f"medsae: {problem}")
+
+
+def _print_names(store: Store, config: c.List) -> None:
+    """Names are a ledger and no artifact: one line for each scores that have some."""
+    # Imported here: no other command reads ledgers without a step.
+    from medsae.store.ledger import Ledger
+
+    folder = store.artifacts / "names"
+    ids = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    asked = "SELECT count(DISTINCT neuron) FROM {lines} WHERE kind = 'name' AND status = 'ok'"
+    named = {id: found[0][0] if (found := Ledger(store, id).rows(asked)) else 0 for id in ids}
+    if config.json:
+        print(_json([{"scores": id, "named": count} for id, count in named.items()]))
+        return
+    for id, count in named.items():
+        print(f"names       {id}  neurons={count}")
 
 
 def _print_show(store: Store, config: c.Show) -> None:

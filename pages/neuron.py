@@ -3,7 +3,7 @@
 import streamlit as st
 
 from medsae.store import queries
-from medsae.ui import filters, format, links, look, maps, neuron_parts, terms, view_image, viewer
+from medsae.ui import filters, format, links, look, maps, neuron_parts, statistics_panels, terms, view_image, viewer
 from medsae.ui import study as studies
 
 PAGE = {"title": "Neuron", "place": 50}
@@ -56,6 +56,8 @@ with right:
     with st.container(border=True):
         drawn = neuron_parts.activations(study, scores, cohort, row, frame)
     with st.container(border=True):
+        statistics_panels.neuron(study, scores, number)
+    with st.container(border=True):
         neuron_parts.confounders(study, scores, cohort, number)
     with st.container(border=True):
         neuron_parts.note(study, scores, number)
@@ -67,6 +69,8 @@ back = links.url("neuron", (*links.STUDY, *links.FILTER, "neuron", "which", "one
 data = (
     None if view is None else view_image.data(study, scores, cohort, view, back, shown, links.url("image", image=view))
 )
+if data is not None and view is not None:
+    data |= view_image.beside(study, scores, cohort, number, view)
 viewer.draw("viewer", data)
 if view is not None and data is None:
     st.warning(f"The link asks for image {view}, which this cohort does not have.")

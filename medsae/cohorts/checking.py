@@ -23,13 +23,17 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar
 
-from medsae.cohorts.pictures import Checked, check_picture
+import numpy as np
+
+from medsae.cohorts.pictures import Checked, PictureError, check_picture, decode
 from medsae.progress import Progress, UserError
 
 CHUNK = 16
 """Pictures a process gets at a time."""
 DEADLINE_SECONDS = 120.0
 """For one picture. The largest take seconds on a busy machine; a decoder that needs longer is stuck."""
+DEADLINE_OF_ONE = 30.0
+"""For a picture that somebody waits for."""
 T = TypeVar("T")
 _AHEAD = 4
 """Chunks in flight a process: bounds the memory whatever the length of the cohort."""
@@ -55,6 +59,21 @@ def check_pictures(
             refused += checked.refused is not None
             task.advance(1, refused=refused)
             yield position, checked
+
+
+def decode_apart(data: bytes, deadline: float = DEADLINE_OF_ONE) -> np.ndarray:
+    """`pictures.decode` of bytes from anywhere, in a process of its own: what kills or stops a decoder harms nobody.
+
+    Raises PictureError, also where the decoder crashed or took longer than `deadline` seconds.
+    """
+    pool = _Pool(1)
+    began = time.monotonic()
+    try:
+        return pool.submit(_decode_in_time, data, deadline).result()
+    except BrokenProcessPool:
+        raise PictureError(_why(began, deadline)) from None
+    finally:
+        pool.close()
 
 
 def cores() -> int:
@@ -98,14 +117,14 @@ def _one_by_one(paths: Sequence[Path], deadline: float) -> Iterator[Checked]:
             try:
                 yield pool.submit(_check_chunk, [path], deadline).result()[0]
             except BrokenProcessPool:
-                late = time.monotonic() - began >= deadline
+                why = _why(began, deadline)
                 pool.close()
                 pool = _Pool(1)
                 try:
                     pool.submit(os.getpid).result()
                 except BrokenProcessPool as error:
                     raise UserError("the processes that decode cannot be started") from error
-                yield Checked(refused=f"took longer than {deadline:.0f} s to decode" if late else "its decoder crashed")
+                yield Checked(refused=why)
     finally:
         pool.close()
 
@@ -155,17 +174,27 @@ def _begin() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
+def _why(began: float, deadline: float) -> str:
+    """The reason where a process ended that began to decode at `began`."""
+    late = time.monotonic() - began >= deadline
+    return f"took longer than {deadline:.0f} s to decode" if late else "its decoder crashed"
+
+
 def _check_chunk(paths: list[Path], deadline: float) -> list[Checked]:
-    return [_check_in_time(path, deadline) for path in paths]
+    return [_in_time(deadline, check_picture, path) for path in paths]
 
 
-def _check_in_time(path: Path, deadline: float) -> Checked:
-    """Check a picture; after `deadline` seconds the kernel ends this process, whatever its decoder is doing."""
+def _decode_in_time(data: bytes, deadline: float) -> np.ndarray:
+    return _in_time(deadline, decode, data)
+
+
+def _in_time(deadline: float, work: Callable[..., T], argument: Any) -> T:
+    """What `work` returns; after `deadline` seconds the kernel ends this process, whatever a decoder is doing."""
     if not hasattr(signal, "setitimer"):  # Windows
-        return check_picture(path)
+        return work(argument)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, deadline)
     try:
-        return check_picture(path)
+        return work(argument)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -39,7 +39,7 @@ class Pictures(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> np.ndarray:
-        """uint8 grey [h, w]; raises OSError, ValueError or UserError for a picture that cannot be used."""
+        """uint8 grey [h, w]; raises OSError or ValueError for one that cannot be used, UserError to stop."""
         ...
 
 
@@ -233,7 +233,7 @@ def _prepare(pictures: Pictures, encoder: Encoder, index: int, into: np.ndarray)
     """Decode and prepare one picture into its place of the batch; the reason where it cannot be used."""
     try:
         into[...] = encoder.prepare(pictures[index])
-    except (OSError, ValueError, UserError) as error:
+    except (OSError, ValueError) as error:
         into[...] = 0
         return str(error) or type(error).__name__
     return None

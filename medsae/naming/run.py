@@ -114,24 +114,33 @@ class _Alone:
     def release_all(self) -> None: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a namer needs of the study, the ledger and other commands."""
+
+    plan: Callable[[int], Plan]
+    """Of a neuron."""
+    picture: Callable[[int], Picture]
+    """Of an image."""
+    write: Callable[[list[Row]], None]
+    """Rows to the ledger, durable when it returns."""
+    other_name: Callable[[int], tuple[str, str] | None] = lambda neuron: None
+    """Concept and description for a neuron's shuffled control when no other neuron of the run is named yet."""
+    claims: Claims | None = None
+    """What this command asks, others do not; None: it is alone."""
+    news: Callable[[], None] = lambda: None
+    """Takes what others have written into the memory."""
+
+
 class Namer:
-    """Names neurons and puts the names to the test.
+    """Names neurons and puts the names to the test."""
 
-    plan: neuron -> Plan; picture: image -> Picture; write: rows to the ledger, durable when it returns; other_name:
-    neuron -> concept and description for the shuffled control when no other neuron of the run is named yet, or None.
-    claims: what this command asks, others do not; news: takes what others have written into the memory.
-    """
-
-    def __init__(
-        self, setup: Setup, backend: Backend, memory: Memory, *, plan: Callable[[int], Plan],
-        picture: Callable[[int], Picture], write: Callable[[list[Row]], None],
-        other_name: Callable[[int], tuple[str, str] | None] = lambda neuron: None, claims: Claims | None = None,
-        news: Callable[[], None] = lambda: None,
-    ):  # fmt: skip
+    def __init__(self, setup: Setup, backend: Backend, memory: Memory, around: Surroundings):
         self.setup, self.backend, self.memory = setup, backend, memory
-        self.plan, self.picture, self.append, self.other_name = plan, picture, write, other_name
-        self.claims: Claims = claims or _Alone()
-        self.news = news
+        self.plan, self.picture, self.append = around.plan, around.picture, around.write
+        self.other_name = around.other_name
+        self.claims: Claims = around.claims or _Alone()
+        self.news = around.news
         self.test = way_of(setup.test, setup.protocol, setup.seed)
         self.status: dict[int, str] = {}
         self.asked = self.reused = 0

@@ -151,10 +151,22 @@ class Distinct:
         return taken
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What pictures are asked for."""
+
+    pictures: int
+    """Positives and negatives each."""
+    hard: float = 0.0
+    """Share of the negatives with the neuron's own label."""
+    seed: int = 0
+    against: bool = False
+    """Silent pictures of naming patients are shown beside the naming ones."""
+
+
 def choose_strict(
-    neuron: int, activity: Activity, patients: Patients, hash_of: Hash, own_label_n: np.ndarray, *,
-    pictures: int, hard: float, seed: int, against: bool = False,
-) -> Plan:  # fmt: skip
+    neuron: int, activity: Activity, patients: Patients, hash_of: Hash, own_label_n: np.ndarray, wish: Wish
+) -> Plan:
     """The strict choice for one neuron.
 
     own_label_n: bool by image number, carries the neuron's own label (for hard negatives). Positives are spread over
@@ -165,7 +177,8 @@ def choose_strict(
     """
     if len(activity.images) == 0:
         return Plan(neuron, "dead", "the neuron fires on none of the scored images: there is nothing to name")
-    order = np.random.default_rng([seed, neuron])
+    pictures, hard, against = wish.pictures, wish.hard, wish.against
+    order = np.random.default_rng([wish.seed, neuron])
     value = dict(zip(activity.images.tolist(), activity.values.tolist(), strict=True))
     _, first = np.unique(patients.code_n[activity.images], return_index=True)
     strongest = activity.images[np.sort(first)]
@@ -204,7 +217,7 @@ def choose_strict(
     tested = [Tested(i, True, value[i], quantile_of[i], patient=int(code[i])) for i in positives]
     tested += [Tested(i, False, 0.0, None, bool(own_label_n[i]), int(code[i])) for i in negatives]
     tested = [tested[j] for j in order.permutation(len(tested))]
-    contrast = _contrast(activity, patients, hash_of, own_label_n, fires, [seed, neuron, 4]) if against else ()
+    contrast = _contrast(activity, patients, hash_of, own_label_n, fires, [wish.seed, neuron, 4]) if against else ()
     facts["contrast_with_label"] = int(sum(own_label_n[list(contrast)]))
     return Plan(
         neuron,

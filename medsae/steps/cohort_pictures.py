@@ -11,16 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from medsae.cohorts.pictures import PictureChanged, PictureError, PictureMissing, decode, read
-from medsae.progress import Progress, UserError
+from medsae.progress import UserError
 from medsae.store.artifacts import Artifact
-
-
-class Unlike(Exception):
-    """A picture that changed or went missing since the cohort was made: not one bad picture, another question."""
-
-    def __init__(self, image: int, path: Path, reason: str):
-        super().__init__(f"{path}: {reason}")
-        self.image, self.path = image, path
 
 
 class Pictures:
@@ -29,6 +21,8 @@ class Pictures:
     def __init__(self, cohort: Artifact):
         self._cohort, self._lock, self._start = cohort, threading.Lock(), -1
         self._block: list[bytes] = []
+        self._counting = threading.Lock()
+        self._refused: UserError | None = None
         with cohort.connect() as connection:
             rows = connection.execute("SELECT path, sha256 FROM image ORDER BY image").fetchall()
             stored = connection.execute("SELECT count(*) FROM picture").fetchone()
@@ -41,28 +35,27 @@ class Pictures:
         return len(self._paths)
 
     def __getitem__(self, image: int) -> np.ndarray:
-        """Raises Unlike where the file is another one than ingest saw (of a cohort that was made without looking at
-        its pictures no file is), ValueError where it cannot be decoded."""
+        """Raises ValueError where a picture cannot be decoded; UserError, for the whole cohort, where its file is not
+        the one that ingest saw (of a cohort that was made without looking at pictures no file is another)."""
         path = self._root / self._paths[image]
         try:
             return decode(self._stored_bytes(image) if self._stored else read(path, self._sha256s[image]))
         except PictureError as error:
             if isinstance(error, PictureChanged | PictureMissing) and self._sha256s[image]:
-                raise Unlike(image, path, str(error)) from error
+                raise self._refusal(f"{path}: {error}") from error
             raise ValueError(str(error)) from error
 
-    def refusal(self, first: Unlike, progress: Progress) -> UserError:
+    def _refusal(self, first: str) -> UserError:
         """What to tell of the whole cohort once one picture is unlike: how many are, and what to do. Reads them all."""
-        changed = missing = 0
-        with progress.task("comparing pictures with the cohort", len(self), "pictures") as task:
-            for found in self._compared():
-                changed += found is PictureChanged
-                missing += found is PictureMissing
-                task.advance()
-        return UserError(
-            f"{changed + missing:,} of {len(self):,} pictures are not those that the cohort was made of"
-            f" ({changed:,} changed, {missing:,} missing)", str(first), new_cohort(self._cohort),
-        )  # fmt: skip
+        with self._counting:
+            if self._refused is None:
+                found = list(self._compared())
+                changed, missing = found.count(PictureChanged), found.count(PictureMissing)
+                self._refused = UserError(
+                    f"{changed + missing:,} of {len(self):,} pictures are not those that the cohort was made of"
+                    f" ({changed:,} changed, {missing:,} missing)", first, new_cohort(self._cohort),
+                )  # fmt: skip
+            return self._refused
 
     def _compared(self) -> Iterator[type[PictureError] | None]:
         def compare(image: int) -> type[PictureError] | None:

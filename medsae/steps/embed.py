@@ -15,7 +15,7 @@ from medsae.encoders.rows import match_rows
 from medsae.files import sha256_of
 from medsae.progress import Progress, UserError
 from medsae.steps import found
-from medsae.steps.cohort_pictures import Pictures, Unlike
+from medsae.steps.cohort_pictures import Pictures
 from medsae.store.artifacts import Artifact, Build, Store
 
 
@@ -41,18 +41,15 @@ def _encode(config: c.Embed, cohort: Artifact, store: Store, progress: Progress)
 
         encoder = encoders.load_encoder(config.encoder, config.weights, store.cache, progress, config)
         source = Pictures(cohort)
-        try:
-            how = pipeline.How(
-                precision=config.precision, device=config.device, batch=config.batch, unit_norm=config.unit_norm,
-                workers=config.workers, choices=store.cache / "encoders" / "choices.json",
-            )  # fmt: skip
-            more: dict[str, Any] = {}
-            if config.pool == "tokens":
-                x_nd, report, more = _tokens(build, encoder, source, how, config, progress)
-            else:
-                x_nd, report = pipeline.embed(source, encoder, how, shards=build.shards, progress=progress)
-        except Unlike as first:
-            raise source.refusal(first, progress) from first
+        how = pipeline.How(
+            precision=config.precision, device=config.device, batch=config.batch, unit_norm=config.unit_norm,
+            workers=config.workers, choices=store.cache / "encoders" / "choices.json",
+        )  # fmt: skip
+        more: dict[str, Any] = {}
+        if config.pool == "tokens":
+            x_nd, report, more = _tokens(build, encoder, source, how, config, progress)
+        else:
+            x_nd, report = pipeline.embed(source, encoder, how, shards=build.shards, progress=progress)
         for image, reason in report.failed[:10]:
             progress.say(f"image {image} cannot be decoded any more and is left out: {reason}")
         usable = np.setdiff1d(np.arange(len(source)), [image for image, _ in report.failed])

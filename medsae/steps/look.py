@@ -14,7 +14,8 @@ import numpy as np
 
 from medsae import config as c
 from medsae import encoders
-from medsae.cohorts.pictures import PictureError, decode, read
+from medsae.cohorts.checking import decode_apart
+from medsae.cohorts.pictures import PictureError, read
 from medsae.progress import Progress, UserError
 from medsae.sae.model import Sae
 from medsae.steps import maps
@@ -36,8 +37,8 @@ class Looker:
 
     def __init__(self, scores: Artifact, store: Store, progress: Progress):
         self.scores, self.store = scores, store
-        self.embeddings = store.get(scores.parents["embeddings"], "embeddings")
-        self.cohort = store.get(scores.parents["cohort"], "cohort")
+        self.embeddings = store.parent(scores.parents["embeddings"], "embeddings")
+        self.cohort = store.parent(scores.parents["cohort"], "cohort")
         self.why_no_maps = ""
         try:
             self.eye: maps.Eye | None = maps.eye_of(self.embeddings, store, progress)
@@ -51,7 +52,7 @@ class Looker:
         unit = config.unit_norm if config.unit_norm is not None else self.encoder.unit_norm_default
         self.unit_norm = bool(unit)
         sae = scores.parents.get("sae")
-        self.sae = Sae.load(store.get(sae, "sae").file("sae.safetensors")) if sae else None
+        self.sae = Sae.load(store.parent(sae, "sae").file("sae.safetensors")) if sae else None
         d = int(self.embeddings.facts["d"])
         self.directions = maps.Direction.of_sae(self.sae) if self.sae else maps.Direction.of_raw(d)
         self._remember_cohort()
@@ -85,7 +86,7 @@ class Looker:
     def look(self, data: bytes, most: int) -> dict[str, Any]:
         """What a picture's bytes give. UserError for bytes that are no picture."""
         try:
-            picture = decode(data)
+            picture = decode_apart(data)
         except PictureError as error:
             raise UserError(f"this picture cannot be used: {error}") from error
         parts = None
@@ -192,7 +193,7 @@ def _names(store: Store, scores: Artifact) -> dict[int, str]:
 
 def look(config: c.Look, store: Store, progress: Progress) -> dict[str, Any]:
     """What one picture gives, or with `--watch` what the app's pictures give, one after the other."""
-    scores = store.get(config.scores, "scores")
+    scores = store.parent(config.scores, "scores")
     if config.watch:
         return _watch(config, scores, store, progress)
     assert config.picture is not None
@@ -207,7 +208,7 @@ def look(config: c.Look, store: Store, progress: Progress) -> dict[str, Any]:
 
 def _tell(found: dict[str, Any], progress: Progress) -> None:
     far = found["distance"]
-    further = f"further from the training pictures than {100 * far['quantile']:.0f} % of the held-out ones"
+    further = f"further from the training images than {100 * far['quantile']:.0f} % of the held-out ones"
     progress.say(f"{found['fires']:,} neurons fire; distance {far['value']:.3g}, {further}")
     if far["unlike_training"]:
         progress.say("this picture is unlike anything that the SAE was trained on: what follows may mean nothing")

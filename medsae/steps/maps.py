@@ -131,7 +131,9 @@ def embedded_with(embeddings: Artifact) -> c.Embed:
     values = {k: v for k, v in embeddings.config.items() if k not in ("step", "source")}
     words = embeddings.manifest.get("command", [])
     weights = Path(words[words.index("--weights") + 1]) if "--weights" in words[:-1] else None
-    name = values.get("encoder")
+    # The record names a model of a family (`hf:`) without its place; the command says where its files lie.
+    name = words[words.index("--encoder") + 1] if "--encoder" in words[:-1] else values.get("encoder")
+    values |= {"encoder": name} if name else {}
     kind = c.joined(c.Embed, plugins.encoders.get(name).options) if name else c.Embed
     known = {f.name for f in c.fields(kind)}
     if name is None:

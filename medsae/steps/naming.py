@@ -17,7 +17,7 @@ from medsae.naming.backends.divided import Divided
 from medsae.naming.backends.labels import concept_of
 from medsae.naming.cost import Cost, estimate
 from medsae.naming.memory import LASTING, Memory, Outcome, Setup
-from medsae.naming.run import Namer
+from medsae.naming.run import Namer, Surroundings
 from medsae.naming.selection import firing_least
 from medsae.plugins import backends
 from medsae.progress import Progress, Task, UserError
@@ -61,6 +61,8 @@ def _with_pictures(config: c.Name, study: StudyOfScores, progress: Progress) -> 
 
 def _name(config: c.Name, store: Store, study: StudyOfScores, progress: Progress) -> dict[str, Any]:
     neurons = choose(config, study)
+    if config.top is not None and len(neurons) < config.top:
+        progress.say(f"--top {config.top}: only {len(neurons):,} neurons fire on enough pictures to be tested")
     ledger, began = Ledger(store, study.scores.id), time.monotonic()
     with _asking(config, study, ledger, progress) as (backend, writer, claims):
         setup = make_setup(config, study.scores, backend)
@@ -127,9 +129,13 @@ def _tell_end(namer: Namer, neurons: list[int], before: dict[int, Outcome], prog
     """The last lines of a run: neurons named, verdicts asked and usable, and why not; returns the exit status."""
     outcomes = {n: namer.memory.outcomes[n] for n in neurons if n in namer.memory.outcomes}
     usable = sum(o.usable for o in outcomes.values())
-    lasting = Counter(o.status for o in outcomes.values() if o.status in LASTING)
-    failed = Counter("without enough usable verdicts" if o.status == "ok" else o.status
-                     for o in outcomes.values() if not o.usable and o.status not in LASTING)  # fmt: skip
+    lasting, failed = Counter[str](), Counter[str]()
+    for outcome in outcomes.values():
+        if outcome.status == "ok" and not outcome.usable:
+            # Labels and reports will not say more when they are asked again.
+            (failed if namer.backend.is_model else lasting)["without enough usable verdicts"] += 1
+        elif not outcome.usable:
+            (lasting if outcome.status in LASTING else failed)[outcome.status] += 1
     failed["not finished"] += len(neurons) - len(outcomes)
     rest = [f"{n:,} {status}" for status, n in (*lasting.most_common(), *failed.most_common()) if n]
     progress.say(f"{usable:,} of {len(neurons):,} neurons named and tested" + (f"; {', '.join(rest)}" if rest else ""))
@@ -141,7 +147,7 @@ def _tell_end(namer: Namer, neurons: list[int], before: dict[int, Outcome], prog
     why = [f"{n:,} {status}" for status, n in verdicts.most_common() if status != "ok" and n]
     line = f"{asked:,} verdicts, {good:,} usable" + (f"; not: {', '.join(why)}" if why else "")
     progress.say(f"{line}; {namer.asked:,} questions asked, {namer.reused:,} answers known")
-    if namer.said:
+    if namer.said and namer.backend.is_model:
         (status, said), n = namer.said.most_common(1)[0]
         progress.say(f"what most replies that could not be used were ({n:,}): {status}" + (f": {said}" if said else ""))
     if not failed.total():
@@ -168,6 +174,8 @@ def choose(config: c.Name, study: StudyOfScores) -> list[int]:
     least = firing_least(config.protocol, config.pictures)
     able = study.ordered(_ORDERS[config.by], least)
     do = "fewer --pictures, or scores of more images (score --images all)"
+    if config.protocol == "paper":
+        do = "scores of more images (score --images all); --protocol strict needs fewer"
     c.check(bool(able), f"no neuron fires on {least} of {len(study.scored):,} scored images", study.scores.id, do)
     found: list[int] = []
     for neuron in able:
@@ -274,8 +282,9 @@ def _namer(
     def plan(neuron: int) -> Any:
         return study.plan(neuron, config.protocol, config.pictures, config.hard, config.against == "hard")
 
-    return Namer(setup, backend, memory, plan=plan, picture=study.picture, write=writer.append, other_name=other_name,
-                 claims=claims, news=news)  # fmt: skip
+    return Namer(setup, backend, memory, Surroundings(
+        plan=plan, picture=study.picture, write=writer.append, other_name=other_name, claims=claims, news=news,
+    ))  # fmt: skip
 
 
 def _cost(config: c.Name, study: StudyOfScores, namer: Namer, neurons: list[int], memory: Memory) -> Cost:

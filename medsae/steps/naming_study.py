@@ -22,6 +22,7 @@ from medsae.naming.selection import (
     Activity,
     Patients,
     Plan,
+    Wish,
     choose_paper,
     choose_strict,
     difference_hash,
@@ -93,7 +94,9 @@ class StudyOfScores:
         """Firing and silent pictures a side that these scores allow, `MOST_PICTURES` at most: the largest number of
         `FEWER_PICTURES` at which `_ENOUGH` neurons can be named and tested; where no number allows so many, the one at
         which most can. It depends on the scores alone, so that all results of a study belong to one run."""
-        best, most = MOST_PICTURES, 0
+        if protocol == "paper":
+            return MOST_PICTURES  # the published number; with fewer it would be another protocol
+        best, most = FEWER_PICTURES[-1], 0
         for pictures in FEWER_PICTURES:
             able = self.ordered("max_abs_rho DESC", firing_least(protocol, pictures))[: 4 * _ENOUGH]
             if len(able) <= most:
@@ -130,8 +133,8 @@ class StudyOfScores:
         if protocol == "paper":
             return choose_paper(neuron, activity, pictures=pictures, seed=self.seed, patients=self.patients)
         own = self._own_label(neuron) if hard or against else np.zeros(len(self.paths), dtype=bool)
-        return choose_strict(neuron, activity, self.patients, self.hash_of, own, pictures=pictures, hard=hard,
-                             seed=self.seed, against=against)  # fmt: skip
+        wish = Wish(pictures=pictures, hard=hard, seed=self.seed, against=against)
+        return choose_strict(neuron, activity, self.patients, self.hash_of, own, wish)
 
     def picture(self, image: int) -> Picture:
         return Picture(image, self.shas[image])
@@ -186,7 +189,8 @@ class StudyOfScores:
             ).fetchall()
         wordy = [name for name, spaces in rows if spaces is not None and spaces >= _WORDY]
         if column is None:
-            named = [name for name in wordy if re.search(r"report|findings|impression", name, re.IGNORECASE)]
+            named = [name for name, spaces in rows
+                     if spaces and re.search(r"report|findings|impression", name, re.IGNORECASE)]  # fmt: skip
             best = [n for n in named if re.search("report", n, re.IGNORECASE)] or named or wordy
             c.check(bool(best), "this cohort has no report text", self.cohort.id,
                     "ingest a table that has a column with it, or choose another --backend")  # fmt: skip

@@ -93,6 +93,18 @@ def thumbnails(reader: Reader, cohort: Artifact, images: list[int]) -> dict[int,
     return {int(i): bytes(w) for i, w in zip(frame["image"], frame["webp"], strict=True)}
 
 
+def texts(reader: Reader, cohort: Artifact, attribute: str, images: list[int]) -> dict[int, str]:
+    """image -> text of an attribute, such as the report, of those that have one."""
+    if not images:
+        return {}
+    numbers = ", ".join(str(int(i)) for i in set(images))
+    frame = reader.query(
+        f"SELECT image, value FROM {{c}}.attribute WHERE attribute = ? AND value IS NOT NULL AND image IN ({numbers})",
+        [attribute], c=cohort,
+    )  # fmt: skip
+    return {int(i): str(t) for i, t in zip(frame["image"], frame["value"], strict=True)}
+
+
 @dataclass(frozen=True)
 class LabelTable:
     """Every label of every image of a cohort: names in the source's order, value_nk int8 [images, labels] (1 present,

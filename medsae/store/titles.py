@@ -29,10 +29,14 @@ def title(artifacts: Sequence[Artifact], scores: Artifact) -> str:
         sizes = (facts.get(name) for name in ("k", "l1", "l0_coefficient"))
         size = next((value for value in sizes if value is not None), None)
         text = f"SAE {facts.get('kind', '')} {'' if size is None else f'{size:g}'} × {facts.get('expansion', '?')}"
+        origin = facts.get("origin")
+        text += f" from {origin.get('format')}" if isinstance(origin, dict) else ""
+        text = f"untrained {text}" if facts.get("untrained") else text
     images, protocol = scores.config.get("images"), scores.config.get("protocol")
     notes = [
         f"{images} images" if images != "evaluation" else "",
         f"{protocol} protocol" if protocol != "strict" else "",
+        f"{scores.facts['tokens']} over tokens" if scores.facts.get("tokens") else "",
     ]
     return " · ".join([" ".join(text.split()), *filter(None, notes)])
 

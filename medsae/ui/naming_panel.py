@@ -13,6 +13,7 @@ from typing import Any, get_args
 import pandas as pd
 import streamlit as st
 
+from medsae import reports
 from medsae.config import Name, Protocol
 from medsae.jobs import Jobs
 from medsae.plugins import backends
@@ -192,11 +193,36 @@ def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]
         if about != "name":
             cards.show(f'<div class="ms-soft">judged: <b>{escape(str(row[f"{about}_concept"]))}</b></div>')
         cards.show(verdict_grid(study, verdicts[verdicts["about"] == about], run.test != "detection"))
+    _sentences(study, run, row, verdicts)
     naming = row.get("naming")
     if naming is not None and len(naming):
         with st.expander(f"The {len(naming)} pictures that led to the name"):
             rows = pd.DataFrame({"image": [int(i) for i in naming], "value": None})
             cards.show(verdict_grid(study, rows.assign(status="", fires=True, yes=None, p=None)))
+
+
+SENTENCES = 12
+"""Sentences of reports that are shown under a name."""
+
+
+def _sentences(study: Study, run: RunOfNames, row: dict[str, Any], verdicts: pd.DataFrame) -> None:
+    """What the reports of this neuron's pictures say of a name that came from reports."""
+    column = run.model.partition("reports: ")[2]
+    if not column or study.cohort is None:
+        return
+    fired = verdicts[(verdicts["about"] == "name") & verdicts["fires"].astype(bool)]["image"]
+    naming = row.get("naming")
+    images = [int(i) for i in (*(() if naming is None else naming), *fired)]
+    told = query_images.texts(study.reader, study.cohort, column, images)
+    phrase = str(row["concept"])
+    found = [(i, s) for i in dict.fromkeys(images) for s in reports.sentences(told.get(i, ""), phrase)]
+    with st.expander(f"Sentences with it in the reports of these pictures: {len(found)}"):
+        if not study.patients:
+            st.caption("Reports may name people: they are shown while “Show patient numbers” is on.")
+            return
+        rows = [[f'<a data-go href="{escape(links.url("image", image=i))}">{i}</a>', escape(s)]
+                for i, s in found[:SENTENCES]]  # fmt: skip
+        cards.show(look.table([("image", True), ("sentence", False)], rows))
 
 
 def figures(row: dict[str, Any], run: RunOfNames, audit: pd.DataFrame | None = None) -> None:

@@ -13,7 +13,8 @@ import streamlit as st
 from PIL import Image
 
 from medsae import config as configs
-from medsae.cohorts.pictures import PictureError, decode
+from medsae.cohorts.checking import decode_apart
+from medsae.cohorts.pictures import PictureError
 from medsae.progress import UserError
 from medsae.store import maps as stored
 from medsae.store import pictures
@@ -104,7 +105,7 @@ def _answer(looks: Looks, data: bytes) -> Found:
 def _small(data: bytes) -> bytes:
     """The decoded picture for a grid, WebP; never the file itself (a header may name people)."""
     try:
-        grey = Image.fromarray(decode(data))
+        grey = Image.fromarray(decode_apart(data))
     except PictureError as error:
         raise UserError(f"this picture cannot be shown: {error}") from error
     grey.thumbnail((480, 480))
@@ -116,9 +117,9 @@ def _small(data: bytes) -> bytes:
 def verdict(found: Found) -> None:
     """One sentence on how far the picture lies from what the SAE was trained on, and the numbers behind it."""
     far = found["distance"]
-    share = f"further from the training pictures than {format.percent(far['quantile'], 0)} of the held-out ones"
+    share = f"further from the training images than {format.percent(far['quantile'], 0)} of the held-out ones"
     if far["quantile"] == 0:
-        share = "nearer to the training pictures than every held-out one"
+        share = "nearer to the training images than every held-out one"
     if far["unlike_training"]:
         st.warning(f"Unlike anything the SAE was trained on: {share}. What follows may mean nothing.")
     else:
@@ -126,7 +127,7 @@ def verdict(found: Found) -> None:
     look.figures(
         [
             (format.count(found["fires"]), "neurons fire", "sae"),
-            (format.number(far["value"]), "distance to the nearest training picture", ""),
+            (format.number(far["value"]), "distance to the nearest training image", ""),
             (format.number(far["median_of_held_out"]), "the same, median of held-out pictures", ""),
         ]
     )

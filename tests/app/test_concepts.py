@@ -89,6 +89,21 @@ def test_the_audit_of_the_judge_stands_beside_the_names(app, html, named, ids):
     assert "39 of 40" in html(test) and "&lt;b&gt;" in html(test)
 
 
+def test_sentences_of_reports_are_shown_with_the_patient_switch_alone(app, html, data, ids, monkeypatch):
+    with Ledger(Store(data), ids.scores).writer() as writer:
+        run = RUN | {"backend": "reports", "model": "reports: report"}
+        verdict = {"kind": "verdict", "run": "abc", "neuron": 1, "about": "name", "image": 5, "fires": True, "value": 1.0,
+                   "yes": True, "status": "ok"}  # fmt: skip
+        writer.append([run, verdict, row(1, "pleural effusion", 0.9)])
+    said = {5: "Mr <Smith> has a pleural effusion. The heart is normal.", 2: "No pleural effusion."}
+    monkeypatch.setattr("medsae.store.query_images.texts", lambda reader, cohort, column, images: {i: said[i] for i in images
+                                                                                                  if i in said})  # fmt: skip
+    hidden = app.open("neuron", scores=ids.scores, neuron=1)
+    assert "Smith" not in html(hidden) and any("pictures: 1" in e.label for e in hidden.expander)
+    shown = html(app.open("neuron", scores=ids.scores, neuron=1, patients="1"))
+    assert "Mr &lt;Smith&gt; has a pleural effusion." in shown and "heart is normal" not in shown
+
+
 def test_text_of_a_model_is_shown_as_text(app, html, named, ids):
     for page, query in (("concepts", {}), ("neuron", {"neuron": 4}), ("neuron", {"neuron": 7}), ("neurons", {})):
         test = app.open(page, scores=ids.scores, **query)

@@ -30,7 +30,7 @@ from medsae import config as c
 from medsae.naming.backends import Reply, medgemma
 from medsae.naming.backends.medgemma import MedGemma
 from medsae.naming.memory import Memory, Setup
-from medsae.naming.run import Namer
+from medsae.naming.run import Namer, Surroundings
 from medsae.progress import Silent
 from medsae.steps.naming import name
 from medsae.steps.naming_study import StudyOfScores
@@ -67,8 +67,9 @@ def overhead(neurons: int = 10) -> None:
         store = Store(world.data)
         study = StudyOfScores(store, store.get(world.scores), 0)
         with Ledger(store, world.scores).writer() as writer:
-            namer = Namer(Setup("bench", "strict", True, 0), Instant(), Memory(), picture=study.picture,
-                          plan=lambda n: study.plan(n, "strict", 30, 0.0), write=writer.append)  # fmt: skip
+            around = Surroundings(picture=study.picture, plan=lambda n: study.plan(n, "strict", 30, 0.0),
+                                  write=writer.append)  # fmt: skip
+            namer = Namer(Setup("bench", "strict", True, 0), Instant(), Memory(), around)
             began, used = time.perf_counter(), time.process_time()
             with Silent().task("x") as task:
                 namer.name(range(neurons), task)

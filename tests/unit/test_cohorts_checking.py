@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsae.cohorts.checking import check_pictures
-from medsae.cohorts.pictures import check_picture
+from medsae.cohorts.checking import check_pictures, decode_apart
+from medsae.cohorts.pictures import PictureError, check_picture, decode
 from medsae.progress import Silent
 
 SHARED = Path(__file__).parents[2] / "../shared/cxr"
@@ -85,6 +85,16 @@ def test_a_picture_has_a_deadline_and_the_rest_goes_on(pictures: list[Path]) -> 
     assert [position for position, _ in found] == list(range(20))
     assert found[5][1].refused == "took longer than 2 s to decode"
     assert found[4][1] == check_picture(pictures[4]) and found[19][1] == check_picture(pictures[19])
+
+
+def test_bytes_from_anywhere_are_decoded_apart(pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (decode_apart(pictures[0].read_bytes()) == decode(pictures[0])).all()
+    with pytest.raises(PictureError, match="not a picture"):
+        decode_apart(b"no picture at all")
+    with pytest.raises(PictureError, match="its decoder crashed"):
+        decode_apart(Deadly())  # type: ignore[arg-type]
+    with pytest.raises(PictureError, match="took longer than 1 s"):
+        decode_apart(Stuck(), deadline=1.0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("how", ["file", "stdin"])

@@ -6,6 +6,7 @@ import pytest
 
 from medsae.sae.model import Sae
 from medsae.store.artifacts import Store
+from medsae.store.titles import title
 
 D = 12
 
@@ -41,7 +42,9 @@ def test_an_sae_goes_out_and_comes_back(study, tmp_path):
     artifact = Store(medsae.data).get(back, "sae")
     assert artifact.facts["n_train"] is None and artifact.facts["origin"]["format"] == "saelens"
     assert artifact.manifest["command"][3:5] == ["import", "sae"]
+    artifacts = Store(medsae.data).list()
     scores = medsae.id("score", "--sae", back, "--draws", 5, "--bootstraps", 5, "--images", "all")
+    assert title(artifacts, Store(medsae.data).get(scores)) == "SAE jumprelu × 3 from saelens · all images"
     medsae.id("export", "scores", scores, "--to", tmp_path / "tables")
     tables = {p.stem: pd.read_parquet(p) for p in (tmp_path / "tables").glob("*.parquet")}
     assert {"neuron", "correlation", "activation", "image", "name"} <= set(tables)
@@ -73,6 +76,7 @@ def test_the_control_is_an_artifact_beside_the_trained_one(study):
     artifact = Store(medsae.data).get(control, "sae")
     assert control.startswith("untrained-jumprelu-x3-") and artifact.parents["trained"] == sae
     assert artifact.facts["untrained"] is True and artifact.facts["kind"] == "jumprelu"
-    assert medsae.id("score", "--sae", control, "--draws", 5, "--bootstraps", 5, "--images", "all")
+    scores = medsae.id("score", "--sae", control, "--draws", 5, "--bootstraps", 5, "--images", "all")
+    assert title(Store(medsae.data).list(), Store(medsae.data).get(scores)).startswith("untrained SAE jumprelu")
     status, _, err = medsae(*same[:-1], 5, "--untrained")
     assert status == 2 and "is not there" in err and "--epochs 5" in err and "--untrained" not in err

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {"cohorts", "simulated", "encoders", "sae", "scoring", "naming", "store", "formats", "effects", "reading"}
-SHELF = {"files", "shards", "progress", "plugins", "device", "rates", "geometry", "runs"}
+SHELF = {"files", "shards", "progress", "plugins", "device", "rates", "geometry", "runs", "reports"}
 BASE = SHELF | {"config"}
 MAY_IMPORT = {
     "config": SHELF,
@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "rates": set(),
     "geometry": set(),
     "runs": set(),
+    "reports": {"rates"},
     **{room: BASE | {room} for room in ROOMS},
     "naming": BASE | {"naming"},
     "jobs": BASE | {"store"},  # store.troubles: what an error of the system means is said in one place
@@ -135,13 +136,13 @@ def test_no_circle_of_imports():
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.name))
-def test_no_function_takes_more_than_nine_arguments(path):
+def test_no_function_takes_more_than_eight_arguments(path):
     """What belongs together is a dataclass."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             named = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             many = [argument.arg for argument in named if argument.arg not in ("self", "cls")]
-            assert len(many) <= 9, f"{path.relative_to(ROOT)}: {node.name}({', '.join(many)})"
+            assert len(many) <= 8, f"{path.relative_to(ROOT)}: {node.name}({', '.join(many)})"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.name))

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from medsae import config as c
-from medsae.naming import reports
+from medsae import reports
 from medsae.progress import Silent, UserError
 from medsae.steps.naming import name
 from medsae.store.artifacts import Store

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from medsae.naming import selection
-from medsae.naming.selection import Activity, Patients, choose_paper, choose_strict, difference_hash
+from medsae.naming.selection import Activity, Patients, Wish, choose_paper, choose_strict, difference_hash
 
 
 def activity(rng, images, firing):
@@ -20,7 +20,7 @@ def activity(rng, images, firing):
 
 def strict(act, patients, hash_of=lambda image: None, own=None, **options):
     own = np.zeros(len(patients.code_n), bool) if own is None else own
-    return choose_strict(0, act, patients, hash_of, own, **({"pictures": 30, "hard": 0.0, "seed": 0} | options))
+    return choose_strict(0, act, patients, hash_of, own, Wish(**({"pictures": 30} | options)))
 
 
 @settings(max_examples=30, deadline=None)

@@ -107,6 +107,7 @@ def test_null_of_normal_profiles_over_fourteen_labels_is_3_419_bits():
     histogram = null.histogram
     assert histogram.mean.sum() == pytest.approx(1) and histogram.observed.sum() == pytest.approx(1)
     assert np.all(histogram.low <= histogram.high)
+    assert histogram.edges[0] == 0 and histogram.edges[-2] < np.log2(14) < histogram.edges[-1]
 
 
 def test_pure_noise_has_no_selective_neurons_and_uniform_p():

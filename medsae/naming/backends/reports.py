@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from medsae.naming import reports
+from medsae import reports
 from medsae.naming.backends import Backend, Question, Reply, Study
 
 MARK = "reports only, no model was asked"
