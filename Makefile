@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
 
-.PHONY: setup demo run app test check docs clean faults
+.PHONY: setup demo run app test check docs mutants clean faults
 
 setup: $(STAMP)
 
@@ -44,6 +44,12 @@ faults: $(TEST_STAMP)
 docs: $(TEST_STAMP)
 	$(PY) -m mkdocs build --strict
 	@echo "open site/index.html"
+
+# One changed line at a time: does a test notice? A sample takes some minutes; SAMPLE=0 tries all (hours).
+SAMPLE ?= 150
+mutants: $(TEST_STAMP)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c requirements.txt mutmut==3.8.1
+	$(PY) tools/mutants.py --sample $(SAMPLE)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

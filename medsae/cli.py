@@ -280,6 +280,9 @@ def _step(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
 
 
 def _print_list(store: Store, config: c.List) -> None:
+    if config.kind == "names":
+        _print_names(store, config)
+        return
     found, problems = store.scan(config.kind)
     if config.json:
         print(_json([artifact.manifest for artifact in found]))
@@ -290,6 +293,22 @@ def _print_list(store: Store, config: c.List) -> None:
             print(f"{artifact.kind:10}  {artifact.id}  {facts}")
     for problem in problems:
         _tell(f"medsae: {problem}")
+
+
+def _print_names(store: Store, config: c.List) -> None:
+    """Names are a ledger and no artifact: one line for each scores that have some."""
+    # Imported here: no other command reads ledgers without a step.
+    from medsae.store.ledger import Ledger
+
+    folder = store.artifacts / "names"
+    ids = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    asked = "SELECT count(DISTINCT neuron) FROM {lines} WHERE kind = 'name' AND status = 'ok'"
+    named = {id: found[0][0] if (found := Ledger(store, id).rows(asked)) else 0 for id in ids}
+    if config.json:
+        print(_json([{"scores": id, "named": count} for id, count in named.items()]))
+        return
+    for id, count in named.items():
+        print(f"names       {id}  neurons={count}")
 
 
 def _print_show(store: Store, config: c.Show) -> None:

@@ -69,6 +69,8 @@ class Splitting:
     """Share of patients kept for the hold-out metrics of the SAE (strict)."""
     division: Literal["stratified", "hashed"] = "stratified"
     """strict: `stratified` gives every split its share of each label; `hashed` looks at the patient alone."""
+    shuffled: bool = added(False)
+    """paper: walk the table in a random order (by --seed), as the published scripts do; else in its own order."""
     seed: int = 0
     """Seed of the split."""
 
@@ -710,6 +712,11 @@ class RunPaper(Command):
     """Another encoder than the paper's, to try the whole way without MedCLIP's weights."""
     weights: Path | None = runtime(None)
     """Checkpoint of the encoder."""
+    seeds: int | None = None
+    """Trainings with different seeds (default: 3 where the cohort has at most 30,000 pictures, else 1)."""
+
+    def __post_init__(self) -> None:
+        check(self.seeds is None or self.seeds >= 1, f"--seeds {self.seeds} must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -794,7 +801,7 @@ class App(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Look(Command):
-    """A picture of your own: which neurons fire on it, where, and how far it lies from the training pictures."""
+    """A picture of your own: which neurons fire on it, where, and how far it lies from the training images."""
 
     picture: tyro.conf.Positional[Path | None] = None
     """A JPEG, PNG, TIFF or DICOM file. It is read and not kept."""

@@ -78,6 +78,10 @@ class Jobs:
         job = self.get(id)
         if job.state == "running":
             raise UserError(f"job {id} is running", self.folder / id, "cancel it first")
+        for name in ONLY_IN_A_SHELL:
+            flag = f"--{name.replace('_', '-')}"
+            if flag in job.command:
+                raise UserError(f"{flag} can be given on the command line only", None, "start the command in a shell")
         return self._start(job.command, _read(self.folder / id / "job.json").get("cwd", os.getcwd()))
 
     def _start(self, words: list[str], cwd: str) -> Job:

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from medsae.store import queries
-from medsae.ui import filters, format, links, look, maps, neuron_parts, terms, view_image, viewer
+from medsae.ui import filters, format, links, look, maps, neuron_parts, statistics_panels, terms, view_image, viewer
 from medsae.ui import study as studies
 
 PAGE = {"title": "Neuron", "place": 50}
@@ -55,6 +55,8 @@ with right:
         frame = neuron_parts.correlations(study, scores, row)
     with st.container(border=True):
         drawn = neuron_parts.activations(study, scores, cohort, row, frame)
+    with st.container(border=True):
+        statistics_panels.neuron(study, scores, number)
     with st.container(border=True):
         neuron_parts.confounders(study, scores, cohort, number)
     with st.container(border=True):

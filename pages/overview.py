@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from medsae.ui import look, overview_parts, terms
+from medsae.ui import look, overview_parts, statistics_panels, terms
 from medsae.ui import study as studies
 
 PAGE = {"title": "Overview", "place": 10}
@@ -24,7 +24,10 @@ with st.container(border=True):
 overview_parts.figures(study, scores)
 left, right = st.columns([3, 2], gap="medium")
 with left, st.container(border=True):
-    overview_parts.measures(study, scores)
+    statistics_panels.measures(study, scores)
+if study.versus:
+    with left, st.container(border=True):
+        statistics_panels.difference(study, scores)
 with right, st.container(border=True):
     overview_parts.cohort_facts(study, scores, cohort)
 with right, st.container(border=True):

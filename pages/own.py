@@ -1,4 +1,4 @@
-"""A picture of your own: which neurons fire on it, where, and how far it lies from the training pictures."""
+"""A picture of your own: which neurons fire on it, where, and how far it lies from the training images."""
 
 import streamlit as st
 

@@ -270,14 +270,9 @@ def views(
     """
     code = np.full(n, "", dtype=object)
     if column is not None:
-        code = (
-            column.astype("object")
-            .map(lambda v: str(v).strip().upper(), na_action="ignore")
-            .fillna("")
-            .to_numpy(object)
-        )
+        code = tabular.by_word(column, lambda word: word.strip().upper()).fillna("").to_numpy(object)
     if facing is not None:
-        word = facing.astype("object").map(lambda v: str(v).strip().lower(), na_action="ignore").fillna("")
+        word = tabular.by_word(facing, lambda word: word.strip().lower()).fillna("")
         frontal, lateral = (word == "frontal").to_numpy(bool), (word == "lateral").to_numpy(bool)
         if column is not None and column.name == facing.name:
             code = np.full(n, "", dtype=object)
@@ -301,7 +296,7 @@ def _patients(
     """The patients: their column, else the folder called patient... in the paths, else the picture itself."""
     if columns.patient is None:
         pattern = plan.patient_in_path or r"(?:^|/)(patient[^/]+)/"
-        folder = written.str.extract(pattern)[0]
+        folder = tabular.first_group(written, pattern)
         if plan.patient_in_path and folder.isna().any():
             row = int(np.flatnonzero(folder.isna())[0])
             raise UserError(
@@ -333,7 +328,7 @@ def _studies(table: pd.DataFrame, columns: Columns, written: pd.Series, plan: Pl
     if columns.study is not None:
         return tabular.identifiers(pd.Series(table[columns.study])).fillna("").to_numpy(object)
     if plan.study_in_path:
-        return written.str.extract(plan.study_in_path)[0].fillna("").to_numpy(object)
+        return tabular.first_group(written, plan.study_in_path).fillna("").to_numpy(object)
     return np.full(len(table), "", dtype=object)
 
 
@@ -371,7 +366,7 @@ def _sources(rows: Rows, columns: Columns, written: pd.Series, plan: Plan) -> tu
     told: list[str] = []
     if columns.split is not None:
         column = pd.Series(rows.table[columns.split])
-        word = column.astype("object").map(lambda v: str(v).strip().lower(), na_action="ignore")
+        word = tabular.by_word(column, lambda word: word.strip().lower())
         named = word.map(_SOURCES).fillna("").to_numpy(object)
         odd = (word.notna() & (named == "")).to_numpy(bool)
         if odd.any():
@@ -380,7 +375,7 @@ def _sources(rows: Rows, columns: Columns, written: pd.Series, plan: Plan) -> tu
                     " split"]  # fmt: skip
         source = np.where(source == "", named, source)
     if plan.split_in_path:
-        folder = written.str.extract(plan.split_in_path)[0].fillna("").to_numpy(object)
+        folder = tabular.first_group(written, plan.split_in_path).fillna("").to_numpy(object)
         source = np.where(source == "", folder, source)
     return source, told
 

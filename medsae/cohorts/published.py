@@ -341,7 +341,7 @@ def _only(rows: Rows, layout: Declaration, told: list[str]) -> Rows:
     for name, words in layout.only.items():
         if name not in rows.table:
             continue
-        column = rows.table[name].astype("object").map(lambda v: str(v).strip().lower(), na_action="ignore")
+        column = tabular.by_word(rows.table[name], lambda word: word.strip().lower())
         kept = column.isin(words) | column.isna()
         if not kept.all():
             counts = rows.table[name][~kept].value_counts()

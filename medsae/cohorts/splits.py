@@ -96,7 +96,9 @@ def stratified(positive_pk: np.ndarray, shares: tuple[float, ...], order: np.nda
     one may miss there.
     """
     n, k = positive_pk.shape
-    labels_of = [np.flatnonzero(row).tolist() for row in positive_pk]
+    labels_of: list[list[int]] = [[] for _ in range(n)]
+    for p, j in zip(*(axis.tolist() for axis in np.nonzero(positive_pk)), strict=True):
+        labels_of[p].append(j)
     left = positive_pk.sum(axis=0).tolist()
     want = [[share * count for count in left] for share in shares]
     room = [share * n for share in shares]
@@ -219,7 +221,8 @@ def _paper(
         notes.append("the table names no published split: every picture is taken as training")
     elif not (source == "valid").any():
         notes.append("the table has no published validation rows: nothing is held out")
-    evaluation = walk(values_nk, split == "train", config.per_class)
+    order = np.random.default_rng(config.seed).permutation(len(values_nk)) if config.shuffled else None
+    evaluation = walk(values_nk, split == "train", config.per_class, order)
     notes.append(
         "the evaluation set is drawn from the training images, as published: "
         f"{int(evaluation.sum()):,} pictures that the SAE is also trained on (leakage; --protocol strict avoids it)"
@@ -231,8 +234,10 @@ def _paper(
     return split, evaluation, notes
 
 
-def walk(values_nk: np.ndarray, among: np.ndarray, per_class: int) -> np.ndarray:
-    """The published draw, bool [n]: walk the rows in table order, take a picture unless one of its classes is full.
+def walk(values_nk: np.ndarray, among: np.ndarray, per_class: int, order: np.ndarray | None = None) -> np.ndarray:
+    """The published draw, bool [n]: walk the rows, take a picture unless one of its classes is full.
+
+    `order`: the rows in the order of the walk (the published scripts shuffle the table); None: as they stand.
 
     The classes of a picture are those with the value 1 (blank counts as absent, -1 is not positive). A picture without
     any class belongs to none of the sets and is not taken (docs/decisions/032).
@@ -240,7 +245,8 @@ def walk(values_nk: np.ndarray, among: np.ndarray, per_class: int) -> np.ndarray
     taken = np.zeros(len(values_nk), dtype=bool)
     positive = (values_nk == 1) & among[:, None]
     count = np.zeros(values_nk.shape[1], dtype=np.int64)
-    for i in np.flatnonzero(positive.any(axis=1)):
+    labelled = positive.any(axis=1)
+    for i in np.flatnonzero(labelled) if order is None else order[labelled[order]]:
         if not (count[positive[i]] >= per_class).any():
             taken[i] = True
             count += positive[i]

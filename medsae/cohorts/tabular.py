@@ -9,9 +9,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from medsae.progress import UserError
 
@@ -91,6 +94,24 @@ def _value(word: str, threshold: float | None) -> int:
     if threshold is not None and 0 <= number <= 1:
         return int(number >= threshold)
     return int(number) if number in (1, 0, -1) else int(UNREADABLE)
+
+
+def by_word(column: pd.Series, meaning: Callable[[str], Any]) -> pd.Series:
+    """`meaning` of every cell, None for an empty one; asked once for each distinct word, however long the column is."""
+    code, distinct = pd.factorize(column.astype("str"))
+    values = np.array([*(meaning(str(word)) for word in distinct), None], dtype=object)
+    return pd.Series(values[code], index=column.index, dtype="object")
+
+
+def first_group(text: pd.Series, pattern: str) -> pd.Series:
+    """What the first group of a pattern finds in each text, NaN where it finds nothing."""
+    try:
+        # RE2 in pyarrow: 10 x the rate of Python's own on 223,414 paths. Groups must have names there.
+        named = re.sub(r"\((?!\?)", "(?P<found>", pattern, count=1)
+        found = pc.extract_regex(pa.array(text, type=pa.string(), from_pandas=True), pattern=named)  # type: ignore[attr-defined]
+        return pd.Series(pc.struct_field(found, "found").to_numpy(zero_copy_only=False), index=text.index, dtype="str")
+    except pa.ArrowInvalid:  # a pattern that RE2 does not know, such as one that looks ahead
+        return text.str.extract(pattern)[0]
 
 
 def number_of(word: str) -> float | None:
@@ -232,8 +253,11 @@ def sexes(column: pd.Series | None, n: int) -> np.ndarray:
     """ "F", "M" or "" [n] from spellings such as Female, f, 1-letter codes."""
     if column is None:
         return np.full(n, "", dtype=object)
-    first = column.astype("object").map(lambda v: str(v).strip()[:1].upper(), na_action="ignore")
-    return first.where(first.isin(["F", "M"]), "").to_numpy(object)
+    return (
+        by_word(column, lambda word: word.strip()[:1].upper() if word.strip()[:1] in "FfMm" else "")
+        .fillna("")
+        .to_numpy(object)
+    )
 
 
 def ages(column: pd.Series | None, n: int) -> tuple[np.ndarray, int]:
@@ -243,7 +267,7 @@ def ages(column: pd.Series | None, n: int) -> tuple[np.ndarray, int]:
     """
     if column is None:
         return np.full(n, np.nan), 0
-    years = pd.Series(pd.to_numeric(column.astype("object").map(_decimal, na_action="ignore"), errors="coerce"))
+    years = pd.Series(pd.to_numeric(by_word(column, lambda word: word.strip().replace(",", ".")), errors="coerce"))
     text = pd.Series(column[years.isna() & column.notna()]).astype("str")
     if len(text):
         parts = text.str.extract(r"^\s*(\d+)\s*([YMWDymwd])\s*$")
@@ -254,7 +278,3 @@ def ages(column: pd.Series | None, n: int) -> tuple[np.ndarray, int]:
     odd = (values < 0) | (values > 120)
     values[odd] = np.nan
     return values, int(odd.sum())
-
-
-def _decimal(value: object) -> object:
-    return value.strip().replace(",", ".") if isinstance(value, str) else value

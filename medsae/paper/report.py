@@ -257,10 +257,18 @@ def _concepts(study: Study, run: concepts.RunOfNames) -> Frame:
             str(r["concept"]),
             f"{100 * r['accuracy']:.1f} %",
             f"{100 * r['low']:.0f} to {100 * r['high']:.0f} %",
+            _q(r["q"]),
+            _q(r["specific_q"]),
         ]
         for r in frame.to_dict("records")
     ]
-    return pd.DataFrame(rows, columns=["neuron", "concept", "accuracy", "95 % interval"])
+    return pd.DataFrame(rows, columns=["neuron", "concept", "accuracy", "95 % interval", "q against chance",
+                                       "q of this name"])  # fmt: skip
+
+
+def _q(value: float | None) -> str:
+    """A q-value; a dash where there was no such test."""
+    return "–" if value is None or value != value else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 _TEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

@@ -21,6 +21,7 @@ from medsae.scoring.design import Design
 from medsae.scoring.draws import Groups, Patients, Sums, sums_of_draws
 from medsae.scoring.entropy import entropy_bits
 from medsae.scoring.measures import mean_over
+from medsae.scoring.offered.entropy import FIRING
 
 GROUPS = 10
 PARTS = (1, 2, 5)
@@ -37,8 +38,11 @@ class Curve:
     """left_out (-1: none), parts, images a part, mean_entropy, neurons it is over."""
 
 
-def entropy_curve(held: Held, design: Design, patients: Patients, seed: int) -> Curve:
-    """The curve of the mean entropy of Eq. 5; empty rows with fewer patients than groups."""
+def entropy_curve(held: Held, design: Design, patients: Patients, seed: int, active_m: NDArray[np.int64]) -> Curve:
+    """The curve of the mean entropy of Eq. 5 over the neurons that fire on at least `FIRING` images.
+
+    Nothing can be said about where the others would end. No rows with fewer than 40 patients.
+    """
     columns = ["left_out", "parts", "images", "mean_entropy", "neurons"]
     if len(patients.size_p) < 4 * GROUPS:
         return Curve(pd.DataFrame({c: np.zeros(0) for c in columns}).astype({"left_out": int, "parts": int}))
@@ -55,7 +59,7 @@ def entropy_curve(held: Held, design: Design, patients: Patients, seed: int) -> 
             bits_pm = np.stack([_bits(_total([groups[g] for g in part])) for part in _cut(kept, parts)])
             known_m = np.isfinite(bits_pm).sum(0)
             each_m = np.nansum(bits_pm, axis=0) / np.maximum(known_m, 1)
-            mean, neurons = mean_over(each_m, known_m > 0)
+            mean, neurons = mean_over(each_m, (known_m > 0) & (active_m >= FIRING))
             rows.append((left_out, parts, per_patient * sum(images[g] for g in kept) / parts, mean, neurons))
     return Curve(pd.DataFrame(rows, columns=columns))
 

@@ -20,10 +20,10 @@ from medsae.scoring.design import Design, Profiles
 from medsae.scoring.draws import Permutations, correlations_of_draws
 from medsae.scoring.entropy import entropy_bits
 from medsae.scoring.measures import Statistic, number
+from medsae.scoring.own_null import tail_p
 from medsae.scoring.profile import Profile
 from medsae.scoring.selective import pooled_p
 from medsae.scoring.sufficient import Correlations
-from medsae.scoring.tail import tail_p
 
 BIN_BITS = 0.05
 """Width of a bin of the entropy histogram."""
@@ -124,7 +124,7 @@ def permutation_null(
         strength_mk /= scale_m[:, None]
         strength_tmk /= scale_m[:, None].astype(np.float32)
     p, label = pooled_p(strength_mk, strength_tmk, profile.spread_m, fdr)
-    p = tail_p(held, design.y_nk, design.mask_nk, permutations.patients, strength_mk, p, label)
+    p = tail_p(held, design.y_nk, design.mask_nk, permutations.patients, strength_mk, p, label, scale_m)
     return Null(
         values, entropy_mean, np.sqrt(np.maximum(variance, 0)), histogram, p, label, benjamini_hochberg(p), scale_m
     )

@@ -144,7 +144,7 @@ def score_arrays(
         held, design, profiles.active_m, resamples, taken, null, reach(null, correlations, fdr), report
     )
     with report.task("entropy of parts of the patients", 1, "pass") as task:
-        curve = entropy_curve(held, design, grouped, seed)
+        curve = entropy_curve(held, design, grouped, seed, profiles.active_m)
         task.advance()
     matched = pd.DataFrame()
     if raw is not None:

@@ -9,26 +9,23 @@ with the label, when the label's values are dealt to the images (or patients) an
 - Otherwise the double saddle-point of the sum given the number of positives (Skovgaard 1987, J. Appl. Probab. 24:875;
   Robinson 1982, JRSS B 44:91), a relative error of a few per cent at any depth, without a draw.
 
-The closest label was chosen among k, so its tail is multiplied by k (Bonferroni). With several images a patient,
-patients are the units, each with its sum of activations and its mean label, and the distance is measured in the
-neuron's own null spread. Compared with pooled draws and with generalised Pareto tails in docs/decisions/101.
+The closest label was chosen among k, so its tail is multiplied by k (Bonferroni). With several images a patient a
+patient takes the labels of another one: of the images on which a neuron fires those of one patient get labels that are
+alike, as `clustered.py` counts. Compared with pooled draws and generalised Pareto tails in docs/decisions/101.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln, log_ndtr
 
-from medsae.scoring.activity import Held
-from medsae.scoring.auroc import dense_columns
-from medsae.scoring.draws import Patients
-
-PROMISING = 0.05
-"""Pooled p-values above this are kept: they are calibrated there, and no decision hangs on them."""
+Cumulants: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+"""K [g], its gradient [g, 2], its second derivatives (ss, st, tt) [g, 3]."""
 MOST_ENUMERATED = 14
 """Firing units whose subsets are all counted (16,384 of them)."""
 BINS = 512
@@ -39,14 +36,12 @@ STEPS = 60
 """Newton steps at most."""
 TIE = 1e-6
 """Sums this close (in units of their spread) are equal."""
-LEVELS = 8
-"""A patient's mean label is rounded to this fraction."""
 SMALLEST = 1e-300
 
 
 @dataclass(frozen=True)
-class Unit:
-    """One neuron beside one label: a sum of `value` over units that carry a label, dealt anew."""
+class Dealt:
+    """One neuron beside one label: the sum of `value` times label over units, the label's values dealt anew."""
 
     neuron: int
     value: NDArray[np.float64]
@@ -63,90 +58,18 @@ class Unit:
     """How far the sum lies from its mean under the null, in standard deviations."""
 
 
-def tail_p(
-    held: Held,
-    y_nk: NDArray[np.float32],
-    mask_nk: NDArray[np.bool_],
-    patients: Patients,
-    strength_mk: NDArray[np.floating],
-    p_m: NDArray[np.float64],
-    label_m: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """`p_m` with the entries at or below `PROMISING` replaced by k times the tail of the neuron's own null.
-
-    `strength_mk`: |rho| sqrt(n - 1) in units of the neuron's null spread (NaN undefined); `label_m`: the closest label.
-    """
-    chosen = np.flatnonzero(p_m <= PROMISING)
-    out = p_m.copy()
-    if not len(chosen) or not patients.single:
-        return out
-    distance_m = strength_mk[np.arange(len(p_m)), np.maximum(label_m, 0)]
-    labels = {int(j): _Label.of(y_nk[:, j], mask_nk[:, j], patients) for j in np.unique(label_m[chosen])}
-    found = [
-        labels[int(label_m[i])].unit(int(i), rows, z, float(distance_m[i])) for i, rows, z in _columns(held, chosen)
-    ]
-    tail = tails(found)
-    neurons = np.array([one.neuron for one in found])
-    out[neurons] = np.minimum(1, np.isfinite(strength_mk[neurons]).sum(1) * tail)
-    return out
+def binned(value: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The values with their weights; more than `BINS` of them are gathered in bins, each at its mean."""
+    if len(value) <= BINS:
+        return value, weight
+    low, high = value.min(), value.max()
+    place = np.minimum(((value - low) * (BINS / max(high - low, 1e-30))).astype(int), BINS - 1)
+    total = np.bincount(place, weight, BINS).astype(float)
+    filled = total > 0
+    return np.bincount(place, weight * value, BINS)[filled] / total[filled], total[filled]
 
 
-@dataclass(frozen=True)
-class _Label:
-    """A label over its units."""
-
-    known_n: NDArray[np.bool_]
-    unit_n: NDArray[np.intp]
-    """The unit of each known image (-1: not known)."""
-    units: int
-    level: NDArray[np.float64]
-    count: NDArray[np.float64]
-
-    @staticmethod
-    def of(y_n: NDArray[np.float32], known_n: NDArray[np.bool_], patients: Patients) -> _Label:
-        used, code = np.unique(patients.code_n[known_n], return_inverse=True)
-        unit_n = np.full(len(y_n), -1)
-        unit_n[known_n] = code
-        value = np.bincount(code, y_n[known_n]) / np.bincount(code)
-        if not patients.single:
-            value = np.round(value * LEVELS) / LEVELS
-        level, count = np.unique(value, return_counts=True)
-        return _Label(known_n, unit_n, len(used), level.astype(float), count.astype(float))
-
-    def unit(self, neuron: int, rows: NDArray[np.integer], z: NDArray[np.floating], distance: float) -> Unit:
-        """The neuron whose non-zeros are `z` at the images `rows`."""
-        unit = self.unit_n[rows]
-        here = unit >= 0
-        where, code = np.unique(unit[here], return_inverse=True)
-        value = np.bincount(code, z[here].astype(float), len(where)).astype(float)
-        weight = np.ones(len(value))
-        if len(value) > BINS:
-            low, high = value.min(), value.max()
-            place = np.minimum(((value - low) * (BINS / max(high - low, 1e-30))).astype(int), BINS - 1)
-            weight = np.bincount(place, minlength=BINS).astype(float)
-            filled = weight > 0
-            value = np.bincount(place, value, BINS)[filled] / weight[filled]
-            weight = weight[filled]
-        return Unit(neuron, value, weight, self.units, self.level, self.count, distance)
-
-
-def _columns(
-    held: Held, neurons: NDArray[np.integer]
-) -> Iterator[tuple[int, NDArray[np.integer], NDArray[np.floating]]]:
-    """(neuron, images, activations) of some neurons; of a dense representation all images, centred."""
-    if held.held is not None:
-        columns = held.columns()
-        for i in neurons:
-            part = slice(columns.indptr[i], columns.indptr[i + 1])
-            yield int(i), columns.indices[part], columns.data[part]
-        return
-    everything = np.arange(held.n)
-    for group, z_nc in dense_columns(held):
-        for i in neurons[(neurons >= group.start) & (neurons < group.stop)]:
-            yield int(i), everything, z_nc[:, i - group.start]
-
-
-def tails(found: list[Unit]) -> NDArray[np.float64]:
+def tails(found: list[Dealt]) -> NDArray[np.float64]:
     """P(the sum lies at least `distance` from its mean, on either side) of each."""
     out = np.ones(len(found))
     binary = [len(one.level) == 2 for one in found]
@@ -176,7 +99,7 @@ def tails(found: list[Unit]) -> NDArray[np.float64]:
 # --- exact ------------------------------------------------------------------------------------------------------------
 
 
-def _enumerated(found: list[Unit]) -> NDArray[np.float64]:
+def _enumerated(found: list[Dealt]) -> NDArray[np.float64]:
     """Two-sided tails of neurons that fire on equally many units, binary labels, by counting subsets."""
     size = len(found[0].value)
     subset = (np.arange(2**size)[:, None] >> np.arange(size)) & 1
@@ -195,21 +118,21 @@ def _enumerated(found: list[Unit]) -> NDArray[np.float64]:
         silent, r = units[:, None] - size, np.arange(size + 1)
         left = positives[:, None] - r
         possible = (left >= 0) & (silent - left >= 0)
-        log = _choose(silent, np.where(possible, left, 0)) - _choose(units, positives)[:, None]
+        log = choose(silent, np.where(possible, left, 0)) - choose(units, positives)[:, None]
     chance = np.where(possible, np.exp(log), 0)
     assert (high > low).all()
     counts = np.stack([far[:, taken == r_].sum(1) for r_ in range(size + 1)], axis=1)
     return (counts * chance).sum(1)
 
 
-def _choose(n: NDArray[np.float64], r: NDArray[np.float64]) -> NDArray[np.float64]:
+def choose(n: NDArray[np.float64], r: NDArray[np.float64]) -> NDArray[np.float64]:
     return gammaln(n + 1) - gammaln(r + 1) - gammaln(n - r + 1)
 
 
 # --- saddle-point -----------------------------------------------------------------------------------------------------
 
 
-def _saddle(found: list[Unit]) -> NDArray[np.float64]:
+def _saddle(found: list[Dealt]) -> NDArray[np.float64]:
     """Two-sided tails by the double saddle-point; labels with equally many levels."""
     width = max(len(one.value) for one in found) + 1
     g = len(found)
@@ -245,27 +168,36 @@ def _one_side(
     """P(sum of c b >= distance | sum of b as it is); c and b centred, so that the other sum is 0."""
     out = np.zeros(len(c_gu))
     # Beyond the largest sum there is (all of the largest label on the units with the largest values) nothing lies.
-    alive = np.flatnonzero(_largest_sum(c_gu, weight_gu, level_gl, share_gl) > distance * (1 + 1e-9))
-    if not len(alive):
-        return out
-    c, w, b, share, d = c_gu[alive], weight_gu[alive], level_gl[alive], share_gl[alive], distance[alive]
-    st = np.zeros((len(alive), 2))
-    k, gradient, hessian = _cumulants(st, c, w, b, share)
-    target = np.stack([np.zeros(len(alive)), d], axis=1)
+    alive = np.flatnonzero(largest_sum(c_gu, weight_gu, level_gl, share_gl) > distance * (1 + 1e-9))
+    if len(alive):
+        c, w, b, share = c_gu[alive], weight_gu[alive], level_gl[alive], share_gl[alive]
+        out[alive] = skovgaard(lambda st: _cumulants(st, c, w, b, share), distance[alive], label_square[alive])
+    return out
+
+
+def skovgaard(
+    cumulants: Callable[[NDArray[np.float64]], Cumulants], d: NDArray[np.float64], label_square: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """P(T >= d | S = 0) of g pairs of sums with mean 0; `cumulants(st)`: their joint K at (s, t) [g, 2].
+
+    `label_square`: the second derivative of K in s at 0, the spread of S.
+    """
+    st = np.zeros((len(d), 2))
+    k, gradient, hessian = cumulants(st)
+    target = np.stack([np.zeros(len(d)), d], axis=1)
     value = k - (st * target).sum(1)
     for _ in range(STEPS):
         slope = gradient - target
         if np.abs(slope[:, 1]).max() < 1e-7 * d.max() and np.abs(slope[:, 0]).max() < 1e-7:
             break
-        determinant = hessian[:, 0] * hessian[:, 2] - hessian[:, 1] ** 2
-        determinant = np.maximum(determinant, 1e-200)
+        determinant = np.maximum(hessian[:, 0] * hessian[:, 2] - hessian[:, 1] ** 2, 1e-200)
         step = np.stack([hessian[:, 2] * slope[:, 0] - hessian[:, 1] * slope[:, 1],
                          hessian[:, 0] * slope[:, 1] - hessian[:, 1] * slope[:, 0]], axis=1)  # fmt: skip
         step /= determinant[:, None]
-        length = np.ones(len(alive))
+        length = np.ones(len(d))
         for _ in range(30):
             trial = st - length[:, None] * step
-            k_new, gradient_new, hessian_new = _cumulants(trial, c, w, b, share)
+            k_new, gradient_new, hessian_new = cumulants(trial)
             value_new = k_new - (trial * target).sum(1)
             worse = ~(value_new <= value + 1e-12 * np.abs(value) + 1e-13)
             if not worse.any():
@@ -275,13 +207,15 @@ def _one_side(
     t = st[:, 1]
     root = np.sqrt(np.maximum(-2 * value, 0))
     determinant = np.maximum(hessian[:, 0] * hessian[:, 2] - hessian[:, 1] ** 2, 1e-300)
-    v = t * np.sqrt(determinant / label_square[alive])
+    v = t * np.sqrt(determinant / label_square)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         density = np.exp(-(root**2) / 2) / np.sqrt(2 * np.pi)
         tail = np.exp(log_ndtr(-root)) + density * (1 / v - 1 / root)
     # Near the middle the two terms cancel; there the normal tail is right.
-    out[alive] = np.where((root > 1e-3) & (v > 0) & np.isfinite(tail), np.clip(tail, 0, 1), np.exp(log_ndtr(-d)))
-    return out
+    tail = np.where((root > 1e-3) & (v > 0) & np.isfinite(tail), np.clip(tail, 0, 1), np.exp(log_ndtr(-d)))
+    # Where no saddle-point was reached d is at or beyond the largest sum: the exponential bound, which goes to 0.
+    reached = np.abs(gradient[:, 1] - d) < 1e-3 * d
+    return np.where(reached, tail, np.exp(np.minimum(value, 0)))
 
 
 def _cumulants(
@@ -290,8 +224,8 @@ def _cumulants(
     w: NDArray[np.float64],
     b: NDArray[np.float64],
     share: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """K(s, t) = sum over units of log E exp((s + t c) b), its gradient [g, 2] and second derivatives (ss, st, tt)."""
+) -> Cumulants:
+    """K(s, t) = sum over units of log E exp((s + t c) b), with its derivatives."""
     x = st[:, :1] + st[:, 1:] * c
     power = x[:, :, None] * b[:, None, :]
     top = power.max(2)
@@ -305,7 +239,7 @@ def _cumulants(
     return k, gradient, np.stack([ws.sum(1), (ws * c).sum(1), (ws * c * c).sum(1)], axis=1)
 
 
-def _largest_sum(
+def largest_sum(
     c: NDArray[np.float64], w: NDArray[np.float64], b: NDArray[np.float64], share: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """The largest sum of c b: both in one order. Both are step functions over the units; sum over their joint steps."""

@@ -208,7 +208,7 @@ def look(config: c.Look, store: Store, progress: Progress) -> dict[str, Any]:
 
 def _tell(found: dict[str, Any], progress: Progress) -> None:
     far = found["distance"]
-    further = f"further from the training pictures than {100 * far['quantile']:.0f} % of the held-out ones"
+    further = f"further from the training images than {100 * far['quantile']:.0f} % of the held-out ones"
     progress.say(f"{found['fires']:,} neurons fire; distance {far['value']:.3g}, {further}")
     if far["unlike_training"]:
         progress.say("this picture is unlike anything that the SAE was trained on: what follows may mean nothing")

@@ -61,6 +61,8 @@ def _with_pictures(config: c.Name, study: StudyOfScores, progress: Progress) -> 
 
 def _name(config: c.Name, store: Store, study: StudyOfScores, progress: Progress) -> dict[str, Any]:
     neurons = choose(config, study)
+    if config.top is not None and len(neurons) < config.top:
+        progress.say(f"--top {config.top}: only {len(neurons):,} neurons fire on enough pictures to be tested")
     ledger, began = Ledger(store, study.scores.id), time.monotonic()
     with _asking(config, study, ledger, progress) as (backend, writer, claims):
         setup = make_setup(config, study.scores, backend)
@@ -172,6 +174,8 @@ def choose(config: c.Name, study: StudyOfScores) -> list[int]:
     least = firing_least(config.protocol, config.pictures)
     able = study.ordered(_ORDERS[config.by], least)
     do = "fewer --pictures, or scores of more images (score --images all)"
+    if config.protocol == "paper":
+        do = "scores of more images (score --images all); --protocol strict needs fewer"
     c.check(bool(able), f"no neuron fires on {least} of {len(study.scored):,} scored images", study.scores.id, do)
     found: list[int] = []
     for neuron in able:

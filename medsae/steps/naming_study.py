@@ -94,7 +94,9 @@ class StudyOfScores:
         """Firing and silent pictures a side that these scores allow, `MOST_PICTURES` at most: the largest number of
         `FEWER_PICTURES` at which `_ENOUGH` neurons can be named and tested; where no number allows so many, the one at
         which most can. It depends on the scores alone, so that all results of a study belong to one run."""
-        best, most = MOST_PICTURES, 0
+        if protocol == "paper":
+            return MOST_PICTURES  # the published number; with fewer it would be another protocol
+        best, most = FEWER_PICTURES[-1], 0
         for pictures in FEWER_PICTURES:
             able = self.ordered("max_abs_rho DESC", firing_least(protocol, pictures))[: 4 * _ENOUGH]
             if len(able) <= most:

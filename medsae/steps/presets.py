@@ -11,6 +11,8 @@ from medsae.steps import run
 from medsae.store.artifacts import Store
 
 DEMO_IMAGES = 10_000
+FEW_IMAGES = 30_000
+"""`run paper` trains three seeds of a cohort of at most this many pictures."""
 
 
 def run_preset(config: c.RunDemo | c.RunPaper, store: Store, progress: Progress) -> dict[str, Any]:
@@ -25,7 +27,12 @@ def run_preset(config: c.RunDemo | c.RunPaper, store: Store, progress: Progress)
         cohort = run(sources.get("chexpert").options(root=config.root, protocol="paper"), store, progress)  # type: ignore[misc]
         embed = c.Embed(cohort=cohort["id"], encoder=config.encoder, weights=config.weights)
         embeddings = run(embed, store, progress)
+        seeds = config.seeds or (3 if cohort["facts"]["n"] <= FEW_IMAGES else 1)
         sae = run(c.Train(embeddings=embeddings["id"], preset="paper"), store, progress)
+        for seed in range(1, seeds):
+            other = run(c.Train(embeddings=embeddings["id"], preset="paper", seed=seed), store, progress)
+            # Beside the first training: how many of its neurons come again.
+            run(c.Score(sae=other["id"], versus=sae["id"], protocol="paper"), store, progress)
         protocol = "paper"
     run(c.Score(embeddings=embeddings["id"], representation="raw", protocol=protocol), store, progress)
     return run(c.Score(sae=sae["id"], protocol=protocol), store, progress)

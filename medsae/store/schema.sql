@@ -222,7 +222,7 @@ CREATE TABLE entropy_curve (
     left_out INTEGER NOT NULL,   -- the tenth of the patients that is left out (jackknife); -1: none
     parts INTEGER NOT NULL,      -- into how many parts the others are cut: 1, 2 or 5
     images DOUBLE NOT NULL,      -- pictures a part
-    mean_entropy DOUBLE,         -- bits (Eq. 5); of each neuron the mean over the parts where it fires
+    mean_entropy DOUBLE,         -- bits (Eq. 5) over neurons that fire on 10 pictures of all or more; of each the mean over parts
     neurons DOUBLE               -- neurons that this mean is over
 );
 CREATE TABLE recovery (

@@ -9,7 +9,7 @@ import streamlit as st
 
 from medsae.store import queries
 from medsae.store.artifacts import Artifact
-from medsae.ui import cards, charts, filters, format, links, look
+from medsae.ui import cards, charts, filters, format, links, look, statistics_panels
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -30,7 +30,9 @@ def means(study: Study, scores: Artifact) -> None:
         m, null = summary.get("mean_entropy"), summary.get("null_mean_entropy")
         if m is not None:
             interval, luck = format.interval(m.low, m.high, 2, scale), format.scaled(null, scale)
-            what = f"{name} mean\n{interval} · null {luck} · {format.count(m.n)} neurons"
+            floor = summary.get("entropy_floor")
+            low = f" · floor {format.scaled(floor, scale)}" if floor else ""
+            what = f"{name} mean\n{interval} · null {luck}{low} · {format.count(m.n)} neurons"
             items.append((f"{format.scaled(m, scale)} {study.unit_name}", what, tone))
     if versus:
         d = queries.difference(study.reader, scores, versus)
@@ -38,8 +40,11 @@ def means(study: Study, scores: Artifact) -> None:
         items.append((f"{shift} {study.unit_name}", f"difference\n{look.difference(d, scale)}", ""))
         a, b = first.get("selective_share"), second.get("selective_share")
         both = f"{format.percent(a.value if a else None, 0)} / {format.percent(b.value if b else None, 0)}"
-        items.append((both, f"selective neurons, {titles[0]} / {titles[1]}\nfalse-discovery rate 5 %", ""))
+        items.append(
+            (both, f"selective neurons, {titles[0]} / {titles[1]}\nfollow at least one label, not only one", "")
+        )
     studies.figures(items)
+    statistics_panels.sentences([(titles[0], first), *([(titles[1], second)] if versus else [])])
 
 
 def controls(study: Study, cohort: Artifact, chosen: queries.Filter) -> tuple[str, queries.Filter]:

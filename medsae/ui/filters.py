@@ -32,7 +32,7 @@ ORDER = {
     "neuron": "number",
 }
 DENSITY = {"": "any", "0.0001": "0.01 %", "0.001": "0.1 %", "0.01": "1 %", "0.05": "5 %", "0.2": "20 %"}
-RHO = {"": "any", "0.1": "0.1", "0.2": "0.2 (paper)", "0.3": "0.3", "0.5": "0.5"}
+RHO = {"": "any", "0.1": "0.1", "0.2": "0.2 (published filter)", "0.3": "0.3", "0.5": "0.5"}
 
 
 def complete(study: Study, chosen: queries.Filter) -> queries.Filter:

@@ -20,15 +20,6 @@ if TYPE_CHECKING:
     from medsae.store.reader import Frame
 
 Summary = dict[str, queries.Measure]
-ROWS = (
-    ("mean_entropy_strong", "mean entropy, max |ρ| > 0.2", "unit"),
-    ("null_mean_entropy_strong", "its null, labels shuffled", "unit"),
-    ("selective_share", "selective neurons", "share"),
-    ("median_max_rho", "median strongest |ρ|", "number"),
-    ("null_median_max_rho", "its null, labels shuffled", "number"),
-    ("dead_share", "silent neurons", "share"),
-    ("active_neurons", "active neurons an image (L0)", "one"),
-)
 
 
 def _mean(study: Study, summary: Summary, name: str) -> str:
@@ -37,6 +28,8 @@ def _mean(study: Study, summary: Summary, name: str) -> str:
     if m is None:
         return f"{name}: not computed"
     luck = f" · null {format.scaled(null, study.scale)}" if null else ""
+    floor = summary.get("entropy_floor")
+    luck += f" · floor {format.scaled(floor, study.scale)}" if floor else ""
     ends = format.interval(m.low, m.high, 2, study.scale)
     return f"{name}, mean entropy\n{ends}{luck} · {format.count(m.n)} neurons"
 
@@ -114,35 +107,6 @@ def figures(study: Study, scores: Artifact) -> None:
         said = f"difference\n{look.difference(difference, study.scale)}"
         items.append((f"{format.signed(shift)} {study.unit_name}", said, ""))
     studies.figures(items)
-
-
-def _cell(study: Study, summary: Summary, measure: str, kind: str) -> str:
-    """One measure with its interval, or that it was not computed."""
-    m = summary.get(measure)
-    if m is None or m.value is None:
-        return '<span class="ms-soft">not computed</span>'
-    scale = study.scale if kind == "unit" else 1.0
-    text = (
-        format.percent(m.value, 1) if kind == "share" else format.number(m.value * scale, 3 if kind == "number" else 2)
-    )
-    extra = format.interval(m.low, m.high, 2, scale) if kind == "unit" else ""
-    n = f"n = {format.count(m.n)}" if m.n else ""
-    return f'{text} <span class="ms-soft">{format.escape(" ".join([extra, n]).strip())}</span>'
-
-
-def measures(study: Study, scores: Artifact) -> None:
-    """The table of measures of both representations."""
-    look.section("Measures", "each with the number of neurons it is over")
-    sides = [side for side in (scores, study.versus) if side is not None]
-    summaries = [queries.summary(study.reader, side) for side in sides]
-    rows = [[format.escape(name), *[_cell(study, s, measure, kind) for s in summaries]] for measure, name, kind in ROWS]
-    saes = [study.parent(side, "sae") for side in sides]
-    rows.append(["variance explained (FVE)", *[format.number(s.facts.get("fve"), 3) if s else "–" for s in saes]])
-    st.html(look.table([("", False), *[(studies.title(study.artifacts, side), False) for side in sides]], rows))
-    st.caption(
-        "Mean entropy is a blunt measure: read it beside its null (labels shuffled between patients) "
-        "and the share of selective neurons."
-    )
 
 
 def cohort_facts(study: Study, scores: Artifact, cohort: Artifact) -> None:

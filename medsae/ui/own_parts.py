@@ -117,9 +117,9 @@ def _small(data: bytes) -> bytes:
 def verdict(found: Found) -> None:
     """One sentence on how far the picture lies from what the SAE was trained on, and the numbers behind it."""
     far = found["distance"]
-    share = f"further from the training pictures than {format.percent(far['quantile'], 0)} of the held-out ones"
+    share = f"further from the training images than {format.percent(far['quantile'], 0)} of the held-out ones"
     if far["quantile"] == 0:
-        share = "nearer to the training pictures than every held-out one"
+        share = "nearer to the training images than every held-out one"
     if far["unlike_training"]:
         st.warning(f"Unlike anything the SAE was trained on: {share}. What follows may mean nothing.")
     else:
@@ -127,7 +127,7 @@ def verdict(found: Found) -> None:
     look.figures(
         [
             (format.count(found["fires"]), "neurons fire", "sae"),
-            (format.number(far["value"]), "distance to the nearest training picture", ""),
+            (format.number(far["value"]), "distance to the nearest training image", ""),
             (format.number(far["median_of_held_out"]), "the same, median of held-out pictures", ""),
         ]
     )

@@ -221,3 +221,10 @@ def test_refused_images_may_be_left_out() -> None:
     again = images[kept].reset_index(drop=True).assign(image=np.arange(int(kept.sum()), dtype=np.int32))
     same, evaluation_same, _ = assign_splits(again, long_labels(values[kept], names), Splitting())
     assert (split == same).all() and (evaluation == evaluation_same).all()
+
+
+def test_the_walk_may_take_a_shuffled_table() -> None:
+    values = np.ones((6, 1), np.int8)
+    order = np.array([4, 2, 0, 1, 3, 5])
+    assert np.flatnonzero(walk(values, np.ones(6, bool), 2, order)).tolist() == [2, 4]
+    assert np.flatnonzero(walk(values, np.ones(6, bool), 2)).tolist() == [0, 1]

@@ -11,17 +11,20 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from medsae import config as c
 from medsae.naming import prompts
+from medsae.naming.backends import Reply
 from medsae.naming.memory import Known
 from medsae.naming.replies import Explanation
 from medsae.naming.result import result
 from medsae.naming.selection import Plan, firing_least
 from medsae.naming.selection import Tested as OnePicture
+from medsae.plugins import Backend, backends
 from medsae.progress import Silent, UserError
 from medsae.steps.naming import choose, name
 from medsae.steps.naming_study import StudyOfScores
@@ -362,3 +365,40 @@ def _until(condition, seconds=30.0):
     while not condition():
         assert time.monotonic() < deadline, "nothing happened"
         time.sleep(0.01)
+
+
+class Echo:
+    """A backend of somebody else: it calls everything a shadow and says yes to every picture."""
+
+    name, model, concurrency, batch, is_model, by_neuron = "echo", "echo-1", 2, 4, True, False
+
+    def __init__(self, study):
+        self.study = study
+
+    def ask(self, questions):
+        assert all(self.study.jpeg(q.pictures[0].image)[:2] == b"\xff\xd8" for q in questions)
+        said = json.dumps({"concept": "A shadow of the shoulder blade", "description": "It is seen at the edge."})
+        return [Reply("ok", said if q.task == "explain" else "Yes") for q in questions]
+
+    def facts(self):
+        return {}
+
+    def close(self): ...
+
+
+def make_echo(config, study, progress):
+    return Echo(study)
+
+
+def test_a_backend_of_a_package_of_its_own_is_asked_without_any_change_here(world, monkeypatch):
+    module = ModuleType("somebody_else")
+    module.__dict__["make"] = make_echo
+    monkeypatch.setitem(sys.modules, "somebody_else", module)
+    monkeypatch.setattr(backends, "_offers", dict(backends.all()))
+    with pytest.raises(UserError, match=r"(?s)no backend 'echo'.*labels"):
+        name(c.Name(scores=world.scores, neurons="0", backend="echo"), Store(world.data), Silent())
+    backends.register(Backend(name="echo", label="Echo", help="says yes", load="somebody_else:make"))
+    found = name(c.Name(scores=world.scores, neurons="0", backend="echo", pictures=10), Store(world.data), Silent())
+    row = ledger(world).names().iloc[0]
+    assert (row["backend"], row["model"], row["accuracy"], row["p"]) == ("echo", "echo-1", 0.5, 1.0)
+    assert row["specific_p"] == 1.0 and found["exit"] == 0 and len(ledger(world).audits()) == len(nw.FACTORS)

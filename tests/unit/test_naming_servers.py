@@ -88,7 +88,7 @@ def test_llama_cpp_enforces_the_schema_and_gives_probabilities(llama):
         reply = backend.ask([ask])[0]
         # A random model may fill its tokens with the blanks that the grammar allows, but can write nothing else.
         assert reply.status == "ok" and re.fullmatch(r'\s*\{\s*("answer"\s*(:\s*("(Yes|No)"\s*\}?\s*)?)?)?', reply.text)
-        assert reply.tokens_in > 0 and backend.schema and backend.logprobs
+        assert reply.tokens_in > 0 and not backend.left_out
 
 
 def test_llama_cpp_without_its_eyes_is_refused(world):
@@ -136,7 +136,7 @@ def test_transformers_serve_the_whole_way(serve, world):
     name(config, Store(world.data), Silent())
     row = Ledger(Store(world.data), world.scores).names().iloc[0]
     explanation = Ledger(Store(world.data), world.scores).explanation(str(row["run"]), 0)
-    assert row["status"] in ("unparsable", "empty", "too long") and explanation is not None
+    assert row["status"] in ("unparsable", "empty", "too long", "cut off") and explanation is not None
     assert explanation["status"] == row["status"] and "second try" in explanation["raw"]
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from medsae import config as c
+from medsae import jobs
 from medsae.jobs import Jobs, unquoted
 from medsae.progress import UserError
 from medsae.store import spreadsheet
@@ -67,18 +68,27 @@ def test_a_job_of_the_app_cannot_be_given_everything(tmp_path, config):
     assert Jobs(tmp_path).list() == []
 
 
+def test_a_job_of_a_shell_that_lets_data_out_is_not_resumed_in_the_app(tmp_path):
+    with jobs.running(tmp_path, ["name", "--scores", "s", "--allow-remote"]):
+        pass
+    [job] = Jobs(tmp_path).list()
+    with pytest.raises(UserError, match="command line only"):
+        Jobs(tmp_path).resume(job.id)
+    assert len(Jobs(tmp_path).list()) == 1
+
+
 def test_a_job_of_the_app_never_quotes_what_it_could_not_read(tmp_path):
     secret = "hunter2"
     (tmp_path / "x.npy").write_bytes(f"{secret} is no array".encode())
     (tmp_path / "rows.csv").write_text(f"{secret}\n")
-    jobs = Jobs(tmp_path / "data")
-    job = jobs.start(c.Embed(cohort="nothing", from_=tmp_path / "x.npy", rows=tmp_path / "rows.csv", name="n"))
+    all_jobs = Jobs(tmp_path / "data")
+    job = all_jobs.start(c.Embed(cohort="nothing", from_=tmp_path / "x.npy", rows=tmp_path / "rows.csv", name="n"))
     end = time.monotonic() + 60
-    while jobs.get(job.id).state == "running":
+    while all_jobs.get(job.id).state == "running":
         assert time.monotonic() < end
         time.sleep(0.1)
-    assert jobs.get(job.id).state == "failed"
-    assert secret not in jobs.log(job.id) + (jobs.get(job.id).error or "")
+    assert all_jobs.get(job.id).state == "failed"
+    assert secret not in all_jobs.log(job.id) + (all_jobs.get(job.id).error or "")
 
 
 def test_what_a_library_said_is_not_repeated():

@@ -55,16 +55,26 @@ def test_neurons_in_groups_give_the_same(monkeypatch):
     np.testing.assert_array_equal(auroc_all(held_of(z, False), y, [mask])[0], expected)
 
 
-def test_interval_is_delongs_by_hand():
-    z = np.array([1, 3, 2, 4, 0, 2.0])
-    y = np.array([0, 0, 0, 1, 1, 1])
-    # Shares of the other side that lie on the right side: positives 4, 0, 2 -> 1, 0, .5; negatives 1, 3, 2 -> 2/3, 1/3, .5
-    # area .5; var = .25/3 + (1/36)/3 (sample variances over 3) = .0926
-    found = auroc_interval(z, y, np.arange(6))
-    se = np.sqrt(0.25 / 3 + (1 / 36) / 3) / 0.25
-    assert found.value == pytest.approx(0.5)
-    assert found.low == pytest.approx(1 / (1 + np.exp(1.959964 * se)), abs=1e-6)
-    assert found.high == pytest.approx(1 - found.low)
+def test_interval_of_many_images_is_delongs():
+    rng = np.random.default_rng(0)
+    y = np.repeat([1, 0], [400, 600])
+    z = rng.standard_normal(1000) * np.where(y > 0, 2, 1) + y  # unequal spreads: Hanley and McNeil's variance is wrong
+    found = auroc_interval(z, y, np.arange(1000))
+    above = (z[:400, None] > z[400:]).mean(1)
+    below = (z[:400, None] > z[400:]).mean(0)
+    se = np.sqrt(above.var(ddof=1) / 400 + below.var(ddof=1) / 600)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * se, rel=0.04)
+    assert found.value == pytest.approx((found.high + found.low) / 2, abs=0.003)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_interval_at_the_border_holds_its_estimate(flip):
+    y = np.repeat([1, 0], [8, 60])
+    z = y + np.linspace(0, 0.5, 68)
+    found = auroc_interval(-z if flip else z, y, np.arange(68))
+    ends = (1 - found.high, 1 - found.low) if flip else (found.low, found.high)
+    assert found.value == (0 if flip else 1)
+    assert ends[1] == pytest.approx(1) and 0.6 < ends[0] < 0.95
 
 
 def test_interval_covers_and_clusters_widen_it():

@@ -194,3 +194,14 @@ def test_what_is_made_is_for_its_owner_alone(store, made):
     for path in [store.data, store.artifacts, made.path.parent, made.path, *made.path.iterdir()]:
         assert path.stat().st_mode & 0o077 == 0, path
     assert not (made.path / ".lock").exists()
+
+
+def test_names_are_listed_and_never_called_damaged(store, capsys):
+    from medsae.cli import main
+    from medsae.store.ledger import Ledger
+
+    with Ledger(store, "scores-1").writer() as writer:
+        writer.append([{"kind": "name", "run": "r", "neuron": n, "status": "ok", "concept": "x"} for n in (3, 4, 4)])
+    assert main(["list", "--kind", "names", "--data", str(store.data)]) == 0
+    told = capsys.readouterr()
+    assert told.out.split() == ["names", "scores-1", "neurons=2"] and not told.err

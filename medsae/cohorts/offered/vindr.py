@@ -1,4 +1,4 @@
-"""VinDr-CXR (Hanoi): several radiologists read each training picture; the majority counts, their boxes are kept."""
+"""VinDr-CXR (Hanoi): several radiologists read each training image; the majority counts, their boxes are kept."""
 
 from dataclasses import dataclass
 

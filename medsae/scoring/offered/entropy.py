@@ -65,14 +65,14 @@ measures.register(
 )  # fmt: skip
 measures.register(
     Measure(
-        name="mean_entropy_firing", label=f"the same, neurons on {FIRING} pictures or more", unit="bits", of="profiles",
+        name="mean_entropy_firing", label=f"Eq. 5, neurons on {FIRING} images or more", unit="bits", of="profiles",
         help=f"mean entropy over neurons that fire on at least {FIRING} scored images", order=60,
         over="neurons that fire so often", load=f"{HERE}:mean_entropy_firing", shown=("overview",),
     )
 )  # fmt: skip
 measures.register(
     Measure(
-        name="mean_entropy_strong", label=f"the same, max |ρ| > {STRONG}", unit="bits", of="profiles", order=65,
+        name="mean_entropy_strong", label=f"Eq. 5, max |ρ| > {STRONG}", unit="bits", of="profiles", order=65,
         help=f"mean entropy over neurons with max |rho| > {STRONG}; the filter lowers it by itself: compare it with "
         "its own null only",
         over="neurons that pass", load=f"{HERE}:mean_entropy_strong", shown=("overview",),

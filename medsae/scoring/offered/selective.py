@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medsae.plugins import Measure, measures
-from medsae.rates import centred_interval
+from medsae.rates import centred_interval, wilson
 from medsae.scoring.measures import Scored, Value
 
 HERE = "medsae.scoring.offered.selective"
@@ -15,9 +16,22 @@ def selective_share(s: Scored) -> Value:
     """Neurons with q at or below the false-discovery rate, of those tested."""
     tested = np.isfinite(s.null.p_m)
     n = int(tested.sum())
-    share = float((s.null.q_m[tested] <= s.fdr).mean()) if n else float("nan")
-    low, high = (float(np.clip(end, 0, 1)) for end in centred_interval(share, s.selective_t))
+    selective = int((s.null.q_m[tested] <= s.fdr).sum())
+    low, high = share_interval(selective, n, s.selective_t)
+    share = selective / n if n else float("nan")
     return Value(share, low, high, n, f"false-discovery rate {s.fdr:g}; 95 % interval by bootstrap over patients")
+
+
+def share_interval(selective: int, tested: int, resampled_t: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of a share of neurons from its resamples by patient; where fewer than five neurons are selective,
+    or are not, these hardly move, and the interval is at least Wilson's."""
+    if not tested:
+        return float("nan"), float("nan")
+    low, high = centred_interval(selective / tested, resampled_t)
+    if min(selective, tested - selective) < 5:
+        ends = wilson(selective, tested)
+        low, high = np.fmin(low, ends[0]), np.fmax(high, ends[1])
+    return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
 
 
 def selective_count(s: Scored) -> Value:

@@ -1,0 +1,176 @@
+"""Declared measures: nulls on both sides, floors, what goes with a finding, size, and what older scores lack."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medsae import plugins
+from medsae.rates import endless, jackknife
+from medsae.scoring.activity import ArraySource, Held
+from medsae.scoring.curve import entropy_curve
+from medsae.scoring.design import Design, Profiles
+from medsae.scoring.draws import Patients, Permutations
+from medsae.scoring.entropy import entropy_bits
+from medsae.scoring.matched import cut_to_fire_like
+from medsae.scoring.measures import Value, declared
+from medsae.scoring.offered.entropy import paper_entropy_best
+from medsae.scoring.offered.floor import relative
+from medsae.scoring.offered.selective import share_interval
+from medsae.scoring.scores import Choices, Known, score_arrays
+from medsae.scoring.summary import _against_shuffled, two_sided
+from medsae.store import entropies
+from medsae.store.queries import Measure
+
+
+def labels(n=400, seed=0):
+    rng = np.random.default_rng(seed)
+    y = (rng.random((n, 4)) < [0.1, 0.2, 0.3, 0.2]).astype(np.float32)
+    y[:, 1] = np.where(rng.random(n) < 0.7, y[:, 0], y[:, 1])  # two that occur together
+    healthy = (y.sum(1) == 0).astype(np.float32)
+    return np.concatenate([y, healthy[:, None]], axis=1), ["a", "b", "c", "d", "No Finding"]
+
+
+def design_of(y, names, **attributes):
+    return Design.of(y, np.ones(y.shape, bool), names, attributes)
+
+
+def test_p_is_two_sided_and_the_sentence_follows_it():
+    null = np.linspace(3.3, 3.4, 199)
+    assert two_sided(3.9, null) == two_sided(3.0, null) == pytest.approx(2 / 200)
+    assert two_sided(3.35, null) == 1.0 and np.isnan(two_sided(np.nan, null))
+
+    def side(value, p):
+        rows = {"mean_entropy": Measure(value), "null_mean_entropy": Measure(3.35)}
+        return entropies.side(rows | ({} if p is None else {"mean_entropy_p_two_sided": Measure(p)}))
+
+    assert [side(3.9, 0.01), side(3.0, 0.01), side(3.36, 0.7)] == ["above", "below", "within"]
+    assert side(3.9, None) == "unknown", "scores made before the measure existed"
+
+
+def test_a_band_of_few_draws_is_not_printed():
+    draws = np.full(200, np.nan)
+    draws[:38] = np.linspace(3, 4, 38)
+    values = {"m": Value(3.5)}
+    _against_shuffled(values, "m", "bits", draws)
+    assert np.isnan(values["null_m"].low) and "too few draws" in values["null_m"].note and values["null_m"].n == 38
+    _against_shuffled(values, "m", "bits", np.linspace(3, 4, 200))
+    assert values["null_m"].low < 3.1 and "too few" not in values["null_m"].note
+
+
+def test_floor_is_the_entropy_of_perfect_detectors_and_unique_floor_is_zero():
+    y, names = labels()
+    design = design_of(y, names)
+    np.testing.assert_allclose(design.floor.bits_k, entropy_bits(np.corrcoef(y.T)))
+    perfect = np.corrcoef(y[:, :1].T, design.residual_nr.T)[:1, 1:]
+    profiles = Profiles(np.full((1, 5), 0.1), np.ones(5), perfect, design, np.ones(1, int))
+    assert profiles.unique_bits_m[0] < 0.1 < design.floor.bits_k[0]
+
+
+def test_relative_is_one_at_the_null_and_null_where_there_is_no_room():
+    def of(value, null, floor):
+        rows = {"h": Value(value, value, value), "null_h": Value(null), "f": Value(floor)}
+        return relative(SimpleNamespace(values=rows), "h", "f")
+
+    assert of(3.4, 3.4, 3.0).value == pytest.approx(1) and of(3.0, 3.4, 3.0).value == pytest.approx(0)
+    assert of(3.6, 3.4, 3.0).value > 1
+    assert np.isnan(of(3.4, 3.3, 3.6).value) and "no scale" in of(3.4, 3.3, 3.6).note
+
+
+def test_residual_labels_know_nothing_of_what_was_taken_out():
+    y, names = labels()
+    view = (np.random.default_rng(1).random((400, 1)) < 0.5).astype(np.float32)
+    design = design_of(y, names, view=view)
+    assert list(design.kept_r) == [0, 1, 2, 3] and design.given == ("view", "No Finding")
+    assert np.abs(design.residual_nr.T @ np.concatenate([view, y[:, 4:], np.ones((400, 1))], axis=1)).max() < 1e-3
+    moved = Permutations(Patients.of(np.arange(400)), 1, 0, design.strata_n).rows(0)
+    assert (y[moved, 4] == y[:, 4]).all() and (moved != np.arange(400)).mean() > 0.9
+
+
+def test_the_published_figure_is_of_the_largest_signed_rho_in_nats():
+    rho = np.array([[0.5, 0.1, -0.9], [0.1, 0.3, 0.1], [0.2, 0.2, 0.2]])
+    value, n = paper_entropy_best(Profiles(rho, np.ones(3), rho, design_of(*labels()), np.ones(3, int)))
+    # The neurons of the labels are 0, 1 and 2: -0.9 is the largest in size, not in value.
+    assert n == 3 and value == pytest.approx(entropy_bits(rho).mean() * np.log(2))
+
+
+def test_curve_takes_known_parts_and_ends_where_it_is_told():
+    size = np.array([1000.0, 500, 200])
+    assert endless(size, 3 + 2 / np.sqrt(size) - 5 / size) == pytest.approx(3)
+    low, high = jackknife(3.0, [2.9, 3.0, 3.1, 3.0])
+    assert low < 2.9 and high > 3.1 and np.isnan(jackknife(3.0, [1.0, 2.0])[0])
+    y, names = labels()
+    z = np.random.default_rng(2).random((400, 6)).astype(np.float32)
+    held = Held(ArraySource(z), 400)
+    rows = entropy_curve(held, design_of(y, names), Patients.of(np.arange(400)), 0, np.full(6, 400)).rows
+    whole = rows[(rows.left_out == -1) & (rows.parts == 1)].iloc[0]
+    expected = entropy_bits(np.corrcoef(np.concatenate([z, y], axis=1).T)[:6, 6:]).mean()
+    assert whole.images == 400 and whole.mean_entropy == pytest.approx(expected, abs=1e-3) and len(rows) == 33
+
+
+def test_partners_fire_as_often():
+    x = np.random.default_rng(3).standard_normal((300, 5)).astype(np.float32)
+    active = np.array([3, 0, 40, 150, 300, 7])
+    cut, neurons = cut_to_fire_like(ArraySource(x), active, 300, 0)
+    assert list(neurons) == [0, 2, 3, 5], "silent ones and those that always fire have no partner"
+    fires = np.concatenate([(z > 0) for _, z in cut.blocks()]).sum(0)
+    np.testing.assert_array_equal(fires, active[neurons])
+
+
+def test_share_of_selective_neurons_near_its_ends():
+    assert share_interval(0, 100, np.zeros(50))[1] > 0.02
+    assert share_interval(100, 100, np.ones(50))[0] < 0.99
+    low, high = share_interval(50, 100, np.linspace(0.4, 0.6, 200))
+    assert (low, high) == (pytest.approx(0.405, abs=0.01), pytest.approx(0.595, abs=0.01))
+
+
+def test_a_measure_is_one_declaration(monkeypatch):
+    import sys
+
+    module = type(sys)("extra_measures")
+    module.largest = lambda profiles: float(np.nanmax(np.abs(profiles.rho_mk)))
+    module.half = lambda scored: scored.profiles.strongest_m / 2
+    monkeypatch.setitem(sys.modules, "extra_measures", module)
+    known = dict(plugins.measures.all())
+    monkeypatch.setattr(plugins.measures, "_offers", known)
+    plugins.measures.register(plugins.Measure(
+        name="largest_rho", label="largest", help="the largest |rho|", unit="number", of="profiles",
+        load="extra_measures:largest", shown=("overview",)))  # fmt: skip
+    plugins.measures.register(plugins.Measure(
+        name="half_rho", label="half", help="half of the largest", unit="number", of="neurons",
+        load="extra_measures:half"))  # fmt: skip
+    y, names = labels()
+    z = np.random.default_rng(4).random((400, 6)).astype(np.float32)
+    found = score_arrays(ArraySource(z), Known(values_nk=y, labels=names, patients=np.arange(400)),
+                         Choices(draws=20, bootstraps=20))  # fmt: skip
+    summary = found.summary.set_index("measure")
+    assert summary.value["largest_rho"] == pytest.approx(found.neuron.max_abs_rho.max())
+    assert {"null_largest_rho", "largest_rho_p_two_sided"} <= set(summary.index)
+    assert summary.low["largest_rho"] < summary.high["largest_rho"]
+    per = found.neuron_measure[found.neuron_measure.measure == "half_rho"]
+    np.testing.assert_allclose(per.value, found.neuron.max_abs_rho / 2)
+    assert set(found.draw_measure.kind) == {"permutation", "bootstrap"}
+    assert "largest_rho" in set(declared().measure)
+
+
+def test_several_trainings_widen_the_interval():
+    class Read:
+        def alias(self, one):
+            return one.id
+
+        def query(self, text, values=(), s=None):
+            if "duckdb_tables" in text:
+                return pd.DataFrame({"n": [1]})
+            if "summary" in text:
+                return pd.DataFrame({"value": [s.value]})
+            return pd.DataFrame({"value": s.value + np.sin(np.arange(50)) * 0.01})
+
+    def one(value):
+        return SimpleNamespace(id=str(value), value=value, config={"images": "all", "seed": 0})
+
+    raw = one(3.4)
+    alone = entropies.shift(Read(), [one(3.2)], [raw])
+    three = entropies.shift(Read(), [one(3.1), one(3.2), one(3.3)], [raw])
+    assert alone.value == pytest.approx(-0.2) and three.value == pytest.approx(-0.2)
+    assert three.seeds == 3 and three.high - three.low > 0.3 > 0.05 > alone.high - alone.low
