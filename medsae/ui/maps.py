@@ -100,8 +100,8 @@ def legend(study: Study, scores: Artifact, planted: bool) -> None:
     grid = maps.grid(study.reader, scores)
     outline = " Yellow: outlines of what was planted." if planted else ""
     if scores.facts.get("tokens"):
-        st.caption(f"Red: how strongly the neuron fires on each of {grid.rows} × {grid.columns} tokens; one scale for all "
-                   f"pictures of this neuron.{outline}")  # fmt: skip
+        fires = f"Red: how strongly the neuron fires on each of {grid.rows} × {grid.columns} tokens"
+        st.caption(f"{fires}; one scale for all pictures of this neuron.{outline}")
         return
     st.caption(
         "Red: cells that raise the neuron above the cohort's mean map; blue: cells that lower it; one scale for all "
