@@ -166,7 +166,7 @@ class Embeddings(_Handle):
     @cached_property
     def x(self) -> np.ndarray:
         """float32 [n, d], read-only and mapped from the disk: rows are read when they are used."""
-        return np.load(self.artifact.file("x.npy"), mmap_mode="r")
+        return np.load(self.artifact.checked("x.npy"), mmap_mode="r")
 
     def rows(self) -> np.ndarray:
         """int64 [n]: the image of each row of `x`."""
@@ -185,7 +185,7 @@ class Sae(_Handle):
         """The torch model on the CPU, loaded on first use."""
         from medsae.sae.model import Sae as Model
 
-        return Model.load(self.artifact.file("sae.safetensors"))
+        return Model.load(self.artifact.checked("sae.safetensors"))
 
     def encode(self, x_nd: np.ndarray) -> np.ndarray:
         """Raw embeddings [n, d] -> activations, float32 [n, m], >= 0; n * m numbers are held at once. UserError for

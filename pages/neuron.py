@@ -69,6 +69,8 @@ back = links.url("neuron", (*links.STUDY, *links.FILTER, "neuron", "which", "one
 data = (
     None if view is None else view_image.data(study, scores, cohort, view, back, shown, links.url("image", image=view))
 )
+if data is not None and view is not None:
+    data |= view_image.beside(study, scores, cohort, number, view)
 viewer.draw("viewer", data)
 if view is not None and data is None:
     st.warning(f"The link asks for image {view}, which this cohort does not have.")

@@ -98,9 +98,9 @@ def open_study(
     store: Store, scores: str, neurons: Sequence[int] = (), versus: str | None = None, top: int = 12
 ) -> Study:
     """The study of these scores; without `neurons`, the strongest of each label. UserError for what is missing."""
-    mine = store.get(scores, "scores")
+    mine = store.parent(scores, "scores")
     everything, reader = store.scan()[0], Reader()
-    cohort = store.get(mine.parents.get("cohort", ""), "cohort")
+    cohort = store.parent(mine.parents.get("cohort", ""), "cohort")
     others = [a for a in everything if a.kind == "scores" and a.id != mine.id]
     fits = [
         a

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 def import_sae(config: c.ImportSae, store: Store, progress: Progress) -> dict[str, Any]:
     """A folder of another program -> an SAE artifact on embeddings of this one."""
-    embeddings = store.get(config.embeddings, "embeddings")
-    cohort = store.get(embeddings.parents["cohort"], "cohort")
+    embeddings = store.parent(config.embeddings, "embeddings")
+    cohort = store.parent(embeddings.parents["cohort"], "cohort")
     plain, origin = formats.read(config.format, config.from_, config.subtract_bias)
     d = int(embeddings.facts["d"])
     c.check(plain.d == d, f"this SAE takes d = {plain.d}, the embeddings {embeddings.id} have d = {d}", config.from_,
@@ -62,10 +62,10 @@ def export_sae(config: c.ExportSae, store: Store, progress: Progress) -> dict[st
     """An SAE artifact -> a folder of another program, with a card."""
     from medsae.sae.model import Sae
 
-    artifact = store.get(config.id, "sae")
+    artifact = store.parent(config.id, "sae")
     artifact.verify()
-    embeddings = store.get(artifact.parents["embeddings"], "embeddings")
-    cohort = store.get(embeddings.parents["cohort"], "cohort")
+    embeddings = store.parent(artifact.parents["embeddings"], "embeddings")
+    cohort = store.parent(embeddings.parents["cohort"], "cohort")
     about = about_sae(artifact, embeddings, cohort)
     with _folder(config.to) as folder:
         formats.write_folder(config.format, plain_of(Sae.load(artifact.file("sae.safetensors"))), about, folder)
@@ -76,9 +76,9 @@ def export_sae(config: c.ExportSae, store: Store, progress: Progress) -> dict[st
 
 def export_scores(config: c.ExportScores, store: Store, progress: Progress) -> dict[str, Any]:
     """Scores -> one Parquet file a table: neurons, correlations, activations, pictures and the names so far."""
-    scores = store.get(config.id, "scores")
+    scores = store.parent(config.id, "scores")
     scores.verify()
-    cohort = store.get(scores.parents["cohort"], "cohort")
+    cohort = store.parent(scores.parents["cohort"], "cohort")
     with _folder(config.to) as folder:
         for name, frame in _tables(scores, cohort, store):
             frame.to_parquet(folder / f"{name}.parquet", index=False)

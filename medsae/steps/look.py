@@ -37,8 +37,8 @@ class Looker:
 
     def __init__(self, scores: Artifact, store: Store, progress: Progress):
         self.scores, self.store = scores, store
-        self.embeddings = store.get(scores.parents["embeddings"], "embeddings")
-        self.cohort = store.get(scores.parents["cohort"], "cohort")
+        self.embeddings = store.parent(scores.parents["embeddings"], "embeddings")
+        self.cohort = store.parent(scores.parents["cohort"], "cohort")
         self.why_no_maps = ""
         try:
             self.eye: maps.Eye | None = maps.eye_of(self.embeddings, store, progress)
@@ -52,7 +52,7 @@ class Looker:
         unit = config.unit_norm if config.unit_norm is not None else self.encoder.unit_norm_default
         self.unit_norm = bool(unit)
         sae = scores.parents.get("sae")
-        self.sae = Sae.load(store.get(sae, "sae").file("sae.safetensors")) if sae else None
+        self.sae = Sae.load(store.parent(sae, "sae").file("sae.safetensors")) if sae else None
         d = int(self.embeddings.facts["d"])
         self.directions = maps.Direction.of_sae(self.sae) if self.sae else maps.Direction.of_raw(d)
         self._remember_cohort()
@@ -193,7 +193,7 @@ def _names(store: Store, scores: Artifact) -> dict[int, str]:
 
 def look(config: c.Look, store: Store, progress: Progress) -> dict[str, Any]:
     """What one picture gives, or with `--watch` what the app's pictures give, one after the other."""
-    scores = store.get(config.scores, "scores")
+    scores = store.parent(config.scores, "scores")
     if config.watch:
         return _watch(config, scores, store, progress)
     assert config.picture is not None

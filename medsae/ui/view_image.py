@@ -31,6 +31,7 @@ def data(
     fires = query_images.firing(study.reader, scores, image, 12) if scores else pd.DataFrame()
     at = among.index(image) if among and image in among else None
     keep = (*links.STUDY, *links.FILTER, "neuron", "which", "one")
+    keep = (*keep, "beside")
     step = {i: links.url("neuron", keep, view=among[i]) for i in range(len(among))} if among else {}
     return {
         "image": image,
@@ -50,8 +51,36 @@ def data(
         "page": link,
         "previous": step.get(at - 1) if at is not None else None,
         "next": step.get(at + 1) if at is not None else None,
+        "places": list(step.values())[:9],
         "close": close,
     }
+
+
+def beside(study: Study, scores: Artifact, cohort: Artifact, neuron: int, image: int) -> dict[str, Any]:
+    """What the viewer needs to show a second picture: the one the address names, and links that put one there."""
+    keep = (*links.STUDY, *links.FILTER, "neuron", "which", "one", "by", "view")
+    other = links.whole("beside")
+    found: dict[str, Any] = {"name": study.names.get(neuron, "")}
+    silent = None
+    if not studies.is_raw(scores):
+        rows = query_images.images_of(study.reader, scores, cohort, neuron, "silent", True, 1)
+        silent = int(rows["image"].iloc[0]) if len(rows) else None
+    found["side"] = [
+        *([["beside nearest silent (c)", links.url("neuron", keep, beside=silent), "c"]] if silent is not None else []),
+        ["keep beside the next (b)", links.url("neuron", keep, beside=image), "b"],
+        *([["one picture (o)", links.url("neuron", keep), "o"]] if other is not None else []),
+    ]
+    row = None if other is None else query_images.image(study.reader, cohort, other)
+    if row is not None and other is not None:
+        picture, _ = full_picture.full_size(study.reader, cohort, other)
+        words = query_images.captions(study.reader, cohort, [other], studies.labels(study, cohort)).to_dict("records")
+        found["beside"] = {
+            "src": pictures.data_uri(picture) if picture else None,
+            "alt": cards.alt_text(other, words[0]),
+            "title": f"Image {other}",
+            "said": "neuron silent here" if other == silent else str(words[0]["labels"]),
+        }
+    return found
 
 
 def facts(study: Study, cohort: Artifact, row: dict[str, Any], caption: dict[str, Any]) -> list[list[str]]:

@@ -1,64 +1,111 @@
 const el = (name, props = {}, ...children) => { const e = document.createElement(name);
   for (const [k, v] of Object.entries(props)) k in e ? e[k] = v : e.setAttribute(k, v); e.append(...children); return e; };
+// Kept while the reader goes from picture to picture: window and level, and which control has the focus.
+const kept = { center: 0.5, width: 1, invert: false, focus: null };
+const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 export default function (component) {
   const { data, parentElement } = component;
   const root = parentElement.querySelector(".root");
   root.replaceChildren();
-  if (!data || data.image == null) return;
-  let center = 0.5, width = 1, invert = false;
+  if (!data || data.image == null) { kept.focus = null; return; }
   const NS = "http://www.w3.org/2000/svg";
   const id = "wl" + Math.random().toString(36).slice(2);
   const svg = document.createElementNS(NS, "svg"), filter = document.createElementNS(NS, "filter"), transfer = document.createElementNS(NS, "feComponentTransfer");
   filter.setAttribute("id", id); filter.setAttribute("color-interpolation-filters", "sRGB");
   const funcs = ["R", "G", "B"].map((c) => { const f = document.createElementNS(NS, "feFunc" + c); f.setAttribute("type", "linear"); transfer.append(f); return f; });
   filter.append(transfer); svg.append(filter);
-  const img = el("img", { alt: data.alt, draggable: false });
-  img.src = data.src || "";
+  const shown = [data, ...(data.beside ? [data.beside] : [])];
+  const images = shown.map((d) => { const img = el("img", { alt: d.alt, draggable: false }); img.src = d.src || ""; return img; });
   const w = el("input", { type: "range", min: "0.05", max: "1.5", step: "0.01", value: "1", id: id + "w" });
   const c = el("input", { type: "range", min: "0", max: "1", step: "0.01", value: "0.5", id: id + "c" });
-  const inv = el("button", { type: "button", textContent: "invert (i)" });
+  let zoom = 1, x = 0, y = 0; // the same of both pictures: what is compared lies at the same place
+  const button = (role, text, onclick) => { const b = el("button", { type: "button", textContent: text, onclick }); b.dataset.role = role; return b; };
+  const inv = button("invert", "invert (i)", () => { kept.invert = !kept.invert; apply(); });
   const apply = () => {
-    const slope = (invert ? -1 : 1) / width, intercept = 0.5 - center * slope;
+    const slope = (kept.invert ? -1 : 1) / kept.width, intercept = 0.5 - kept.center * slope;
     funcs.forEach((f) => { f.setAttribute("slope", slope); f.setAttribute("intercept", intercept); });
-    img.style.filter = "url(#" + id + ")"; w.value = width; c.value = center; inv.setAttribute("aria-pressed", invert);
+    if (zoom <= 1) x = y = 0;
+    const limit = (zoom - 1) / 2;
+    x = clamp(x, -limit, limit); y = clamp(y, -limit, limit);
+    for (const img of images) { img.style.filter = "url(#" + id + ")"; img.style.transform = `translate(${100 * x}%, ${100 * y}%) scale(${zoom})`; }
+    view.dataset.zoom = zoom.toFixed(2); w.value = kept.width; c.value = kept.center; inv.setAttribute("aria-pressed", kept.invert);
   };
-  w.oninput = () => { width = +w.value; apply(); }; c.oninput = () => { center = +c.value; apply(); };
-  inv.onclick = () => { invert = !invert; apply(); };
-  const reset = el("button", { type: "button", textContent: "reset (r)", onclick: () => { center = .5; width = 1; invert = false; apply(); } });
-  const stage = el("div", { className: "stage", title: "drag: left and right change the window, up and down the level" }, img, svg);
-  let from = null;
-  stage.onpointerdown = (e) => { from = [e.clientX, e.clientY, width, center]; stage.setPointerCapture(e.pointerId); };
-  stage.onpointermove = (e) => { if (!from) return; width = Math.min(1.5, Math.max(.05, from[2] + (e.clientX - from[0]) / 500)); center = Math.min(1, Math.max(0, from[3] + (e.clientY - from[1]) / 500)); apply(); };
-  stage.onpointerup = () => { from = null; };
+  const zoomTo = (to, atX = 0, atY = 0) => { // the point under the mouse stays where it is
+    to = clamp(to, 1, 12);
+    x = atX - (atX - x) * to / zoom; y = atY - (atY - y) * to / zoom; zoom = to; apply();
+  };
+  w.oninput = () => { kept.width = +w.value; apply(); }; c.oninput = () => { kept.center = +c.value; apply(); };
+  const reset = button("reset", "reset (r)", () => { Object.assign(kept, { center: 0.5, width: 1, invert: false }); zoom = 1; apply(); });
+  const stages = images.map((img, i) => {
+    const stage = el("div", { className: "stage", title: "wheel or double-click: zoom · drag: window and level, or move when zoomed (with shift: window and level)" }, img);
+    if (shown.length > 1) stage.append(el("div", { className: "over", textContent: shown[i].title + (shown[i].said ? " · " + shown[i].said : "") }));
+    const place = (e) => { const r = stage.getBoundingClientRect(); return [(e.clientX - r.x) / r.width - 0.5, (e.clientY - r.y) / r.height - 0.5]; };
+    let from = null;
+    stage.onpointerdown = (e) => { from = { x: e.clientX, y: e.clientY, width: kept.width, center: kept.center, at: [x, y], pan: zoom > 1 && !e.shiftKey && e.button === 0 }; stage.setPointerCapture(e.pointerId); };
+    stage.onpointermove = (e) => {
+      if (!from) return;
+      const dx = e.clientX - from.x, dy = e.clientY - from.y;
+      if (from.pan) { x = from.at[0] + dx / stage.clientWidth; y = from.at[1] + dy / stage.clientHeight; }
+      else { kept.width = clamp(from.width + dx / 500, 0.05, 1.5); kept.center = clamp(from.center + dy / 500, 0, 1); }
+      apply();
+    };
+    stage.onpointerup = stage.onpointercancel = () => { from = null; };
+    stage.oncontextmenu = (e) => e.preventDefault();
+    stage.ondblclick = (e) => zoomTo(zoom > 1 ? 1 : 3, ...place(e));
+    stage.addEventListener("wheel", (e) => { e.preventDefault(); zoomTo(zoom * Math.exp(-e.deltaY / 400), ...place(e)); }, { passive: false });
+    return stage;
+  });
   const facts = el("dl"); for (const [k, v] of data.facts) facts.append(el("dt", { textContent: k }), el("dd", { textContent: v }));
   const links = el("div", { className: "list" });
   if (data.neurons.length) links.append(el("div", { className: "soft", textContent: "Neurons that fire here, by share of their maximum" }));
   for (const n of data.neurons) { const a = el("a", { href: n.href }); a.setAttribute("data-go", ""); a.append(el("span", { textContent: n.text }), el("span", { textContent: n.value })); links.append(a); }
-  const bar = el("div", { className: "bar" }, inv, reset);
-  const follow = (text, href, key) => { const a = el("a", { href, textContent: text }); a.setAttribute("data-go", ""); if (key) a.dataset.viewerKey = key; bar.append(a); return a; };
+  const bar = el("div", { className: "bar" }, inv, button("in", "zoom in (+)", () => zoomTo(zoom * 1.4)), button("out", "zoom out (−)", () => zoomTo(zoom / 1.4)), reset);
+  const follow = (text, href, key) => { const a = el("a", { href, textContent: text }); a.setAttribute("data-go", ""); a.dataset.role = text; if (key) a.dataset.viewerKey = key; bar.append(a); return a; };
   let close = null;
   if (data.previous) follow("← previous", data.previous, "ArrowLeft");
   if (data.next) follow("next →", data.next, "ArrowRight");
+  for (const [text, href, key] of data.side || []) follow(text, href, key);
   if (data.page) follow("image page", data.page);
   if (data.close) close = follow("close (Esc)", data.close, "Escape");
-  const side = el("div", { className: "side" }, el("h2", { textContent: data.title }), el("div", { className: "soft", textContent: data.what }), facts,
-    el("label", { htmlFor: id + "w", textContent: "window (contrast)" }), w, el("label", { htmlFor: id + "c", textContent: "level (brightness)" }), c, bar, links);
-  const view = el("div", { className: "view" }, stage, side);
+  // What the page's own buttons do, from inside: they lie under the dialog.
+  const WORDS = ["star", "agree", "disagree"];
+  const page = () => { const all = [...document.querySelectorAll(".st-key-_judgement button")];
+    return WORDS.map((word) => all.find((b) => b.textContent.trim().replace(/^[★☆] /, "").startsWith(word))); };
+  const judge = el("div", { className: "bar" });
+  if (data.close && page().every(Boolean)) WORDS.map((word) => `${word} (${word[0]})`).forEach((text, i) => {
+    const b = button(text, text, () => page()[i]?.click());
+    judge.append(b);
+  });
+  const mark = () => [...judge.children].forEach((b, i) => { const p = page()[i]; if (p) { b.disabled = p.disabled; b.setAttribute("aria-pressed", p.getAttribute("kind") === "primary"); } });
+  mark();
+  const marking = setInterval(mark, 300); // the page's buttons are drawn again when the server has kept what was said
+  const side = el("div", { className: "side" }, el("h2", { textContent: data.title }), ...(data.name ? [el("div", { textContent: data.name })] : []), el("div", { className: "soft", textContent: data.what }), facts,
+    el("label", { htmlFor: id + "w", textContent: "window (contrast)" }), w, el("label", { htmlFor: id + "c", textContent: "level (brightness)" }), c, bar, judge, links);
+  const view = el("div", { className: "view" }, el("div", { className: "stages" }, ...stages, svg), side);
   const keys = (e) => {
     e.stopPropagation(); // the same keys walk neurons on the page behind
+    if (e.metaKey || e.ctrlKey || e.altKey) return;
     if (e.target.type === "range" && e.key.startsWith("Arrow")) return;
-    if (e.key === "i") { invert = !invert; apply(); } else if (e.key === "r") reset.onclick();
-    else if (data.close) { const a = [...bar.querySelectorAll("a")].find((x) => x.dataset.viewerKey === e.key); if (!a) return; e.preventDefault(); a.click(); }
+    const judged = ["s", "a", "d"].indexOf(e.key);
+    if (e.key === "i") inv.click(); else if (e.key === "r" || e.key === "0") reset.click();
+    else if (e.key === "+" || e.key === "=") zoomTo(zoom * 1.4); else if (e.key === "-") zoomTo(zoom / 1.4);
+    else if (judged >= 0 && judge.children[judged]) judge.children[judged].click();
+    else if (/^[1-9]$/.test(e.key) && (data.places || [])[e.key - 1]) { const a = el("a", { href: data.places[e.key - 1] }); a.setAttribute("data-go", ""); bar.append(a); a.click(); a.remove(); }
+    else if (zoom > 1 && e.key.startsWith("Arrow") && e.shiftKey) { x += { ArrowLeft: 0.1, ArrowRight: -0.1 }[e.key] || 0; y += { ArrowUp: 0.1, ArrowDown: -0.1 }[e.key] || 0; apply(); }
+    else if (data.close) { const a = [...bar.querySelectorAll("a")].find((x) => x.dataset.viewerKey === e.key); if (!a) return; kept.focus = a.dataset.role; e.preventDefault(); a.click(); }
   };
   apply();
+  side.addEventListener("focusin", (e) => { kept.focus = e.target.dataset.role || kept.focus; });
   if (data.close) {
     const dialog = el("dialog", { "aria-label": data.title }, view); dialog.setAttribute("data-medsae-viewer", "");
     dialog.addEventListener("cancel", (e) => { e.preventDefault(); close.click(); });
     dialog.addEventListener("click", (e) => { if (e.target === dialog) close.click(); });
     dialog.addEventListener("keydown", keys);
-    root.append(dialog); dialog.showModal(); (close || inv).focus();
-    return () => { dialog.close(); };
+    root.append(dialog); dialog.showModal();
+    ([...side.querySelectorAll("[data-role]")].find((e) => e.dataset.role === kept.focus) || close || inv).focus();
+    return () => { clearInterval(marking); dialog.close(); };
   }
   view.tabIndex = 0; view.addEventListener("keydown", keys);
   root.append(el("div", { className: "inline" }, view));
+  return () => clearInterval(marking);
 }

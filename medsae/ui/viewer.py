@@ -1,4 +1,4 @@
-"""The picture viewer: one radiograph large, with window, level and invert; keyboard and mouse.
+"""The picture viewer: one radiograph large, or two side by side, with zoom, window, level, invert; keyboard and mouse.
 
 `dialog` opens over the page (the URL says which picture, closing is a link back), `inline` stands in a page. The
 window is a linear map of grey values done by the browser's own filter, so it costs nothing on the server.
@@ -23,7 +23,9 @@ _viewer = component(
 
 def draw(key: str, data: dict[str, Any] | None) -> None:
     """Mount the viewer. Keys of `data`: image, src (data URI), alt, title, what, facts [(name, value)], neurons
-    [{href, text, value}], page, previous, next, close (links or None; with `close` it is a dialog). None: closed.
+    [{href, text, value}], page, previous, next, close (links or None; with `close` it is a dialog); optionally name,
+    places (links of the number keys), side [(text, link, key)], beside {src, alt, title, said}: a second picture that
+    moves with the first. None: closed.
 
     Everything is put into the page as text, never as HTML.
     """

@@ -128,6 +128,50 @@ def test_viewer_opens_inverts_steps_and_closes_by_key(visit):
     dialog.wait_for(state="detached")
 
 
+def test_the_viewer_zooms_compares_keeps_its_window_and_judges(visit, named):
+    address, data, ids = named
+    tab = visit(width=1280, height=900, address=address)
+    page = tab.open("neuron?sort=-density&show=named")
+    page.locator("a.ms-pic").first.click()
+    dialog = page.locator("dialog[open]")
+    dialog.wait_for()
+    view, stage = dialog.locator(".view"), dialog.locator(".stage").first
+    box = stage.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] * 0.5)
+    page.mouse.wheel(0, -300)
+    page.wait_for_function(
+        "Number([...document.querySelectorAll('*')].map((e) => e.shadowRoot?.querySelector('.view')).find(Boolean).dataset.zoom) > 1.5"
+    )
+    place = lambda: stage.locator("img").evaluate("e => e.style.transform")  # noqa: E731
+    before = place()
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.25 + 60, box["y"] + box["height"] * 0.5, steps=3)
+    page.mouse.up()
+    assert place() != before, "dragging moves a zoomed picture"
+    page.keyboard.press("r")
+    assert view.get_attribute("data-zoom") == "1.00"
+    page.keyboard.press("i")
+    page.keyboard.press("c")
+    page.wait_for_url(re.compile("beside="))
+    dialog.locator(".stage").nth(1).wait_for()
+    tab.drawn()
+    assert dialog.get_by_role("button", name="invert").get_attribute("aria-pressed") == "true", "the window stays"
+    page.keyboard.press("+")
+    both = [dialog.locator(".stage img").nth(i).evaluate("e => e.style.transform + e.style.filter") for i in (0, 1)]
+    assert both[0] == both[1] and "scale(1.4)" in both[0]
+    shown = re.search(r"view=(\d+)", page.url)[1]
+    page.keyboard.press("3")
+    page.wait_for_url(lambda url: f"view={shown}&" not in url and "beside=" in url)
+    tab.drawn()
+    page.keyboard.press("a")
+    dialog.locator("button[aria-pressed=true]", has_text="agree (a)").first.wait_for()
+    number = int(re.search(r"[?&]neuron=(\d+)", page.url)[1])
+    assert Notes(Store(data), ids.sae).all()[number].verdict == "agree"
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
+    assert "view=" not in page.url and "beside=" not in page.url
+
+
 def test_pictures_keep_their_aspect_and_have_words(visit):
     page = visit().open("neuron?sort=-density")
     pictures = page.locator(".ms-pic img")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from medsae import config as c
 from medsae import files
 from medsae.progress import UserError
-from medsae.store import verified
+from medsae.store import artifacts, verified
 from medsae.store.artifacts import Store
 from medsae.store.reader import Reader
 
@@ -205,3 +206,11 @@ def test_names_are_listed_and_never_called_damaged(store, capsys):
     assert main(["list", "--kind", "names", "--data", str(store.data)]) == 0
     told = capsys.readouterr()
     assert told.out.split() == ["names", "scores-1", "neurons=2"] and not told.err
+
+
+def test_steps_verify_what_they_compute_from():
+    """`Store.get` looks at sizes only; a step asks `Store.parent`, save for what it has just made or only walks through."""
+    steps = Path(artifacts.__file__).parents[1] / "steps"
+    walked = {"sweep.py": 1, "naming_study.py": 1}
+    found = {path.name: path.read_text().count("store.get(") for path in steps.glob("*.py")}
+    assert {name: count for name, count in found.items() if count} == walked
