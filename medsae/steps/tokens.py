@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from medsae import config as c
+from medsae.geometry import packed
 from medsae.progress import Progress, UserError
 from medsae.store.artifacts import Artifact, Build
 
@@ -195,8 +196,6 @@ def behind(source: TokenSource, activation: pd.DataFrame) -> pd.DataFrame:
 def maps(source: TokenSource, activation: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The activations of all cells of each neuron's top pictures as the tables `cell` and `cell_grid`; {} where not all
     tokens were kept, or where it is not known which part of a picture a cell is of."""
-    from medsae.steps.maps import packed
-
     facts = source.tokens.artifact.facts
     place, grid = facts.get("cell_px"), facts["grid"]
     if place is None or source.tokens.kept != grid[0] * grid[1]:
