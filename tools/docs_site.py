@@ -29,7 +29,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Navigation: what has its place is where it belongs; any other page of docs/ is a how-to page."""
     if str(ROOT) not in sys.path:  # MkDocs gives the path back as it was when it has loaded a hook
         sys.path.insert(0, str(ROOT))
-    there = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+    docs = ROOT / "docs"
+    there = [str(path.relative_to(docs)) for path in sorted([*docs.glob("*.md"), *docs.glob("how-to/*.md")])]
     others = [name for name in there if name not in (*FIRST, *HOW_TO, *EXPLAINED, "protocol.md")]
     reference = ["reference/commands.md", "reference/extensions.md", "reference/measures.md", "reference/api.md",
                  "protocol.md", "reference/tables.md"]  # fmt: skip

@@ -86,3 +86,20 @@ def declared() -> pd.DataFrame:
         for kind in ("profiles", "scored", "neurons") for one in ordered(kind)
     ]  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def table() -> str:
+    """The measures as a Markdown table: what stands in docs/statistics.md between its marks."""
+    lines = [
+        "| measure | unit | what it is | taken over | under shuffled labels | shown |",
+        "|---|---|---|---|---|---|",
+    ]
+    for kind in ("profiles", "scored", "neurons"):
+        for one in ordered(kind):
+            null = (
+                f"`{one.null_measure}`" if one.null_measure else "" if one.null_value is None else f"{one.null_value:g}"
+            )
+            over = one.over or ("each neuron" if kind == "neurons" else "")
+            meaning = one.help.replace("|", "\\|")
+            lines.append(f"| `{one.name}` | {one.unit} | {meaning} | {over} | {null} | {', '.join(one.shown)} |")
+    return "\n".join(lines)

@@ -39,7 +39,9 @@ def ingest(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
         return source.loaded()(config, store, progress)
     table: CohortTable = source.loaded()(config)
     if not getattr(config, "allow_outside", False):
-        refuse_outside(table.home or table.root, table.root, table.images["path"])
+        # What was not found is not read: a table may name the disk of whoever wrote it.
+        paths = table.images["path"] if table.digest is None else table.files["path"]
+        refuse_outside(table.home or table.root, table.root, paths)
     for line in table.understood:
         progress.say(line)
     home = getattr(config, "table", None) or getattr(config, "root", None) or table.root

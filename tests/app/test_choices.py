@@ -1,6 +1,7 @@
 """Choices live in the URL: a used widget writes it, a link is shown by the widgets, previous and next stay within."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 from medsae import config as c
@@ -119,7 +120,8 @@ def test_url_keeps_the_study_and_drops_what_is_none(monkeypatch):
 
 def test_titles_tell_representations_apart():
     def artifact(kind, id, facts=None, config=None, **parents):
-        return SimpleNamespace(kind=kind, id=id, facts=facts or {}, config=config or {}, parents=parents)
+        return SimpleNamespace(kind=kind, id=id, facts=facts or {}, config=config or {}, parents=parents,
+                               path=Path("/nowhere/artifacts") / kind / id)  # fmt: skip
 
     facts = {"kind": "topk", "k": 16, "expansion": 4}
     saes = [artifact("sae", f"sae-{i}", facts | {"seed": seed}) for i, seed in enumerate([0, 1, 1])]

@@ -9,10 +9,12 @@ import sys
 import time
 import tomllib
 import urllib.request
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from medsae.cli import main
 
@@ -27,7 +29,11 @@ def project():
 def pins(*names):
     lines = [line for name in names for line in (ROOT / name).read_text().splitlines()]
     found = [Requirement(line.partition("#")[0]) for line in lines if line.partition("#")[0].strip()]
-    return {pin.name: str(pin.specifier).removeprefix("==") for pin in found}
+    return {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in found}
+
+
+def ranges_of(lines):
+    return {canonicalize_name(Requirement(line).name): Requirement(line).specifier for line in lines}
 
 
 @pytest.fixture(scope="module")
@@ -113,15 +119,15 @@ def test_data_stands_anywhere_once(capsys, data, ids, tmp_path):
 
 
 def test_what_pip_may_choose_allows_what_make_installs():
-    ranges = {Requirement(line).name: Requirement(line).specifier for line in project()["dependencies"]}
-    exact = pins("requirements.txt")
-    assert set(ranges) == set(exact)
-    wrong = [f"{name} {exact[name]} is outside {ranges[name]}" for name in exact if exact[name] not in ranges[name]]
+    ranges, exact = ranges_of(project()["dependencies"]), pins("requirements.txt")
+    assert set(ranges) <= set(exact)
+    theirs = {canonicalize_name(Requirement(line).name) for name in ranges for line in metadata.requires(name) or []}
+    assert set(exact) - set(ranges) <= theirs, "pinned, but neither asked for nor needed by what is asked for"
+    wrong = [f"{name} {exact[name]} is outside {ranges[name]}" for name in ranges if exact[name] not in ranges[name]]
     assert not wrong
 
 
 def test_the_test_extra_names_what_make_test_installs():
-    extra = {Requirement(line).name: Requirement(line).specifier for line in project()["optional-dependencies"]["test"]}
-    exact = pins("requirements-test.txt")
+    extra, exact = ranges_of(project()["optional-dependencies"]["test"]), pins("requirements-test.txt")
     assert set(extra) == set(exact)
     assert all(exact[name] in extra[name] for name in exact)

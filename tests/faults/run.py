@@ -1,6 +1,6 @@
 """`make faults`: the long form. Prints what was tried, what failed, and what was lost or silent; goal: zeros.
 
-    python tests/faults/run.py [--kills 200] [--flips 1000] [--urls 500] [--minutes 18] [SECTION ...]
+    python tests/faults/run.py [--kills 200] [--flips 1000] [--urls 500] [--minutes 18] [--short] [SECTION ...]
 
 Sections: kills disks damage urls readonly readers pictures replies. Each stops at its share of the minutes, and the table
 gives the tries that were made. Full disks need root (a tmpfs is mounted) and are left out, and said, without.
@@ -37,6 +37,7 @@ def main() -> int:
     parser.add_argument("--flips", type=int, default=1000)
     parser.add_argument("--urls", type=int, default=500)
     parser.add_argument("--minutes", type=float, default=18.0)
+    parser.add_argument("--short", action="store_true", help="a few of each, as `make test` does")
     parser.add_argument("sections", nargs="*")
     asked = parser.parse_args()
     logging.disable(logging.CRITICAL)
@@ -53,6 +54,8 @@ def main() -> int:
             _print(row)
 
     print(f"{'what':44} {'tries':>6} {'met':>6} {'failed':>7} {'lost or silent':>15} {'seconds':>8}")
+    if asked.short:
+        return _short()
     with study.temporary("faults") as folder:
         made = study.make(folder)
 
@@ -72,6 +75,25 @@ def main() -> int:
         words = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", str(replies)]
         done = subprocess.run(words, cwd=ROOT, env=os.environ | {"MEDSAE_FAULTS": "long"})
         found.append(Row("bad replies (table above)", 1, failed=int(done.returncode != 0), hits=1))
+    return _end(found, began)
+
+
+def _short() -> int:
+    began, found = time.monotonic(), list[Row]()
+    with study.temporary("faults") as folder:
+        made = study.make(folder, patients=36)
+        found += [kills.kills(made, "train", 3)]
+        found += disks.full_disk(made, (0.3,), ("embed",)) if disks.can_mount() else []
+        found += disks.size_limit(made, (0.3,), ("score",))
+        found += pages.damage(made, 25, pages_every=12)
+        found += sessions.readers(made, n=6, seconds=2.0)
+        found += photographs.bad(1)
+    for row in found:
+        _print(row)
+    return _end(found, began)
+
+
+def _end(found: list[Row], began: float) -> int:
     wrong = [row for row in found if not row.good]
     print(f"\n{len(found)} rows, {len(wrong)} of them with failures, in {(time.monotonic() - began) / 60:.1f} minutes")
     return bool(wrong)

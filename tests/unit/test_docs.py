@@ -14,7 +14,7 @@ import pytest
 from medsae import cli
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docs/how-to/*.md"))]
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,10 @@ def configs():
 
 
 def test_every_page_is_there_and_nothing_is_loaded_from_elsewhere(site):
+    start = (site / "index.html").read_text()
     for page in PAGES[1:]:
-        assert (site / f"{page.stem}.html").is_file(), page
+        name = page.relative_to(ROOT / "docs").with_suffix(".html")
+        assert (site / name).is_file() and f'href="{name}"' in start, f"{page} is not in the navigation"
     assert (site / "index.html").is_file() and len(list(site.glob("decisions/*.html"))) > 30
     for page in site.rglob("*.html"):
         elsewhere = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)', page.read_text())

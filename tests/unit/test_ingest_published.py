@@ -199,6 +199,17 @@ def test_one_table_and_one_relative_folder_are_two_studies(medsae, tmp_path, mon
     assert ids[0] != ids[1]
 
 
+def test_windows_paths_of_another_disk(medsae, tmp_path):
+    """Found by their names; one that is missing is missing, not "outside"."""
+    rows = "".join(f"C:\\Users\\doc\\pics\\a{i}.png,{i},{i % 2}\n" for i in range(5))
+    (tmp_path / "t.csv").write_text("filename,patient,Edema\n" + rows)
+    for i in range(4):
+        downloads.picture(tmp_path / f"copies/a{i}.png", i)
+    status, out, err = medsae("ingest", "table", "--table", tmp_path / "t.csv")
+    assert status == 0 and "4 by name" in err and "1 of 5 not found" in err, err
+    assert Store(medsae.data).get(out.split()[-1]).facts["n"] == 4
+
+
 def test_a_source_of_another_package(medsae, tmp_path, monkeypatch):
     """A third party's source needs no change in a file of this one."""
     (tmp_path / "their_source.py").write_text(

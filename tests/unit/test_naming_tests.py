@@ -94,7 +94,7 @@ def test_intruder_needs_no_name_and_finds_what_looks_alike(world):
         0.2**10
     )
     right = int(chance["correct"])
-    assert chance["p"] == pytest.approx(binomtest(right, 10, 0.2, alternative="greater").pvalue)
+    assert chance["p"] == pytest.approx(binomtest(right, 10, 0.2, alternative="greater").pvalue, rel=1e-5)
     assert first["low"] > 0.6 and names["specific_q"].isna().all() and not first["concept"]
     run = concepts.runs(Ledger(Store(world.data), world.scores).names())[0]
     assert run.test == "intruder" and "intruder" in run.title

@@ -1,5 +1,6 @@
 """Declared measures: nulls on both sides, floors, what goes with a finding, size, and what older scores lack."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,7 @@ from medsae.scoring.design import Design, Profiles
 from medsae.scoring.draws import Patients, Permutations
 from medsae.scoring.entropy import entropy_bits
 from medsae.scoring.matched import cut_to_fire_like
-from medsae.scoring.measures import Value, declared
+from medsae.scoring.measures import Value, declared, table
 from medsae.scoring.offered.entropy import paper_entropy_best
 from medsae.scoring.offered.floor import relative
 from medsae.scoring.offered.selective import share_interval
@@ -174,3 +175,9 @@ def test_several_trainings_widen_the_interval():
     three = entropies.shift(Read(), [one(3.1), one(3.2), one(3.3)], [raw])
     assert alone.value == pytest.approx(-0.2) and three.value == pytest.approx(-0.2)
     assert three.seeds == 3 and three.high - three.low > 0.3 > 0.05 > alone.high - alone.low
+
+
+def test_the_table_in_the_docs_is_the_declarations():
+    text = (Path(__file__).parents[2] / "docs/statistics.md").read_text()
+    written = text.split("<!-- measures -->")[1].split("<!-- /measures -->")[0].strip()
+    assert written == table(), 'write it again: python -c "from medsae.scoring.measures import table; print(table())"'
