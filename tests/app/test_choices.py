@@ -120,7 +120,7 @@ def test_url_keeps_the_study_and_drops_what_is_none(monkeypatch):
 
 def test_titles_tell_representations_apart():
     def artifact(kind, id, facts=None, config=None, **parents):
-        return SimpleNamespace(path=Path("/nowhere/artifacts") / kind / id, kind=kind, id=id, facts=facts or {}, config=config or {}, parents=parents,
+        return SimpleNamespace(kind=kind, id=id, facts=facts or {}, config=config or {}, parents=parents,
                                path=Path("/nowhere/artifacts") / kind / id)  # fmt: skip
 
     facts = {"kind": "topk", "k": 16, "expansion": 4}
