@@ -38,6 +38,13 @@ def spread(
     return out
 
 
+def packed(map_kc: np.ndarray) -> tuple[list[bytes], np.ndarray]:
+    """int8 bytes of each map, and what one step of them is worth: value = byte * scale."""
+    scale = np.abs(map_kc).max(1) / 127
+    safe = np.where(scale > 0, scale, 1)
+    return [m.tobytes() for m in np.round(map_kc / safe[:, None]).astype(np.int8)], scale.astype(np.float32)
+
+
 def _weights(at: NDArray[np.floating], centre: NDArray[np.floating]) -> NDArray[np.float64]:
     """Linear interpolation as a matrix [at, centres]; clamped outside."""
     place = np.interp(at, centre, np.arange(len(centre)))

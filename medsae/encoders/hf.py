@@ -43,6 +43,9 @@ class Hf:
         self.dim = module.dim
         if cells is not None:
             self.grid, self.token_dim = cells.grid, cells.dim
+            # where the whole picture is seen, cells are the squares of a grid; through attention each sees everything
+            step = size / cells.grid[0]
+            self.cell_px = ((step - 1) / 2, step, size, size) if prepare.whole else None
 
     def prepare(self, picture: np.ndarray) -> np.ndarray:
         """uint8 grey [h, w] -> float32 [1, size, size] in [0, 255]: exact in bf16; mean and scale come after."""

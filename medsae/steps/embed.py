@@ -78,7 +78,20 @@ def _tokens(
     chosen = None if sampled.kept == cells else np.stack([sampled.of(image) for image in range(len(source))])
     tokens.keep(build, shards, how.shard_size, chosen)
     more = {"tokens": sampled.kept, "grid": list(able.grid), "shard": how.shard_size, "unit_norm": False}
+    more["cell_px"] = _cell_px(encoder)
     return x_nd, report, more
+
+
+def _cell_px(encoder: encoders.Encoder) -> list[float] | None:
+    """Where the cells lie: centre of the first, step, what one can see, side of the network's input, in px of that
+    input, into which the whole picture goes on a black square. None where preprocessing crops, or it is not known."""
+    from medsae.encoders import cells
+
+    told = getattr(encoder, "cell_px", None)
+    if told is not None:
+        return list(told)
+    parts = cells.of(encoder)
+    return None if parts is None else [parts.first_px, parts.step_px, parts.reach_px, encoder.size]
 
 
 def _without_place(encoder: str, model: str) -> str:

@@ -20,6 +20,7 @@ import pandas as pd
 
 from medsae import config as c
 from medsae import encoders, plugins
+from medsae.geometry import packed
 from medsae.progress import Progress, UserError
 from medsae.store.artifacts import Artifact, Store
 
@@ -184,13 +185,6 @@ def compute(
                 for space in np.unique(asked.space[places]):
                     own = places[asked.space[places] == space]
                     yield (own, *eye.maps(parts_cd, constant_d, spaces[space], asked.neuron[own]))
-
-
-def packed(map_kc: np.ndarray) -> tuple[list[bytes], np.ndarray]:
-    """int8 bytes of each map, and what one step of them is worth: value = byte * scale."""
-    scale = np.abs(map_kc).max(1) / 127
-    safe = np.where(scale > 0, scale, 1)
-    return [m.tobytes() for m in np.round(map_kc / safe[:, None]).astype(np.int8)], scale.astype(np.float32)
 
 
 def top_pairs(neuron: np.ndarray, row: np.ndarray, value: np.ndarray, top: int = TOP) -> tuple[np.ndarray, np.ndarray]:

@@ -98,7 +98,9 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         if cells:
             assert isinstance(source, tokens.TokenSource)
             frames["token"] = tokens.behind(source, frames["activation"])
-            without_maps = "the tokens behind the top pictures are kept instead"
+            made = tokens.maps(source, frames["activation"]) if config.maps else {}
+            frames |= made
+            without_maps = "exact" if made else "the tokens behind the top images are kept in the table token"
         elif config.maps:
             from medsae.steps import maps
 

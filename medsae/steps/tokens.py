@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from medsae import config as c
+from medsae.geometry import packed
 from medsae.progress import Progress, UserError
 from medsae.store.artifacts import Artifact, Build
 
@@ -190,6 +191,37 @@ def behind(source: TokenSource, activation: pd.DataFrame) -> pd.DataFrame:
     columns = ["neuron", "image", "cell", "value"]
     found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
     return found.sort_values(["neuron", "image", "value"], ascending=[True, True, False], kind="stable")
+
+
+def maps(source: TokenSource, activation: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The activations of all cells of each neuron's top pictures as the tables `cell` and `cell_grid`; {} where not all
+    tokens were kept, or where it is not known which part of a picture a cell is of."""
+    facts = source.tokens.artifact.facts
+    place, grid = facts.get("cell_px"), facts["grid"]
+    if place is None or source.tokens.kept != grid[0] * grid[1]:
+        return {}
+    top = activation.sort_values(["neuron", "value"], ascending=[True, False], kind="stable")
+    top = top[top["value"] > 0].groupby("neuron").head(TOP_PICTURES)
+    parts: list[pd.DataFrame] = []
+    by_image = {int(image): part["neuron"].to_numpy() for image, part in top.groupby("image")}
+    images = np.array(sorted(by_image), dtype=np.int64)
+    size = max(1, CELLS // (source.m * source.tokens.kept))
+    for start in range(0, len(images), size):
+        here = images[start : start + size]
+        for image, z_tm in zip(here, source.of(here), strict=True):
+            neurons = by_image[int(image)]
+            map_kc, scale = packed(np.ascontiguousarray(z_tm[:, neurons].T, np.float32))
+            parts.append(pd.DataFrame({"neuron": neurons, "image": np.int32(image), "map": map_kc, "scale": scale,
+                                       "constant": np.float32(0)}))  # fmt: skip
+    if not parts:
+        return {}
+    cell = pd.concat(parts, ignore_index=True).sort_values(["neuron", "image"], kind="stable")
+    one = {"rows": grid[0], "columns": grid[1], "first_px": place[0], "step_px": place[1], "reach_px": int(place[2]),
+           "size_px": int(place[3]), "how": HOW}  # fmt: skip
+    return {"cell": cell, "cell_grid": pd.DataFrame([one])}
+
+
+HOW = "activations of the tokens"
 
 
 def rows_of(tokens: Tokens, rows: np.ndarray) -> Any:

@@ -58,8 +58,12 @@ def overlays(study: Study, scores: Artifact, cohort: Artifact, neuron: int, imag
         map_c, constant = found[image]
         src[image] = drawn(grid.spread(map_c / most, size, LONGEST), planted.get(image))
         words[image] = (
-            f"before the cut {format.number(map_c.sum() + constant)} = picture {format.signed(map_c.sum())} "
-            f"+ reference {format.number(constant)}"
+            "the activation of each token"
+            if scores.facts.get("tokens")
+            else (
+                f"before the cut {format.number(map_c.sum() + constant)} = picture {format.signed(map_c.sum())} "
+                f"+ reference {format.number(constant)}"
+            )
         )
     return Overlays(src, words)
 
@@ -95,6 +99,10 @@ def legend(study: Study, scores: Artifact, planted: bool) -> None:
     """What the colours mean and how far a cell sees."""
     grid = maps.grid(study.reader, scores)
     outline = " Yellow: outlines of what was planted." if planted else ""
+    if scores.facts.get("tokens"):
+        fires = f"Red: how strongly the neuron fires on each of {grid.rows} × {grid.columns} tokens"
+        st.caption(f"{fires}; one scale for all pictures of this neuron.{outline}")
+        return
     st.caption(
         "Red: cells that raise the neuron above the cohort's mean map; blue: cells that lower it; one scale for all "
         f"pictures of this neuron.{outline} A map says where the value was collected, not what caused it: a cell of "

@@ -101,6 +101,11 @@ def test_an_impossible_probability_is_no_verdict(p, mass):
     assert replies.with_probability(p, mass) == replies.Verdict("bad probability")
 
 
+def test_one_half_is_yes():
+    assert replies.with_probability(0.5, 1.0) == replies.Verdict("ok", True, 0.5)
+    assert replies.with_probability(0.49, None) == replies.Verdict("ok", False, 0.49)
+
+
 def test_the_text_must_speak_for_itself():
     """A refusal whose second most likely word is "no" is not a no."""
     assert replies.judged("I can't help with that", 0.1, 0.2).status == "refusal"

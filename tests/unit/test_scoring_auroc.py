@@ -115,6 +115,21 @@ def test_the_winner_of_noise_is_judged_on_other_patients():
     assert first.sum() == 120 and (first[::2] == first[1::2]).all()
 
 
+def test_the_number_to_believe_is_taken_over_the_other_half_alone_and_where_the_label_is_known():
+    rng = np.random.default_rng(5)
+    z, patients = rng.random((300, 40), dtype=np.float32), Patients.of(np.arange(300) // 2)
+    y, mask = (rng.random((300, 1)) < 0.4).astype(np.float32), rng.random((300, 1)) < 0.8
+    (best,) = best_neurons(held_of(z, False), y, mask, patients, 0)
+    assert best.neuron is not None
+    first, known, mine = halves(patients, 0), mask[:, 0], best.direction * z[:, best.neuron]
+    for side, area in ((first, best.chosen), (~first, best.other.value)):
+        assert area == pytest.approx(roc_auc_score(y[side & known, 0], mine[side & known]), abs=1e-6)
+    assert best.chosen > 0.6 > best.other.value, (
+        "forty neurons of noise: the best of them looks good where it was chosen"
+    )
+    assert best.other.positives + best.other.negatives == (~first & known).sum()
+
+
 def test_a_label_with_too_few_images_has_a_reason():
     rng = np.random.default_rng(3)
     y = np.zeros((40, 2), np.float32)

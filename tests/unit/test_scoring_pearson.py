@@ -107,6 +107,9 @@ def test_shards_merge_in_any_order(seed, cuts, order):
     for shard in shards:
         merged.merge(shard)
     assert merged.rows == 60
+    found = merged.result()
+    np.testing.assert_allclose(found.mean_m, z.mean(0, dtype=float), rtol=1e-5)
+    np.testing.assert_allclose(found.std_m, z.std(0, dtype=float), rtol=1e-4)
     np.testing.assert_allclose(merged.result().rho_mk, correlate(z, y, mask).rho_mk, atol=1e-6)
 
 

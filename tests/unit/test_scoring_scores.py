@@ -74,6 +74,9 @@ def test_tables_of_an_sae_agree():
     assert scores.null_histogram["mean"].sum() == pytest.approx(1)
 
     label = scores.label_summary.set_index("label")
+    known = label[label.rho.notna()]
+    assert ((known.rho_low <= known.rho) & (known.rho <= known.rho_high)).all() and len(known)
+    assert (neuron.entropy_null_sd.drop(7) > 0).all() and summary.n["dead_share"] == 24
     stated = label[["positives", "negatives", "uncertain", "unstated"]]
     assert (stated.sum(axis=1) == 240).all()
     assert (label.used == label.positives + label.negatives).all()

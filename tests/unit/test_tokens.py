@@ -229,6 +229,19 @@ def test_from_pictures_to_scores_of_tokens(medsae, tmp_path, write_chexpert):
         best = "SELECT a.neuron, a.image, a.value, max(t.value) FROM activation a JOIN token t USING (neuron, image) GROUP BY ALL"
         both = connection.execute(best).fetchall()
     assert both and all(abs(a - t) < 1e-5 for *_, a, t in both), "the largest token is the picture's activation"
+    assert scores.facts["maps"].startswith("the tokens behind"), "9 of 64 tokens make no map"
+    whole = medsae.id(*common)
+    every = Store(medsae.data).get(
+        medsae.id("score", "--embeddings", whole, "--representation", "raw", *quick), "scores"
+    )
+    with every.connect() as connection:
+        neuron, image, packed, scale = connection.execute(
+            "SELECT neuron, image, map, scale FROM cell LIMIT 1"
+        ).fetchone()
+        grid = connection.execute("SELECT rows, columns, step_px, size_px FROM cell_grid").fetchone()
+    map_c = np.frombuffer(packed, np.int8) * scale
+    right = steps_tokens.Tokens.of(Store(medsae.data).get(whole)).read(np.array([image]))[0, :, neuron]
+    assert grid == (8, 8, 16.0, 128) and np.abs(map_c - right).max() <= scale
     raw = medsae.id("score", "--embeddings", embeddings, "--representation", "raw", "--tokens", "mean", *quick)
     assert Store(medsae.data).get(raw, "scores").facts["tokens"] == "mean"
     pooled = medsae.id("embed", "--cohort", cohort, "--encoder", "simclip")
