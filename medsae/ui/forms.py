@@ -24,10 +24,14 @@ _KINDS = {"cohort": "cohort", "embeddings": "embeddings", "sae": "sae", "scores"
 _BAD = object()
 
 
-def form(config: type, artifacts: tuple[Artifact, ...], key: str) -> Any:
-    """Draw the form of a config class; the config when it was sent and is sound, else None (with what is wrong)."""
+def form(config: type, artifacts: tuple[Artifact, ...], key: str, fixed: dict[str, Any] | None = None) -> Any:
+    """Draw the form of a config class; the config when it was sent and is sound, else None (with what is wrong).
+
+    `fixed`: fields that were chosen before the form and have no widget in it.
+    """
+    fixed = fixed or {}
     hints, helps = typing.get_type_hints(config), docs(config)
-    shown = [f for f in fields(config) if f.name not in _HIDDEN]
+    shown = [f for f in fields(config) if f.name not in _HIDDEN and f.name not in fixed]
     first = [f for f in shown if f.default is MISSING or f.name in _KINDS or f.name in ("encoder", "preset", "kind")]
     with st.form(key, border=False, width=720):
         values = {f.name: _widget(f, hints[f.name], helps.get(f.name, ""), artifacts, key) for f in first}
@@ -45,7 +49,7 @@ def form(config: type, artifacts: tuple[Artifact, ...], key: str) -> Any:
         st.error(f"Not started: missing, or not a number: {', '.join(bad + lacking)}.")
         return None
     try:
-        return config(**values)
+        return config(**values, **fixed)
     except UserError as error:
         st.error(look.literal(f"Not started: {error.what}" + (f" — {error.do}" if error.do else "")))
         return None

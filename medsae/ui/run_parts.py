@@ -284,9 +284,44 @@ def start(study: Study) -> None:
     step = links.choose(st.segmented_control, "Step", "step", {s: s for s in STEPS}, default)
     with st.container(border=True):
         look.section(step, (STEPS[step].__doc__ or "").strip().splitlines()[0].replace("`", ""))
-        config = forms.form(STEPS[step], study.artifacts, f"form-{step}")
+        kind, fixed = _chosen(study, step)
+        config = forms.form(kind, study.artifacts, f"form-{step}-{'-'.join(map(str, fixed.values()))}", fixed)
     if config is not None:
         _start(lambda: studies.jobs().start(config))
+
+
+_ELSEWHERE = "embeddings made elsewhere"
+_CHOICES: dict[str, tuple[str, plugins.Registry[Any], str | None]] = {
+    "embed": ("encoder", plugins.encoders, _ELSEWHERE),
+    "name": ("backend", plugins.backends, None),
+}
+"""Steps whose form follows from what is chosen from a registry: the field, and words for choosing nothing."""
+
+
+def _chosen(study: Study, step: str) -> tuple[type, dict[str, Any]]:
+    """The config class of a step with the options of what the reader chooses from a registry, and that choice."""
+    if step not in _CHOICES:
+        return STEPS[step], {}
+    name, registry, nothing = _CHOICES[step]
+    offers = registry.all()
+    families = [f"{n}..." for n, offer in offers.items() if getattr(offer, "prefix", False)]
+    names = [n for n, offer in offers.items() if not getattr(offer, "prefix", False)] + ([nothing] if nothing else [])
+    simulated = any(a.facts.get("source") == "simulated" for a in study.artifacts if a.kind == "cohort")
+    first = "simclip" if simulated and "simclip" in names else "labels" if "labels" in names else names[0]
+    typed = f" Or type {', '.join(families)}." if families else ""
+    chosen = st.selectbox(
+        name, names, names.index(first), key=f"form-{step}-{name}", accept_new_options=bool(families),
+        format_func=lambda n: offers[n].label if n in offers else n, help=f"What is offered.{typed}",
+    )  # fmt: skip
+    if chosen == nothing or chosen is None:
+        return STEPS[step], {name: None}
+    try:
+        offer = registry.get(chosen)
+    except UserError as error:
+        st.error(look.literal(f"{error.what}; {error.do}"))
+        return STEPS[step], {}
+    st.caption(offer.help)
+    return configs.joined(STEPS[step], offer.options), {name: chosen}
 
 
 def _start(begin: Any) -> None:

@@ -139,3 +139,11 @@ def test_titles_tell_representations_apart():
     ]
     lost = [artifact("scores", f"s-001{i}", config=config, sae="gone") for i in range(2)]
     assert not [t for t in studies.titles(everything, lost).values() if "None" in t]
+
+
+def test_the_form_of_embed_offers_what_is_registered_with_its_own_options(app, data):
+    test = app.open("runs", tab="start", step="embed")
+    (encoder,) = [s for s in test.selectbox if s.label == "encoder"]
+    assert "MedCLIP, ResNet-50" in encoder.options and "embeddings made elsewhere" in encoder.options
+    labels = [w.label for w in test.text_input]
+    assert "encoder" not in labels and "weights" in labels, "what is chosen above has no second widget in the form"
