@@ -113,7 +113,7 @@ def test_neurons_of_few_pictures_come_after_the_others_and_are_counted(study):
 def test_a_gallery_that_puts_neurons_last_says_so(app, html, data, ids, study):
     reader, sae, _, _ = study
     few = queries.few(reader, sae, queries.Filter(sort="q"))
-    said = f"{few} neurons of these fire on fewer than 10 pictures and come last"
+    said = f"{few} neurons of these fire on fewer than 10 images and come last"
     for page in ("neurons", "entropy", "correlations"):
         assert any(said in caption.value for caption in app.open(page).caption), page
         assert (
