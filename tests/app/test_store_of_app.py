@@ -122,7 +122,7 @@ def test_a_gallery_that_puts_neurons_last_says_so(app, html, data, ids, study):
         )
     (seldom,) = queries.neurons(reader, sae, queries.Filter(sort="q", show="defined"), None)["neuron"].tail(1)
     active = int(queries.neuron(reader, sae, seldom)["active"])
-    assert f"fires on {active} picture" in html(app.open("neurons", q=seldom))
+    assert f"fires on {active} image" in html(app.open("neurons", q=seldom))
     assert "too few to say much" in html(app.open("neuron", neuron=seldom))
 
 
