@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8501
+WORKERS ?= 2
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
@@ -34,8 +35,9 @@ check: $(TEST_STAMP)
 	$(PY) -m ruff format --check .
 	$(PY) -m basedpyright --pythonpath $(PY)
 
+# One process a core, one thread each: two processes of two threads would wait for each other.
 test: check
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile
 
 # Kills, full disks, flipped bits, hostile links, bad pictures and replies: prints the table, about 20 minutes.
 faults: $(TEST_STAMP)

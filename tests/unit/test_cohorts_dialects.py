@@ -53,7 +53,7 @@ DIALECTS: dict[str, str | bytes | Callable[[Path], object]] = {
     "utf-16": CSV.encode("utf-16"),
     "utf-16 without a mark": CSV.replace(",", "\t").encode("utf-16-le"),
     "latin-1": CSV.encode("latin-1"),
-    "gzip": gzip.compress(CSV.encode("utf-16")),
+    "gzip": gzip.compress(CSV.encode("utf-16"), mtime=0),
     "bzip2": bz2.compress(CSV.encode()),
     "xz": lzma.compress(CSV.replace(",", ";").encode()),
     "zip": lambda path: zipped(CSV, path),
@@ -112,7 +112,7 @@ def test_types_of_parquet_become_the_words_that_were_meant(tmp_path: Path) -> No
         ('{"path": "a.png"}\n{"path": \n', r"no JSON object(.|\n)*line 2"),
         ("path,Edema,Edema\na,1,1\n", "two columns are called 'Edema'"),
         (b"PAR1 but not really", "cannot be read"),
-        (gzip.compress(CSV.encode() * 50)[:-30], "cannot be read"),
+        (gzip.compress(CSV.encode() * 50, mtime=0)[:-30], "cannot be read"),
     ],
 )
 def test_what_cannot_be_read_says_why(content: str | bytes, what: str, tmp_path: Path) -> None:
