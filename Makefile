@@ -35,9 +35,10 @@ check: $(TEST_STAMP)
 	$(PY) -m ruff format --check .
 	$(PY) -m basedpyright --pythonpath $(PY)
 
-# One process a core, one thread each: two processes of two threads would wait for each other.
+# One process a core, one thread each: two processes of two threads would wait for each other. Browsers one at a time.
 test: check
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile --ignore tests/browser
+	$(PY) -m pytest tests/browser
 
 # Kills, full disks, flipped bits, hostile links, bad pictures and replies: prints the table, about 20 minutes.
 faults: $(TEST_STAMP)

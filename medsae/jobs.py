@@ -173,7 +173,8 @@ def running(data: Path, words: list[str]) -> Iterator[Running]:
         yield job
         job.end("done")
     except KeyboardInterrupt:
-        job.end("cancelled")
+        with _deaf():
+            job.end("cancelled")
         raise
     except BaseException as error:
         better = explained(error, folder.parents[1], folder.parents[1]) if isinstance(error, Exception) else None
@@ -197,6 +198,19 @@ def unquoted(error: Exception, step: str) -> UserError | None:
     where = error.where if isinstance(error, UserError) else None
     what = f"a file could not be read as what it should be ({type(cause).__name__})"
     return UserError(what, where, "start the same command in a shell: it says more")
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Ctrl-C is not heard: a second one must not keep the end from being written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @dataclass

@@ -91,3 +91,22 @@ def test_an_unknown_job(tmp_path):
     with pytest.raises(UserError, match="no job"):
         Jobs(tmp_path).get("x")
     assert Jobs(tmp_path).list() == []
+
+
+def test_a_second_ctrl_c_does_not_keep_the_end_from_being_written(tmp_path, monkeypatch):
+    """Cancel pressed twice: the second signal falls into the writing of end.json."""
+    ended = jobs.Running.end
+
+    def end(self, state, error=None):
+        os.kill(os.getpid(), signal.SIGINT)
+        ended(self, state, error)
+
+    monkeypatch.setattr(jobs.Running, "end", end)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt), jobs.running(tmp_path, ["train"]):
+            raise KeyboardInterrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+    (job,) = jobs.Jobs(tmp_path).list()
+    assert job.state == "cancelled"
