@@ -46,6 +46,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             return build.existing.manifest
         # Imported here: finding that the scores are there already needs no torch and no scipy.
         from medsae.scoring.activity import ArraySource, near_one
+        from medsae.scoring.labels import label_matrix
         from medsae.scoring.measures import declared
         from medsae.scoring.scores import Choices, Known, score_arrays
 
@@ -59,7 +60,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         x_nd = np.load(embeddings.file("x.npy"), mmap_mode="r")[rows]
         cells = tokens.Tokens.of(embeddings)
         pooled = tokens.check_scored(config, cells)
-        images, values_nk, labels = _labels(embeddings, cohort, rows, config.label_list)
+        images, values_nk, labels = labels_of(embeddings, cohort, rows, config.label_list)
         near_nd, power = near_one(x_nd)
         if power:
             progress.say(
@@ -111,6 +112,16 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             frames |= made.tables
             if not without_maps:
                 np.save(build.path / maps.REFERENCE_FILE, made.reference_cd)
+        without_effects = "only of an SAE that takes whole embeddings"
+        if sae and not cells and kept.complete:
+            from medsae.steps import effects
+
+            y_nk, mask_nk = label_matrix(values_nk, config.uncertain, config.unstated)
+            active = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
+            told = effects.Scored(embeddings, cohort, images, rows, labels, y_nk, mask_nk, active, sae, config)
+            said = effects.at_score(told, store, progress)
+            frames, without_effects = frames | said.tables, ""
+            np.save(build.path / effects.LOGITS_FILE, said.logit_nr)
         if sae and versus:
             frames["match"], measures = _match(sae, versus, config.seed)
             frames["summary"] = pd.concat([scores.summary, measures], ignore_index=True)
@@ -120,7 +131,8 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         measures = scores.summary.set_index("measure")["value"]
         facts = {"representation": "sae" if sae else "raw", "m": source.m, "n": len(rows), "labels": labels,
                  "encoder": embeddings.facts["encoder"], "protocol": config.protocol, "images": config.images,
-                 "activations_complete": bool(kept.complete), "maps": without_maps or "exact"}  # fmt: skip
+                 "activations_complete": bool(kept.complete), "maps": without_maps or "exact",
+                 "effects": without_effects or "computed"}  # fmt: skip
         facts |= {"tokens": pooled, "grid": embeddings.facts["grid"]} if cells else {}
         facts |= {"activation_unit": f"2^{power}"} if power and not sae and not cells else {}
         headline = ("mean_entropy", "null_mean_entropy", "selective_share", "active_share", "dead_share")
@@ -207,7 +219,7 @@ def _random(raw: Any, m: int, seed: int) -> Any:
     return RandomDirections(raw, m, seed)
 
 
-def _labels(
+def labels_of(
     embeddings: Artifact, cohort: Artifact, rows: np.ndarray, only: list[str]
 ) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
     """Images of the rows (in their order), label values float64 [n, k] with NaN for blank, label names.
