@@ -21,7 +21,7 @@ STUDY = ("scores", "versus", "unit", "patients", "map", "least")
 """Parameters of the sidebar: every link carries them."""
 DEFAULT_SORT: Sort = "q"
 """Most selective first: the lowest entropies belong to neurons that fire on one picture."""
-FILTER = ("show", "label", "lo", "hi", "dlo", "dhi", "rho", "q", "sort")
+FILTER = ("show", "label", "lo", "hi", "dlo", "dhi", "rho", "q", "area", "sort")
 """Parameters of a filter of neurons: links to a neuron carry them, so that previous and next stay within it."""
 
 LARGEST = 2**31 - 1
@@ -151,6 +151,26 @@ def choose(
         more = {"required": True, **more}
     more = _wide(more)
     return widget(label, list(shown), key=key, on_change=changed, format_func=lambda o: shown.get(o, str(o)), **more)
+
+
+BETWEEN = "|"
+"""What parts the values of one parameter that holds several."""
+
+
+def several(label: str, parameter: str, options: Sequence[str], resets: Sequence[str] = (), **more: Any) -> list[str]:
+    """A multiselect whose values live in the URL, parted by `BETWEEN`; values that there are not are named and left
+    out."""
+    given = [v for v in st.query_params.get(parameter, "").split(BETWEEN) if v]
+    strange = [v for v in given if v not in options]
+    if strange:
+        st.warning(f"The link asks for {parameter} = {', '.join(map(repr, strange))}, which there is not.")
+    key = f"_{parameter}"
+    st.session_state[key] = [v for v in given if v in options]
+
+    def changed() -> None:
+        put(**{parameter: BETWEEN.join(st.session_state[key])}, **dict.fromkeys(resets))
+
+    return st.multiselect(label, options, key=key, on_change=changed, placeholder="any", **_wide(more))
 
 
 def _wide(more: dict[str, Any]) -> dict[str, Any]:

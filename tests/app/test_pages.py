@@ -10,7 +10,19 @@ import pytest
 from medsae.store.artifacts import Store
 from medsae.store.manifest import sealed
 
-PAGES = ["overview", "entropy", "correlations", "neurons", "neuron", "image", "concepts", "compare", "runs", "about"]
+PAGES = [
+    "overview",
+    "entropy",
+    "correlations",
+    "neurons",
+    "neuron",
+    "images",
+    "image",
+    "concepts",
+    "compare",
+    "runs",
+    "about",
+]
 ABOUT_SCORES = [p for p in PAGES if p not in ("runs", "about")]
 RESEARCH = "Research use only, not for diagnosis"
 

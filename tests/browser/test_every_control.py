@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.browser
-PAGES = ["", "entropy", "correlations", "neurons", "neuron?neuron=3", "image", "concepts", "compare", "runs", "about"]
+PAGES = [
+    "",
+    "entropy",
+    "correlations",
+    "neurons",
+    "neuron?neuron=3",
+    "images?fires=3",
+    "image",
+    "concepts",
+    "compare",
+    "runs",
+    "about",
+]
 MORE = ["runs?tab=jobs", "runs?tab=start", "neuron?neuron=3&view=5"]
 WIDTHS = (800, 1024, 1280, 1920)
 
