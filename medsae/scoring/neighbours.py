@@ -26,7 +26,7 @@ def decoder_neighbours(decoder_md: NDArray[np.floating], top: int = 10) -> pd.Da
     A row of zeros has no direction and no neighbours. Memory: 512 x m at a time.
     """
     unit = unit_rows(decoder_md)
-    exists = unit.any(1)
+    exists = np.any(unit, axis=1)
 
     def block(first: int, last: int) -> NDArray[np.float32]:
         value = unit[first:last] @ unit.T

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import streamlit as st
 
@@ -37,14 +37,14 @@ def bar(study: Study, scores: Artifact, cohort: Artifact) -> Search:
     known = queries.labels(study.reader, cohort)
     there = find_images.choices(study.reader, cohort)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        labels = [(label, LABELS[p][1]) for p in ("has", "lacks") for label in _labels(p, known, 250)]
+        labels = _labels("has", known, 250) + _labels("lacks", known, 250)
         view = _one("Projection", "proj", there.views, 120)
         sex = _one("Sex", "sex", there.sexes, 90)
         text = links.text("Neurons that fire on it", "fires", "name, label or number", ("page",), width=220)
         default: Order = "strongest" if text else "number"
         order = links.choose(st.selectbox, "Order", "order", ORDER, default, ("page",), width=150)
         with st.popover(_more()):
-            labels += [(label, LABELS[p][1]) for p in ("unsure", "blank") for label in _labels(p, known, None)]
+            labels += _labels("unsure", known, None) + _labels("blank", known, None)
             split = _one("Split", "split", (*there.splits, "evaluation set"), None)
             scored = links.choose(st.selectbox, "Among", "in", {"": "all images", "scored": "scored images"}, "",
                                   ("page",))  # fmt: skip
@@ -61,8 +61,11 @@ def _more() -> str:
     return f"More ({len(used)})" if used else "More"
 
 
-def _labels(parameter: str, known: Sequence[str], width: int | None) -> list[str]:
-    return links.several(LABELS[parameter][0], parameter, known, ("page",), **({"width": width} if width else {}))
+def _labels(parameter: str, known: Sequence[str], width: int | None) -> list[tuple[str, State]]:
+    words, state = LABELS[parameter]
+    more: dict[str, Any] = {"width": width} if width else {}
+    chosen = links.several(st.multiselect, words, parameter, known, resets=("page",), placeholder="any", **more)
+    return [(label, state) for label in chosen]
 
 
 def _one(label: str, parameter: str, values: Sequence[str], width: int | None) -> str | None:
@@ -82,7 +85,7 @@ def _ages(there: Choices) -> tuple[float | None, float | None]:
     return links.real("agelo"), links.real("agehi")
 
 
-def _attribute(study: Study, cohort: Artifact) -> dict[str, object]:
+def _attribute(study: Study, cohort: Artifact) -> dict[str, Any]:
     """The controls of one kept column, as fields of `Search`."""
     names = find_images.attributes(study.reader, cohort)
     if not names:
@@ -92,11 +95,11 @@ def _attribute(study: Study, cohort: Artifact) -> dict[str, object]:
     if not name:
         return {}
     found = find_images.attribute(study.reader, cohort, name)
-    asked: dict[str, object] = {"attribute": name, "attribute_kind": found.kind}
+    asked: dict[str, Any] = {"attribute": name, "attribute_kind": found.kind}
     return asked | _value(found)
 
 
-def _value(found: Attribute) -> dict[str, object]:
+def _value(found: Attribute) -> dict[str, Any]:
     if found.kind == "number" and found.low is not None and found.high is not None:
         links.bounds(found.name, "from", "to", found.low, found.high, resets=("page",))
         return {"attribute_low": links.real("from"), "attribute_high": links.real("to")}

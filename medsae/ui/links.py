@@ -153,26 +153,6 @@ def choose(
     return widget(label, list(shown), key=key, on_change=changed, format_func=lambda o: shown.get(o, str(o)), **more)
 
 
-BETWEEN = "|"
-"""What parts the values of one parameter that holds several."""
-
-
-def several(label: str, parameter: str, options: Sequence[str], resets: Sequence[str] = (), **more: Any) -> list[str]:
-    """A multiselect whose values live in the URL, parted by `BETWEEN`; values that there are not are named and left
-    out."""
-    given = [v for v in st.query_params.get(parameter, "").split(BETWEEN) if v]
-    strange = [v for v in given if v not in options]
-    if strange:
-        st.warning(f"The link asks for {parameter} = {', '.join(map(repr, strange))}, which there is not.")
-    key = f"_{parameter}"
-    st.session_state[key] = [v for v in given if v in options]
-
-    def changed() -> None:
-        put(**{parameter: BETWEEN.join(st.session_state[key])}, **dict.fromkeys(resets))
-
-    return st.multiselect(label, options, key=key, on_change=changed, placeholder="any", **_wide(more))
-
-
 def _wide(more: dict[str, Any]) -> dict[str, Any]:
     """A width in pixels grows with the text of the browser."""
     width = more.get("width")
@@ -180,12 +160,13 @@ def _wide(more: dict[str, Any]) -> dict[str, Any]:
 
 
 def several(
-    widget: Callable[..., Any], label: str, parameter: str, options: Sequence[str], default: Sequence[str], **more: Any
-) -> list[str]:
-    """A multiselect whose value lives in the URL, separated by commas ("-": none); unknown words are named and left
-    out."""
-    text = st.query_params.get(parameter)
-    words = list(default) if text is None else [w for w in text.split(",") if w and w != "-"]
+    widget: Callable[..., Any], label: str, parameter: str, options: Sequence[str], default: Sequence[str] = (),
+    resets: Sequence[str] = (), **more: Any,
+) -> list[str]:  # fmt: skip
+    """A multiselect whose value lives in the URL, separated by commas, or by | where an option has a comma in it ("-":
+    none); unknown words are named and left out."""
+    text, between = st.query_params.get(parameter), "|" if any("," in option for option in options) else ","
+    words = list(default) if text is None else [w for w in text.split(between) if w and w != "-"]
     strange = [w for w in words if w not in options]
     if strange:
         st.warning(f"The link asks for {parameter} = {', '.join(strange)[:80]!r}, which there is not: it is left out.")
@@ -194,9 +175,10 @@ def several(
 
     def changed() -> None:
         chosen = st.session_state[key]
-        put(**{parameter: None if list(chosen) == list(default) else ",".join(chosen) or "-"})
+        text = None if list(chosen) == list(default) else between.join(chosen) or "-"
+        put(**{parameter: text}, **dict.fromkeys(resets))
 
-    return widget(label, list(options), key=key, on_change=changed, **more)
+    return widget(label, list(options), key=key, on_change=changed, **_wide(more))
 
 
 def switch(label: str, parameter: str, default: bool, **more: Any) -> bool:

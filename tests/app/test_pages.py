@@ -106,7 +106,7 @@ def test_every_dead_neuron_and_a_sample_of_the_others_open(app, html, data, ids)
 @pytest.mark.parametrize("which", ["top", "slices", "random", "silent"])
 def test_grids_of_a_neuron(which, app, html, data, ids):
     with Store().get(ids.scores).connect() as tables:
-        (neuron,) = tables.execute("SELECT neuron FROM neuron ORDER BY density DESC LIMIT 1").fetchone()
+        neuron = tables.execute("SELECT neuron FROM neuron ORDER BY density DESC LIMIT 1").fetchall()[0][0]
     text = html(app.open("neuron", neuron=neuron, which=which))
     assert text.count('class="ms-pic"') >= 6
     assert 'alt="Radiograph ' in text

@@ -59,6 +59,7 @@ def axe() -> str:
     """The script of axe-core, as the package for tests ships it."""
     import axe_playwright_python
 
+    assert axe_playwright_python.__file__ is not None
     return (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
 
 
