@@ -16,8 +16,8 @@ from medsae.scoring.draws import Patients, Permutations
 from medsae.scoring.entropy import entropy_bits
 from medsae.scoring.matched import cut_to_fire_like
 from medsae.scoring.measures import Value, declared, table
-from medsae.scoring.offered.entropy import paper_entropy_best
-from medsae.scoring.offered.floor import relative
+from medsae.scoring.offered.entropy import followed, paper_entropy_best
+from medsae.scoring.offered.floor import paper_entropy_best_floor, relative
 from medsae.scoring.offered.selective import share_interval
 from medsae.scoring.scores import Choices, Known, score_arrays
 from medsae.scoring.summary import _against_shuffled, two_sided
@@ -94,6 +94,38 @@ def test_the_published_figure_is_of_the_largest_signed_rho_in_nats():
     value, n = paper_entropy_best(Profiles(rho, np.ones(3), rho, design_of(*labels()), np.ones(3, int)))
     # The neurons of the labels are 0, 1 and 2: -0.9 is the largest in size, not in value.
     assert n == 3 and value == pytest.approx(entropy_bits(rho).mean() * np.log(2))
+
+
+def test_the_published_figure_has_the_floor_of_its_labels_in_nats():
+    y, names = labels()
+    design = design_of(y, names)
+    rho = np.array([[0.5, 0.1, np.nan, 0.1, 0.1], [0.1, 0.3, np.nan, 0.2, 0.1], [np.nan] * 5])
+    profiles = Profiles(rho, np.ones(5), rho, design, np.ones(3, int))
+    assert followed(profiles).tolist() == [True, True, False, True, True]
+    found = paper_entropy_best_floor(SimpleNamespace(design=design, profiles=profiles))
+    assert found.n == 4
+    assert found.value == pytest.approx(entropy_bits(np.corrcoef(y.T))[[0, 1, 3, 4]].mean() * np.log(2))
+    nobody = Profiles(rho[2:], np.ones(5), rho[2:], design, np.ones(1, int))
+    assert not followed(nobody).any() and np.isnan(paper_entropy_best(nobody)[0])
+
+
+def test_a_scored_measure_with_draws_of_its_own_has_null_and_p():
+    y, names = labels()
+    x = np.random.default_rng(8).standard_normal((400, 5)).astype(np.float32)
+    z = np.maximum(x - 1, 0)
+    known = Known(values_nk=y, labels=names, patients=np.arange(400))
+    found = score_arrays(ArraySource(z, True), known, Choices(draws=20, bootstraps=20), raw=ArraySource(x))
+    rows = found.summary.set_index("measure")
+    # Raw neurons cut at 1 to fire as often are (nearly) these neurons or their mirror images.
+    assert rows.n["matched_entropy"] == rows.n["matched_raw_entropy"] == 5
+    assert rows.value["matched_entropy"] == pytest.approx(rows.value["mean_entropy"])
+    assert rows.n["null_matched_raw_entropy"] == rows.n["matched_raw_entropy_p_two_sided"] == 20
+    assert rows.low["null_matched_raw_entropy"] < rows.value["null_matched_raw_entropy"]
+    assert rows.low["matched_raw_entropy"] < rows.value["matched_raw_entropy"] < rows.high["matched_raw_entropy"]
+    alone = score_arrays(ArraySource(z, True), known, Choices(draws=20, bootstraps=20)).summary.set_index("measure")
+    assert np.isnan(alone.value["matched_raw_entropy"]) and "partner" in alone.note["matched_raw_entropy"]
+    assert "null_matched_raw_entropy" not in alone.index and "fve" not in alone.index
+    assert declared().set_index("measure").of["fve"] == "sae"
 
 
 def test_curve_takes_known_parts_and_ends_where_it_is_told():
