@@ -482,6 +482,8 @@ class Score(Command):
     """Only these labels, separated by commas (default: all; the published code takes 8 of them)."""
     given: str = added("view,sex,age")
     """Attributes that partial correlations take out of the labels, separated by commas: of view, sex, age."""
+    confounders: str = added("view,age,sex,devices,site")
+    """Attributes of the cohort, separated by commas, that each neuron's strongest correlation is held against."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
     """Where to compute."""
 
@@ -510,6 +512,11 @@ class Score(Command):
     def attributes(self) -> list[str]:
         """The attributes of --given in their order, without repeats."""
         return list(dict.fromkeys(word.strip() for word in self.given.split(",") if word.strip()))
+
+    @property
+    def held(self) -> list[str]:
+        """The attributes of --confounders in their order, small letters, without repeats."""
+        return list(dict.fromkeys(word.strip().lower() for word in self.confounders.split(",") if word.strip()))
 
     @property
     def label_list(self) -> list[str]:

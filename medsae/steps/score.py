@@ -78,6 +78,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         assert config.uncertain and config.unstated
         known = Known(values_nk=values_nk, labels=labels, patients=images["patient"].to_numpy(),
                       attributes=_attributes(images) | _kept_attributes(cohort, images["image"]),
+                      held=_held(config, cohort, images["image"].to_numpy()),
                       truth=_truth(cohort, images["image"].to_numpy(), rivals))  # fmt: skip
         choices = Choices(uncertain=config.uncertain, unstated=config.unstated, draws=config.draws,
                           bootstraps=config.bootstraps, fdr=config.fdr, top=config.top, seed=config.seed,
@@ -88,7 +89,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         frames = {name: getattr(scores, name) for name in
                   ("neuron", "correlation", "histogram", "summary", "null_histogram", "label_summary", "draw",
                    "attribute_correlation", "recovery", "neighbour", "neuron_measure", "draw_measure",
-                   "entropy_curve")}  # fmt: skip
+                   "entropy_curve", "confounded", "given")}  # fmt: skip
         frames["measure"] = declared()
         frames["activation"] = pd.DataFrame(
             {"neuron": kept.neuron, "image": image_of_row[kept.image], "value": kept.value}
@@ -266,6 +267,21 @@ def _kept_attributes(cohort: Artifact, image: pd.Series) -> dict[str, np.ndarray
             column = value.set_index("image")["value"].reindex(image).astype(object)
             found[name] = column.where(column.notna(), None).to_numpy(object)
     return found
+
+
+def _held(config: c.Score, cohort: Artifact, image: np.ndarray) -> dict[str, np.ndarray]:
+    """The attributes of --confounders that the cohort has; UserError for one that it has not and nobody offers."""
+    from medsae.store import followed
+    from medsae.store.reader import Reader
+
+    known = followed.attributes(Reader(), cohort)
+    names = {name.lower(): name for name in known.values}
+    strange = [name for name in config.held if name not in names and name not in followed.DEFAULT]
+    if strange:
+        raise UserError(f"--confounders: the cohort has no attribute {', '.join(strange)} that sorts images", cohort.id,
+                        f"it has {', '.join(known.values) or 'none'}")  # fmt: skip
+    of = known.of(image)
+    return {names[name]: of[names[name]] for name in config.held if name in names}
 
 
 def _truth(cohort: Artifact, image: np.ndarray, rivals: dict[str, Any]) -> Any:

@@ -257,6 +257,35 @@ CREATE TABLE attribute_correlation (
     high DOUBLE,                 -- 95 % interval
     reason TEXT                  -- why rho is NULL
 );
+CREATE TABLE confounded (
+    neuron INTEGER NOT NULL,     -- neuron.neuron
+    label TEXT,                  -- the label that it follows most (neuron.top_label)
+    n INTEGER NOT NULL,          -- images with this label known
+    rho DOUBLE,                  -- Pearson
+    low DOUBLE,                  -- 95 % interval, by patient
+    high DOUBLE,                 -- 95 % interval
+    within TEXT,                 -- the largest stratum of the first attribute: its name and value
+    within_n INTEGER,            -- images in it
+    within_rho DOUBLE,           -- Pearson in it; NULL where fewer than 10 images have, or lack, the label
+    attributes TEXT,             -- what is held, separated by ", "
+    given DOUBLE,                -- partial correlation given all of them
+    given_low DOUBLE,            -- 95 % interval, by patient
+    given_high DOUBLE,           -- 95 % interval
+    fall DOUBLE,                 -- rho - given, in the direction of rho
+    fall_low DOUBLE,             -- 95 % interval, by patient
+    fall_high DOUBLE,            -- 95 % interval
+    null_fall DOUBLE,            -- the largest fall of 20 shuffles of the attributes between patients
+    verdict TEXT,                -- by rule: holds, partly X, follows X, no settled correlation
+    reason TEXT                  -- why NULL
+);
+CREATE TABLE given (
+    neuron INTEGER NOT NULL,     -- neuron.neuron
+    attribute TEXT NOT NULL,     -- what is held, alone
+    label TEXT NOT NULL,         -- the label that the neuron follows most
+    rho DOUBLE,                  -- partial correlation given this attribute
+    low DOUBLE,                  -- 95 % interval, by patient
+    high DOUBLE                  -- 95 % interval
+);
 CREATE TABLE neighbour (
     neuron INTEGER NOT NULL,     -- neuron.neuron
     rank INTEGER NOT NULL,       -- 1 ..

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
-from medsae.store import queries
+from medsae.store import followed, queries
 from medsae.store.artifacts import Artifact
 from medsae.store.reader import Frame
 from medsae.ui import links
@@ -29,6 +31,7 @@ ORDER = {
     "-rho": "strongest ρ",
     "-density": "most active",
     "density": "least active",
+    "-fall": "falls most given attributes",
     "neuron": "number",
 }
 DENSITY = {"": "any", "0.0001": "0.01 %", "0.001": "0.1 %", "0.01": "1 %", "0.05": "5 %", "0.2": "20 %"}
@@ -37,6 +40,9 @@ RHO = {"": "any", "0.1": "0.1", "0.2": "0.2 (published filter)", "0.3": "0.3", "
 
 def complete(study: Study, chosen: queries.Filter) -> queries.Filter:
     """The filter with what is not in the tables: stars, names, and the text that is searched."""
+    if chosen.sort == "-fall" and study.scores is not None and not followed.has(study.reader, study.scores):
+        st.warning("What is left given attributes was not computed then: the order is another.")
+        chosen = replace(chosen, sort=links.DEFAULT_SORT)
     ids: set[int] | None = None
     if chosen.show == "starred":
         ids = {n for n, note in study.notes.items() if note.star}

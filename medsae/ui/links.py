@@ -159,6 +159,26 @@ def _wide(more: dict[str, Any]) -> dict[str, Any]:
     return {**more, "width": round(width * scale())} if isinstance(width, int) else more
 
 
+def several(
+    widget: Callable[..., Any], label: str, parameter: str, options: Sequence[str], default: Sequence[str], **more: Any
+) -> list[str]:
+    """A multiselect whose value lives in the URL, separated by commas ("-": none); unknown words are named and left
+    out."""
+    text = st.query_params.get(parameter)
+    words = list(default) if text is None else [w for w in text.split(",") if w and w != "-"]
+    strange = [w for w in words if w not in options]
+    if strange:
+        st.warning(f"The link asks for {parameter} = {', '.join(strange)[:80]!r}, which there is not: it is left out.")
+    key = f"_{parameter}"
+    st.session_state[key] = [w for w in words if w in options]
+
+    def changed() -> None:
+        chosen = st.session_state[key]
+        put(**{parameter: None if list(chosen) == list(default) else ",".join(chosen) or "-"})
+
+    return widget(label, list(options), key=key, on_change=changed, **more)
+
+
 def switch(label: str, parameter: str, default: bool, **more: Any) -> bool:
     """A toggle whose value lives in the URL as 1 or 0."""
     key = f"_{parameter}"

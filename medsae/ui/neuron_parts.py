@@ -14,7 +14,20 @@ from medsae.store import queries, query_images
 from medsae.store.artifacts import Artifact
 from medsae.store.notes import Note, Notes, representation
 from medsae.store.reader import Frame
-from medsae.ui import bars, cards, charts, export, format, links, login, look, maps, naming_panel, report
+from medsae.ui import (
+    bars,
+    cards,
+    charts,
+    export,
+    followed_parts,
+    format,
+    links,
+    login,
+    look,
+    maps,
+    naming_panel,
+    report,
+)
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -158,8 +171,9 @@ def activations(
 
 def confounders(study: Study, scores: Artifact, cohort: Artifact, number: int) -> None:
     """What else it may follow: firing rates by view, sex, age and devices; of a dense neuron correlations with them."""
+    look.section("Could it be something else?")
+    followed_parts.verdict(study, scores, number)
     if studies.is_raw(scores):
-        look.section("Could it be something else?")
         frame = query_images.attributes_followed(study.reader, scores, number)
         rows = [
             [
@@ -172,7 +186,6 @@ def confounders(study: Study, scores: Artifact, cohort: Artifact, number: int) -
         ]
         columns = [("", False), ("ρ", True), ("95 % interval", True), ("images", True)]
     else:
-        look.section("Could it be something else?")
         frame = query_images.confounders(study.reader, scores, number, studies.groups(study, scores, cohort))
         rows = [
             [
