@@ -132,7 +132,7 @@ def auroc(share: float) -> None:
             for area in columns:
                 held = [_covers(rng, name, p, n, area) for _ in range(runs)]
                 cells.append(f"{100 * np.mean(held):5.1f}")
-                within += [abs(np.mean(held) - 0.95) <= 0.015] if area < 1 else []
+                within += [bool(abs(np.mean(held) - 0.95) <= 0.015)] if area < 1 else []
             print(f"{name:34s} {p:9d} {n:9d}  " + "  ".join(cells), flush=True)
     print(f"within 95 +- 1.5 %: {sum(within)} of {len(within)} cells below 1.0")
 

@@ -82,7 +82,7 @@ def test_unique_contributions_are_semi_partial_correlations():
 def test_the_floor_is_a_detector_that_is_never_wrong():
     y, mask, _ = cohort(missing=0)
     floor = Design.of(y, mask, LABELS, {}).floor
-    np.testing.assert_allclose(floor.bits_k, entropy_bits(np.corrcoef(y.T)), atol=1e-9)
+    np.testing.assert_allclose(floor.bits_k, entropy_bits(np.asarray(np.corrcoef(y.T), float)), atol=1e-9)
     assert floor.partial_bits_k.shape == (4,) and (floor.partial_bits_k < np.log2(3) + 1e-9).all()
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,9 @@ from medsae.scoring.scores import Choices, Known, score_arrays
 from medsae.scoring.summary import _against_shuffled, two_sided
 from medsae.store import entropies
 from medsae.store.queries import Measure
+
+corrcoef: Any = np.corrcoef
+Something: Any = SimpleNamespace
 
 
 def labels(n=400, seed=0):
@@ -63,8 +67,8 @@ def test_a_band_of_few_draws_is_not_printed():
 def test_floor_is_the_entropy_of_perfect_detectors_and_unique_floor_is_zero():
     y, names = labels()
     design = design_of(y, names)
-    np.testing.assert_allclose(design.floor.bits_k, entropy_bits(np.corrcoef(y.T)))
-    perfect = np.corrcoef(y[:, :1].T, design.residual_nr.T)[:1, 1:]
+    np.testing.assert_allclose(design.floor.bits_k, entropy_bits(corrcoef(y.T)))
+    perfect = corrcoef(y[:, :1].T, design.residual_nr.T)[:1, 1:]
     profiles = Profiles(np.full((1, 5), 0.1), np.ones(5), perfect, design, np.ones(1, int))
     assert profiles.unique_bits_m[0] < 0.1 < design.floor.bits_k[0]
 
@@ -72,7 +76,7 @@ def test_floor_is_the_entropy_of_perfect_detectors_and_unique_floor_is_zero():
 def test_relative_is_one_at_the_null_and_null_where_there_is_no_room():
     def of(value, null, floor):
         rows = {"h": Value(value, value, value), "null_h": Value(null), "f": Value(floor)}
-        return relative(SimpleNamespace(values=rows), "h", "f")
+        return relative(Something(values=rows), "h", "f")
 
     assert of(3.4, 3.4, 3.0).value == pytest.approx(1) and of(3.0, 3.4, 3.0).value == pytest.approx(0)
     assert of(3.6, 3.4, 3.0).value > 1
@@ -102,9 +106,9 @@ def test_the_published_figure_has_the_floor_of_its_labels_in_nats():
     rho = np.array([[0.5, 0.1, np.nan, 0.1, 0.1], [0.1, 0.3, np.nan, 0.2, 0.1], [np.nan] * 5])
     profiles = Profiles(rho, np.ones(5), rho, design, np.ones(3, int))
     assert followed(profiles).tolist() == [True, True, False, True, True]
-    found = paper_entropy_best_floor(SimpleNamespace(design=design, profiles=profiles))
+    found = paper_entropy_best_floor(Something(design=design, profiles=profiles))
     assert found.n == 4
-    assert found.value == pytest.approx(entropy_bits(np.corrcoef(y.T))[[0, 1, 3, 4]].mean() * np.log(2))
+    assert found.value == pytest.approx(entropy_bits(corrcoef(y.T))[[0, 1, 3, 4]].mean() * np.log(2))
     nobody = Profiles(rho[2:], np.ones(5), rho[2:], design, np.ones(1, int))
     assert not followed(nobody).any() and np.isnan(paper_entropy_best(nobody)[0])
 
@@ -138,7 +142,7 @@ def test_curve_takes_known_parts_and_ends_where_it_is_told():
     held = Held(ArraySource(z), 400)
     rows = entropy_curve(held, design_of(y, names), Patients.of(np.arange(400)), 0, np.full(6, 400)).rows
     whole = rows[(rows.left_out == -1) & (rows.parts == 1)].iloc[0]
-    expected = entropy_bits(np.corrcoef(np.concatenate([z, y], axis=1).T)[:6, 6:]).mean()
+    expected = entropy_bits(corrcoef(np.concatenate([z, y], axis=1).T)[:6, 6:]).mean()
     assert whole.images == 400 and whole.mean_entropy == pytest.approx(expected, abs=1e-3) and len(rows) == 33
 
 
@@ -192,19 +196,20 @@ def test_several_trainings_widen_the_interval():
         def alias(self, one):
             return one.id
 
-        def query(self, text, values=(), s=None):
+        def query(self, text, values=(), s: Any = None):
             if "duckdb_tables" in text:
                 return pd.DataFrame({"n": [1]})
             if "summary" in text:
                 return pd.DataFrame({"value": [s.value]})
             return pd.DataFrame({"value": s.value + np.sin(np.arange(50)) * 0.01})
 
-    def one(value):
-        return SimpleNamespace(id=str(value), value=value, config={"images": "all", "seed": 0})
+    def one(value) -> Any:
+        return Something(id=str(value), value=value, config={"images": "all", "seed": 0})
 
     raw = one(3.4)
-    alone = entropies.shift(Read(), [one(3.2)], [raw])
-    three = entropies.shift(Read(), [one(3.1), one(3.2), one(3.3)], [raw])
+    reader: Any = Read()
+    alone: Any = entropies.shift(reader, [one(3.2)], [raw])
+    three: Any = entropies.shift(reader, [one(3.1), one(3.2), one(3.3)], [raw])
     assert alone.value == pytest.approx(-0.2) and three.value == pytest.approx(-0.2)
     assert three.seeds == 3 and three.high - three.low > 0.3 > 0.05 > alone.high - alone.low
 
