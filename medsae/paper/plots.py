@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,9 +127,15 @@ def entropies(shown: Histograms, axis: BitsAxis, view: str, chosen: tuple[float,
 
 
 def by_label(
-    first: Frame, second: Frame | None, scale: float, unit: str, names: tuple[str, str], tones: tuple[str, str]
+    first: Frame,
+    second: Frame | None,
+    scale: float,
+    unit: str,
+    names: tuple[str, str],
+    tones: tuple[str, str],
+    floors: Mapping[str, float],
 ) -> go.Figure:
-    """Entropy of the neurons that follow each label: 5-95 % line, 25-75 % bar, median."""
+    """Entropy of the neurons that follow each label: 5-95 % line, 25-75 % bar, median, and the label's floor (bits)."""
     order = list(first["label"])
     figure = blank(60 + 30 * max(1, len(order)), dragmode=False)
     for offset, frame, name, colour in ((0.16, first, names[0], tones[0]), (-0.16, second, names[1], tones[1])):
@@ -162,6 +169,17 @@ def by_label(
             marker=dict(color=colour, size=9),
             customdata=mine[["label", "neurons"]].to_numpy(),
             hovertemplate="%{customdata[0]}: median %{x:.2f} " + unit + ", %{customdata[1]} neurons<extra></extra>",
+        )
+    known = [label for label in order if label in floors]
+    if known:
+        figure.add_scatter(
+            x=[floors[label] * scale for label in known],
+            y=[order.index(label) for label in known],
+            mode="markers",
+            name="floor: never wrong about it",
+            marker=dict(symbol="line-ns", size=22, line=dict(width=2, color=colours.NULL)),
+            customdata=known,
+            hovertemplate="%{customdata}: floor %{x:.2f} " + unit + "<extra></extra>",
         )
     figure.update_yaxes(tickvals=list(range(len(order))), ticktext=order, showgrid=False)
     figure.update_xaxes(title=f"entropy ({unit})")

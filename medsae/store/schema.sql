@@ -202,7 +202,7 @@ CREATE TABLE measure (
     label TEXT NOT NULL,         -- what a page calls it
     unit TEXT NOT NULL,          -- bits, nats, share or number
     meaning TEXT NOT NULL,       -- one sentence
-    of TEXT NOT NULL,            -- profiles (taken of every draw), scored (once), neurons (one value a neuron)
+    of TEXT NOT NULL,            -- profiles (taken of every draw), scored (once), neurons (one value a neuron), sae (a fact of the SAE)
     over TEXT,                   -- what n counts
     null_measure TEXT,           -- the row of summary with the same under shuffled labels
     null_value DOUBLE            -- what shuffled labels give where that needs no draws

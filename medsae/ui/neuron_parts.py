@@ -71,7 +71,10 @@ def headline(study: Study, row: Row, tone: look.Tone) -> None:
         )
         return
     luck = [format.number(_times(row[f"entropy_null_{part}"], study.scale)) for part in ("mean", "sd")]
+    assert study.scores is not None
+    floor = queries.floors(study.reader, study.scores).get(str(row["top_label"]))
     null = f"null {luck[0]} ± {luck[1]}"
+    null += f"\nfloor of {row['top_label']} {format.number(floor * study.scale)}" if floor is not None else ""
     selective = "selective" if row["selective"] else "not selective"
     rho, label, n = _strongest(study, row)
     studies.figures(
