@@ -62,7 +62,7 @@ def test_a_newer_result_supersedes_and_both_stay(ledger):
         writer.append([RUN, name(3, concept=concept) | {"concept": concept}])
         writer.close()
     assert ledger.names()["concept"].tolist() == ["new"]
-    assert sum(path.read_bytes().count(b"\n") for path in ledger.files()) == 4
+    assert sum(path.read_bytes().count(b"\n") for path in ledger.files()) == 4 + 2, "and a line that ends each file"
 
 
 @pytest.mark.parametrize(
