@@ -42,6 +42,7 @@ def test_a_service_that_waits_is_no_full_bar(app, data, ids):
     full = {"done": 40, "total": 40, "unit": "questions", "seconds_left": 0.0, "what": "naming neuron 3"}
     folder = job(data, "20300101-3", ["name", "--scores", ids.scores, "--watch"], progress=full)
     handle = files.take_lock(folder / "lock")
+    assert handle is not None
     try:
         test = app.open("runs", tab="jobs")
         assert any("waits for questions" in c.value for c in test.caption)

@@ -41,7 +41,7 @@ def test_failure_and_cancel_are_kept(tmp_path):
     with pytest.raises(KeyboardInterrupt), jobs.running(tmp_path, ["score"]):
         raise KeyboardInterrupt
     states = {job.step: (job.state, job.error) for job in Jobs(tmp_path).list()}
-    assert states["embed"][0] == "failed" and "no such cohort" in states["embed"][1]
+    assert states["embed"][0] == "failed" and "no such cohort" in str(states["embed"][1])
     assert states["score"][0] == "cancelled"
 
 

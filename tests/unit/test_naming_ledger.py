@@ -26,7 +26,7 @@ def ledger(tmp_path):
     return Ledger(Store(tmp_path), "scores-x")
 
 
-def name(neuron, p=0.5, **values):
+def name(neuron, p: float | None = 0.5, **values):
     return {"kind": "name", "run": "r", "neuron": neuron, "status": "ok", "concept": f"c{neuron}", "p": p,
             "accuracy": 1 - (p or 0), **values}  # fmt: skip
 
