@@ -36,7 +36,7 @@ if tab == "read" and cohort is not None:
                    "on later, here or on another machine of this server.")  # fmt: skip
 else:
     reading, stands = plan.opened(readings, reading.id)
-    reading_parts.progress(reading, stands)
+    reading_parts.progress(readings, reading, stands)
     if reading_parts.unfinished(reading, stands, who):
         look.empty("Not before you have finished", f"{who} has images left to answer, and stays blind until then. "
                    "Whoever planned the reading sees its results without a name above.")  # fmt: skip

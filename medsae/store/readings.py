@@ -2,7 +2,8 @@
 
 `data/readings/<id>/reading.json`, and beside it `answers/<reader>-<hash>.jsonl`: one JSON line an answer, fsynced
 before the browser is told that it is kept. A reader's file is written under that reader's name alone, so none can
-overwrite another; two tabs of one reader append to the same file. A torn last line costs that line. Nothing depends on
+overwrite another; two tabs of one reader append to the same file. Plan and lines are sealed (`medsae.seals`): a line
+that is not what was written is counted and costs that line. Nothing depends on
 the scores any more once a plan is made: it holds names, images and the model's verdicts.
 """
 
@@ -10,20 +11,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medsae import files
+from medsae import files, seals
 from medsae.progress import UserError
 from medsae.store.artifacts import Store
 from medsae.store.troubles import explained
 
 PLAN = "reading.json"
-LARGEST = 2**26
 LONGEST_READER = 100
 """Characters of a reader's name."""
 
@@ -43,8 +42,7 @@ class Readings:
         """The record of a reading; UserError where there is none, or it cannot be used."""
         path = self._folder(id) / PLAN
         try:
-            with path.open(encoding="utf-8") as file:
-                found = json.loads(file.read(LARGEST))
+            found = seals.read(path)
         except FileNotFoundError as error:
             there = ", ".join(self.ids()[:8]) or "none yet"
             raise UserError(f"no reading with the id {id!r}; there is: {there}", self.folder,
@@ -53,7 +51,7 @@ class Readings:
             better = explained(error, path) if isinstance(error, OSError) else None
             raise better or UserError(f"the reading {id} is damaged: {error}", path, "its answers are kept beside it") \
                 from error  # fmt: skip
-        if not isinstance(found, dict) or found.get("id") != id:
+        if found.get("id") != id:
             raise UserError(f"the reading {id} is damaged: it is of another id", path, "its answers are kept beside it")
         return found
 
@@ -64,7 +62,7 @@ class Readings:
             return False
         try:
             files.make_folder(path.parent)
-            files.write(path, json.dumps({**record, "created": time.time()}, indent=1, ensure_ascii=False))
+            files.write(path, seals.text({**record, "created": time.time()}) + "\n")
         except OSError as error:
             raise explained(error, path) or UserError(f"the reading was not saved: {error}", path, "try again") \
                 from error  # fmt: skip
@@ -102,6 +100,10 @@ class Answers:
         """Every readable line of this reader, oldest first."""
         return [row for row in _rows(self.path) if row.get("by") == self.reader]
 
+    def damaged(self) -> int:
+        """Lines that are not what was written: they are left out."""
+        return sum(_row(line) is None for line in _lines(self.path))
+
     def add(self, rows: Sequence[dict[str, Any]]) -> list[str]:
         """Append lines with the present time; returns the keys of all that are on the disk now, those that were there
         before among them. UserError when the folder is not writable or the disk is full: what is not told is not lost,
@@ -115,7 +117,7 @@ class Answers:
                     if row.get("key") and row["key"] in known:
                         continue
                     line = {**row, "by": self.reader, "time": round(time.time(), 3)}
-                    files.append_line(self.path, json.dumps(line, ensure_ascii=False))
+                    files.append_line(self.path, seals.text(line))
                     known.add(row.get("key"))
             finally:
                 if lock is not None:
@@ -140,11 +142,14 @@ def _file(reader: str) -> str:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    found = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError, RecursionError):
-                row = json.loads(line)
-                if isinstance(row, dict):
-                    found.append(row)
-    return found
+    return [row for row in map(_row, _lines(path)) if row is not None]
+
+
+def _lines(path: Path) -> list[bytes]:
+    return [line for line in path.read_bytes().split(b"\n") if line] if path.is_file() else []
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    with contextlib.suppress(ValueError):
+        return seals.opened(line).values
+    return None

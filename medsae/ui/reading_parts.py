@@ -172,13 +172,16 @@ def _plain(study: Study, cohort: Artifact, image: int, k: int, of: int) -> str:
 # --- results
 
 
-def progress(reading: Reading, stands: dict[str, Standing]) -> None:
-    """How far every reader has come."""
+def progress(readings: Readings, reading: Reading, stands: dict[str, Standing]) -> None:
+    """How far every reader has come, and what is wrong with what they left."""
     rows = []
     for name, standing in stands.items():
         total = len(plan.items_of(reading, name))
         late = f"{standing.repeated} given twice, the first counts" if standing.repeated else ""
-        rows.append([escape(name), f"{len(standing.answers)} of {total}", late])
+        torn = readings.answers(reading.id, name).damaged()
+        lost = f"{format.plural(torn, 'line')} damaged and left out: take the file from a copy" if torn else ""
+        told = "; ".join(filter(None, [late, lost]))
+        rows.append([escape(name), f"{len(standing.answers)} of {total}", told])
     if rows:
         cards.show(look.table([("reader", False), ("answered", True), ("", False)], rows))
 

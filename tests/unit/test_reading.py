@@ -265,8 +265,10 @@ def test_a_torn_line_costs_that_line(kept):
     mine.add([row("answer", 0, 1, "yes", "a")])
     with mine.path.open("ab") as file:
         file.write(b'{"kind": "answer", "task": 0, "ima')
-    mine.add([row("answer", 0, 2, "no", "b")])
-    assert set(plan.standing(mine.rows()).answers) == {(0, 1), (0, 2)}
+    mine.add([row("answer", 0, 2, "no", "b"), row("answer", 0, 3, "no", "c")])
+    assert set(plan.standing(mine.rows()).answers) == {(0, 1), (0, 2), (0, 3)} and mine.damaged() == 1
+    mine.path.write_bytes(mine.path.read_bytes().replace(b'"image":3', b'"image":4'))
+    assert set(plan.standing(mine.rows()).answers) == {(0, 1), (0, 2)} and mine.damaged() == 2, "one flipped byte"
 
 
 def test_a_folder_that_cannot_be_written_tells_and_a_damaged_plan_is_named(kept):
