@@ -1,13 +1,29 @@
 """Tails of the permutation null against counting and drawing, and no false neurons on complete nulls."""
 
+from itertools import combinations
+from math import comb
+
 import numpy as np
 import pytest
+from scipy.stats import norm
 
+from medsae.scoring import tail
 from medsae.scoring.activity import ArraySource, Held
 from medsae.scoring.clustered import _Lender
 from medsae.scoring.draws import Patients, Permutations
 from medsae.scoring.own_null import tail_p
-from medsae.scoring.tail import Dealt, _enumerated, _saddle, tails
+from medsae.scoring.tail import (
+    SMALLEST,
+    Dealt,
+    _cumulants,
+    _enumerated,
+    _saddle,
+    binned,
+    choose,
+    largest_sum,
+    skovgaard,
+    tails,
+)
 
 
 def drawn(one, draws, rng):
@@ -87,3 +103,145 @@ def test_pooled_p_above_the_tail_stay():
     found = tail_p(held, y, np.ones(y.shape, bool), Patients.of(np.arange(50)), np.ones((3, 1)), p,
                    np.array([0, -1, 0]), np.ones(3))  # fmt: skip
     np.testing.assert_array_equal(found, p)
+
+
+# --- by hand, by counting and by differences ---------------------------------------------------------------------------
+
+
+def counted(value, units, level, positives, distance):
+    """Both tails by dealing the labels in every way there is."""
+    v = np.zeros(units)
+    v[: len(value)] = value
+    y = np.array([np.where(np.isin(np.arange(units), chosen), level[1], level[0])
+                  for chosen in combinations(range(units), positives)], float)  # fmt: skip
+    mean = v.sum() * y[0].mean()
+    spread = np.sqrt(((v - v.mean()) ** 2).sum() * ((y[0] - y[0].mean()) ** 2).sum() / (units - 1))
+    return np.mean(np.abs(y @ v - mean) >= (distance - 1e-6) * spread)
+
+
+@pytest.mark.parametrize("level", [(0.0, 1.0), (-1.0, 1.0), (2.0, 5.0)], ids=str)
+def test_counting_is_dealing_in_every_way(level):
+    value = np.array([1.0, 2.0, 2.0, 3.5, 0.5])
+    cases = [(9, 4, 0.7), (9, 4, 1.9), (7, 2, 1.2), (6, 5, 0.4), (8, 1, 1.3)]
+    found = [Dealt(0, value, np.ones(5), units, np.array(level), np.array([units - p, p], float), far)
+             for units, p, far in cases]  # fmt: skip
+    expected = [counted(value, units, level, p, far) for units, p, far in cases]
+    np.testing.assert_allclose(_enumerated(found), expected, rtol=1e-9)
+    np.testing.assert_allclose(tails(found), expected, rtol=1e-9)
+
+
+def exact(value, units, positives, distance):
+    """Both tails of integer values, by counting how many subsets have each sum."""
+    value = np.asarray(value, int)
+    ways = np.zeros((positives + 1, value.sum() + 1), object)
+    ways[0, 0] = 1
+    for v in [*value, *[0] * (units - len(value))]:
+        for r in range(positives, 0, -1):
+            ways[r, v:] = ways[r, v:] + ways[r - 1, : ways.shape[1] - v]
+    chance = np.array(ways[positives] / comb(units, positives), float)
+    share = positives / units
+    spread = np.sqrt(((value**2).sum() - value.sum() ** 2 / units) * units * share * (1 - share) / (units - 1))
+    return chance[np.abs(np.arange(len(chance)) - value.sum() * share) >= (distance - 1e-6) * spread].sum()
+
+
+CASES = [(40, 120, 30, 2.5), (40, 120, 30, 4.0), (25, 100, 20, 3.0), (60, 90, 45, 3.5), (30, 60, 45, 3.0)]
+
+
+@pytest.mark.parametrize(("size", "units", "positives", "distance"), CASES)
+def test_saddle_point_is_within_some_per_cent_of_counting(size, units, positives, distance):
+    value = np.random.default_rng(size).integers(20, 80, size)
+    one = dealt(value.astype(float), units, positives, distance)
+    assert _saddle([one])[0] == pytest.approx(exact(value, units, positives, distance), rel=0.06)
+    merged, times = np.unique(value, return_counts=True)
+    again = Dealt(0, merged.astype(float), times.astype(float), units, one.level, one.count, distance)
+    assert _saddle([again])[0] == pytest.approx(_saddle([one])[0], rel=1e-6), "equal values are one with its number"
+
+
+def test_a_batch_is_each_alone_whatever_fits(monkeypatch):
+    rng = np.random.default_rng(3)
+    two = [
+        dealt(rng.exponential(1, size), 100, 30, far) for size, far in ((20, 2.0), (5, 3), (31, 3.5), (5, 1), (14, 2))
+    ]
+    three = [Dealt(0, rng.exponential(1, size), np.ones(size), 80, np.array([-1.0, 0, 1]), np.array([10.0, 50, 20]), 2.5)
+             for size in (4, 18)]  # fmt: skip
+    found = [two[0], three[0], *two[1:], three[1]]
+    alone = [tails([one])[0] for one in found]
+    assert len(set(alone)) == len(alone) and min(alone) > 0 and max(alone) < 1
+    np.testing.assert_allclose(tails(found), alone, rtol=1e-5)
+    monkeypatch.setattr(tail, "CELLS", 64)
+    np.testing.assert_allclose(tails(found), alone, rtol=1e-5)
+
+
+def test_nothing_lies_beyond_the_largest_sum_and_a_constant_neuron_has_no_tail():
+    value = np.arange(1.0, 21)
+    top = (value[10:].sum() - value.sum() * 0.1) / np.sqrt(
+        ((value**2).sum() - value.sum() ** 2 / 100) * 100 * 0.1 * 0.9 / 99
+    )
+    beyond = _saddle([dealt(value, 100, 10, top * 1.01)])[0]
+    assert beyond == 0 and tails([dealt(value, 100, 10, top * 1.01)])[0] == SMALLEST
+    assert 0 < _saddle([dealt(value, 100, 10, top * 0.97)])[0] < 1e-9
+    assert _saddle([dealt(np.ones(100), 100, 10, 1.0)])[0] == 1
+    assert _saddle([dealt(value, 100, 10, 0.0)])[0] == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6])
+def test_the_saddle_point_of_a_normal_sum_is_exact(rho):
+    def cumulants(st):
+        s, t = st.T
+        k = (4 * s * s + 2 * rho * 2 * s * t + t * t) / 2
+        gradient = np.stack([4 * s + 2 * rho * t, 2 * rho * s + t], axis=1)
+        return k, gradient, np.tile([4.0, 2 * rho, 1.0], (len(st), 1))
+
+    d = np.array([0.5, 1.0, 3.0, 12.0])
+    found = skovgaard(cumulants, d, np.full(4, 4.0))
+    # T given S = 0 is normal with variance 1 - rho^2.
+    np.testing.assert_allclose(found, norm.sf(d / np.sqrt(1 - rho**2)), rtol=1e-6)
+    near = skovgaard(cumulants, np.array([1e-5]), np.array([4.0]))
+    assert near[0] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_cumulants_are_those_of_the_units_and_their_slopes():
+    rng = np.random.default_rng(5)
+    c, w = rng.normal(size=(2, 4)), np.array([[1.0, 2, 3, 1], [5, 1, 1, 2]])
+    b, share = np.array([[-0.3, 0.7], [-1.0, 0.5]]), np.array([[0.7, 0.3], [1 / 3, 2 / 3]])
+    st, step = np.array([[0.4, -0.7], [-2.0, 1.1]]), 1e-5
+    k, gradient, hessian = _cumulants(st, c, w, b, share)
+    for g in range(2):
+        by_hand = sum(w[g, u] * np.log(sum(share[g, i] * np.exp((st[g, 0] + st[g, 1] * c[g, u]) * b[g, i])
+                                           for i in range(2))) for u in range(4))  # fmt: skip
+        assert k[g] == pytest.approx(by_hand)
+    for axis in range(2):
+        move = np.zeros(2)
+        move[axis] = step
+        up, down = (_cumulants(st + side * move, c, w, b, share) for side in (1, -1))
+        np.testing.assert_allclose(gradient[:, axis], (up[0] - down[0]) / (2 * step), rtol=1e-6)
+        slopes = (up[1] - down[1]) / (2 * step)
+        np.testing.assert_allclose(hessian[:, [0, 1] if axis == 0 else [1, 2]], slopes, rtol=1e-6)
+
+
+def test_the_largest_sum_puts_the_largest_labels_on_the_largest_values():
+    c, b = np.array([[0.5, -2.0, 3.0, 1.0]]), np.array([[-0.5, 0.5, 2.0]])
+    # Five units: values 3, 1, 1, 0.5, -2; labels 2, 0.5, 0.5, -0.5, -0.5.
+    found = largest_sum(c, np.array([[1.0, 1, 1, 2]]), b, np.array([[0.4, 0.4, 0.2]]))
+    assert found[0] == pytest.approx(3 * 2 + 0.5 + 0.5 - 0.25 + 1)
+    halves = largest_sum(np.array([[0.0, 1.0]]), np.ones((1, 2)), np.array([[0.0, 1.0]]), np.array([[0.25, 0.75]]))
+    assert halves[0] == pytest.approx(1)
+
+
+def test_many_values_are_gathered_each_at_its_mean(monkeypatch):
+    value, weight = np.array([0.0, 1.0, 1.5, 4.0, 8.0]), np.array([1.0, 3, 1, 2, 1])
+    same = binned(value, weight)
+    assert same[0] is value and same[1] is weight
+    monkeypatch.setattr(tail, "BINS", 4)
+    # Bins of width 2: 0, 1 and 1.5 in the first, none in the second, 4 in the third, 8 in the last.
+    gathered, total = binned(value, weight)
+    assert gathered == pytest.approx([(0 + 3 + 1.5) / 5, 4, 8]) and total.tolist() == [5, 2, 1]
+    monkeypatch.setattr(tail, "BINS", 5)
+    assert binned(value, weight)[0] is value
+    monkeypatch.setattr(tail, "BINS", 2)
+    assert binned(np.ones(3), np.ones(3))[0].tolist() == [1.0], "equal values have no width"
+
+
+def test_log_of_how_many_ways():
+    n, r = np.array([5.0, 10.0, 7.0]), np.array([2.0, 3.0, 7.0])
+    np.testing.assert_allclose(choose(n, r), np.log([10, 120, 1]), atol=1e-9)
