@@ -1,6 +1,7 @@
 """`make mutants`: change one line at a time and look whether a test notices.
 
-    python tools/mutants.py [--sample 150] [--seed 0] [--keep FOLDER] [--files scoring/tail.py ... [--tests PATTERN ...]]
+    python tools/mutants.py [--sample 150] [--seed 0] [--keep FOLDER]
+                            [--files scoring/tail.py ... [--tests PATTERN ...]]
 
 Works in a copy of what git tracks (mutmut writes into its working folder), on the files of `[tool.mutmut]` in
 pyproject.toml, or on some of them against some of the tests (quicker; what other tests would notice survives then). A
