@@ -123,6 +123,10 @@ def test_a_mask_at_the_cells():
     assert not inside.any() and not cover.any(), "row 8 lies below the picture"
     assert at_cells(np.ones((4, 6), bool), np.array([3.0]), np.array([5.0]), (2, 2))[0].tolist() == [True]
     assert at_cells(np.ones((4, 6), bool), np.array([3.0]), np.array([6.0]), (2, 2))[0].tolist() == [False]
+    full = np.ones((4, 6), bool)
+    assert at_cells(full, np.array([0.0, 4.0]), np.array([0.0]), (2, 2))[0].tolist() == [True, False]
+    # A square of 2.5 px from 0.5 to 3: three rows and columns of pixels lie nearest, and it is covered once, not 1.4 times.
+    assert at_cells(full, np.array([1.75]), np.array([1.75]), (2.5, 2.5))[1].tolist() == [1.0]
     inside, cover = at_cells(mask, np.array([1.0, -3.0]), np.array([1.0, 9.0]), (2, 2))
     assert inside.tolist() == [True, False, False, False] and cover[1:].tolist() == [0, 0, 0]
 

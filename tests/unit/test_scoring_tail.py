@@ -1,15 +1,22 @@
 """Tails of the permutation null against counting and drawing, and no false neurons on complete nulls."""
 
-from itertools import combinations
+from itertools import combinations, permutations
 from math import comb
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import gamma, norm
 
-from medsae.scoring import tail
+from medsae.scoring import clustered, tail
 from medsae.scoring.activity import ArraySource, Held
-from medsae.scoring.clustered import _Lender
+from medsae.scoring.clustered import (
+    _as_alike_as_pairs,
+    _Lender,
+    _parts,
+    _Ragged,
+    _whole_patients,
+    clustered_tails,
+)
 from medsae.scoring.draws import Patients, Permutations
 from medsae.scoring.own_null import tail_p
 from medsae.scoring.tail import (
@@ -245,3 +252,165 @@ def test_many_values_are_gathered_each_at_its_mean(monkeypatch):
 def test_log_of_how_many_ways():
     n, r = np.array([5.0, 10.0, 7.0]), np.array([2.0, 3.0, 7.0])
     np.testing.assert_allclose(choose(n, r), np.log([10, 120, 1]), atol=1e-9)
+
+
+def test_the_saddle_point_of_a_gamma_sum_is_the_formula_and_nearly_exact():
+    shape, d = 6.0, np.array([2.0, 6.0, 15.0])
+
+    def cumulants(st):
+        # S normal, T a gamma variable less its mean, apart from S; beyond t = 1 there is no cumulant.
+        s, t = st[:, 0], np.minimum(st[:, 1], 1 - 1e-12)
+        k = s * s / 2 - shape * np.log1p(-t) - shape * t + np.where(st[:, 1] < 1, 0, np.inf)
+        second = shape / (1 - t) ** 2
+        return k, np.stack([s, shape / (1 - t) - shape], axis=1), np.stack([np.ones_like(s), 0 * s, second], axis=1)
+
+    found = skovgaard(cumulants, d, np.ones(3))
+    t = d / (shape + d)
+    root, v = np.sqrt(2 * (t * d + shape * np.log1p(-t) + shape * t)), t * np.sqrt(shape) / (1 - t)
+    np.testing.assert_allclose(found, norm.sf(root) + norm.pdf(root) * (1 / v - 1 / root), rtol=1e-6)
+    np.testing.assert_allclose(found, gamma.sf(d + shape, shape), rtol=0.01)
+
+
+def test_the_unit_of_a_neuron_does_not_matter():
+    value = np.random.default_rng(6).exponential(1, 30)
+    here, small, large = (_saddle([dealt(value * unit, 200, 40, 3.0)])[0] for unit in (1.0, 1e-4, 1e4))
+    assert here < 0.01 and small == pytest.approx(here) and large == pytest.approx(here)
+
+
+# --- patients with several images ---------------------------------------------------------------------------------------
+
+
+def lent(y, code):
+    return _Lender.of(np.asarray(y, np.float32), np.ones(len(y), bool), Patients.of(np.asarray(code)))
+
+
+def test_a_lender_knows_its_patients():
+    known = np.array([1, 1, 1, 1, 1, 1, 0], bool)
+    found = _Lender.of(np.array([1, 0, 0, 0, 1, 1, 1], np.float32), known, Patients.of(np.array([5, 5, 7, 7, 8, 8, 9])))
+    assert found.code_n.tolist() == [0, 0, 1, 1, 2, 2, -1] and found.size_p.tolist() == [2, 2, 2]
+    assert found.value.tolist() == [0, 1] and found.total_v.tolist() == [3, 3]
+    assert found.mean_p.tolist() == [0.5, 0, 1] and found.positive_p.tolist() == [1, 0, 2]
+    # Variance among two images is 0.5 for the first patient and 0 for the others.
+    assert found.within == pytest.approx(0.5 / 3)
+    assert found.weight_l == pytest.approx([1 / 3] * 3) and found.theta_lv.sum(1) == pytest.approx(1)
+    single = lent([1, 0, 0], [0, 1, 2])
+    assert single.within == 0 and single.weight_l.sum() == pytest.approx(1)
+
+
+def test_shares_are_as_alike_as_two_rows_of_one_lender():
+    share = np.array([[1.0, 0], [0.5, 0.5], [0, 1.0], [0.25, 0.75]])
+    size, value = np.array([2.0, 2, 4, 4]), np.array([0.0, 1])
+    found = _as_alike_as_pairs(share, size, value)
+    # Two different images of one lender are both positive with chance 0, 0, 1 and 3 * 2 / (4 * 3).
+    both = np.mean([0, 0, 1, 0.5])
+    mean = np.mean([0, 0.5, 1, 0.75])
+    assert found.mean(0) == pytest.approx(share.mean(0))
+    assert found[:, 1].var() == pytest.approx(both - mean**2)
+    same = _as_alike_as_pairs(np.full((3, 2), 0.5), np.array([2.0, 2, 2]), value)
+    np.testing.assert_allclose(same, 0.5)
+    alone = _as_alike_as_pairs(np.array([[1.0, 0], [0, 1.0]]), np.ones(2), value)
+    np.testing.assert_allclose(alone, [[1, 0], [0, 1]]), "single images stay as they are"
+
+
+def test_chances_of_one_borrower_are_those_of_all_lenders():
+    lender = lent([1, 1, 0, 1, 0, 0, 0, 0], [0, 0, 0, 1, 1, 2, 3, 3])
+    for images in (1, 2, 3, 5):
+        expected = np.zeros(images + 1)
+        for rows in ([1, 1, 0], [1, 0], [0], [0, 0]):
+            orders = list(permutations(rows))
+            for order in orders:
+                expected[sum((list(order) * images)[:images])] += 1 / len(orders) / 4
+        np.testing.assert_allclose(lender.chances(images), expected, atol=1e-12)
+
+
+def test_counting_patterns_is_every_way_of_lending():
+    y, code = np.array([1, 1, 0, 1, 0, 0, 0, 0, 0], float), np.array([0, 0, 0, 1, 1, 2, 2, 3, 3])
+    lender = lent(y, code)
+    rows, z = np.array([3, 4, 7]), np.array([2.0, 1.0, 3.0])  # two images of patient 1, one of patient 3
+    # Independent borrowers: every lender for each, in every order.
+    ways = []
+    lending = [[1, 1, 0], [1, 0], [0, 0], [0, 0]]
+    for a in lending:
+        for b in lending:
+            for first in permutations(a):
+                for second in permutations(b):
+                    weight = 1 / 16 / len(list(permutations(a))) / len(list(permutations(b)))
+                    ways.append((weight, 2 * first[0] + first[1] + 3 * second[0]))
+    mean, n, total, square = 6 * 3 / 9, 9, 6.0, 14.0
+    spread = np.sqrt((square - total**2 / n) * n * (1 / 3) * (2 / 3) / (n - 1))
+    for distance in (0.3, 0.8, 1.4, 2.0):
+        parts = _parts(rows, z, lender, distance)
+        assert parts.start.tolist() == [0, 2] and parts.silent.tolist() == [0, 1]
+        assert (parts.sizes.tolist(), parts.count.tolist()) == ([2, 3], [1, 1])
+        expected = sum(weight for weight, found in ways if abs(found - mean) >= (distance - 1e-6) * spread)
+        assert clustered._enumerated(parts) == pytest.approx(expected)
+
+
+def test_cumulants_of_patients_and_their_slopes():
+    rng = np.random.default_rng(8)
+    code = np.repeat(np.arange(8), [1, 2, 3, 2, 2, 1, 4, 2])
+    lender = lent((rng.random(len(code)) < 0.4).astype(float), code)
+    value, theta = np.array([0.4, -0.2, 1.1, 0.3]), lender.theta_lv
+    level, still = np.array([-0.4, 0.6]), -0.15
+    ragged = _Ragged(value, np.zeros(4, int), np.array([0, 2, 3]), np.array([0.0, 2, 1]), np.array([1.0, 1, 3]),
+                     np.zeros(3, int), np.array([still]), level[None], np.log(np.maximum(theta, 1e-300))[None],
+                     lender.weight_l[None])  # fmt: skip
+
+    def by_hand(s, t):
+        def one(c):
+            return np.array(
+                [sum(p * np.exp((s + t * c) * v) for p, v in zip(row, level, strict=True)) for row in theta]
+            )
+
+        units = [one(0.4) * one(-0.2), one(1.1) * one(still) ** 2, one(0.3) * one(still)]
+        return sum(w * np.log(lender.weight_l @ unit) for w, unit in zip((1, 1, 3), units, strict=True))
+
+    s, t, h = 0.7, -1.3, 1e-4
+    k, gradient, hessian = ragged.cumulants(np.array([[s, t]]))
+    assert k[0] == pytest.approx(by_hand(s, t))
+    assert gradient[0, 0] == pytest.approx((by_hand(s + h, t) - by_hand(s - h, t)) / (2 * h), rel=1e-5)
+    assert gradient[0, 1] == pytest.approx((by_hand(s, t + h) - by_hand(s, t - h)) / (2 * h), rel=1e-5)
+    ss = (by_hand(s + h, t) - 2 * by_hand(s, t) + by_hand(s - h, t)) / h**2
+    tt = (by_hand(s, t + h) - 2 * by_hand(s, t) + by_hand(s, t - h)) / h**2
+    st = (by_hand(s + h, t + h) - by_hand(s + h, t - h) - by_hand(s - h, t + h) + by_hand(s - h, t - h)) / (4 * h * h)
+    assert hessian[0] == pytest.approx([ss, st, tt], rel=1e-4)
+
+
+def test_whole_patients_are_sums_of_activations_beside_mean_labels():
+    y, code = [1, 1, 0, 1, 0, 0, 0, 0], np.array([0, 0, 1, 1, 2, 2, 3, 3])
+    lender = lent(y, code)
+    rows, z = np.array([0, 1, 2, 5]), np.array([1.0, 2.0, 4.0, 1.0])
+    found = _whole_patients(9, rows, z, lender, 3.0)
+    assert found.neuron == 9 and found.units == 4 and found.level.tolist() == [0, 0.5, 1]
+    assert found.count.tolist() == [2, 1, 1]
+    assert sorted(found.value) == pytest.approx([-2, -1, 1, 2]), "sums 3, 4, 1, 0 beside two images' share of 8 each"
+    label = 3 / 8 * 5 / 8
+    alone = (22 - 64 / 8) * 8 * label / 7
+    within = (22 - (9 + 16 + 1) / 2) * lender.within
+    between = 10 * np.var([1, 0.5, 0, 0]) * 4 / 3
+    assert lender.within == pytest.approx(0.5 / 4)
+    assert found.distance == pytest.approx(3.0 * np.sqrt(alone / (between + within)))
+
+
+def test_batches_of_patients_give_what_each_gives_alone(monkeypatch):
+    rng = np.random.default_rng(11)
+    code = np.repeat(np.arange(50), 3)
+    y = (rng.random((150, 3)) < [0.2, 0.4, 0.3]).astype(np.float32)
+    y[::7, 2] = -1  # three values
+    patients, mask = Patients.of(code), np.ones((150, 3), bool)
+    columns, label = [], []
+    for i, firing in enumerate((3, 20, 25, 40, 18, 30, 6)):
+        rows = np.sort(rng.choice(150, firing, replace=False))
+        columns.append((i, rows, rng.exponential(1, firing)))
+        label.append(i % 3)
+    distance, scale = np.full(7, 2.2), np.linspace(0.8, 1.2, 7)
+
+    def of(some):
+        return clustered_tails(some, y, mask, patients, distance, scale, np.array(label))
+
+    alone = [of([one])[1][0] for one in columns]
+    neurons, tail_p_ = of(columns)
+    assert neurons.tolist() == list(range(7)) and 0 < min(alone) < max(alone) < 0.5
+    np.testing.assert_allclose(tail_p_, alone, rtol=1e-4)
+    monkeypatch.setattr(clustered, "CELLS", 300)
+    np.testing.assert_allclose(of(columns)[1], alone, rtol=1e-4)
