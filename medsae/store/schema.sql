@@ -325,6 +325,11 @@ CREATE TABLE localisation (
     mass DOUBLE,                 -- share of the positive map inside the mask over its area; 1: no preference
     reason TEXT                  -- why NULL
 );
+CREATE TABLE place (             -- the map of neurons (of an SAE); not in scores made by older versions
+    neuron INTEGER NOT NULL,     -- neuron.neuron; those that fire on a scored image
+    x DOUBLE NOT NULL,           -- t-SNE of decoder directions, -1 .. 1; only which ones lie together means something
+    y DOUBLE NOT NULL            -- the same, upwards
+);
 CREATE TABLE match (
     neuron INTEGER NOT NULL,     -- neuron.neuron; only with --versus, live neurons of both SAEs
     other INTEGER NOT NULL,      -- its partner in the other SAE (one to one, Hungarian method)

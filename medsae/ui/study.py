@@ -219,6 +219,14 @@ def short_titles(study: Study) -> tuple[str, str]:
     return title(study.artifacts, study.scores), title(study.artifacts, study.versus)
 
 
+def troubles(study: Study) -> list[UserError]:
+    """What is wrong with the names and notes of what is looked at: what is damaged is left out of the page."""
+    found = []
+    for scores in dict.fromkeys(a.id for a in (study.scores, study.versus) if a is not None):
+        found += _ledger(str(study.store.data), scores).troubles()
+    return found + (Notes(study.store, representation(study.scores)).troubles() if study.scores else [])
+
+
 def _default_versus(scores: Artifact, others: list[Artifact]) -> Artifact | None:
     """The raw scores of the same embeddings and label policy, else of the same embeddings, else any other."""
 
@@ -253,7 +261,7 @@ def _stamp(folder: Path) -> int:
 @st.cache_resource(show_spinner=False, max_entries=4, ttl=20)
 def _scan(data: str, stamps: tuple[int, ...]) -> tuple[tuple[Artifact, ...], tuple[UserError, ...]]:
     found, problems = Store(Path(data)).scan()
-    return tuple(found), tuple(problems)
+    return tuple(found), (*problems, *Jobs(Path(data)).troubles(), *housekeeping.troubles(Path(data)))
 
 
 def choose() -> Study:

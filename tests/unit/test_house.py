@@ -10,13 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {"cohorts", "simulated", "encoders", "sae", "scoring", "naming", "store", "formats", "effects", "reading"}
-SHELF = {"files", "shards", "progress", "plugins", "device", "rates", "geometry", "runs", "reports"}
+SHELF = {"files", "seals", "shards", "progress", "plugins", "device", "rates", "geometry", "runs", "reports"}
 BASE = SHELF | {"config"}
 MAY_IMPORT = {
     "config": SHELF,
     "files": set(),
-    "shards": {"files"},
-    "progress": {"files"},
+    "seals": set(),
+    "shards": {"files", "seals"},
+    "progress": {"files", "seals"},
     "plugins": {"progress"},
     "device": {"progress"},
     "rates": set(),
