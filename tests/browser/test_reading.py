@@ -84,7 +84,7 @@ def test_two_readers_in_two_browsers_stop_go_on_and_finish(visit, world):
     fires = {(t, s.image): s.fires for t, task in enumerate(reading.tasks) for s in task.images}
     ada, ben = (Desk(visit(address=address), id, who) for who in ("Ada", "Ben"))
     assert ada.item == plan.items_of(reading, "Ada")[0] and ben.item == plan.items_of(reading, "Ben")[0]
-    body = ada.page.inner_text(".stMain")
+    body = ada.root.inner_text()
     assert re.search(r"0 of 16 answered", body) and not re.search(r"fires|silent|accuracy|verdict|p000", body, re.I)
 
     # Ada answers three, one of them by the mouse, takes the last back, and sees a pause; then her browser is closed.

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "cli": BASE | {"jobs", "steps", "store", "launch", "paper"},
     "ui": BASE
     | {"ui", "paper", "store", "jobs", "cohorts", "reading"},  # cohorts: the one decoder, for the viewer (decision 055)
-    "app": BASE | {"ui", "store", "jobs"},
+    "app": BASE | {"ui", "store", "jobs", "reading"},
 }
 FILES = sorted([*ROOT.glob("medsae/**/*.py"), *ROOT.glob("pages/*.py"), ROOT / "app.py"])
 
