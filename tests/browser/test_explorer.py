@@ -20,7 +20,8 @@ from medsae.store.notes import Notes
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.browser
-PAGES = ["", "entropy", "correlations", "neurons", "neuron", "image", "concepts", "compare", "runs", "about"]
+PAGES = ["", "entropy", "correlations", "neurons", "map", "neuron", "images", "image", "concepts", "read", "compare", "runs",
+         "about"]  # fmt: skip
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
