@@ -3,7 +3,19 @@
 import streamlit as st
 
 from medsae.store import queries
-from medsae.ui import filters, format, links, look, maps, neuron_parts, statistics_panels, terms, view_image, viewer
+from medsae.ui import (
+    filters,
+    format,
+    judging,
+    links,
+    look,
+    maps,
+    neuron_parts,
+    statistics_panels,
+    terms,
+    view_image,
+    viewer,
+)
 from medsae.ui import study as studies
 
 PAGE = {"title": "Neuron", "place": 50}
@@ -23,7 +35,7 @@ if row is None:
     studies.foot()
     st.stop()
 
-tone = study.tone(scores)
+neuron, tone = number, study.tone(scores)
 neuron_parts.header(study, scores, chosen, row)
 neuron_parts.headline(study, row, tone)
 
@@ -50,7 +62,7 @@ with left:
         with st.container(border=True):
             neuron_parts.neighbours(study, scores, number)
 with right:
-    neuron_parts.judgement(study, scores, number)
+    judging.judgement(study, scores, number)
     with st.container(border=True):
         frame = neuron_parts.correlations(study, scores, row)
     with st.container(border=True):
@@ -60,7 +72,7 @@ with right:
     with st.container(border=True):
         neuron_parts.confounders(study, scores, cohort, number)
     with st.container(border=True):
-        neuron_parts.note(study, scores, number)
+        judging.note(study, scores, number)
 neuron_parts.exports(study, scores, cohort, row, frame, drawn)
 studies.foot(cohort.id)
 
@@ -71,6 +83,6 @@ data = (
 )
 if data is not None and view is not None:
     data |= view_image.beside(study, scores, cohort, number, view)
-viewer.draw("viewer", data)
+viewer.draw("viewer", data, lambda text: judging.call(study, scores, neuron, text))
 if view is not None and data is None:
     st.warning(f"The link asks for image {view}, which this cohort does not have.")

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -35,6 +36,8 @@ class Note:
     time: float = 0.0
     by: str = ""
     """Who wrote it, where people sign in."""
+    called: str = ""
+    """What people call the neuron, whether or not a model named it."""
 
 
 def representation(scores: Artifact) -> str:
@@ -66,19 +69,27 @@ class Notes:
         """The note on a neuron; an empty one where there is none."""
         return self.all().get(neuron, Note(neuron))
 
-    def put(self, note: Note) -> None:
-        """Append a note with the present time; UserError when the folder is not writable or the disk is full."""
-        line = json.dumps(asdict(replace(note, time=time.time())), ensure_ascii=False)
+    def put(self, *notes: Note) -> None:
+        """Append notes with the present time; UserError when the folder is not writable or the disk is full."""
+        now = time.time()
+        lines = [json.dumps(asdict(replace(note, time=now)), ensure_ascii=False) for note in notes]
         try:
             files.make_folder(self.path.parent)
-            files.append_line(self.path, line)
+            if lines:
+                files.append_line(self.path, "\n".join(lines))
         except OSError as error:
             raise UserError(f"the note was not saved: {error.strerror}", self.path, "mend it and save again") from error
 
+    def change(self, neurons: Iterable[int], change: Callable[[Note], Note]) -> None:
+        """Change the newest notes of several neurons, as `put` keeps them; what does not change is not written."""
+        known = self.all()
+        before = [known.get(neuron, Note(neuron)) for neuron in neurons]
+        self.put(*(after for note in before if (after := change(note)) != note))
+
     def table(self) -> pd.DataFrame:
-        """neuron, star, tags, verdict, text, name, time, by of every neuron with a note."""
+        """neuron, star, tags, verdict, text, name, time, by, called of every neuron with a note."""
         rows = [{**asdict(n), "tags": ", ".join(n.tags)} for n in self.all().values()]
-        frame = pd.DataFrame(rows, columns=["neuron", "star", "tags", "verdict", "text", "name", "time", "by"])
+        frame = pd.DataFrame(rows, columns=[field.name for field in fields(Note)])
         return frame.sort_values("neuron").reset_index(drop=True)
 
     def _lines(self) -> list[str]:
@@ -92,7 +103,8 @@ def _parse(line: str) -> Note | None:
         values = json.loads(line)
         return Note(int(values["neuron"]), bool(values["star"]), tuple(str(t) for t in values["tags"]),
                     values["verdict"] if values["verdict"] in ("agree", "disagree") else "", str(values["text"]),
-                    str(values["name"]), float(values["time"]), str(values.get("by", "")))  # fmt: skip
+                    str(values["name"]), float(values["time"]), str(values.get("by", "")),
+                    str(values.get("called", "")))  # fmt: skip
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -124,8 +124,11 @@ def entropy_text(study: Study, row: dict[str, Any]) -> str:
 
 
 def name_or_label(study: Study, row: dict[str, Any]) -> str:
-    """The neuron's name, else the label it follows most with rho; escaped."""
-    name = study.names.get(int(row["neuron"]))
+    """What people call the neuron and beside it the model's name, else the label it follows most with rho; escaped."""
+    called, name = study.called.get(int(row["neuron"])), study.names.get(int(row["neuron"]))
+    if called:
+        both = f' <span class="ms-soft">· model: {escape(name)}</span>' if name else ""
+        return f"<b>{escape(called)}</b>{both}"
     if name:
         return escape(name)
     if format.missing(row.get("top_label")):

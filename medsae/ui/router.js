@@ -1,3 +1,20 @@
+// Keys that walk: the link that was followed last, and the presses that came before the page brought its next links.
+const walk = { key: "", href: "", queue: [], timer: 0 };
+const linkOf = (key) => document.querySelector('a[data-key="' + CSS.escape(key) + '"]');
+const underWay = () => walk.href && linkOf(walk.key)?.getAttribute("href") === walk.href;
+const follow = (key) => { const a = linkOf(key); if (!a) return; Object.assign(walk, { key, href: a.getAttribute("href") }); a.click(); };
+const press = (key) => {
+  if (!underWay()) { follow(key); return; }
+  walk.queue.push(key);
+  const since = Date.now();
+  walk.timer ||= setInterval(() => {
+    if (underWay() && Date.now() - since < 5000) return;
+    if (walk.queue.length) follow(walk.queue.shift());
+    if (!walk.queue.length) { clearInterval(walk.timer); walk.timer = 0; }
+  }, 30);
+};
+let ours = false;
+addEventListener("popstate", () => { if (!ours) Object.assign(walk, { href: "", queue: [] }); });
 export default function (component) {
   // A viewer over a page is one step of the history: opening it is a step, going on inside it is none, closing it goes
   // back. What lies over a page stands in these parameters.
@@ -9,7 +26,9 @@ export default function (component) {
     if (same && was && !over && history.state && history.state.medsaeOver) { history.back(); return; }
     if (same && was) history.replaceState(history.state, "", href);
     else history.pushState(over ? { medsaeOver: true } : {}, "", href);
+    ours = true;
     dispatchEvent(new PopStateEvent("popstate"));
+    ours = false;
   };
   const copy = (text) => {
     // The clipboard of a page that does not come over https from elsewhere: through a field that is selected.
@@ -38,8 +57,7 @@ export default function (component) {
     if (event.metaKey || event.ctrlKey || event.altKey) return;
     const at = event.composedPath()[0];
     if (at.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName) || at.closest?.("[role=slider],[role=radiogroup],[role=tablist],[role=listbox],canvas")) return;
-    const target = document.querySelector('a[data-key="' + CSS.escape(event.key) + '"]');
-    if (target) { event.preventDefault(); target.click(); }
+    if (linkOf(event.key)) { event.preventDefault(); press(event.key); }
   };
   document.addEventListener("click", onClick);
   document.documentElement.dataset.medsaeLinks = "ready";

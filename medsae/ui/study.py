@@ -99,6 +99,16 @@ class Study:
         return Notes(self.store, representation(self.scores)).all() if self.scores else {}
 
     @cached_property
+    def called(self) -> dict[int, str]:
+        """neuron -> what people call it, of those that people named."""
+        return {n: note.called for n, note in self.notes.items() if note.called}
+
+    @cached_property
+    def shown_names(self) -> dict[int, str]:
+        """neuron -> the name that stands for it in lists: people's, else the model's."""
+        return {**self.names, **self.called}
+
+    @cached_property
     def scarce(self) -> dict[str, int]:
         """label -> images on its scarcer side, of the labels that have too few to say much."""
         return queries.scarce_labels(self.reader, self.scores, links.least()) if self.scores else {}
