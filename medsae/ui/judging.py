@@ -88,6 +88,11 @@ def judgement(study: Study, scores: Artifact, number: int) -> None:
         st.caption(format.escape(f"{who} said “{known.verdict}” to another name: {known.name}"))
 
 
+def tags_of(text: str) -> tuple[str, ...]:
+    """The tags in a text with commas between them."""
+    return tuple(dict.fromkeys(t.strip() for t in text.split(",") if t.strip()))
+
+
 def note(study: Study, scores: Artifact, number: int) -> None:
     """Tags and text; saved when the button is pressed, kept for ever."""
     known = study.notes.get(number, Note(number))
@@ -96,14 +101,8 @@ def note(study: Study, scores: Artifact, number: int) -> None:
         tags = st.text_input("Tags", ", ".join(known.tags), placeholder="artefact, left, pacemaker")
         text = st.text_area("Text", known.text, height=80)
         if st.form_submit_button("Save"):
-            words = tuple(dict.fromkeys(t.strip() for t in tags.split(",") if t.strip()))
-            try:
-                Notes(study.store, representation(scores)).put(
-                    replace(known, tags=words, text=text.strip(), by=login.name())
-                )
-            except UserError as error:
-                look.problem(error)
-                return
+            words = tags_of(tags)
+            change(study, scores, [number], lambda note: replace(note, tags=words, text=text.strip()))
             st.rerun()
     if known.time:
         st.caption(f"saved {time.strftime('%Y-%m-%d %H:%M', time.localtime(known.time))}")

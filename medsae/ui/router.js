@@ -1,3 +1,25 @@
+let ours = false;
+// A viewer over a page is one step of the history: opening it is a step, going on inside it is none, closing it goes
+// back. What lies over a page stands in these parameters.
+const OVER = ["view", "beside"];
+const below = (url) => { const p = new URLSearchParams(url.search); OVER.forEach((n) => p.delete(n)); p.sort(); return url.pathname + "?" + p; };
+const go = (href) => {
+  const to = new URL(href, location.href), at = new URL(location.href);
+  const same = below(to) === below(at), over = to.searchParams.has("view"), was = at.searchParams.has("view");
+  if (same && was && !over && history.state && history.state.medsaeOver) { history.back(); return; }
+  if (same && was) history.replaceState(history.state, "", href);
+  else history.pushState(over ? { medsaeOver: true } : {}, "", href);
+  ours = true;
+  dispatchEvent(new PopStateEvent("popstate"));
+  ours = false;
+};
+const copy = (text) => {
+  // The clipboard of a page that does not come over https from elsewhere: through a field that is selected.
+  const field = document.createElement("textarea");
+  field.value = text; field.style.position = "fixed"; field.style.opacity = 0; document.body.append(field); field.select();
+  try { return document.execCommand("copy"); } finally { field.remove(); }
+};
+const say = (anchor, text) => { const was = anchor.dataset.text ||= anchor.textContent; anchor.textContent = text; setTimeout(() => { anchor.textContent = was; }, 1500); };
 // Keys that walk: the link that was followed last, and the presses that came before the page brought its next links.
 const walk = { key: "", href: "", queue: [], timer: 0 };
 const linkOf = (key) => document.querySelector('a[data-key="' + CSS.escape(key) + '"]');
@@ -13,30 +35,26 @@ const press = (key) => {
     if (!walk.queue.length) { clearInterval(walk.timer); walk.timer = 0; }
   }, 30);
 };
-let ours = false;
 addEventListener("popstate", () => { if (!ours) Object.assign(walk, { href: "", queue: [] }); });
+const onClick = (event) => {
+  const anchor = event.composedPath().find((e) => e.tagName === "A" && e.hasAttribute && e.hasAttribute("data-go"));
+  if (!anchor || event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
+  event.preventDefault();
+  if (anchor.dataset.go === "copy") {
+    const done = navigator.clipboard ? navigator.clipboard.writeText(location.href) : Promise.reject();
+    done.catch(() => { if (!copy(location.href)) throw new Error("refused"); }).then(() => say(anchor, "copied"), () => say(anchor, "not copied: take it from the address bar"));
+  } else go(anchor.getAttribute("href"));
+};
+const onKey = (event) => {
+  if (event.metaKey || event.ctrlKey || event.altKey) return;
+  const at = event.composedPath()[0];
+  if (at.type !== "checkbox" && (at.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName) || at.closest?.("[role=slider],[role=radiogroup],[role=tablist],[role=listbox],canvas"))) return;
+  if (linkOf(event.key)) { event.preventDefault(); press(event.key); }
+};
+// Streamlit calls the function below again whenever its data change: what listens is set up once, here.
+document.addEventListener("click", onClick);
+document.addEventListener("keydown", onKey);
 export default function (component) {
-  // A viewer over a page is one step of the history: opening it is a step, going on inside it is none, closing it goes
-  // back. What lies over a page stands in these parameters.
-  const OVER = ["view", "beside"];
-  const below = (url) => { const p = new URLSearchParams(url.search); OVER.forEach((n) => p.delete(n)); p.sort(); return url.pathname + "?" + p; };
-  const go = (href) => {
-    const to = new URL(href, location.href), at = new URL(location.href);
-    const same = below(to) === below(at), over = to.searchParams.has("view"), was = at.searchParams.has("view");
-    if (same && was && !over && history.state && history.state.medsaeOver) { history.back(); return; }
-    if (same && was) history.replaceState(history.state, "", href);
-    else history.pushState(over ? { medsaeOver: true } : {}, "", href);
-    ours = true;
-    dispatchEvent(new PopStateEvent("popstate"));
-    ours = false;
-  };
-  const copy = (text) => {
-    // The clipboard of a page that does not come over https from elsewhere: through a field that is selected.
-    const field = document.createElement("textarea");
-    field.value = text; field.style.position = "fixed"; field.style.opacity = 0; document.body.append(field); field.select();
-    try { return document.execCommand("copy"); } finally { field.remove(); }
-  };
-  const say = (anchor, text) => { const was = anchor.dataset.text ||= anchor.textContent; anchor.textContent = text; setTimeout(() => { anchor.textContent = was; }, 1500); };
   if (component.data && component.data.go && window.__medsaeGone !== component.data.nonce) {
     window.__medsaeGone = component.data.nonce;
     go(component.data.go);
@@ -44,23 +62,5 @@ export default function (component) {
   // Text is larger on large screens (style.css); charts have heights in pixels and must grow with it.
   const scale = Math.round(parseFloat(getComputedStyle(document.documentElement).fontSize) / 1.5) / 10;
   if (window.__medsaeScale !== scale) { if (window.__medsaeScale || scale !== 1) component.setStateValue("scale", scale); window.__medsaeScale = scale; }
-  const onClick = (event) => {
-    const anchor = event.composedPath().find((e) => e.tagName === "A" && e.hasAttribute && e.hasAttribute("data-go"));
-    if (!anchor || event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
-    event.preventDefault();
-    if (anchor.dataset.go === "copy") {
-      const done = navigator.clipboard ? navigator.clipboard.writeText(location.href) : Promise.reject();
-      done.catch(() => { if (!copy(location.href)) throw new Error("refused"); }).then(() => say(anchor, "copied"), () => say(anchor, "not copied: take it from the address bar"));
-    } else go(anchor.getAttribute("href"));
-  };
-  const onKey = (event) => {
-    if (event.metaKey || event.ctrlKey || event.altKey) return;
-    const at = event.composedPath()[0];
-    if (at.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName) || at.closest?.("[role=slider],[role=radiogroup],[role=tablist],[role=listbox],canvas")) return;
-    if (linkOf(event.key)) { event.preventDefault(); press(event.key); }
-  };
-  document.addEventListener("click", onClick);
   document.documentElement.dataset.medsaeLinks = "ready";
-  document.addEventListener("keydown", onKey);
-  return () => { document.removeEventListener("click", onClick); document.removeEventListener("keydown", onKey); };
 }
