@@ -39,6 +39,9 @@ def header(study: Study, scores: Artifact, chosen: queries.Filter, row: Row) -> 
             "ArrowRight",
             "next neuron (→)",
         ),
+        look.chip(
+            "beside …", links.url("pair", (*links.STUDY, *links.FILTER), neuron=number), "", "side by side with another"
+        ),
     ]
     look.heading(f"Neuron {number}", studies.title(study.artifacts, scores), _both_names(study, number), tools)
 
