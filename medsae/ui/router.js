@@ -51,6 +51,13 @@ const onKey = (event) => {
   if (at.type !== "checkbox" && (at.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName) || at.closest?.("[role=slider],[role=radiogroup],[role=tablist],[role=listbox],canvas"))) return;
   if (linkOf(event.key)) { event.preventDefault(); press(event.key); }
 };
+// Text is larger on large screens (style.css has the same widths); charts have heights in pixels and must grow with it.
+const size = { scale: 1, tell: null, large: [[matchMedia("(min-width: 3400px)"), 1.6], [matchMedia("(min-width: 2200px)"), 1.2]] };
+const measure = () => {
+  const scale = (size.large.find(([query]) => query.matches) || [0, 1])[1];
+  if (scale !== size.scale && size.tell) { size.scale = scale; size.tell(scale); }
+};
+for (const [query] of size.large) query.addEventListener("change", measure);
 // Streamlit calls the function below again whenever its data change: what listens is set up once, here.
 document.addEventListener("click", onClick);
 document.addEventListener("keydown", onKey);
@@ -59,8 +66,7 @@ export default function (component) {
     window.__medsaeGone = component.data.nonce;
     go(component.data.go);
   }
-  // Text is larger on large screens (style.css); charts have heights in pixels and must grow with it.
-  const scale = Math.round(parseFloat(getComputedStyle(document.documentElement).fontSize) / 1.5) / 10;
-  if (window.__medsaeScale !== scale) { if (window.__medsaeScale || scale !== 1) component.setStateValue("scale", scale); window.__medsaeScale = scale; }
+  size.tell = (scale) => component.setStateValue("scale", scale);
+  measure();
   document.documentElement.dataset.medsaeLinks = "ready";
 }

@@ -65,9 +65,7 @@ def _live(store: Store, patients: bool, before: set[str]) -> None:
             word, why = ("Cancel", "What is finished stays; the same command goes on.")
             if studies.serves(job):
                 word, why = ("Stop the service", "Its answers stay; the next question starts it again.")
-            if st.button(word, key=f"cancel-{job.id}", help=why):
-                studies.stop(job)
-                st.rerun(scope="fragment")
+            st.button(word, key=f"cancel-{job.id}", help=why, on_click=studies.stop, args=(job,))
     if any(job.step in ("train", "run") for job in running):
         _curves(store, min(job.started for job in running))
 
