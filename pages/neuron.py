@@ -5,6 +5,7 @@ import streamlit as st
 from medsae.store import queries
 from medsae.ui import (
     filters,
+    followed_parts,
     format,
     judging,
     links,
@@ -71,6 +72,7 @@ with right:
         statistics_panels.neuron(study, scores, number)
     with st.container(border=True):
         neuron_parts.confounders(study, scores, cohort, number)
+        followed_parts.closer(study, scores, cohort, number)
     with st.container(border=True):
         judging.note(study, scores, number)
 neuron_parts.exports(study, scores, cohort, row, frame, drawn)

@@ -6,7 +6,7 @@ from medsae.store import queries
 from medsae.ui import export, filters, format, links, look, pair_parts, terms
 from medsae.ui import study as studies
 
-PAGE = {"title": "Two neurons", "place": 55}
+PAGE = {"title": "Two neurons", "place": 52}
 
 study, scores, cohort = studies.ready()
 last = max(0, int(scores.facts.get("m") or queries.count(study.reader, scores, queries.Filter())) - 1)

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 Show: TypeAlias = Literal[
     "all", "defined", "selective", "named", "called", "unjudged", "agree", "disagree", "starred", "dead"
 ]
-Sort: TypeAlias = Literal["entropy", "-entropy", "-rho", "-density", "density", "neuron", "q", "name"]
+Sort: TypeAlias = Literal["entropy", "-entropy", "-rho", "-density", "density", "neuron", "q", "-fall", "name"]
 FIRING_LEAST = 10
 """A neuron that fires on fewer pictures than this says too little to lead a list (docs/decisions/054)."""
 _OFTEN = f"least(coalesce(active, 0), {FIRING_LEAST}) DESC"
@@ -22,6 +22,7 @@ SORTS: dict[str, str] = {
     "-density": "density DESC NULLS LAST, neuron",
     "density": "density ASC NULLS LAST, neuron",
     "neuron": "neuron",
+    "-fall": "(SELECT f.fall FROM {s}.confounded f WHERE f.neuron = neuron.neuron) DESC NULLS LAST, neuron",
     "q": f"{_OFTEN}, q ASC NULLS LAST, max_abs_rho DESC, neuron",
     "name": "neuron",  # after those that have a name, see `Filter.order`
 }

@@ -10,13 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {"cohorts", "simulated", "encoders", "sae", "scoring", "naming", "store", "formats", "effects", "reading"}
-SHELF = {"files", "shards", "progress", "plugins", "device", "rates", "geometry", "runs", "reports"}
+SHELF = {"files", "seals", "shards", "progress", "plugins", "device", "rates", "geometry", "runs", "reports"}
 BASE = SHELF | {"config"}
 MAY_IMPORT = {
     "config": SHELF,
     "files": set(),
-    "shards": {"files"},
-    "progress": {"files"},
+    "seals": set(),
+    "shards": {"files", "seals"},
+    "progress": {"files", "seals"},
     "plugins": {"progress"},
     "device": {"progress"},
     "rates": set(),
@@ -25,6 +26,7 @@ MAY_IMPORT = {
     "reports": {"rates"},
     **{room: BASE | {room} for room in ROOMS},
     "naming": BASE | {"naming"},
+    "store": BASE | {"store", "scoring", "effects"},  # what a reader asks of one neuron is computed when asked
     "jobs": BASE | {"store"},  # store.troubles: what an error of the system means is said in one place
     "steps": BASE | ROOMS | {"steps"},
     "launch": BASE,
