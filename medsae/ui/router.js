@@ -58,6 +58,10 @@ const measure = () => {
   if (scale !== size.scale && size.tell) { size.scale = scale; size.tell(scale); }
 };
 for (const [query] of size.large) query.addEventListener("change", measure);
+// Menus that open lie beside the app in the document, not in it: the whole document has the app's theme, which alone
+// tells light-dark() of style.css which of two colours is meant.
+const theme = () => { const app = document.querySelector(".stApp"); if (app) document.documentElement.style.colorScheme = getComputedStyle(app).colorScheme; };
+new MutationObserver(theme).observe(document.querySelector(".stApp") || document.body, { attributes: true, attributeFilter: ["class"] });
 // Streamlit calls the function below again whenever its data change: what listens is set up once, here.
 document.addEventListener("click", onClick);
 document.addEventListener("keydown", onKey);
@@ -68,5 +72,6 @@ export default function (component) {
   }
   size.tell = (scale) => component.setStateValue("scale", scale);
   measure();
+  theme();
   document.documentElement.dataset.medsaeLinks = "ready";
 }
