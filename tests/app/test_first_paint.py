@@ -30,8 +30,11 @@ def answered(kind: bytes = b"text/html; charset=utf-8", accept: bytes = b"text/h
     async def send(message):
         sent.append(message)
 
+    async def receive():
+        return {"type": "http.request"}
+
     scope = {"type": "http", "method": "GET", "headers": [(b"accept", accept), (b"accept-encoding", b"gzip")]}
-    asyncio.run(FirstPaint(app)(scope, None, send))
+    asyncio.run(FirstPaint(app)(scope, receive, send))
     return dict(sent[0]["headers"]), b"".join(m.get("body", b"") for m in sent[1:]), dict(asked)
 
 

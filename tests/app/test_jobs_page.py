@@ -63,6 +63,7 @@ def test_a_service_that_waits_is_no_full_bar(app, data, ids):
 def test_a_service_that_is_stopped_says_so_and_so_does_the_list(app, html, data, ids, monkeypatch):
     folder = job(data, "20300101-4", ["look", "--scores", ids.scores, "--watch"])
     handle = files.take_lock(folder / "lock")
+    assert handle is not None
     test = app.open("runs", tab="jobs")
     monkeypatch.setattr(Jobs, "cancel", lambda self, id: (folder / "pressed").write_text(id))
     next(b for b in test.button if b.label == "Stop the service").click()
