@@ -461,8 +461,8 @@ def neuron_map(frame: Frame, colour: str, title: str) -> go.Figure:
     figure = blank(620, dragmode="lasso", legend=legend)
     figure.update_layout(selectdirection="any", uirevision="map", newselection=dict(line=dict(width=2)))
     draw = figure.add_scattergl if len(frame) > SVG_POINTS else figure.add_scatter
-    pale = frame[~frame["passes"].to_numpy(bool)]
-    frame = frame[frame["passes"].to_numpy(bool)]
+    every, passes = frame, frame["passes"].to_numpy(bool)
+    pale, frame = every[~passes], every[passes]
     _points(draw, pale, "outside the filter", dict(color=colours.NULL, size=3, opacity=0.3))
     size = 6 if len(frame) < 1500 else 4
     if frame[colour].dtype.kind == "f":
@@ -472,7 +472,7 @@ def neuron_map(frame: Frame, colour: str, title: str) -> go.Figure:
         figure.update_layout(showlegend=False)
     else:
         plain = frame[colour].str.match("not? ")
-        words = frame[colour][~plain].value_counts().index
+        words = every[colour][~every[colour].str.match("not? ")].value_counts().index  # whatever the filter
         for word in frame[colour][plain].unique():
             mine = frame[frame[colour] == word]
             _points(draw, mine, f"{word} ({len(mine)})", dict(color=colours.NULL, size=size, opacity=0.55))

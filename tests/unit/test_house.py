@@ -46,8 +46,9 @@ MAY_IMPORT = {
     "api": BASE | {"store", "sae"},
     "paper": BASE | {"paper", "store"},
     "cli": BASE | {"jobs", "steps", "store", "launch", "paper"},
-    "ui": BASE | {"ui", "paper", "store", "jobs", "cohorts"},  # cohorts: the one decoder, for the viewer (decision 055)
-    "app": BASE | {"ui", "store", "jobs"},
+    "ui": BASE
+    | {"ui", "paper", "store", "jobs", "cohorts", "reading"},  # cohorts: the one decoder, for the viewer (decision 055)
+    "app": BASE | {"ui", "store", "jobs", "reading"},
 }
 FILES = sorted([*ROOT.glob("medsae/**/*.py"), *ROOT.glob("pages/*.py"), ROOT / "app.py"])
 
