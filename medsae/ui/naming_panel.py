@@ -189,7 +189,8 @@ def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]
     verdicts = ledger.verdicts(run.run, neuron)
     there = [a for a in ABOUT if (verdicts["about"] == a).any()]
     if there:
-        about = links.choose(st.segmented_control, "Pictures judged for", "about", {a: ABOUT[a] for a in there}, "name")
+        first = "name" if "name" in there else there[0]  # lines of the ledger may be gone
+        about = links.choose(st.segmented_control, "Pictures judged for", "about", {a: ABOUT[a] for a in there}, first)
         if about != "name":
             cards.show(f'<div class="ms-soft">judged: <b>{escape(str(row[f"{about}_concept"]))}</b></div>')
         cards.show(verdict_grid(study, verdicts[verdicts["about"] == about], run.test != "detection"))

@@ -10,12 +10,25 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {"cohorts", "simulated", "encoders", "sae", "scoring", "naming", "store", "formats", "effects", "reading"}
-SHELF = {"files", "seals", "shards", "progress", "plugins", "device", "rates", "geometry", "runs", "reports"}
+SHELF = {
+    "dialects",
+    "files",
+    "seals",
+    "shards",
+    "progress",
+    "plugins",
+    "device",
+    "rates",
+    "geometry",
+    "runs",
+    "reports",
+}
 BASE = SHELF | {"config"}
 MAY_IMPORT = {
     "config": SHELF,
     "files": set(),
     "seals": set(),
+    "dialects": {"progress"},
     "shards": {"files", "seals"},
     "progress": {"files", "seals"},
     "plugins": {"progress"},
