@@ -20,8 +20,7 @@ from medsae.store.notes import Notes
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.browser
-PAGES = ["", "entropy", "correlations", "neurons", "map", "neuron", "images", "image", "concepts", "read", "compare", "runs",
-         "about"]  # fmt: skip
+PAGES = ["", "entropy", "correlations", "neurons", "neuron", "image", "concepts", "compare", "runs", "about"]
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
