@@ -1,4 +1,4 @@
-"""MedSAE Explorer: navigation, and the sidebar's choosers. `server.py` serves it."""
+"""MedSAE Explorer: navigation, and the sidebar's choosers. `web.py` serves it."""
 
 import os
 import sys

@@ -48,7 +48,7 @@ def serve(data: Path, log: Path) -> tuple[subprocess.Popen, str]:
     port = free_port()
     with log.open("wb") as out:
         server = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", "server.py", "--server.port", str(port), "--server.headless=true"],
+            [sys.executable, "-m", "streamlit", "run", "web.py", "--server.port", str(port), "--server.headless=true"],
             cwd=ROOT, env=os.environ | {"MEDSAE_DATA": str(data)}, stdout=out, stderr=out,
         )  # fmt: skip
     for _ in range(600):

@@ -1,4 +1,4 @@
-"""The web server: the app's script behind a first paint in the reader's colours. Run with `streamlit run server.py`."""
+"""The web server: the app's script behind a first paint in the reader's colours. Run with `streamlit run web.py`."""
 
 from pathlib import Path
 
