@@ -153,7 +153,7 @@ def score_arrays(
     with report.task("entropy of parts of the patients", 1, "pass") as task:
         curve = entropy_curve(held, design, grouped, seed, profiles.active_m)
         task.advance()
-    matched = pd.DataFrame()
+    matched = None
     if raw is not None:
         matched = matched_entropy(
             raw, entropies.bits_m, profiles.active_m, design, permutations, resamples, seed, report

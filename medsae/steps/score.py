@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _CELLS = 2**24
 """Activations encoded at a time (64 MiB)."""
+_MANY_PLACES = 2_000
+"""From so many neurons on it is said that their map is laid out: it takes a while."""
 _AGE_BANDS = [0, 20, 40, 60, 80, 200]
 
 
@@ -122,6 +124,8 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             said = effects.at_score(told, store, progress)
             frames, without_effects = frames | said.tables, ""
             np.save(build.path / effects.LOGITS_FILE, said.logit_nr)
+        if decoder is not None:
+            frames["place"] = _places(decoder, scores.neuron, config.seed, progress)
         if sae and versus:
             frames["match"], measures = _match(sae, versus, config.seed)
             frames["summary"] = pd.concat([scores.summary, measures], ignore_index=True)
@@ -187,6 +191,18 @@ def _sae_source(
         "random": _random(raw, model.m, config.seed),
     }
     return _Encoded(model, x_nd), model.weights["W_dec"].cpu().numpy(), rivals
+
+
+def _places(decoder_md: np.ndarray, neuron: pd.DataFrame, seed: int, progress: Progress) -> pd.DataFrame:
+    """Rows of the table `place`: the map of those neurons that fire."""
+    from medsae.scoring.layout import places
+
+    shown_m = neuron["active"].to_numpy(float) > 0
+    if shown_m.sum() > _MANY_PLACES:
+        progress.say(f"laying out a map of {shown_m.sum():,} neurons")
+    xy_m2 = places(decoder_md, shown_m, seed)
+    frame = pd.DataFrame({"neuron": np.arange(len(xy_m2)), "x": xy_m2[:, 0], "y": xy_m2[:, 1]})
+    return frame.dropna().reset_index(drop=True)
 
 
 def _match(sae: Artifact, versus: Artifact, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -72,6 +72,8 @@ def difference(reader: Reader, first: Artifact, second: Artifact, strong: bool =
         a=first,
         b=second,
     ).iloc[0]
+    if first.parents.get("cohort") != second.parents.get("cohort"):
+        return Difference(_none(row["value"]), note="two studies: no image is in both, so no draw pairs")
     same = all(first.config.get(k) == second.config.get(k) for k in ("images", "seed", "bootstraps", "draws"))
     if not same or row["n"] < 2:
         return Difference(_none(row["value"]), note="draws do not pair: other images, seed or number of draws")
@@ -191,6 +193,15 @@ def heat_map(reader: Reader, scores: Artifact, filter: Filter, top: int) -> Fram
 def best_of_labels(reader: Reader, scores: Artifact) -> Frame:
     """`label_summary` as it stands."""
     return reader.query("SELECT * FROM {s}.label_summary", s=scores)
+
+
+def floors(reader: Reader, scores: Artifact) -> dict[str, float]:
+    """label -> entropy (bits) of the detector that is never wrong about it; empty where none was computed then."""
+    frame = best_of_labels(reader, scores)
+    if "floor" not in frame:
+        return {}
+    known = frame[frame["floor"].notna()]
+    return dict(zip(known["label"].astype(str), known["floor"].astype(float), strict=True))
 
 
 def scarce_labels(reader: Reader, scores: Artifact, least: int) -> dict[str, int]:

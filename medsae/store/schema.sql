@@ -202,7 +202,7 @@ CREATE TABLE measure (
     label TEXT NOT NULL,         -- what a page calls it
     unit TEXT NOT NULL,          -- bits, nats, share or number
     meaning TEXT NOT NULL,       -- one sentence
-    of TEXT NOT NULL,            -- profiles (taken of every draw), scored (once), neurons (one value a neuron)
+    of TEXT NOT NULL,            -- profiles (taken of every draw), scored (once), neurons (one value a neuron), sae (a fact of the SAE)
     over TEXT,                   -- what n counts
     null_measure TEXT,           -- the row of summary with the same under shuffled labels
     null_value DOUBLE            -- what shuffled labels give where that needs no draws
@@ -349,6 +349,11 @@ CREATE TABLE localisation (
     area DOUBLE,                 -- mean share of the image that the mask covers
     mass DOUBLE,                 -- share of the positive map inside the mask over its area; 1: no preference
     reason TEXT                  -- why NULL
+);
+CREATE TABLE place (             -- the map of neurons (of an SAE); not in scores made by older versions
+    neuron INTEGER NOT NULL,     -- neuron.neuron; those that fire on a scored image
+    x DOUBLE NOT NULL,           -- t-SNE of decoder directions, -1 .. 1; only which ones lie together means something
+    y DOUBLE NOT NULL            -- the same, upwards
 );
 CREATE TABLE match (
     neuron INTEGER NOT NULL,     -- neuron.neuron; only with --versus, live neurons of both SAEs

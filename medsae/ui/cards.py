@@ -54,18 +54,19 @@ def grid(
     over: dict[int, str] | None = None,
     words: dict[int, str] | None = None,
 ) -> str:
-    """HTML of a grid of radiographs: `rows` has image and value (NULL: silent) and, optionally, slice. `over`: data
-    URIs that lie over a picture; `words`: what is said of it beside its title."""
+    """HTML of a grid of radiographs: `rows` has image and, where they are of a neuron, value (NULL: silent). `over`:
+    data URIs that lie over a picture; `words`: what is said of it beside its title."""
     images = [int(i) for i in rows["image"]][:MOST]
     thumbs = query_images.thumbnails(study.reader, cohort, images)
     rows_of = query_images.captions(study.reader, cohort, images, studies.labels(study, cohort)).to_dict("records")
     captions = {int(c["image"]): c for c in rows_of}
     cells = []
-    for image, value in zip(images, rows["value"], strict=False):
+    plain = "value" not in rows
+    for image, value in zip(images, images if plain else rows["value"], strict=False):
         caption = captions.get(image)
         alt = alt_text(image, caption)
         labels = escape(str(caption["labels"])) if caption else ""
-        shown = format.number(value, digits) if not format.missing(value) else "silent"
+        shown = "" if plain else format.number(value, digits) if not format.missing(value) else "silent"
         title = escape(" · ".join(filter(None, [_title(study, image, caption), (words or {}).get(image)])))
         layer = f'<img class="ms-over" src="{over[image]}" alt="">' if over and image in over else ""
         cells.append(
@@ -88,8 +89,9 @@ def _title(study: Study, image: int, caption: dict[str, Any] | None) -> str:
     return " · ".join(p for p in parts if p)
 
 
-def neuron_cards(study: Study, scores: Artifact, cohort: Artifact, rows: Frame) -> str:
-    """HTML of one card a neuron: its three strongest radiographs, number, entropy, name or strongest label, density."""
+def neuron_cards(study: Study, scores: Artifact, cohort: Artifact, rows: Frame, boxes: bool = False) -> str:
+    """HTML of one card a neuron: its three strongest radiographs, number, entropy, name or strongest label, density;
+    with `boxes` a box on each that chooses it (`picking.boxes` makes them work)."""
     numbers = [int(n) for n in rows["neuron"]]
     top = query_images.top_images(study.reader, scores, numbers)
     thumbs = query_images.thumbnails(study.reader, cohort, [int(i) for i in top["image"]])
@@ -107,13 +109,19 @@ def neuron_cards(study: Study, scores: Artifact, cohort: Artifact, rows: Frame) 
         note = study.notes.get(neuron)
         star = ' <span class="ms-raw" title="starred">★</span>' if note and note.star else ""
         cards.append(
-            f'<a class="ms-card" data-go href="{escape(links.neuron_url(neuron))}">'
+            f'{_box(neuron) if boxes else ""}<a class="ms-card" data-go href="{escape(links.neuron_url(neuron))}">'
             f'<div class="ms-strip">{strip}</div>'
             f'<div class="ms-row"><b>{neuron}{star}</b><span class="ms-soft">{entropy_text(study, row)}</span></div>'
             f'<div class="ms-text">{name_or_label(study, row)}</div>'
-            f'<div class="ms-row ms-soft"><span>{escape(density_text(row))}</span></div></a>'
+            f'<div class="ms-row ms-soft"><span>{escape(density_text(row))}</span></div></a>{"</div>" if boxes else ""}'
         )
     return f'<div class="ms-cards">{"".join(cards)}</div>'
+
+
+def _box(neuron: int) -> str:
+    """The beginning of a cell with a box over its card: no link may hold another control."""
+    box = f'<input type="checkbox" class="ms-pick" data-neuron="{neuron}" aria-label="Choose neuron {neuron}">'
+    return f'<div class="ms-cell">{box}'
 
 
 def entropy_text(study: Study, row: dict[str, Any]) -> str:
@@ -124,8 +132,11 @@ def entropy_text(study: Study, row: dict[str, Any]) -> str:
 
 
 def name_or_label(study: Study, row: dict[str, Any]) -> str:
-    """The neuron's name, else the label it follows most with rho; escaped."""
-    name = study.names.get(int(row["neuron"]))
+    """What people call the neuron and beside it the model's name, else the label it follows most with rho; escaped."""
+    called, name = study.called.get(int(row["neuron"])), study.names.get(int(row["neuron"]))
+    if called:
+        both = f' <span class="ms-soft">· model: {escape(name)}</span>' if name else ""
+        return f"<b>{escape(called)}</b>{both}"
     if name:
         return escape(name)
     if format.missing(row.get("top_label")):

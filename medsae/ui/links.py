@@ -21,7 +21,7 @@ STUDY = ("scores", "versus", "unit", "patients", "map", "least")
 """Parameters of the sidebar: every link carries them."""
 DEFAULT_SORT: Sort = "q"
 """Most selective first: the lowest entropies belong to neurons that fire on one picture."""
-FILTER = ("show", "label", "lo", "hi", "dlo", "dhi", "rho", "q", "sort")
+FILTER = ("show", "label", "lo", "hi", "dlo", "dhi", "rho", "q", "area", "sort")
 """Parameters of a filter of neurons: links to a neuron carry them, so that previous and next stay within it."""
 
 LARGEST = 2**31 - 1
@@ -112,6 +112,11 @@ def neuron_url(neuron: int, **values: Any) -> str:
     return url("neuron", (*STUDY, *FILTER, "which", "one"), neuron=neuron, **values)
 
 
+def pair_url(neuron: int, other: int) -> str:
+    """A link to two neurons side by side."""
+    return url("pair", (*STUDY, *FILTER), neuron=neuron, other=other)
+
+
 def put(**values: Any) -> None:
     """Write parameters into the URL; None removes."""
     for name, value in values.items():
@@ -160,12 +165,13 @@ def _wide(more: dict[str, Any]) -> dict[str, Any]:
 
 
 def several(
-    widget: Callable[..., Any], label: str, parameter: str, options: Sequence[str], default: Sequence[str], **more: Any
-) -> list[str]:
-    """A multiselect whose value lives in the URL, separated by commas ("-": none); unknown words are named and left
-    out."""
-    text = st.query_params.get(parameter)
-    words = list(default) if text is None else [w for w in text.split(",") if w and w != "-"]
+    widget: Callable[..., Any], label: str, parameter: str, options: Sequence[str], default: Sequence[str] = (),
+    resets: Sequence[str] = (), **more: Any,
+) -> list[str]:  # fmt: skip
+    """A multiselect whose value lives in the URL, separated by commas, or by | where an option has a comma in it ("-":
+    none); unknown words are named and left out."""
+    text, between = st.query_params.get(parameter), "|" if any("," in option for option in options) else ","
+    words = list(default) if text is None else [w for w in text.split(between) if w and w != "-"]
     strange = [w for w in words if w not in options]
     if strange:
         st.warning(f"The link asks for {parameter} = {', '.join(strange)[:80]!r}, which there is not: it is left out.")
@@ -174,9 +180,10 @@ def several(
 
     def changed() -> None:
         chosen = st.session_state[key]
-        put(**{parameter: None if list(chosen) == list(default) else ",".join(chosen) or "-"})
+        text = None if list(chosen) == list(default) else between.join(chosen) or "-"
+        put(**{parameter: text}, **dict.fromkeys(resets))
 
-    return widget(label, list(options), key=key, on_change=changed, **more)
+    return widget(label, list(options), key=key, on_change=changed, **_wide(more))
 
 
 def switch(label: str, parameter: str, default: bool, **more: Any) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from medsae.store import pictures, query_images
+from medsae.store import find_images, pictures, query_images
 from medsae.store.artifacts import Artifact
+from medsae.store.reader import Frame
 from medsae.ui import cards, format, full_picture, links
 from medsae.ui import study as studies
 from medsae.ui.study import Study
@@ -21,8 +23,10 @@ def data(
     close: str | None = None,
     among: list[int] | None = None,
     link: str | None = None,
+    on: tuple[str, Sequence[str]] | None = None,
 ) -> dict[str, Any] | None:
-    """The viewer's data; None when the cohort has no such image. `among`: images to step through, by parameter view."""
+    """The viewer's data; None when the cohort has no such image. `among`: images to step through, by parameter view of
+    the page `on` (with the parameters to keep; None: that of a neuron)."""
     row = query_images.image(study.reader, cohort, image)
     if row is None:
         return None
@@ -30,9 +34,8 @@ def data(
     caption = query_images.captions(study.reader, cohort, [image], studies.labels(study, cohort)).to_dict("records")[0]
     fires = query_images.firing(study.reader, scores, image, 12) if scores else pd.DataFrame()
     at = among.index(image) if among and image in among else None
-    keep = (*links.STUDY, *links.FILTER, "neuron", "which", "one")
-    keep = (*keep, "beside")
-    step = {i: links.url("neuron", keep, view=among[i]) for i in range(len(among))} if among else {}
+    page, keep = on or ("neuron", (*links.STUDY, *links.FILTER, "neuron", "which", "one", "by", "beside"))
+    steps = [links.url(page, keep, view=each) for each in among or []]
     return {
         "image": image,
         "src": pictures.data_uri(picture) if picture else None,
@@ -44,14 +47,13 @@ def data(
             {
                 "href": links.url("neuron", neuron=int(n["neuron"])),
                 "value": format.percent(n["share"], 0),
-                "text": f"{int(n['neuron'])} {study.names.get(int(n['neuron'])) or n['top_label'] or ''}",
+                "text": f"{int(n['neuron'])} {study.shown_names.get(int(n['neuron'])) or n['top_label'] or ''}",
             }
             for n in fires.to_dict("records")
         ],
         "page": link,
-        "previous": step.get(at - 1) if at is not None else None,
-        "next": step.get(at + 1) if at is not None else None,
-        "places": list(step.values())[:9],
+        "steps": steps,
+        "at": at,
         "close": close,
     }
 
@@ -60,7 +62,7 @@ def beside(study: Study, scores: Artifact, cohort: Artifact, neuron: int, image:
     """What the viewer needs to show a second picture: the one the address names, and links that put one there."""
     keep = (*links.STUDY, *links.FILTER, "neuron", "which", "one", "by", "view")
     other = links.whole("beside")
-    found: dict[str, Any] = {"name": study.names.get(neuron, "")}
+    found: dict[str, Any] = {"name": study.names.get(neuron, ""), "called": study.called.get(neuron, "")}
     silent = None
     if not studies.is_raw(scores):
         rows = query_images.images_of(study.reader, scores, cohort, neuron, "silent", True, 1)
@@ -103,3 +105,16 @@ def facts(study: Study, cohort: Artifact, row: dict[str, Any], caption: dict[str
     if study.patients:
         known.append(["path", str(row["path"])])
     return known
+
+
+def table(study: Study, scores: Artifact, cohort: Artifact, search: find_images.Search) -> Frame:
+    """All images of a search with what may be shown of them: no path, the patient as a hash unless switched on."""
+    found = find_images.find(study.reader, scores, cohort, search, LARGEST_TABLE).rows
+    numbers = [int(i) for i in found["image"]]
+    frame = query_images.captions(study.reader, cohort, numbers, studies.labels(study, cohort))
+    frame = found.merge(frame, on="image", how="left")
+    return frame.assign(patient=[study.patient(str(p)) for p in frame["patient"]])
+
+
+LARGEST_TABLE = 100_000
+"""Images of a search that are exported at most."""

@@ -349,6 +349,7 @@ def _scores(
             ]))  # fmt: skip
             if what == "sae":
                 _insert(db, "neighbour", _neighbours(rng, m))
+                _insert(db, "place", _places(np.where(density > 0, strongest, -1)))
                 _insert(db, "recovery", pd.DataFrame({
                     "factor": ["side:right", "side:left", "device"], "positives": [90, 85, 60], "negatives": 200, "neuron": [3, 8, 11],
                     "activation": [0.78, 0.75, 0.91], "preactivation": [0.84, 0.82, 0.95], "raw": [0.74, 0.73, 0.88],
@@ -436,6 +437,15 @@ def _neighbours(rng: np.random.Generator, m: int) -> pd.DataFrame:
         frames.append(pd.DataFrame({"neuron": np.repeat(np.arange(m), count), "rank": np.tile(np.arange(1, count + 1), m),
                                     "other": other.ravel(), "measure": measure, "value": value.ravel()}))  # fmt: skip
     return pd.concat(frames).sort_values(["neuron", "measure", "rank"])
+
+
+def _places(group_m: np.ndarray) -> pd.DataFrame:
+    """A map with one heap a label; neurons of group -1 are not on it."""
+    rng = np.random.default_rng(0)
+    turn = 2 * np.pi * group_m / (1 + group_m.max())
+    at = 0.7 * np.stack([np.cos(turn), np.sin(turn)], 1) + rng.normal(0, 0.08, (len(group_m), 2))
+    at /= np.abs(at).max()
+    return pd.DataFrame({"neuron": np.arange(len(at)), "x": at[:, 0], "y": at[:, 1]})[group_m >= 0]
 
 
 def _insert(db: object, table: str, frame: pd.DataFrame) -> None:
