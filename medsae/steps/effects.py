@@ -11,6 +11,7 @@ import pandas as pd
 from medsae import config as c
 from medsae import encoders, plugins
 from medsae.progress import Progress, UserError
+from medsae.steps.labels import labels_of
 from medsae.steps.maps import embedded_with
 from medsae.store.artifacts import Artifact, Store
 
@@ -92,7 +93,6 @@ def _probes(scored: Scored, x_nd: np.ndarray, progress: Progress) -> list[Probe 
     """A probe a label on the patients of the train split of whom no image is scored."""
     from medsae.effects import probe
     from medsae.scoring.labels import label_matrix
-    from medsae.steps.score import labels_of
     from medsae.steps.train import split_rows
 
     rows = split_rows(scored.embeddings, scored.cohort)["train"]
