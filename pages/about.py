@@ -106,8 +106,8 @@ Patients are shown as a short salted hash; numbers from file paths appear only w
     look.section("Keys")
     st.markdown(
         "`←` `→` previous and next (neuron, page, image) · `s` star · `a` agree, `d` disagree with its name · "
-        "`Esc` close or clear · in the viewer `n` your name for the neuron, `1` to `9` that image, `c` the nearest silent "
-        "one beside it, `b` keep it beside the next, `+` `-` zoom, `i` invert, `r` reset · in the gallery shift and a click: "
-        "choose neurons"
+        "`Esc` close or clear · in the viewer `n` your name for the neuron, `1` to `9` that image, `c` the nearest "
+        "silent one beside it, `b` keep it beside the next, `+` `-` zoom, `i` invert, `r` reset · in the gallery shift "
+        "and a click: choose neurons"
     )
 studies.foot()
