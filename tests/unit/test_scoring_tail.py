@@ -309,7 +309,7 @@ def test_shares_are_as_alike_as_two_rows_of_one_lender():
     same = _as_alike_as_pairs(np.full((3, 2), 0.5), np.array([2.0, 2, 2]), value)
     np.testing.assert_allclose(same, 0.5)
     alone = _as_alike_as_pairs(np.array([[1.0, 0], [0, 1.0]]), np.ones(2), value)
-    np.testing.assert_allclose(alone, [[1, 0], [0, 1]]), "single images stay as they are"
+    np.testing.assert_allclose(alone, [[1, 0], [0, 1]], err_msg="single images stay as they are")
 
 
 def test_chances_of_one_borrower_are_those_of_all_lenders():
