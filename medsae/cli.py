@@ -48,6 +48,9 @@ COMMANDS: dict[str, Any] = {
     "name": c.Name,
     "run": Annotated[c.RunDemo, _named("demo")] | Annotated[c.RunPaper, _named("paper")],
     "look": c.Look,
+    "reading": Annotated[c.ReadingCreate, _named("create")]
+    | Annotated[c.ReadingList, _named("list")]
+    | Annotated[c.ReadingResults, _named("results")],
     "import": c.ImportSae,
     "export": Annotated[c.ExportSae, _named("sae")] | Annotated[c.ExportScores, _named("scores")],
     "list": c.List,
@@ -71,6 +74,7 @@ _ABOUT = {
     "name": "scores + a vision-language model -> names, put to the test",
     "run": "all steps of a preset",
     "look": "a picture of your own -> the neurons that fire on it, and where",
+    "reading": "the detection test of names, done by people",
     "import": "an SAE of another program -> SAE",
     "export": "an SAE for another program, or scores for notebooks",
     "list": "the artifacts there are",
@@ -138,6 +142,11 @@ def _run(config: Any, store: Store) -> int:
         print(_json(made) if config.json else config.to)
     elif isinstance(config, (c.Rename, c.Remove, c.Collect)):
         _tidy(store, config)
+    elif isinstance(config, (c.ReadingList, c.ReadingResults)):
+        from medsae.steps import reading  # pandas: for these commands alone
+
+        print(reading.listed(store, config.json) if isinstance(config, c.ReadingList)
+              else reading.told(store, config.id, config.csv, config.json))  # fmt: skip
     elif isinstance(config, c.App):
         launch.app(config, store.data)
     else:
