@@ -4,6 +4,7 @@ import streamlit as st
 
 from medsae.store import queries
 from medsae.ui import (
+    effect_parts,
     filters,
     followed_parts,
     format,
@@ -60,6 +61,8 @@ with left:
     maps.localisation(study, scores, number)
     neuron_parts.naming(scores, number)
     if not studies.is_raw(scores):
+        with st.container(border=True):
+            effect_parts.neuron(study, scores, number)
         with st.container(border=True):
             neuron_parts.neighbours(study, scores, number)
 with right:
