@@ -64,8 +64,9 @@ def of(said: str, pictures: int, picture_tokens: int) -> tuple[str, str] | None:
               f"{pictures} pictures in one prompt")  # fmt: skip
         return f"{least}, a naming question shows {pictures}", do
     if _CONTEXT.search(said):
+        shown = "1 picture" if pictures == 1 else f"{pictures} pictures"
         need = f" (about {pictures * picture_tokens + 600:,} tokens)" if picture_tokens else ""
-        return f"the server's context is too small for a question with {pictures} pictures{need}", CONTEXT
+        return f"the server's context is too small for a question with {shown}{need}", CONTEXT
     if _NO_VISION.search(said):
         return "the model does not take pictures", "serve a model with vision (llama.cpp: also its --mmproj file)"
     return None

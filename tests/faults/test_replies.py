@@ -25,7 +25,7 @@ from medsae.store.artifacts import Store
 from medsae.store.ledger import Ledger
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
-import naming_world as nw
+import naming_world as nw  # pyright: ignore[reportMissingImports]
 
 LONG = os.environ.get("MEDSAE_FAULTS") == "long"
 REPLIES = 150 if LONG else 60
