@@ -67,6 +67,8 @@ with left:
         with st.container(border=True):
             effect_parts.neuron(study, scores, number)
         with st.container(border=True):
+            followed_parts.closer(study, scores, cohort, number)
+        with st.container(border=True):
             neuron_parts.neighbours(study, scores, number)
 with right:
     judging.judgement(study, scores, number)
@@ -78,7 +80,6 @@ with right:
         statistics_panels.neuron(study, scores, number)
     with st.container(border=True):
         neuron_parts.confounders(study, scores, cohort, number)
-        followed_parts.closer(study, scores, cohort, number)
     with st.container(border=True):
         judging.note(study, scores, number)
 neuron_parts.exports(study, scores, cohort, row, frame, drawn)

@@ -55,9 +55,8 @@ def sentence(row: dict[str, Any], held: pd.DataFrame) -> str:
 
 def closer(study: Study, scores: Artifact, cohort: Artifact, number: int) -> None:
     """Any attribute, any label, chosen by the reader and computed now; only for an SAE, whose activations are kept."""
-    if studies.is_raw(scores):
-        return
-    if not links.switch("another label, other attributes", "closer", False):
+    look.section("Held against other attributes", "any label, any attribute of the cohort")
+    if not links.switch("compute it", "closer", False):
         return
     if not scores.facts.get("activations_complete", True):
         st.caption("Not all activations of these scores are kept: only what was computed then can be shown.")

@@ -59,7 +59,7 @@ def search(study: Study, scores: Artifact) -> None:
         first = str(found[0])
         chosen = first
         if len(names) > 1:
-            chosen = links.choose(st.pills, "Understood as", "term", names, first)
+            chosen = links.choose(st.selectbox, "Understood as", "term", names, first, width=300)
         _nearest(study, scores, int(chosen), names[chosen], float(by["null_high"][int(chosen)]),
                  float(by["null_most"][int(chosen)]))  # fmt: skip
 

@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.browser
 PAGES = ["", "entropy", "correlations", "neurons", "neuron?neuron=3", "pair?neuron=3&other=7", "map", "images?fires=3",
-         "read", "image", "concepts", "own", "compare", "runs", "about"]  # fmt: skip
+         "read", "image", "concepts", "whatif", "own", "compare", "runs", "about"]  # fmt: skip
 MORE = ["runs?tab=jobs", "runs?tab=start", "neuron?neuron=3&view=5"]
 WIDTHS = (800, 1024, 1280, 1920, 3840)
 
