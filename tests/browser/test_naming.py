@@ -107,7 +107,8 @@ def test_a_server_names_with_progress_verdicts_and_after_a_restart(app, tab):
     app.judge.delay = 0.0
     page.locator(".ms-name b", has_text="Birch shadow").wait_for()
     assert page.evaluate("window.still") == 1
-    assert page.locator("a.ms-pic.ms-right").count() and page.locator("a.ms-pic.ms-wrong").count()
+    for verdict in ("right", "wrong"):  # what lies below the name may be drawn a moment later
+        page.locator(f"a.ms-pic.ms-{verdict}").first.wait_for()
     assert "failed: refusal" in page.inner_text(".stMain")
     assert "another neuron's name" in page.inner_text(".stMain")
     shot(page, "server")
