@@ -768,9 +768,12 @@ class ReadingCreate(Command):
     """Without --neurons: so many of the named neurons, best accuracy first (where none has a name: strongest |rho|)."""
     images: str = "20+20"
     """Firing and silent images of a neuron, each of another patient."""
-    names: Literal["own", "rival", "none"] = "own"
+    names: Literal["own", "rival", "none", "readers"] = "own"
     """`own`: readers are shown the model's name. `rival`: another neuron's name too, in tasks of their own that look
-    alike. `none`: readers name the neuron themselves, then are tested on their own name."""
+    alike. `none`: readers name the neuron themselves, then are tested on their own name. `readers`: names that readers
+    gave in the reading --of, and the model's, on the same images, in tasks that look alike."""
+    of: str | None = None
+    """With --names readers: the reading in which the names were given."""
     run: str | None = None
     """Run of names whose names and images are read (default: the newest)."""
     readers: str | None = None
@@ -787,6 +790,7 @@ class ReadingCreate(Command):
 
     def __post_init__(self) -> None:
         check(self.top >= 1, f"--top {self.top} must be at least 1")
+        check((self.of is None) == (self.names != "readers"), "--names readers and --of READING go together")
         self.sides()
         readers = self.reader_list()
         check(self.each >= 1, f"--each {self.each} must be at least 1")
