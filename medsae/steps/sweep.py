@@ -8,7 +8,7 @@ from typing import Any
 from medsae import config as c
 from medsae.progress import Progress
 from medsae.steps import found, run
-from medsae.steps.train import publish, read, resolved
+from medsae.steps.train import choices, publish, read, resolved
 from medsae.store.artifacts import Artifact, Store
 
 
@@ -36,6 +36,7 @@ def sweep(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
             results = train_together(
                 data.train_nd, data.holdout_nd, [options[place][0] for place in builds],
                 checkpoint_dirs=[build.shards for build in builds.values()], progress=progress, device=config.device,
+                choices=choices(store),
             )  # fmt: skip
             for (place, build), result in zip(builds.items(), results, strict=True):
                 manifests[place] = publish(build, result, options[place][0], data, progress)

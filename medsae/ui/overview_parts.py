@@ -136,6 +136,8 @@ def steps(study: Study, scores: Artifact, cohort: Artifact) -> None:
         for step, each in made
         if each
     ]
+    badge = studies.trained_badge(study.artifacts, scores)
+    rows = [[a, f"{b} {badge}" if a == "SAE" else b, c] for a, b, c in rows]
     named = len(study.names)
     names_of = look.link(format.plural(named, "neuron"), links.url("concepts")) if named else "none yet"
     rows.append(["names", names_of, '<span class="ms-good">✓</span>' if named else ""])

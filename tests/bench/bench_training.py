@@ -1,6 +1,6 @@
 """Training speed and quality against libraries that people use; see docs/performance.md for how to run it.
 
-python tests/bench/bench_training.py speed | crossover | whole | sweep | sweep_whole | memory | kinds | gpu
+python tests/bench/bench_training.py speed | dense | crossover | whole | sweep | sweep_whole | memory | kinds | gpu
 
 `kinds topk gated` measures these alone. Everything of a table is measured in one process, in turns (one step of each, then again), and medians are shown: on a
 machine that others use too, the ratios mean more than the milliseconds. Peers that are not installed are left out.
@@ -13,6 +13,7 @@ import gc
 import importlib
 import itertools
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -28,12 +29,14 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from medsae import config
 from medsae.progress import Silent
+from medsae.sae.gradients import Products, blocks, choose
 from medsae.sae.kinds import pre_activations
 from medsae.sae.metrics import dead_neurons, quality
 from medsae.sae.model import activations
 from medsae.sae.normalise import Normalisation
+from medsae.sae.stream import InMemory
 from medsae.sae.sweep import sweep as train_sweep
-from medsae.sae.training import Trainer, Workspace, batch_of, epoch_order, near_all, train
+from medsae.sae.training import Trainer, Workspace, near_all, train
 
 warnings.filterwarnings("ignore")
 D, M, N = 512, 8192, 4096
@@ -77,9 +80,10 @@ def ours(**fields) -> Trainer:
     return trainer
 
 
-def ours_relu(path: float, bias: float = BIAS) -> Callable[[], object]:
+def ours_relu(path: float, bias: float = BIAS, products: Products | None = None) -> Callable[[], object]:
     trainer, x = ours(kind="relu", l1=L1), data(N, D)
     trainer.weights["b_enc"].fill_(bias)
+    trainer.products = products or trainer.products
 
     def step() -> None:
         trainer.share = path
@@ -211,6 +215,18 @@ def speed() -> None:
     table(in_turns(top, 7), "ours, topk")
 
 
+def dense() -> None:
+    """Every cell of every batch: with the products that are chosen here, with each library alone, and folded by hand."""
+    rows = -(-N // blocks(N, D, M))
+    chosen = choose(rows, D, M)
+    print(f"\nReLU through the matrix, batch {N}, d {D}, m {M}, {rows} images at a time: {chosen}")
+    ways = {"chosen": chosen, "oneDNN": Products("onednn", "onednn", "onednn"),
+            "torch (MKL)": Products("torch", "torch", "torch")}  # fmt: skip
+    steps = {name: ours_relu(1.0, products=way) for name, way in ways.items()}
+    loop, x = Folded(directions()), data(N, D)
+    table(in_turns({**steps, "folded by hand, decoder at norm 1": lambda: loop.unit_step(x)}, 5), "chosen")
+
+
 def crossover() -> None:
     """Both paths at several activities: where the list stops to pay."""
     print(
@@ -249,9 +265,10 @@ def whole(epochs: int = 24) -> None:
         "\n| epoch | ours, s | folded, s | times | FVE | FVE | L0 share | L0 share | error apart |\n" + "|---" * 9 + "|"
     )
     for epoch in range(epochs):
-        order, errors = epoch_order(x, 0, epoch), [0.0, 0.0]
-        for first in range(0, len(x), N):
-            batch = x[order[first : first + N]]
+        rows, errors = InMemory(x), [0.0, 0.0]
+        batch_of = rows.epoch(0, epoch, N)
+        for number in range(rows.batches(N)):
+            batch = batch_of(number)
             for i, step in enumerate((lambda: float(mine.step(batch).error), lambda: theirs.unit_step(batch))):  # noqa: B023
                 began = time.perf_counter()
                 errors[i] += step()
@@ -488,8 +505,8 @@ def kinds(only: tuple[str, ...] = ()) -> None:
                 for step in range(steps):
                     epoch, number = divmod(step, batches)
                     if number == 0:
-                        order = epoch_order(data_nd, seed, epoch)
-                    trainer.update(step, data_nd[batch_of(order, number, batches)])
+                        batch_of = InMemory(data_nd).epoch(seed, epoch, batch)
+                    trainer.update(step, batch_of(number))
                 with torch.no_grad():
                     ae = trainer.ae
                     w_dec = (ae.W_dec if hasattr(ae, "W_dec") else ae.decoder.weight.T).detach()
@@ -529,7 +546,7 @@ def line(kind: str, own: dict, library: str, found: list, chosen: list) -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     if sys.argv[1:2] in (["memory"], ["gpu"]):
         globals()[sys.argv[1]](*sys.argv[2:])
     elif sys.argv[1:2] == ["kinds"]:
