@@ -15,7 +15,7 @@ BASE = SHELF | {"config"}
 MAY_IMPORT = {
     "config": SHELF,
     "files": set(),
-    "shards": {"files"},
+    "shards": {"files", "progress"},
     "progress": {"files"},
     "plugins": {"progress"},
     "device": {"progress"},

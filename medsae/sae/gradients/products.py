@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -148,4 +148,4 @@ def _parsed(value: object) -> Products | None:
     names = {f.name for f in fields(Products)}
     if not isinstance(value, dict) or set(value) != names or not set(value.values()) <= {"onednn", "torch"}:
         return None
-    return Products(**value)
+    return Products(**cast("dict[str, Library]", value))
