@@ -110,7 +110,10 @@ def _measured(n: int, d: int, m: int, threads: int) -> Products:
     """The least of some rounds of each, in turns, so that a busy moment of the machine falls on both."""
     x_nd, w_md, v_nm = torch.ones(n, d), torch.ones(m, d), torch.ones(n, m)
     pairs = {"correlate": (x_nd, w_md), "decode": (v_nm, w_md.T), "outer": (x_nd.T, v_nm.T)}
-    return Products(**{name: _faster(lambda library, pair=pair: _by(library, *pair)) for name, pair in pairs.items()})
+    found: dict[str, Library] = {
+        name: _faster(lambda library, pair=pair: _by(library, *pair)) for name, pair in pairs.items()
+    }
+    return Products(**found)
 
 
 def _faster(product: Callable[[Library], object]) -> Library:
