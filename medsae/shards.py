@@ -8,7 +8,6 @@ finished: the step makes it again. Several commands may share the pieces of one 
 from __future__ import annotations
 
 import contextlib
-import json
 import platform
 import shlex
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medsae import files
+from medsae import files, seals
 from medsae.progress import Progress, UserError
 
 
@@ -34,7 +33,7 @@ class Shards:
     def finished(self, k: int) -> dict[str, Any] | None:
         """What was remembered of piece k when it was written; None unless the piece is there and whole (one read)."""
         try:
-            note = json.loads(self.note(k).read_text())
+            note = self.remembered(k)
             whole = note["sha256"] == files.sha256_of(self.path(k))
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
@@ -48,7 +47,11 @@ class Shards:
             yield new
             new.chmod(files.OWN_FILE)
             digest = files.sha256_of(new)
-        files.write(self.note(k), json.dumps({"sha256": digest, **remembered}))
+        files.write(self.note(k), seals.text({"sha256": digest, **remembered}))
+
+    def remembered(self, k: int) -> dict[str, Any]:
+        """The note of piece k. Raises OSError, and ValueError where it is not what was written."""
+        return seals.read(self.note(k))
 
     def discard(self) -> None:
         """Remove every piece: they answer another question."""
@@ -161,7 +164,7 @@ def join(
         progress.say(f"shards of {before} were begun here, this is {index} of {of}: what is finished is kept, and "
                      "`merge` names what is not")  # fmt: skip
     note = {"index": index, "of": of, "words": list(part.words), "host": platform.node(), **about}
-    files.write(files.make_folder(folder / _PARTS) / f"{index}-of-{of}.json", json.dumps(note, indent=1))
+    files.write(files.make_folder(folder / _PARTS) / f"{index}-of-{of}.json", seals.text(note))
     return part
 
 
@@ -175,7 +178,7 @@ def _notes(folder: Path) -> list[dict[str, Any]]:
     found = []
     for path in sorted((folder / _PARTS).glob("*-of-*.json")):
         with contextlib.suppress(OSError, ValueError):
-            note = json.loads(path.read_text())
+            note = seals.read(path)
             if isinstance(note, dict) and isinstance(note.get("of"), int) and isinstance(note.get("index"), int):
                 found.append(note)
     return found

@@ -9,7 +9,6 @@ a GPU.
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import time
@@ -24,7 +23,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from medsae import files
+from medsae import files, seals
 from medsae.encoders import Encoder, TokenEncoder
 from medsae.encoders.plan import Plan, Runner, make_plan
 from medsae.progress import Progress, Silent, UserError
@@ -354,7 +353,7 @@ def _checked(rows: _Rows, unit_norm: bool, plan: Plan, at: range) -> tuple[np.nd
 def _kept_plan(shards: Path, question: dict, device: str, precision: str) -> Plan | None:
     """The plan of an earlier start, where it answers the same question and fits what is asked for now."""
     try:
-        saved = json.loads((shards / "plan.json").read_text())
+        saved = seals.read(shards / "plan.json")
         plan = Plan(**{k: saved.pop(k) for k in Plan.__dataclass_fields__})
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -376,7 +375,7 @@ def _begun(shards: Path, part: Part) -> None:
 def _agreed(path: Path, question: dict[str, Any], plan: Plan) -> Plan:
     """The plan that is kept at `path`: ours, or that of another command that came first."""
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    files.write(new, json.dumps({**question, **asdict(plan)}, indent=1))
+    files.write(new, seals.text({**question, **asdict(plan)}))
     try:
         os.link(new, path)  # unlike a rename it never replaces what is there
     except FileExistsError:
@@ -415,5 +414,5 @@ def _merge(pieces: Shards, ranges: list[range], dim: int) -> tuple[np.ndarray, l
         np.lib.format.write_array_header_1_0(file, header)
         for k in range(len(ranges)):
             file.write(np.load(pieces.path(k), allow_pickle=False).astype("<f4").tobytes())
-            failed += [(int(i), str(why)) for i, why in json.loads(pieces.note(k).read_text())["failed"]]
+            failed += [(int(i), str(why)) for i, why in pieces.remembered(k)["failed"]]
     return np.load(whole, mmap_mode="r", allow_pickle=False), failed

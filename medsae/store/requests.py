@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from medsae import config as configs
-from medsae import files
+from medsae import files, seals
 from medsae.progress import UserError
 from medsae.store.artifacts import Store
 from medsae.store.troubles import explained
@@ -59,7 +59,7 @@ class Requests:
     def state(self) -> dict[str, Any]:
         """What the service says of itself: phase (loading, ready, working, stopped), neuron, done, total, error."""
         try:
-            return json.loads((self.folder / "state.json").read_text())
+            return seals.read(self.folder / "state.json")
         except (OSError, ValueError):
             return {}
 
@@ -70,8 +70,8 @@ class Requests:
     def job(self) -> str | None:
         """The job that ran the service last; None when the app never started one (or it is gone)."""
         try:
-            return str(json.loads((self.folder / "job.json").read_text())["job"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return str(seals.read(self.folder / "job.json")["job"])
+        except (OSError, ValueError, KeyError):
             return None
 
     # --- the service's side
@@ -103,7 +103,7 @@ class Requests:
         found = []
         for path in self.folder.glob("*.ask"):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                request = json.loads(path.read_text())
+                request = seals.read(path)
                 found.append((float(request["time"]), int(request["neuron"]), bool(request["again"]), path))
         for _, neuron, again, path in sorted(found):
             with contextlib.suppress(FileNotFoundError):
@@ -131,6 +131,6 @@ class Requests:
 
 def _write(path: Path, value: dict[str, Any]) -> None:
     try:
-        files.write(path, json.dumps(value))
+        files.write(path, seals.text(value))
     except OSError as error:
         raise explained(error, path) or error from error

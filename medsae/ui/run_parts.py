@@ -12,12 +12,12 @@ import streamlit as st
 
 from medsae import config as configs
 from medsae import plugins
-from medsae.jobs import Job
+from medsae.jobs import AGAIN, Job
 from medsae.progress import UserError
 from medsae.store import housekeeping, queries, query_images
 from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.reader import Frame
-from medsae.ui import charts, export, format, forms, hiding, keeping_parts, links, look
+from medsae.ui import advice, charts, export, format, forms, hiding, keeping_parts, links, look
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -170,6 +170,7 @@ def details(study: Study, artifact: Artifact) -> None:
     if not artifact.sealed:
         st.caption("Not sealed: made by an older version; nothing covers the facts below.")
     if artifact.kind == "sae":
+        advice.show(artifact)
         history = queries.history(study.reader, artifact)
         if len(history):
             for columns in ({"loss": look.SAE, "mse": look.NULL}, {"fve": look.SAE, "dead": look.NULL}):
@@ -240,12 +241,10 @@ def jobs(study: Study) -> None:
             _job(study, job)
     rows = [
         [
-            look.link(
-                format.shortened(hiding.command(j.command, study.patients), 90), links.url("runs", tab="jobs", job=j.id)
-            ),
-            f'<span class="{_TONES.get(j.state, "")}">{j.state}</span>',
-            format.escape(_when(j.started)),
-            format.duration((j.ended or time.time()) - j.started) if j.state != "interrupted" else format.NOTHING,
+            look.link(_command(j, study.patients, 90), links.url("runs", tab="jobs", job=j.id)),
+            _state(j, study.patients),
+            format.escape(_when(j.started)) if j.started else format.NOTHING,
+            _took(j),
             look.link(j.result, links.url("runs", id=j.result)) if j.result else "",
         ]
         for j in found[:60]
@@ -255,13 +254,32 @@ def jobs(study: Study) -> None:
         st.html(look.table(columns, rows))
 
 
+def _command(job: Job, patients: bool, longest: int = 10_000) -> str:
+    """What was started; the id of a job whose record is damaged."""
+    return format.shortened(hiding.command(job.command, patients), longest) or job.id
+
+
+def _took(job: Job) -> str:
+    known = job.started and (job.ended or job.state == "running")
+    return format.duration((job.ended or time.time()) - job.started) if known else format.NOTHING
+
+
+def _state(job: Job, patients: bool) -> str:
+    """How a job stands; of one that failed in part also what is left."""
+    said = f'<span class="{_TONES.get(job.state, "")}">{job.state}</span>'
+    if job.state != "part failed" or not job.error:
+        return said
+    return f'{said}<br><span class="ms-soft">{format.escape(hiding.text(job.error, patients, []))}</span>'
+
+
 def _job(study: Study, job: Job) -> None:
     """What one job said, and how to go on with it."""
-    look.section(hiding.command(job.command, study.patients), job.state)
+    look.section(_command(job, study.patients), job.state)
     known = [word for word in job.command if "/" in word]
     if job.error:
-        st.error(look.literal(hiding.text(job.error, study.patients, known)))
-    if job.state in ("failed", "interrupted", "cancelled") and st.button("Resume", key=f"resume-{job.id}"):
+        tell = st.warning if job.state == "part failed" else st.error
+        tell(look.literal(hiding.text(job.error, study.patients, known)))
+    if job.command and job.state in AGAIN and st.button("Resume", key=f"resume-{job.id}", help=_RESUME):
         _start(lambda: studies.jobs().resume(job.id))
     log = hiding.text(studies.jobs().log(job.id)[-6000:], study.patients, known)
     if log:
@@ -274,7 +292,9 @@ def _job(study: Study, job: Job) -> None:
         keeping_parts.remove_job(study, job.id)
 
 
-_TONES = {"done": "ms-good", "failed": "ms-bad", "running": "ms-sae", "cancelled": "ms-soft", "interrupted": "ms-raw"}
+_RESUME = "The same command: it does what is left, and keeps what is finished."
+_TONES = {"done": "ms-good", "failed": "ms-bad", "part failed": "ms-bad", "damaged": "ms-bad", "running": "ms-sae",
+          "cancelled": "ms-soft", "interrupted": "ms-raw"}  # fmt: skip
 
 
 def start(study: Study) -> None:

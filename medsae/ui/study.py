@@ -24,7 +24,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from medsae import config as configs
 from medsae.jobs import Job, Jobs
 from medsae.progress import UserError
-from medsae.store import housekeeping, pictures, queries, query_images, trained
+from medsae.store import followed, housekeeping, pictures, queries, query_images, trained
 from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.ledger import Ledger
 from medsae.store.notes import Note, Notes, representation
@@ -180,6 +180,20 @@ def _groups(_reader: Reader, _scores: Artifact, _cohort: Artifact, key: tuple[st
     return query_images.groups(_reader, _scores, _cohort)
 
 
+def scored_images(study: Study, scores: Artifact, cohort: Artifact) -> followed.Images:
+    """The scored images with attributes and labels, read once for these scores; shared, so never changed."""
+    known = labels(study, cohort)
+    key = (str(study.store.data), scores.id, scores.manifest["created"])
+    return _scored_images(study.reader, scores, cohort, known, key)
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _scored_images(
+    _reader: Reader, _scores: Artifact, _cohort: Artifact, _labels: query_images.LabelTable, key: tuple[str, str, float]
+) -> followed.Images:
+    return followed.images(_reader, _scores, _cohort, followed.attributes(_reader, _cohort), _labels)
+
+
 def labels(study: Study, cohort: Artifact) -> query_images.LabelTable:
     """The labels of every image, read once for this cohort; shared, so never changed."""
     return _labels(study.reader, cohort, (str(study.store.data), cohort.id, cohort.manifest["created"]))
@@ -203,6 +217,14 @@ def short_titles(study: Study) -> tuple[str, str]:
     if is_raw(study.scores) != is_raw(study.versus):
         return ("raw", "SAE") if is_raw(study.scores) else ("SAE", "raw")
     return title(study.artifacts, study.scores), title(study.artifacts, study.versus)
+
+
+def troubles(study: Study) -> list[UserError]:
+    """What is wrong with the names and notes of what is looked at: what is damaged is left out of the page."""
+    found = []
+    for scores in dict.fromkeys(a.id for a in (study.scores, study.versus) if a is not None):
+        found += _ledger(str(study.store.data), scores).troubles()
+    return found + (Notes(study.store, representation(study.scores)).troubles() if study.scores else [])
 
 
 def _default_versus(scores: Artifact, others: list[Artifact]) -> Artifact | None:
@@ -239,7 +261,7 @@ def _stamp(folder: Path) -> int:
 @st.cache_resource(show_spinner=False, max_entries=4, ttl=20)
 def _scan(data: str, stamps: tuple[int, ...]) -> tuple[tuple[Artifact, ...], tuple[UserError, ...]]:
     found, problems = Store(Path(data)).scan()
-    return tuple(found), tuple(problems)
+    return tuple(found), (*problems, *Jobs(Path(data)).troubles(), *housekeeping.troubles(Path(data)))
 
 
 def choose() -> Study:

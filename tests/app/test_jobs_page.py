@@ -42,6 +42,7 @@ def test_a_service_that_waits_is_no_full_bar(app, data, ids):
     full = {"done": 40, "total": 40, "unit": "questions", "seconds_left": 0.0, "what": "naming neuron 3"}
     folder = job(data, "20300101-3", ["name", "--scores", ids.scores, "--watch"], progress=full)
     handle = files.take_lock(folder / "lock")
+    assert handle is not None
     try:
         test = app.open("runs", tab="jobs")
         assert any("waits for questions" in c.value for c in test.caption)
@@ -51,3 +52,16 @@ def test_a_service_that_waits_is_no_full_bar(app, data, ids):
         assert test.get("progress") and not any("waits for questions" in c.value for c in test.caption)
     finally:
         os.close(handle)
+
+
+def test_what_failed_in_part_says_how_many_and_goes_on(app, html, data, ids):
+    left = "3 of 5 neurons named and tested; 2 server error"
+    end = {"state": "part failed", "error": left, "ended": time.time(), "result": ids.scores}
+    job(data, "20300101-5", ["name", "--scores", ids.scores, "--top", "5"], end)
+    test = app.open("runs", tab="jobs", job="20300101-5")
+    assert "part failed" in html(test) and left in html(test) and [w.value for w in test.warning] == [left]
+    assert "Resume" in [b.label for b in test.button]
+    damaged = data / "jobs/20300101-5/end.json"
+    damaged.write_bytes(damaged.read_bytes().replace(b"part", b"p\0rt"))
+    test = app.open("runs", tab="jobs", job="20300101-5")
+    assert "damaged" in html(test) and any("how it ended" in e.value for e in test.error)

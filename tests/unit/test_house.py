@@ -10,13 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {"cohorts", "simulated", "encoders", "sae", "scoring", "naming", "store", "formats", "effects", "reading"}
-SHELF = {"files", "shards", "progress", "plugins", "device", "rates", "geometry", "runs", "reports"}
+SHELF = {"files", "seals", "shards", "progress", "plugins", "device", "rates", "geometry", "runs", "reports"}
 BASE = SHELF | {"config"}
 MAY_IMPORT = {
     "config": SHELF,
     "files": set(),
-    "shards": {"files", "progress"},
-    "progress": {"files"},
+    "seals": set(),
+    "shards": {"files", "progress", "seals"},
+    "progress": {"files", "seals"},
     "plugins": {"progress"},
     "device": {"progress"},
     "rates": set(),
@@ -25,14 +26,16 @@ MAY_IMPORT = {
     "reports": {"rates"},
     **{room: BASE | {room} for room in ROOMS},
     "naming": BASE | {"naming"},
+    "store": BASE | {"store", "scoring", "effects"},  # what a reader asks of one neuron is computed when asked
     "jobs": BASE | {"store"},  # store.troubles: what an error of the system means is said in one place
     "steps": BASE | ROOMS | {"steps"},
     "launch": BASE,
     "api": BASE | {"store", "sae"},
     "paper": BASE | {"paper", "store"},
     "cli": BASE | {"jobs", "steps", "store", "launch", "paper"},
-    "ui": BASE | {"ui", "paper", "store", "jobs", "cohorts"},  # cohorts: the one decoder, for the viewer (decision 055)
-    "app": BASE | {"ui", "store", "jobs"},
+    "ui": BASE
+    | {"ui", "paper", "store", "jobs", "cohorts", "reading"},  # cohorts: the one decoder, for the viewer (decision 055)
+    "app": BASE | {"ui", "store", "jobs", "reading"},
 }
 FILES = sorted([*ROOT.glob("medsae/**/*.py"), *ROOT.glob("pages/*.py"), ROOT / "app.py"])
 

@@ -1,12 +1,11 @@
 """`--shard i/N` and `merge`: the same as one machine to the bit, and what does not belong together is named."""
 
-import json
 import shutil
 
 import pandas as pd
 import pytest
 
-from medsae import shards
+from medsae import seals, shards
 from medsae.naming import run as naming_run
 from medsae.progress import Silent, UserError
 from medsae.scoring import draws
@@ -166,17 +165,17 @@ def test_other_weights_are_named(begun, tmp_path):
     medsae, words, folder = begun
     other = folder.parent.parent / ".building-simclip-other" / ".shards"
     shutil.copytree(folder, other)
-    note = json.loads((other / "parts/1-of-2.json").read_text())
+    note = seals.read(other / "parts/1-of-2.json")
     (other / "parts/1-of-2.json").unlink()
-    (other / "parts/2-of-2.json").write_text(json.dumps({**note, "index": 2, "inputs": {"weights": "other"}}))
+    (other / "parts/2-of-2.json").write_text(seals.text({**note, "index": 2, "inputs": {"weights": "other"}}))
     assert "shard 2/2 of other weights or files is there" in refused(medsae, "merge", *words)
 
 
 def test_other_versions_are_named_and_nothing_is_computed(begun):
     medsae, words, folder = begun
     path = folder / "parts/1-of-2.json"
-    note = json.loads(path.read_text())
-    path.write_text(json.dumps({**note, "host": "node7", "versions": {**note["versions"], "torch": "1.0"}}))
+    note = seals.read(path)
+    path.write_text(seals.text({**note, "host": "node7", "versions": {**note["versions"], "torch": "1.0"}}))
     pieces = sorted(p.name for p in folder.glob("*.npy"))
     for words_now in ((*words, "--shard", "2/2"), ("merge", *words)):
         said = refused(medsae, *words_now)
@@ -186,8 +185,8 @@ def test_other_versions_are_named_and_nothing_is_computed(begun):
 
 def test_a_plan_of_another_precision_is_kept(begun):
     medsae, words, folder = begun
-    plan = json.loads((folder / "plan.json").read_text())
-    (folder / "plan.json").write_text(json.dumps({**plan, "torch": "1.0"}))
+    plan = seals.read(folder / "plan.json")
+    (folder / "plan.json").write_text(seals.text({**plan, "torch": "1.0"}))
     assert "begun in another way" in refused(medsae, *words, "--shard", "2/2")
     assert list(folder.glob("*.npy"))
 

@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs/how-to/slurm.md"
 def test_the_job_array_runs_as_written(medsae, write_chexpert, tmp_path):
     script, submit, *rest = re.findall(r"```bash\n(.*?)```", PAGE.read_text(), re.S)
     assert script.startswith("#!/bin/bash\n#SBATCH --array=1-4") and not rest
-    cohort = medsae.id("ingest", "chexpert", "--root", write_chexpert(tmp_path, patients=4))
+    cohort = medsae.id("ingest", "chexpert", "--root", write_chexpert(tmp_path, patients=12))
     here = tmp_path / "bin"
     here.mkdir()
     (here / "medsae").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m medsae "$@"\n')
