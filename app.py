@@ -1,4 +1,4 @@
-"""MedSAE Explorer: navigation, and the sidebar's choosers. Run with `streamlit run app.py`."""
+"""MedSAE Explorer: navigation, and the sidebar's choosers. `web.py` serves it."""
 
 import os
 import sys

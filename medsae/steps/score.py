@@ -16,6 +16,7 @@ from medsae import config as c
 from medsae.progress import Progress, UserError
 from medsae.shards import Part, Shards
 from medsae.steps import found, tokens
+from medsae.steps.labels import labels_of
 from medsae.steps.train import split_rows
 from medsae.store.artifacts import Artifact, Store
 
@@ -51,6 +52,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         # Imported here: finding that the scores are there already needs no torch and no scipy.
         from medsae.scoring.activity import ArraySource, near_one
         from medsae.scoring.draws import NOWHERE
+        from medsae.scoring.labels import label_matrix
         from medsae.scoring.measures import declared
         from medsae.scoring.scores import Choices, Known, draw_some, score_arrays
 
@@ -64,7 +66,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         x_nd = np.load(embeddings.file("x.npy"), mmap_mode="r")[rows]
         cells = tokens.Tokens.of(embeddings)
         pooled = tokens.check_scored(config, cells)
-        images, values_nk, labels = _labels(embeddings, cohort, rows, config.label_list)
+        images, values_nk, labels = labels_of(embeddings, cohort, rows, config.label_list)
         near_nd, power = near_one(x_nd)
         if power:
             progress.say(
@@ -121,6 +123,16 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             frames |= made.tables
             if not without_maps:
                 np.save(build.path / maps.REFERENCE_FILE, made.reference_cd)
+        without_effects = "only of an SAE that takes whole embeddings"
+        if sae and not cells and kept.complete:
+            from medsae.steps import effects
+
+            y_nk, mask_nk = label_matrix(values_nk, config.uncertain, config.unstated)
+            active = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
+            told = effects.Scored(embeddings, cohort, images, rows, labels, y_nk, mask_nk, active, sae, config)
+            said = effects.at_score(told, store, progress)
+            frames, without_effects = frames | said.tables, ""
+            np.save(build.path / effects.LOGITS_FILE, said.logit_nr)
         if decoder is not None:
             frames["place"] = _places(decoder, scores.neuron, config.seed, progress)
         if sae and versus:
@@ -132,7 +144,8 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         measures = scores.summary.set_index("measure")["value"]
         facts = {"representation": "sae" if sae else "raw", "m": source.m, "n": len(rows), "labels": labels,
                  "encoder": embeddings.facts["encoder"], "protocol": config.protocol, "images": config.images,
-                 "activations_complete": bool(kept.complete), "maps": without_maps or "exact"}  # fmt: skip
+                 "activations_complete": bool(kept.complete), "maps": without_maps or "exact",
+                 "effects": without_effects or "computed"}  # fmt: skip
         facts |= {"tokens": pooled, "grid": embeddings.facts["grid"]} if cells else {}
         facts |= {"activation_unit": f"2^{power}"} if power and not sae and not cells else {}
         headline = ("mean_entropy", "null_mean_entropy", "selective_share", "active_share", "dead_share")
@@ -252,30 +265,6 @@ def _random(raw: Any, m: int, seed: int) -> Any:
     from medsae.scoring.activity import RandomDirections
 
     return RandomDirections(raw, m, seed)
-
-
-def _labels(
-    embeddings: Artifact, cohort: Artifact, rows: np.ndarray, only: list[str]
-) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
-    """Images of the rows (in their order), label values float64 [n, k] with NaN for blank, label names.
-
-    `only`: some of the labels by name (any case); all where it is empty.
-    """
-    with embeddings.connect() as connection:
-        image = connection.execute('SELECT image FROM embedding_row ORDER BY "row"').df()["image"].to_numpy()[rows]
-    with cohort.connect() as connection:
-        labels = [r[0] for r in connection.execute("SELECT label FROM label_name ORDER BY position").fetchall()]
-        by_name = {name.lower(): name for name in labels}
-        strange = [name for name in only if name.lower() not in by_name]
-        if strange:
-            raise UserError(f"the cohort has no label {', '.join(strange)}", cohort.id,
-                            f"its labels are {', '.join(labels)}")  # fmt: skip
-        labels = [by_name[name.lower()] for name in only] or labels
-        columns = ", ".join(f"max(value) FILTER (label = ${i + 1}) AS c{i}" for i in range(len(labels)))
-        table = connection.execute(f"SELECT image, {columns} FROM label GROUP BY image ORDER BY image", labels).df()
-        images = connection.execute("SELECT image, patient, view, sex, age FROM image ORDER BY image").df()
-    values_nk = table.set_index("image").loc[image].to_numpy(float, na_value=np.nan)
-    return images.set_index("image").loc[image].reset_index(), values_nk, labels
 
 
 def _attributes(images: pd.DataFrame) -> dict[str, np.ndarray]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -38,6 +39,8 @@ class Note:
     time: float = 0.0
     by: str = ""
     """Who wrote it, where people sign in."""
+    called: str = ""
+    """What people call the neuron, whether or not a model named it."""
 
 
 def representation(scores: Artifact) -> str:
@@ -69,14 +72,17 @@ class Notes:
         """The note on a neuron; an empty one where there is none."""
         return self.all().get(neuron, Note(neuron))
 
-    def put(self, note: Note) -> None:
-        """Append a note with the present time; UserError when the folder is not writable or the disk is full."""
-        line = seals.text(asdict(replace(note, time=time.time())))
+    def put(self, *notes: Note) -> None:
+        """Append notes with the present time; UserError when the folder is not writable or the disk is full."""
+        now = time.time()
+        lines = [seals.text(asdict(replace(note, time=now))) for note in notes]
+        if not lines:
+            return
         try:
             files.make_folder(self.path.parent)
             handle = files.take_lock(self.path.with_suffix(".lock"), wait=True)
             try:
-                files.append_line(self.path, line)
+                files.append_line(self.path, "\n".join(lines))
                 files.write(self.path.with_suffix(".size"), seals.text({"bytes": self.path.stat().st_size}))
             finally:
                 if handle is not None:
@@ -84,10 +90,16 @@ class Notes:
         except OSError as error:
             raise UserError(f"the note was not saved: {error.strerror}", self.path, "mend it and save again") from error
 
+    def change(self, neurons: Iterable[int], change: Callable[[Note], Note]) -> None:
+        """Change the newest notes of several neurons, as `put` keeps them; what does not change is not written."""
+        known = self.all()
+        before = [known.get(neuron, Note(neuron)) for neuron in neurons]
+        self.put(*(after for note in before if (after := change(note)) != note))
+
     def table(self) -> pd.DataFrame:
-        """neuron, star, tags, verdict, text, name, time, by of every neuron with a note."""
+        """neuron, star, tags, verdict, text, name, time, by, called of every neuron with a note."""
         rows = [{**asdict(n), "tags": ", ".join(n.tags)} for n in self.all().values()]
-        frame = pd.DataFrame(rows, columns=["neuron", "star", "tags", "verdict", "text", "name", "time", "by"])
+        frame = pd.DataFrame(rows, columns=[field.name for field in fields(Note)])
         return frame.sort_values("neuron").reset_index(drop=True)
 
     def troubles(self) -> list[UserError]:
@@ -118,7 +130,8 @@ def _parse(line: bytes) -> Note | None:
         values = seals.opened(line).values
         return Note(int(values["neuron"]), bool(values["star"]), tuple(str(t) for t in values["tags"]),
                     values["verdict"] if values["verdict"] in ("agree", "disagree") else "", str(values["text"]),
-                    str(values["name"]), float(values["time"]), str(values.get("by", "")))  # fmt: skip
+                    str(values["name"]), float(values["time"]), str(values.get("by", "")),
+                    str(values.get("called", "")))  # fmt: skip
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from medsae import config as configs
 from medsae import files, seals
 from medsae.progress import UserError
 from medsae.store.artifacts import Store
+from medsae.store.looks import Looks
 from medsae.store.troubles import explained
 
 
@@ -127,6 +128,28 @@ class Requests:
     def tell(self, **state: Any) -> None:
         """Write state.json."""
         _write(self.folder / "state.json", {**state, "time": time.time()})
+
+
+def service_state(data: Path, step: str, job: str, command: Sequence[str]) -> dict[str, Any]:
+    """What the service that a job runs says of itself: `phase` and more; empty where it has said nothing.
+
+    A service of names is found by the job that it remembers; one of pictures by the scores in its command.
+    """
+    if step == "look":
+        at = list(command).index("--scores") + 1 if "--scores" in command else len(command)
+        return Looks(data, command[at]).state() if at < len(command) else {}
+    for path in (data / "jobs" / "watch").glob("*/job.json"):
+        if _json(path).get("job") == job:
+            return _json(path.with_name("state.json"))
+    return {}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

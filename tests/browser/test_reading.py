@@ -28,6 +28,7 @@ def module(path):
 
 
 nw, parts = module(TESTS / "fixtures" / "naming_world.py"), module(TESTS / "browser" / "conftest.py")
+controls = module(TESTS / "browser" / "test_every_control.py")
 
 
 @pytest.fixture
@@ -86,6 +87,14 @@ def test_two_readers_in_two_browsers_stop_go_on_and_finish(visit, world):
     assert ada.item == plan.items_of(reading, "Ada")[0] and ben.item == plan.items_of(reading, "Ben")[0]
     body = ada.root.inner_text()
     assert re.search(r"0 of 16 answered", body) and not re.search(r"fires|silent|accuracy|verdict|p000", body, re.I)
+
+    # The desk takes the mouse at every width, and stops nobody who sees or hears badly.
+    for width in controls.WIDTHS:
+        ben.page.set_viewport_size({"width": width, "height": 900})
+        ben.page.wait_for_timeout(400)
+        assert ben.page.evaluate(controls.COVERED) == [] and ben.page.evaluate(controls.CUT) == []
+    ben.page.evaluate(controls.axe())
+    assert ben.page.evaluate(controls.VIOLATIONS) == []
 
     # Ada answers three, one of them by the mouse, takes the last back, and sees a pause; then her browser is closed.
     for k in range(3):
