@@ -794,7 +794,7 @@ class ReadingCreate(Command):
     neurons: str | None = None
     """Comma-separated numbers of neurons (default: --top)."""
     top: int = 10
-    """Without --neurons: so many of the named neurons, best accuracy first (--names none: most selective first)."""
+    """Without --neurons: so many of the named neurons, best accuracy first (where none has a name: strongest |rho|)."""
     images: str = "20+20"
     """Firing and silent images of a neuron, each of another patient."""
     names: Literal["own", "rival", "none"] = "own"

@@ -94,6 +94,8 @@ def _task(found: Mapping[str, Any]) -> Task:
         Shown(int(s["image"]), bool(s["fires"]), int(s["patient"]), None if s["model"] is None else bool(s["model"]))
         for s in found["images"]
     )
+    if found["about"] not in ("own", "rival", "none"):
+        raise ValueError("a task of no kind")
     return Task(int(found["neuron"]), found["about"], str(found["concept"]), str(found["description"]), images,
                 tuple(int(i) for i in found["naming"]))  # fmt: skip
 

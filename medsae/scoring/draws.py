@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from medsae.scoring.activity import Held, shape_of, squared, times
 from medsae.scoring.labels import mask_patterns
-from medsae.scoring.sufficient import pearson
+from medsae.scoring.sufficient import correlation
 
 Arrays: TypeAlias = "dict[str, NDArray[Any]]"
 
@@ -212,9 +212,9 @@ class Sums:
         """Correlations [m, k] (NaN where undefined) and the (weighted) number of images a label [k]."""
         n_k = self.n_q[self.pattern_k]
         if len(self.n_q) == 1:  # every label of every image known: one spread a neuron, one a label
-            return pearson(n_k, self.y_k, self.yy_k, self.z_mq, self.zz_mq, self.zy_mk)[0], n_k
+            return correlation(n_k, self.y_k, self.yy_k, self.z_mq, self.zz_mq, self.zy_mk), n_k
         z_mk, zz_mk = self.z_mq[:, self.pattern_k], self.zz_mq[:, self.pattern_k]
-        return pearson(n_k, self.y_k, self.yy_k, z_mk, zz_mk, self.zy_mk)[0], n_k
+        return correlation(n_k, self.y_k, self.yy_k, z_mk, zz_mk, self.zy_mk), n_k
 
 
 def correlations_of_draws(

@@ -98,7 +98,7 @@ class _Source:
             c.check(not beyond, f"there is no neuron {', '.join(map(str, beyond[:5]))}", self.study.scores.id,
                     f"neurons go from 0 to {self.study.m - 1}")  # fmt: skip
             return wanted
-        if self.config.names == "none":
+        if not self.names:
             return self.study.ordered("max_abs_rho DESC", 2 * sum(self.config.sides()))[: self.config.top]
         best = sorted(self.names.values(), key=lambda row: -(row["accuracy"] or 0.0))
         return [int(row["neuron"]) for row in best[: self.config.top]]

@@ -85,8 +85,9 @@ def first_steps(study: Study, scores: Artifact) -> None:
          links.neuron_url(neuron)),
         ("Ask whether it is about one finding: which labels does it go with, and would shuffled labels do the same?",
          "See all correlations", links.url("correlations")),
-        ("Ask whether to believe it: names are tested on pictures they were not made from, and the SAE stands against "
-         "the model without it.", "Compare the two" if study.versus else "See the names",
+        ("Ask whether to believe it: names are tested (by the strict protocol on other patients' pictures than they "
+         "were made from), and the SAE stands against the model without it.",
+         "Compare the two" if study.versus else "See the names",
          links.url("compare" if study.versus else "concepts")),
     )  # fmt: skip
     items = "".join(f"<li>{format.escape(text)}<br>{look.chip(word, to)}</li>" for text, word, to in steps)
@@ -164,9 +165,10 @@ def report(study: Study, scores: Artifact) -> None:
 
 def names(study: Study, scores: Artifact) -> None:
     """What the newest run of naming came to."""
-    look.section("Names", "tested on images they were not made from")
     known = studies.named(study.store, scores)
     runs = concepts.runs(known)
+    # The first clause: what naming and testing share, which differs between protocols and backends.
+    look.section("Names", runs[0].overlap.split("; ")[0] if runs else "")
     if runs:
         naming_panel.headlines(study, scores, known, runs[0], concepts.THRESHOLD)
     else:

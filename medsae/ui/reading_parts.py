@@ -64,8 +64,9 @@ def what_is_gone(study: Study, reading: Reading) -> Artifact | None:
         look.problem(UserError(f"the cohort {reading.cohort} of this reading is not here: its images cannot be shown",
                                None, "every answer is kept, and the results are below"))  # fmt: skip
     elif study.get(reading.scores) is None:
-        st.caption(f"The scores {reading.scores} are not here any more. The reading holds its own names and images, so "
-                   "it goes on, and nothing is lost.")  # fmt: skip
+        scores = look.literal(reading.scores)
+        st.caption(f"The scores {scores} are not here any more. The reading holds its own names and images, so it goes "
+                   "on, and nothing is lost.")  # fmt: skip
     return cohort
 
 

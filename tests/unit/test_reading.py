@@ -172,7 +172,8 @@ def test_a_plan_comes_back_from_its_record():
         one = reading(names, readers=("Ada", "Ben"))
         assert plan.parse(json.loads(json.dumps(one.record()))) == one
     record = reading().record()
-    for wrong in ({"tasks": []}, {"names": "all"}, {"tasks": [{}]}, {"each": None}):
+    for wrong in ({"tasks": []}, {"names": "all"}, {"tasks": [{}]}, {"each": None},
+                  {"tasks": [{**record["tasks"][0], "about": "all"}]}):  # fmt: skip
         with pytest.raises((KeyError, TypeError, ValueError)):
             plan.parse({**record, **wrong})
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import stdtrit
 
 from medsae import plugins
-from medsae.rates import endless, jackknife
+from medsae.rates import centred_interval, endless, jackknife, trainings_interval
 from medsae.scoring.activity import ArraySource, Held
 from medsae.scoring.curve import entropy_curve
 from medsae.scoring.design import Design, Profiles
@@ -189,6 +190,24 @@ def test_a_measure_is_one_declaration(monkeypatch):
     np.testing.assert_allclose(per.value, found.neuron.max_abs_rho / 2)
     assert set(found.draw_measure.kind) == {"permutation", "bootstrap"}
     assert "largest_rho" in set(declared().measure)
+
+
+def test_an_interval_over_patients_and_trainings_by_hand():
+    draws = np.array([-0.1, 0.1, -0.1, 0.1, np.nan])  # variance 0.04 / 3
+    values = [3.0, 3.2, 3.4]  # variance 0.04, of the mean a third of it
+    low, high = trainings_interval(0.5, draws, values, [2.7])
+    total = 2 * 0.04 / 3
+    # Satterthwaite: total^2 / ((0.04 / 3)^2 / 2) = 8 degrees of freedom, t = 2.306.
+    assert (low, high) == tuple(pytest.approx(0.5 + side * 2.306 * total**0.5, rel=1e-4) for side in (-1, 1))
+    low, high = trainings_interval(0.5, draws, values, [2.5, 2.7])
+    total = 0.04 / 3 + 0.04 / 3 + 0.02 / 2
+    freedom = total**2 / ((0.04 / 3) ** 2 / 2 + 0.01**2 / 1)
+    assert high - 0.5 == pytest.approx(stdtrit(freedom, 0.975) * total**0.5)
+    assert trainings_interval(0.5, draws, [3.2], [2.7]) == centred_interval(0.5, draws)
+    same = trainings_interval(0.5, draws, [3.2, 3.2], [2.7])
+    assert same[1] - 0.5 == pytest.approx(1.96 * (0.04 / 3) ** 0.5, rel=1e-3), "trainings that agree add nothing"
+    for nothing in (trainings_interval(np.nan, draws, values), trainings_interval(0.5, [0.1], values)):
+        assert np.isnan(nothing).all()
 
 
 def test_several_trainings_widen_the_interval():
