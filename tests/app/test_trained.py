@@ -55,7 +55,8 @@ def test_a_control_that_was_scored_otherwise_is_not_the_control(data, ids):
     every = store.list()
     assert trained.control(every, store.get(ids.scores)) is None
     found = _other_sae(ids, {"untrained": True, "control_of": ids.sae})
-    assert trained.control(store.list(), store.get(ids.scores)).id == found != scores
+    control = trained.control(store.list(), store.get(ids.scores))
+    assert control is not None and control.id == found != scores
     assert trained.control(store.list(), store.get(ids.raw)) is None
 
 

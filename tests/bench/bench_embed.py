@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +75,9 @@ def shaped(name: str, layers: int, folder: Path) -> Encoder:
         )
         processor = t.BitImageProcessor(size={"shortest_edge": 518}, crop_size={"height": 518, "width": 518})
     else:  # google/medsiglip-448: so400m/14 at 448 px, 1024 tokens
-        shape = dict(hidden_size=1152, intermediate_size=4304, num_attention_heads=16, patch_size=14, image_size=448)
+        shape: dict[str, Any] = dict(
+            hidden_size=1152, intermediate_size=4304, num_attention_heads=16, patch_size=14, image_size=448
+        )
         model = t.SiglipVisionModel(t.SiglipVisionConfig(**shape, num_hidden_layers=layers))
         processor = t.SiglipImageProcessor(size={"height": 448, "width": 448})
     model.save_pretrained(folder / name)
@@ -105,7 +108,7 @@ def measure(name: str, pictures: Jpegs, options: argparse.Namespace, root: Path)
     batch, rounds = options.batch, options.rounds
     how = How(batch=batch, device=options.device, precision=options.precision, choices=choices)
     x_nd, report = embed(Jpegs(batch), encoder, how, shards=root / f"{name}-warm")
-    assert np.isfinite(x_nd).all()
+    assert x_nd is not None and np.isfinite(x_nd).all()
     plan = Plan(report.device, report.precision, report.channels_last, None, batch, "")
     inputs = torch.from_numpy(np.stack([encoder.prepare(pictures[i % n]) for i in range(batch)]))
 

@@ -22,6 +22,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,6 +121,7 @@ class Folded:
         e.mul_(2 / N)
         torch.mm(e, w_dec.T, out=g).add_(self.l1 / N)
         torch.ops.aten.threshold_backward.grad_input(g, z, 0, grad_input=g)
+        assert w_enc.grad is not None and b_enc.grad is not None, "made in __init__"
         torch.mm(z.T, e, out=w_dec.grad)
         torch.mm(g.T, x, out=w_enc.grad)
         torch.sum(g, 0, out=b_enc.grad)
@@ -139,6 +141,7 @@ class Folded:
 
     def _project(self) -> None:
         g = self.w_dec.grad
+        assert g is not None, "made in __init__"
         g.addcmul_(self.w_dec, torch.linalg.vecdot(g, self.w_dec)[:, None], value=-1)
 
 
@@ -295,7 +298,7 @@ def memory(kind: str = "", path: str = "") -> None:
         return
 
     def steps(n: int, m: int, x: torch.Tensor, share: float) -> int:
-        own = {"relu": dict(l1=L1), "gated": dict(l1=L1), "jumprelu": dict(l0=1.0)}.get(kind, dict(k=K))
+        own: dict[str, Any] = {"relu": dict(l1=L1), "gated": dict(l1=L1), "jumprelu": dict(l0=1.0)}.get(kind, dict(k=K))
         options = config.Train(embeddings="bench", kind=kind, expansion=m // D, epochs=1, lr=LR, batch=n, **own)
         trainer = Trainer(options.resolved(n), n, Workspace(n, D, m, torch.device("cpu")), D)
         if share == 0.0:
@@ -394,7 +397,7 @@ def peer_trainer(name: str, d: int, m: int, steps: int, lr: float, seed: int, **
         "matryoshka": ("matryoshka_batch_top_k", "MatryoshkaBatchTopKTrainer"),
     }[name]  # fmt: skip
     module = importlib.import_module(f"dictionary_learning.trainers.{at}")
-    plain = dict(steps=steps, activation_dim=d, dict_size=m, layer=0, lm_name="-", lr=lr, seed=seed, device="cpu",
+    plain: dict[str, Any] = dict(steps=steps, activation_dim=d, dict_size=m, layer=0, lm_name="-", lr=lr, seed=seed, device="cpu",
                  warmup_steps=0)  # fmt: skip
     if name in ("relu", "gated", "jumprelu"):
         plain["sparsity_warmup_steps"] = None
@@ -476,7 +479,7 @@ def kinds(only: tuple[str, ...] = ()) -> None:
     train_x, seen_x, batch = x[:-HELD], x[-HELD:], 256
     print("\n| kind | options | library | L0 | FVE (mean +- sd of 3 seeds) | mean max cosine |\n" + "|---" * 6 + "|")
     for kind in only or OURS:
-        lr, epochs = RECIPES[kind]["lr"], RECIPES[kind]["epochs"]
+        lr, epochs = float(RECIPES[kind]["lr"]), int(RECIPES[kind]["epochs"])
         normal = Normalisation.fit(train_x)
         data_nd, seen = (torch.from_numpy(normal.apply(part)) for part in (train_x, seen_x))
         by_batch = kind in ("batchtopk", "matryoshka")

@@ -24,6 +24,7 @@ def example(monkeypatch):
 
     def load(folder: str, name: str):
         spec = importlib.util.spec_from_file_location(name, EXAMPLES / folder / f"{name}.py")
+        assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, name, module)
         spec.loader.exec_module(module)
@@ -91,7 +92,9 @@ def test_open_clip_is_open_clips_own(example, tmp_path):
         right = theirs.eval().encode_image(x)
         assert torch.allclose(ours.module(x), right, atol=1e-5) and ours.dim == right.shape[1] == 64
         cells = theirs.visual.trunk.forward_features(x)[:, 1:]
-    assert ours.grid == (14, 14) and np.allclose(encoders.tokens(ours, x.numpy()), cells.numpy(), atol=1e-5)
+    assert encoders.tokens_of(ours).grid == (14, 14) and np.allclose(
+        encoders.tokens(ours, x.numpy()), cells.numpy(), atol=1e-5
+    )
     captions = ["a radiograph with a pleural effusion", "no finding"]
     found = encoders.load_text(f"open_clip:{tmp_path}", None, tmp_path).embed_text(captions)
     assert found.shape == (2, 64) and np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)

@@ -235,5 +235,7 @@ def test_a_torn_note_is_left_out(tmp_path):
     about = {"versions": {}, "config": {}, "inputs": {}}
     shards.join(tmp_path, "1/2", ["medsae"], about, Silent())
     (tmp_path / "parts/2-of-2.json").write_text("{")
+    part = shards.join(tmp_path, "merge", ["medsae"], about, Silent())
+    assert part is not None
     with pytest.raises(UserError, match="1 pieces are not finished: of shard 2/2"):
-        shards.join(tmp_path, "merge", ["medsae"], about, Silent()).mine([1])
+        part.mine([1])

@@ -13,7 +13,6 @@ from medsae.encoders.pipeline import How, Sampled, embed_tokens
 from medsae.progress import Silent, UserError
 from medsae.sae.normalise import Normalisation
 from medsae.sae.stream import InMemory, Streamed, TokenRows
-from medsae.sae.sweep import sweep
 from medsae.sae.training import train
 from medsae.steps import tokens as steps_tokens
 from medsae.store.artifacts import Store
@@ -166,18 +165,6 @@ def test_every_kind_trains_on_tokens_and_goes_on_to_the_bit(tmp_path, kind):
         train(cut, None, options, checkpoint_dir=tmp_path / "b", progress=Silent(), checkpoint_seconds=0)
     again = train(rows(values()), None, options, checkpoint_dir=tmp_path / "b", progress=Silent())
     assert all(torch.equal(v, again.sae.weights[k]) for k, v in whole.sae.weights.items())
-
-
-def test_a_sweep_over_tokens_gives_each_member_what_it_gets_alone(tmp_path):
-    common = dict(embeddings="e", kind="topk", expansion=2, epochs=2, batch=32, token_memory_mib=1)
-    options = [config.Train(**common, k=k, seed=seed).resolved(PICTURES * T) for k, seed in ((2, 0), (4, 0), (4, 1))]
-    folders = [tmp_path / str(i) for i in range(3)]
-    for folder, option, found in zip(
-        folders, options, sweep(rows(values()), None, options, checkpoint_dirs=folders, progress=Silent()), strict=True
-    ):
-        alone = train(rows(values()), None, option, checkpoint_dir=folder / "alone", progress=Silent())
-        assert all(torch.equal(v, found.sae.weights[k]) for k, v in alone.sae.weights.items())
-        assert found.history == alone.history
 
 
 # --- scoring ----------------------------------------------------------------------------------------------------------
