@@ -504,6 +504,9 @@ class Score(Sharded, Command):
     """Only these labels, separated by commas (default: all; the published code takes 8 of them)."""
     given: str = added("view,sex,age")
     """Attributes that partial correlations take out of the labels, separated by commas: of view, sex, age."""
+    vocabulary: str | None = added(None)
+    """A file of terms, one a line, for the text lens (default: the shipped list of radiological terms); the record
+    holds its name and the beginning of its sha256."""
     confounders: str = added("view,age,sex,devices,site")
     """Attributes of the cohort, separated by commas, that each neuron's strongest correlation is held against."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
@@ -616,6 +619,10 @@ class ExportScores(Command):
 # --- name, run, list, show --------------------------------------------------------------------------------------------
 
 
+NO_MODEL = ("labels", "reports", "vocabulary")
+"""Backends that look at no picture."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Name(Sharded, Command):
     """Name neurons and put the names to the test: which pictures fire, judged by someone who knows only the name."""
@@ -695,9 +702,9 @@ class Name(Sharded, Command):
         self.neuron_list()
         check(self.endpoint is not None or self.backend != "endpoint",
               "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
-        check(self.endpoint is None or self.backend not in ("labels", "medgemma", "reports"),
+        check(self.endpoint is None or self.backend not in (*NO_MODEL, "medgemma"),
               "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
-        check(self.model is None or self.backend not in ("labels", "reports"),
+        check(self.model is None or self.backend not in NO_MODEL,
               f"--model does not belong to --backend {self.backend}")  # fmt: skip
         check(self.namer != self.backend, f"--namer {self.namer} is what --backend does anyway", do="leave it out")
         check(not self.four_bit or self.backend == "medgemma", "--four-bit belongs to --backend medgemma")
@@ -706,7 +713,7 @@ class Name(Sharded, Command):
         check(self.against == "ordinary" or self.protocol == "strict", "--against hard belongs to --protocol strict")
         check(self.test == "detection" or self.pictures is None or self.pictures >= 5,
               f"--test {self.test} shows five pictures at once: --pictures must be at least 5")  # fmt: skip
-        check(self.backend not in ("labels", "reports") or (self.test, self.against) == ("detection", "ordinary"),
+        check(self.backend not in NO_MODEL or (self.test, self.against) == ("detection", "ordinary"),
               f"--backend {self.backend} looks at no picture: it is tested by detection alone, and compares nothing",
               do="choose another --backend")  # fmt: skip
         for name in ("pictures", "concurrency", "batch"):
@@ -797,9 +804,12 @@ class ReadingCreate(Command):
     """Without --neurons: so many of the named neurons, best accuracy first (where none has a name: strongest |rho|)."""
     images: str = "20+20"
     """Firing and silent images of a neuron, each of another patient."""
-    names: Literal["own", "rival", "none"] = "own"
+    names: Literal["own", "rival", "none", "readers"] = "own"
     """`own`: readers are shown the model's name. `rival`: another neuron's name too, in tasks of their own that look
-    alike. `none`: readers name the neuron themselves, then are tested on their own name."""
+    alike. `none`: readers name the neuron themselves, then are tested on their own name. `readers`: names that readers
+    gave in the reading --of, and the model's, on the same images, in tasks that look alike."""
+    of: str | None = None
+    """With --names readers: the reading in which the names were given."""
     run: str | None = None
     """Run of names whose names and images are read (default: the newest)."""
     readers: str | None = None
@@ -816,6 +826,7 @@ class ReadingCreate(Command):
 
     def __post_init__(self) -> None:
         check(self.top >= 1, f"--top {self.top} must be at least 1")
+        check((self.of is None) == (self.names != "readers"), "--names readers and --of READING go together")
         self.sides()
         readers = self.reader_list()
         check(self.each >= 1, f"--each {self.each} must be at least 1")

@@ -33,6 +33,11 @@ _AGE_BANDS = [0, 20, 40, 60, 80, 200]
 def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
     """Stream the representation over the scored images and write the tables of docs/protocol.md."""
     config = config.resolved()
+    vocabulary_file = Path(config.vocabulary).expanduser() if config.vocabulary else None
+    if vocabulary_file:
+        from medsae.naming.vocabulary import stamp
+
+        config = replace(config, vocabulary=stamp(vocabulary_file))
     sae = store.parent(config.sae, "sae") if config.sae else None
     embeddings = store.parent(sae.parents["embeddings"] if sae else config.embeddings or "", "embeddings")
     cohort = store.parent(embeddings.parents["cohort"], "cohort")
@@ -133,6 +138,15 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             said = effects.at_score(told, store, progress)
             frames, without_effects = frames | said.tables, ""
             np.save(build.path / effects.LOGITS_FILE, said.logit_nr)
+        without_words = "only of an SAE that takes whole embeddings"
+        if sae and not cells and decoder is not None:
+            from medsae.steps import words
+
+            lens = words.at_score(embeddings, decoder, x_nd, (vocabulary_file, config.seed), store, progress)
+            frames, without_words = frames | lens.tables, lens.why or "computed"
+            if not lens.why:
+                np.save(build.path / words.LENS_FILE, lens.cosine_mt)
+                np.save(build.path / words.TERMS_FILE, lens.term_td)
         if decoder is not None:
             frames["place"] = _places(decoder, scores.neuron, config.seed, progress)
         if sae and versus:
@@ -145,7 +159,8 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         facts = {"representation": "sae" if sae else "raw", "m": source.m, "n": len(rows), "labels": labels,
                  "encoder": embeddings.facts["encoder"], "protocol": config.protocol, "images": config.images,
                  "activations_complete": bool(kept.complete), "maps": without_maps or "exact",
-                 "effects": without_effects or "computed"}  # fmt: skip
+                 "effects": without_effects or "computed",
+                 "words": without_words}  # fmt: skip
         facts |= {"tokens": pooled, "grid": embeddings.facts["grid"]} if cells else {}
         facts |= {"activation_unit": f"2^{power}"} if power and not sae and not cells else {}
         headline = ("mean_entropy", "null_mean_entropy", "selective_share", "active_share", "dead_share")

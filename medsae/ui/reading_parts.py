@@ -21,7 +21,8 @@ from medsae.store.spreadsheet import csv as safe_csv
 from medsae.ui import cards, format, full_picture, links, look, reader
 from medsae.ui.study import Study
 
-KINDS = {"own": "the model's names", "rival": "the model's and other neurons' names", "none": "names of their own"}
+KINDS = {"own": "the model's names", "rival": "the model's and other neurons' names", "none": "names of their own",
+         "readers": "names of readers and the model's"}  # fmt: skip
 QUESTION = "Does this image show it?"
 AHEAD = 5
 """Images that lie in the browser before they are asked for."""
@@ -222,7 +223,7 @@ def outcome(study: Study, reading: Reading, stands: dict[str, Standing], cohort:
     _files(study, reading, stands)
 
 
-KINDS_OF = {"own": "own name", "rival": "another's name", "none": "their own"}
+KINDS_OF = {"own": "own name", "rival": "another's name", "none": "their own", "readers": "a reader's name"}
 
 
 def _number(found: Number, signed: bool = False) -> str:
