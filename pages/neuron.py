@@ -17,6 +17,7 @@ from medsae.ui import (
     terms,
     view_image,
     viewer,
+    word_parts,
 )
 from medsae.ui import study as studies
 
@@ -61,6 +62,8 @@ with left:
     maps.localisation(study, scores, number)
     neuron_parts.naming(scores, number)
     if not studies.is_raw(scores):
+        with st.container(border=True):
+            word_parts.neuron(study, scores, number)
         with st.container(border=True):
             effect_parts.neuron(study, scores, number)
         with st.container(border=True):

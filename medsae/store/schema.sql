@@ -311,6 +311,20 @@ CREATE TABLE effect (
     null_most DOUBLE,            -- largest fall of them
     alone DOUBLE                 -- AUROC of what this neuron alone adds
 );
+CREATE TABLE term (
+    position INTEGER NOT NULL,   -- column of lens.npy, row of terms.npy
+    kind TEXT NOT NULL,          -- finding, device, position, artefact, own
+    term TEXT NOT NULL,          -- words, as they were given to the encoder's text tower
+    null_high DOUBLE NOT NULL,   -- 95 % of 1,000 directions drawn at random have a smaller cosine with it
+    null_most DOUBLE NOT NULL    -- the largest cosine of them
+);
+CREATE TABLE lens (
+    neuron INTEGER NOT NULL,     -- neuron.neuron
+    rank INTEGER NOT NULL,       -- 1: the nearest term
+    position INTEGER NOT NULL,   -- term.position
+    cosine DOUBLE NOT NULL,      -- of the neuron's decoder row with the term
+    p DOUBLE NOT NULL            -- share of random directions whose nearest term is as near as this neuron's
+);
 CREATE TABLE neighbour (
     neuron INTEGER NOT NULL,     -- neuron.neuron
     rank INTEGER NOT NULL,       -- 1 ..

@@ -125,3 +125,48 @@ def test_scores_without_read_outs_say_so(app, html, data, ids):
     assert "They were not computed then" in html(app.open("whatif", scores=ids.scores))
     test = app.open("image", scores=ids.scores, image=3)
     assert any("not computed then" in c.value for c in test.caption)
+
+
+def test_neurons_in_words_and_words_to_neurons(study, stored, app, html, monkeypatch):
+    from medsae.store import words
+
+    data, scores, _, neuron = study
+    _, reader, artifact, _ = stored
+    monkeypatch.setenv("MEDSAE_DATA", str(data))
+    frame = words.of_neuron(reader, artifact, neuron)
+    assert artifact.facts["words"] == "computed" and len(frame) == 5 and frame["cosine"].is_monotonic_decreasing
+    known = words.terms(reader, artifact)
+    assert "free air under the diaphragm" not in set(known["term"]), "simclip does not know all of these words"
+    position = int(known.set_index("term")["position"]["pleural effusion"])
+    near = words.nearest(reader, artifact, position)
+    mine = reader.query("SELECT cosine FROM {s}.lens WHERE neuron = ? AND position = ?",
+                        [int(near["neuron"][0]), position], s=artifact)  # fmt: skip
+    assert not len(mine) or near["cosine"][0] == pytest.approx(float(mine["cosine"][0]), abs=1e-3)
+    assert "In words" in html(app.open("neuron", scores=scores, neuron=neuron))
+    text = html(app.open("neurons", scores=scores, meaning="fluid on the left"))
+    assert "Neurons nearest to “left pleural effusion”" in text
+    assert "No term of the vocabulary says this" in html(app.open("neurons", scores=scores, meaning="xyzzy"))
+
+
+def test_names_from_the_vocabulary_are_tested_like_any_other(study, stored, medsae_at):
+    from medsae.steps.naming_study import StudyOfScores
+    from medsae.store.ledger import Ledger
+
+    data, scores, _, neuron = study
+    store, _, artifact, _ = stored
+    medsae = medsae_at(data)
+    status, _, err = medsae("name", "--scores", scores, "--neurons", neuron, "--backend", "vocabulary", "--pictures", 5)
+    assert status in (0, 3), err
+    asked = StudyOfScores(store, artifact, 0)
+    term, cosine = asked.terms(neuron)[0]
+    names = Ledger(store, scores).names()
+    assert len(names) == 1 and (names["concept"].isna()[0] or names["concept"][0] == term) and -1 <= cosine <= 1
+    near = asked.nearness()
+    share = np.mean([bool(near(int(i), term.upper())) for i in asked.scored])
+    assert 0.25 <= share <= 0.35 and near(int(asked.scored[0]), "no such term") is None
+    asked.close()
+
+
+def test_scores_without_words_refuse_the_vocabulary(medsae_at, data, ids):
+    status, _, err = medsae_at(data)("name", "--scores", ids.scores, "--neurons", 1, "--backend", "vocabulary")
+    assert status not in (0, 3) and "no vocabulary: not computed then" in err
