@@ -1,0 +1,104 @@
+"""The words: Gemma 3's language part, trained on the tower's image tokens, which are computed once."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medsae.naming.backends.medgemma import _Features
+from tools.simgemma.lessons import Lesson, Teacher, Text
+from tools.simgemma.schedule import Optimisers, go_on, keep
+from tools.simgemma.world import World
+
+
+@dataclass(frozen=True)
+class LanguageSettings:
+    """How the language part is trained. Batches are per process."""
+
+    steps: int = 1_500
+    judged: int = 32
+    named: int = 5
+    listed: int = 3
+    chosen: int = 3
+    naming_weight: float = 3.0
+    rate: float = 2e-3
+    muon: float = 0.01
+    seed: int = 0
+
+
+def padded(ids: list[list[int]], left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token numbers and mask, int64 [b, longest]."""
+    longest = max(map(len, ids))
+    out = torch.zeros(len(ids), longest, dtype=torch.long)
+    mask = torch.zeros_like(out)
+    for i, row in enumerate(ids):
+        place = slice(longest - len(row), longest) if left else slice(0, len(row))
+        out[i, place], mask[i, place] = torch.tensor(row), 1
+    return out, mask
+
+
+def hidden(net: Any, ids: torch.Tensor, mask: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """Last hidden states [b, length, width]; `features`: image tokens of all pictures in order."""
+    return net.model(
+        input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+        token_type_ids=(ids == net.config.image_token_id).long(),
+        mm_encoder_outputs={"image": _Features(features)}, use_cache=False,
+    ).last_hidden_state  # fmt: skip
+
+
+def loss_of(net: Any, lesson: Lesson, world: World, parts: int = 1) -> torch.Tensor:
+    """Weighted mean cross-entropy against the lesson's shares, less their own entropy. Questions of one picture go in
+    `parts` batches of like length, which leaves less padding."""
+    order = sorted(range(len(lesson.ids)), key=lambda i: len(lesson.ids[i]))
+    per = len(lesson.pictures) // len(lesson.ids)
+    states: dict[int, torch.Tensor] = {}
+    for group in np.array_split(np.array(order), parts):
+        ids, mask = padded([lesson.ids[i] for i in group])
+        pictures = lesson.pictures.reshape(-1, per)[group].ravel()
+        states |= dict(zip(group.tolist(), hidden(net, ids, mask, world.z[pictures]), strict=True))
+    at = torch.stack([states[row][place] for row, place, _, _ in lesson.targets])
+    logs = net.lm_head(at).float().log_softmax(-1)
+    share = torch.zeros_like(logs)
+    for i, (_, _, pairs, _) in enumerate(lesson.targets):
+        for token, part in pairs:
+            share[i, token] += part
+    own = -(share * share.clamp(min=1e-9).log()).sum(1)
+    weight = torch.tensor([weight for *_, weight in lesson.targets])
+    return ((-(share * logs).sum(1) - own) * weight).sum() / weight.sum()
+
+
+def train(
+    rank: int, workers: int, net: Any, text: Text, world: World, settings: LanguageSettings, folder: Path, tell: Any = None
+) -> None:
+    """Trains the language part into `folder`/language.pt; a stopped training goes on from there."""
+    s, teacher = settings, Teacher(world, text)
+    optimisers = Optimisers(
+        [(f"layer.{n}", p) for n, p in net.named_parameters() if p.requires_grad], s.steps, s.rate, s.muon, 0.0
+    )
+    net.train()
+    done, began = go_on(folder / "language.pt", net, optimisers), time.monotonic()
+    means: dict[str, float] = {}
+    for step in range(done, s.steps):
+        rng = np.random.default_rng([s.seed, step, rank])
+        lessons = {"judge": (teacher.judging(rng, s.judged), 1.0), "name": (teacher.naming(rng, s.named), s.naming_weight),
+                   "list": (teacher.listing(rng, s.listed), 0.5), "choose": (teacher.choosing(rng, s.chosen), 0.3)}  # fmt: skip
+        total = torch.zeros(())
+        for name, (lesson, weight) in lessons.items():
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = loss_of(net, lesson, world, 3 if name == "judge" else 1)
+            total = total + weight * loss
+            means[name] = 0.95 * means.get(name, float(loss.detach())) + 0.05 * float(loss.detach())
+        optimisers.descend(total, step)
+        if rank == 0 and (step + 1) % 25 == 0:
+            pace = (time.monotonic() - began) / (step + 1 - done)
+            print(f"language {step + 1}/{s.steps}  {pace:.2f} s a step  "
+                  + "  ".join(f"{k} {v:.3f}" for k, v in means.items()), flush=True)  # fmt: skip
+        if rank == 0 and ((step + 1) % 150 == 0 or step + 1 == s.steps):
+            keep(folder / "language.pt", net, optimisers, step + 1)
+            if tell is not None:
+                tell(net)
