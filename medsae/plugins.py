@@ -92,6 +92,9 @@ class Source(Offer):
 class Backend(Offer):
     """Who names and judges. `load` names `load(config, study, progress) -> naming.backends.Backend`."""
 
+    knows: tuple[tuple[str, str], ...] = ()
+    """(model, source of cohorts) of models that have seen pictures of one source only; the others are refused."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Format(Offer):

@@ -106,21 +106,18 @@ def tokenizer(settings: TextSettings) -> Any:
 
 
 @torch.no_grad()
-def narrowed(tower: Tower, tokens: torch.Tensor, width: int) -> torch.Tensor:
-    """[tower's text width, width]: what carries image tokens over to a narrower language part. First the evidence for
-    each factor as the tower's head reads it, then the strongest principal components of what is left; all of them with
-    a standard deviation of 1 over `tokens` [n, tokens, text width]."""
-    flat = tokens.flatten(0, 1)
-    read = tower.head.weight.T[:, :width]
-    basis, _ = torch.linalg.qr(read)
-    rest = flat - flat @ basis @ basis.T
-    _, _, components = torch.pca_lowrank(rest - rest.mean(0), min(width, rest.shape[1]), niter=4)
-    across = torch.cat([read, components], 1)[:, :width]
-    return across / (flat @ across).std(0).clamp(min=1e-6)
+def evidence(tower: Tower, tokens: torch.Tensor, width: int) -> torch.Tensor:
+    """[tower's text width, width]: carries image tokens over to a language part, one coordinate for each factor: the
+    evidence for it as the tower's head reads it, with a standard deviation of 1 over `tokens` [n, tokens, text width].
+    Coordinates beyond the factors are 0. A better tower can so be put before the same language part."""
+    read = tower.head.weight.T
+    across = torch.zeros(len(read), width)
+    across[:, : read.shape[1]] = read / (tokens.flatten(0, 1) @ read).std(0).clamp(min=1e-6)
+    return across
 
 
 def build(tower: Tower, across: torch.Tensor, settings: TextSettings, seed: int) -> tuple[Any, Any]:
-    """(model, processor): the tower's weights, and a language part that knows nothing yet. across: see `narrowed`."""
+    """(model, processor): the tower's weights, and a language part that knows nothing yet. across: see `evidence`."""
     made, s = tokenizer(settings), settings
     side, px = tower.settings.side**2, tower.config["image_size"]
     pictures = Gemma3ImageProcessorPil(size={"height": px, "width": px})

@@ -73,7 +73,14 @@ def loss_of(net: Any, lesson: Lesson, world: World, parts: int = 1) -> torch.Ten
 
 
 def train(
-    rank: int, workers: int, net: Any, text: Text, world: World, settings: LanguageSettings, folder: Path, tell: Any = None
+    rank: int,
+    workers: int,
+    net: Any,
+    text: Text,
+    world: World,
+    settings: LanguageSettings,
+    folder: Path,
+    tell: Any = None,
 ) -> None:
     """Trains the language part into `folder`/language.pt; a stopped training goes on from there."""
     s, teacher = settings, Teacher(world, text)

@@ -190,4 +190,6 @@ def _tell(net: Tower, held_out: Pictures) -> None:
     net.eval()
     found = areas(net, held_out)
     net.train()
-    print(f"tower on unseen patients: mean AUROC {np.mean(list(found.values())):.4f} of {len(found)} factors", flush=True)
+    print(
+        f"tower on unseen patients: mean AUROC {np.mean(list(found.values())):.4f} of {len(found)} factors", flush=True
+    )

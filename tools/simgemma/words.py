@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medsae.naming import planted
+
 LOBES = {"RUL": "right upper lobe", "RML": "right middle lobe", "RLL": "right lower lobe",
          "LUL": "left upper lobe", "LLL": "left lower lobe"}  # fmt: skip
 
@@ -204,16 +206,12 @@ def truths(names: list[str], f_nk: np.ndarray) -> tuple[list[str], np.ndarray]:
     def some(*wanted: str) -> np.ndarray:
         return np.any([of[name] for name in wanted], 0)
 
-    findings = ("Cardiomegaly", "Enlarged Cardiomediastinum", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation",
-                "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture")  # fmt: skip
-    devices = ("Pacemaker", "Sternal wires", "Endotracheal tube", "Central line", "Chest tube")
     more = {
-        "PA view": ~of["AP view"], "Male": ~of["Female"], "Young": ~of["Age over 65"],
-        "Normal": ~some(*findings, *devices), "label:No Finding": ~some(*findings),
-        "label:Support Devices": some(*devices),
+        "label:No Finding": ~some(*planted.FINDINGS), "label:Support Devices": some(*planted.DEVICES),
         "label:Lung Opacity": some("Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis"),
         "label:Enlarged Cardiomediastinum": some("Enlarged Cardiomediastinum", "Cardiomegaly"),
     }  # fmt: skip
+    names, f_nk = planted.facts(names, f_nk)
     return [*names, *more], np.concatenate([f_nk, np.stack(list(more.values()), 1)], 1)
 
 

@@ -45,7 +45,7 @@ class World:
 
 def world(tower: Tower, seen: Pictures, areas: dict[str, float], z: torch.Tensor, across: torch.Tensor) -> World:
     """The world of some pictures with the tower's tokens `z`; `areas`: AUROC of each planted factor, which decides what
-    is named; `across`: see `build.narrowed`."""
+    is named; `across`: see `build.evidence`."""
     facts, f = words.truths(seen.names, seen.f)
     with torch.inference_mode():
         logits = tower.head(z.mean(1)).numpy()
