@@ -42,7 +42,7 @@ class Followed:
 
 
 def facts(names: Sequence[str], f_nk: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Planted factors with their opposites (PA view, Male, Young) and Normal (no finding and no device); bool [n, k]."""
+    """Planted factors with their opposites (PA view, Male, Young) and Normal (no finding, no device); bool [n, k]."""
     of = {name: f_nk[:, i] for i, name in enumerate(names)}
     more = {name: ~of[opposite] for name, opposite in OPPOSITES.items()}
     more["Normal"] = ~np.any([of[name] for name in (*FINDINGS, *DEVICES)], 0)
@@ -71,7 +71,7 @@ def _spoken() -> dict[str, str]:
 
 
 def said(concept: str) -> str | None:
-    """The fact that a concept says; "" for no common finding, None where it cannot be told. Of two labels, the first."""
+    """The fact that a concept says; "" for no common finding, None where it cannot be told; of two labels the first."""
     words = concept.lower()
     return _spoken().get(words, _spoken().get(words.partition(" and ")[0]))
 

@@ -188,7 +188,8 @@ class Ledger:
         """run, neuron, concept, fact (the planted fact that the neuron follows best), follows (their correlation) and
         match (`naming.planted.Match`, or NULL): the newest of each; empty but for simulated cohorts."""
         return self.query(
-            "SELECT run, neuron, concept, fact, follows, match FROM {lines} WHERE kind = 'truth' AND neuron IS NOT NULL "
+            "SELECT run, neuron, concept, fact, follows, match FROM {lines} "
+            "WHERE kind = 'truth' AND neuron IS NOT NULL "
             f"QUALIFY row_number() OVER (PARTITION BY run, neuron ORDER BY {NEWEST}) = 1 ORDER BY run, neuron"
         )
 

@@ -92,8 +92,12 @@ def train(
     means: dict[str, float] = {}
     for step in range(done, s.steps):
         rng = np.random.default_rng([s.seed, step, rank])
-        lessons = {"judge": (teacher.judging(rng, s.judged), 1.0), "name": (teacher.naming(rng, s.named), s.naming_weight),
-                   "list": (teacher.listing(rng, s.listed), 0.5), "choose": (teacher.choosing(rng, s.chosen), 0.3)}  # fmt: skip
+        lessons = {
+            "judge": (teacher.judging(rng, s.judged), 1.0),
+            "name": (teacher.naming(rng, s.named), s.naming_weight),
+            "list": (teacher.listing(rng, s.listed), 0.5),
+            "choose": (teacher.choosing(rng, s.chosen), 0.3),
+        }
         total = torch.zeros(())
         for name, (lesson, weight) in lessons.items():
             with torch.autocast("cpu", torch.bfloat16):

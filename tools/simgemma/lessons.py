@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from medsae.naming import prompts
 from medsae.naming.backends.medgemma import answer_tokens

@@ -18,7 +18,7 @@ from tools.simgemma.muon import Muon
 
 
 class Optimisers:
-    """Muon for the matrices of layers, AdamW for the rest; the rate rises for 5 % of the steps, then falls as a cosine."""
+    """Muon for the matrices of layers, AdamW for the rest; the rate rises for 5 % of the steps, then falls."""
 
     def __init__(self, named: Iterable[tuple[str, nn.Parameter]], steps: int, rate: float, muon: float, decay: float):
         named = list(named)

@@ -168,12 +168,13 @@ VAGUE = (
 UNSEEN_FRAMES = ("Images that display {x}", "Findings in keeping with {x}", "{x} can be made out")
 UNSEEN_VAGUE = "Observed by several experienced readers."
 """Kept out of the training: the record asks with them."""
-_FILLER = (
+_FILLER = re.findall(
+    r"\w+",
     "the a of on in with and or to is are was seen shown image images picture radiograph chest frontal clearly likely "
     "possible mild severe moderate typical common some most many large small area region pattern appearance patient "
     "view marked subtle prominent diffuse focal single several expert unit neuron please carefully simply just very "
-    "these those which one main key only answer say give tell name concept description word words short brief"
-).split()
+    "these those which one main key only answer say give tell name concept description word words short brief",
+)
 
 
 def wording(fact: str) -> Wording:
