@@ -154,3 +154,5 @@ def save(net: Any, processor: Any, folder: Path) -> None:
     """Writes the model in bf16 with all that transformers needs to load it."""
     net.to(torch.bfloat16).save_pretrained(folder)
     processor.save_pretrained(folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)

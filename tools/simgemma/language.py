@@ -20,7 +20,7 @@ from tools.simgemma.world import World
 class LanguageSettings:
     """How the language part is trained. Batches are per process."""
 
-    steps: int = 1_500
+    steps: int = 500
     judged: int = 32
     named: int = 5
     listed: int = 3

@@ -17,7 +17,7 @@ from tools.simgemma.language import hidden, padded
 from tools.simgemma.lessons import Teacher, Text
 from tools.simgemma.world import World, shared
 
-PER_SIDE = 60
+PER_SIDE = 40
 """Pictures with and without a fact that the judge is asked about."""
 PROBED = 0.95
 """simclip's AUROC from which on simgemma should reach `WANTED`."""
@@ -45,7 +45,7 @@ def sample(world: World, k: int, rng: np.random.Generator, most: int) -> np.ndar
 
 
 def judging(net: Any, text: Text, world: World, wording: Wording = words.answer_of, seed: int = 1,
-            form: str = prompts.JUDGE_STRICT, most: int = 30) -> dict[str, dict[str, float]]:  # fmt: skip
+            form: str = prompts.JUDGE_STRICT, most: int = 15) -> dict[str, dict[str, float]]:  # fmt: skip
     """fact -> AUROC and balanced accuracy of the judge, in a wording."""
     out = {}
     for k in world.spoken:
@@ -91,7 +91,7 @@ def wordings(net: Any, text: Text, world: World) -> dict[str, Any]:
     return out
 
 
-def both_at_once(net: Any, text: Text, world: World, pairs: int = 30, seed: int = 4) -> dict[str, Any]:
+def both_at_once(net: Any, text: Text, world: World, pairs: int = 15, seed: int = 4) -> dict[str, Any]:
     """Two findings in one concept: AUROC of pictures that have both against those that have one of them."""
     rng, areas = np.random.default_rng(seed), []
     named = np.flatnonzero(world.named)
@@ -131,7 +131,7 @@ def written(net: Any, text: Text, world: World, sets: list[np.ndarray], asked: s
     return out
 
 
-def naming(net: Any, text: Text, world: World, sets: int = 300, seed: int = 2, paper: bool = False) -> dict[str, Any]:
+def naming(net: Any, text: Text, world: World, sets: int = 200, seed: int = 2, paper: bool = False) -> dict[str, Any]:
     """Names of sets of unseen pictures: the share of valid JSON, of right concepts with their side, of right findings,
     of sets without a common fact that were told as such, and of sets that share a fact in at least 13 of 16."""
     many, top = (30, 15) if paper else (16, 10)
@@ -168,7 +168,7 @@ def _share(count: int, of: int) -> float | None:
     return round(count / of, 3) if of else None
 
 
-def listing(net: Any, text: Text, world: World, sets: int = 150, seed: int = 6) -> dict[str, Any]:
+def listing(net: Any, text: Text, world: World, sets: int = 60, seed: int = 6) -> dict[str, Any]:
     """The published way of judging, five pictures a prompt: share of valid lists, balanced accuracy."""
     rng, valid, hits = np.random.default_rng(seed), 0, {True: [], False: []}
     for k in rng.choice(np.flatnonzero(world.named), sets):
@@ -186,7 +186,7 @@ def listing(net: Any, text: Text, world: World, sets: int = 150, seed: int = 6) 
             "balanced_accuracy": round(float(np.mean([np.mean(hits[side]) for side in hits])), 3)}  # fmt: skip
 
 
-def choosing(net: Any, text: Text, world: World, sets: int = 150, seed: int = 7) -> dict[str, Any]:
+def choosing(net: Any, text: Text, world: World, sets: int = 60, seed: int = 7) -> dict[str, Any]:
     """Intruder and rank, one of five: share of valid and of right answers (0.2 without looking)."""
     rng, out = np.random.default_rng(seed), {}
     for name in ("intruder", "rank"):
@@ -220,7 +220,7 @@ def record(net: Any, text: Text, world: World, tower: dict[str, float], probes: 
                   "auroc": {fact: row["auroc"] for fact, row in sorted(judge.items(), key=lambda r: -r[1]["auroc"])}},
         "wordings": wordings(net, text, world), "two_findings": both_at_once(net, text, world),
         "unknown_descriptions": unknown(net, text, world),
-        "naming": naming(net, text, world), "naming_paper": naming(net, text, world, 60, 3, paper=True),
+        "naming": naming(net, text, world), "naming_paper": naming(net, text, world, 40, 3, paper=True),
         "lists": listing(net, text, world), "choices": choosing(net, text, world),
         "tower_auroc": tower,
         "cannot_see": sorted(fact for fact, there in zip(world.facts, world.named, strict=True)

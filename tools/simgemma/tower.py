@@ -28,7 +28,7 @@ class TowerSettings:
     """How the tower is built and trained."""
 
     images: int = 10_000
-    steps: int = 850
+    steps: int = 700
     batch: int = 80
     width: int = 192
     layers: int = 4
