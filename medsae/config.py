@@ -343,7 +343,8 @@ class Train(Command):
     l0: float | None = None
     """jumprelu: coefficient of the L0 penalty."""
     expansion: int | None = None
-    """Neurons as a multiple of the embedding dimension d."""
+    """Neurons as a multiple of the embedding dimension d (default: the preset's; that of demo is cut so that there are
+    no more neurons than training images, docs/decisions/132)."""
     epochs: int | None = None
     """Passes over the training images."""
     lr: float | None = None
@@ -377,8 +378,9 @@ class Train(Command):
               f"--encoder-norm {self.encoder_norm} must be positive")  # fmt: skip
         check(self.lr is None or self.lr > 0, f"--lr {self.lr} must be positive")
 
-    def resolved(self, images: int) -> Train:
-        """The config with every None filled, for `images` training images; UserError for options of another kind."""
+    def resolved(self, images: int, d: int | None = None) -> Train:
+        """The config with every None filled, for `images` training images of d dimensions (None: not known, so many as
+        any preset needs); UserError for options of another kind."""
         preset = TRAIN_PRESETS[self.preset]
         implied = (kind for name, kind in _IMPLIED.items() if getattr(self, name) is not None)
         kind = self.kind or next(implied, preset["kind"])
@@ -395,6 +397,8 @@ class Train(Command):
         }
         for name in ("expansion", "epochs", "lr"):
             values[name] = getattr(self, name) if getattr(self, name) is not None else preset[name]
+        if self.expansion is None and self.preset == "demo" and d is not None:
+            values["expansion"] = max(1, min(values["expansion"], images // d))
         if kind == "relu" and values["encoder_norm"] is None:
             values["encoder_norm"] = 1.0 if values["l1"] < 1 else 0.1
         if self.batch is not None:
@@ -482,6 +486,8 @@ class Score(Command):
     """Only these labels, separated by commas (default: all; the published code takes 8 of them)."""
     given: str = added("view,sex,age")
     """Attributes that partial correlations take out of the labels, separated by commas: of view, sex, age."""
+    confounders: str = added("view,age,sex,devices,site")
+    """Attributes of the cohort, separated by commas, that each neuron's strongest correlation is held against."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
     """Where to compute."""
 
@@ -510,6 +516,11 @@ class Score(Command):
     def attributes(self) -> list[str]:
         """The attributes of --given in their order, without repeats."""
         return list(dict.fromkeys(word.strip() for word in self.given.split(",") if word.strip()))
+
+    @property
+    def held(self) -> list[str]:
+        """The attributes of --confounders in their order, small letters, without repeats."""
+        return list(dict.fromkeys(word.strip().lower() for word in self.confounders.split(",") if word.strip()))
 
     @property
     def label_list(self) -> list[str]:

@@ -120,10 +120,11 @@ class Measure(Offer):
       interval): rows NAME, null_NAME, null_NAME_sd and NAME_p_two_sided of `summary`.
     - `scored`: `f(Scored) -> Value`, with an interval of its own or none: the row NAME of `summary`.
     - `neurons`: `f(Scored) -> floats [m]` (NaN: undefined): the rows NAME of `neuron_measure`.
+    - `sae`: nothing is loaded: the fact NAME of the SAE's artifact, known since training.
     """
 
     unit: Literal["bits", "nats", "share", "number"]
-    of: Literal["profiles", "scored", "neurons"] = "scored"
+    of: Literal["profiles", "scored", "neurons", "sae"] = "scored"
     over: str = ""
     """What `n` counts."""
     null: str | None = None

@@ -5,7 +5,7 @@ import streamlit as st
 from medsae.store import queries
 from medsae.store.artifacts import Artifact
 from medsae.store.reader import Frame, Reader
-from medsae.ui import cards, charts, format, links, look, terms
+from medsae.ui import cards, charts, followed_parts, format, links, look, terms
 from medsae.ui import study as studies
 
 PAGE = {"title": "Correlations", "place": 30}
@@ -71,6 +71,8 @@ for place, each in zip(st.columns(len(shown), gap="medium"), shown, strict=True)
                 )
             )
 
+with st.container(border=True):
+    followed_parts.falls(study, scores)
 with st.expander("How labels go together"):
     st.caption(
         "Share of the images with the row's label that also carry the column's: "

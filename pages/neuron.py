@@ -3,7 +3,19 @@
 import streamlit as st
 
 from medsae.store import queries
-from medsae.ui import filters, format, links, look, maps, neuron_parts, statistics_panels, terms, view_image, viewer
+from medsae.ui import (
+    filters,
+    followed_parts,
+    format,
+    links,
+    look,
+    maps,
+    neuron_parts,
+    statistics_panels,
+    terms,
+    view_image,
+    viewer,
+)
 from medsae.ui import study as studies
 
 PAGE = {"title": "Neuron", "place": 50}
@@ -59,6 +71,7 @@ with right:
         statistics_panels.neuron(study, scores, number)
     with st.container(border=True):
         neuron_parts.confounders(study, scores, cohort, number)
+        followed_parts.closer(study, scores, cohort, number)
     with st.container(border=True):
         neuron_parts.note(study, scores, number)
 neuron_parts.exports(study, scores, cohort, row, frame, drawn)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from medsae.ui import look, overview_parts, statistics_panels, terms
+from medsae.ui import advice, look, overview_parts, statistics_panels, terms
 from medsae.ui import study as studies
 
 PAGE = {"title": "Overview", "place": 10}
@@ -10,6 +10,7 @@ PAGE = {"title": "Overview", "place": 10}
 study, scores, cohort = studies.ready()
 look.heading("What do these neurons encode?", studies.cohort_title(cohort))
 overview_parts.in_words(study, scores)
+advice.show(study.parent(scores, "sae"))
 if study.state == "partial":
     look.empty(
         "Nothing to compare with yet",

@@ -352,7 +352,10 @@ def _unread(column: pd.Series | None, unknown: np.ndarray, what: str) -> list[st
     """A line about cells that say something that was not understood."""
     if column is None:
         return []
-    words = column[unknown & column.notna().to_numpy(bool)].str.strip()
+    said = unknown & column.notna().to_numpy(bool)
+    if not said.any():
+        return []
+    words = column[said].str.strip()
     words = words[~words.str.lower().isin(["", "unknown", "u", "none", "not stated"])]
     if not len(words):
         return []
@@ -462,7 +465,7 @@ def _boxes_of_rows(
 
 
 def _boxes_of_tables(plan: Plan, table: pd.DataFrame, told: list[str]) -> list[pd.DataFrame]:
-    if plan.picture is None:
+    if plan.picture is None or not plan.marks:
         return []
     number = pd.Series(np.arange(len(table)), index=table[plan.picture].to_numpy(object))
     number = number[~number.index.duplicated()]

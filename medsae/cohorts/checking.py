@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,7 +41,7 @@ _AHEAD = 4
 
 
 def check_pictures(
-    paths: Sequence[Path],
+    paths: Sequence[Path | str],
     workers: int | None,
     progress: Progress,
     what: str = "pictures",
@@ -59,6 +60,12 @@ def check_pictures(
             refused += checked.refused is not None
             task.advance(1, refused=refused)
             yield position, checked
+
+
+def prepare() -> None:
+    """Start the server of the processes that decode, and return at once: it imports its decoders meanwhile."""
+    if _forked():
+        forkserver.ensure_running()
 
 
 def decode_apart(data: bytes, deadline: float = DEADLINE_OF_ONE) -> np.ndarray:
@@ -81,7 +88,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _checked(paths: Sequence[Path], workers: int, deadline: float) -> Iterator[tuple[int, Checked]]:
+def _checked(paths: Sequence[Path | str], workers: int, deadline: float) -> Iterator[tuple[int, Checked]]:
     starts = iter(range(0, len(paths), CHUNK))
     flight: deque[tuple[int, Future[list[Checked]]]] = deque()
     pool = _Pool(min(workers, max(1, len(paths) // CHUNK)))
@@ -108,7 +115,7 @@ def _checked(paths: Sequence[Path], workers: int, deadline: float) -> Iterator[t
         pool.close()
 
 
-def _one_by_one(paths: Sequence[Path], deadline: float) -> Iterator[Checked]:
+def _one_by_one(paths: Sequence[Path | str], deadline: float) -> Iterator[Checked]:
     """Check in one process, so that the picture that kills it is known; raises UserError if none can be started."""
     pool = _Pool(1)
     try:
@@ -133,11 +140,7 @@ class _Pool:
     """Processes that know this room and nothing of the program that started them."""
 
     def __init__(self, workers: int):
-        if "forkserver" in multiprocessing.get_all_start_methods():
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload([__name__])
-        else:
-            context = multiprocessing.get_context("spawn")  # Windows
+        context = multiprocessing.get_context("forkserver" if _forked() else "spawn")
         self._executor = ProcessPoolExecutor(workers, context, initializer=_begin)
 
     def submit(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
@@ -147,6 +150,14 @@ class _Pool:
     def close(self) -> None:
         """Finish what is being decoded, drop the rest."""
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _forked() -> bool:
+    """Whether processes can come from a server that has imported this room (not on Windows)."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return False
+    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
+    return True
 
 
 @contextlib.contextmanager
@@ -180,7 +191,7 @@ def _why(began: float, deadline: float) -> str:
     return f"took longer than {deadline:.0f} s to decode" if late else "its decoder crashed"
 
 
-def _check_chunk(paths: list[Path], deadline: float) -> list[Checked]:
+def _check_chunk(paths: list[Path | str], deadline: float) -> list[Checked]:
     return [_in_time(deadline, check_picture, path) for path in paths]
 
 

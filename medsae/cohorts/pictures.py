@@ -68,7 +68,7 @@ def decode(source: Path | str | bytes) -> np.ndarray:
     return np.asarray(_grey(source if isinstance(source, bytes) else read(source))[0])
 
 
-def check_picture(path: Path) -> Checked:
+def check_picture(path: Path | str) -> Checked:
     """Decode one picture, check its content, make its thumbnail; a bad picture is a `refused`, never an exception."""
     try:
         data = read(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,9 +127,15 @@ def entropies(shown: Histograms, axis: BitsAxis, view: str, chosen: tuple[float,
 
 
 def by_label(
-    first: Frame, second: Frame | None, scale: float, unit: str, names: tuple[str, str], tones: tuple[str, str]
+    first: Frame,
+    second: Frame | None,
+    scale: float,
+    unit: str,
+    names: tuple[str, str],
+    tones: tuple[str, str],
+    floors: Mapping[str, float],
 ) -> go.Figure:
-    """Entropy of the neurons that follow each label: 5-95 % line, 25-75 % bar, median."""
+    """Entropy of the neurons that follow each label: 5-95 % line, 25-75 % bar, median, and the label's floor (bits)."""
     order = list(first["label"])
     figure = blank(60 + 30 * max(1, len(order)), dragmode=False)
     for offset, frame, name, colour in ((0.16, first, names[0], tones[0]), (-0.16, second, names[1], tones[1])):
@@ -162,6 +169,17 @@ def by_label(
             marker=dict(color=colour, size=9),
             customdata=mine[["label", "neurons"]].to_numpy(),
             hovertemplate="%{customdata[0]}: median %{x:.2f} " + unit + ", %{customdata[1]} neurons<extra></extra>",
+        )
+    known = [label for label in order if label in floors]
+    if known:
+        figure.add_scatter(
+            x=[floors[label] * scale for label in known],
+            y=[order.index(label) for label in known],
+            mode="markers",
+            name="floor: never wrong about it",
+            marker=dict(symbol="line-ns", size=22, line=dict(width=2, color=colours.NULL)),
+            customdata=known,
+            hovertemplate="%{customdata}: floor %{x:.2f} " + unit + "<extra></extra>",
         )
     figure.update_yaxes(tickvals=list(range(len(order))), ticktext=order, showgrid=False)
     figure.update_xaxes(title=f"entropy ({unit})")
@@ -428,3 +446,54 @@ def recovery(frame: Frame) -> go.Figure:
     figure.update_yaxes(range=[-0.6, len(frame) - 0.4], categoryorder="array", categoryarray=factors)
     figure.add_vline(0.5, line=dict(color=colours.NULL, width=1, dash="dot"))
     return figure
+
+
+GROUPS = ("#3d93d4", "#d08129", "#4fae7b", "#9277d8", "#cf5f6a", "#2fa8a8", "#b8963e", "#c26fb0", "#7f9c3a", "#6f86c9")
+"""Ten colours that are told apart on both backgrounds; more groups than that are one."""
+OTHER = "other"
+
+
+def neuron_map(frame: Frame, colour: str, title: str) -> go.Figure:
+    """Neurons as points at x, y in [-1, 1] (columns neuron, x, y, text, passes and `colour`). A column of words gets
+    one colour a word (ten at most, the others grey, as what begins with "no"), one of numbers a scale. Where `passes`
+    is off a point is small and pale. customdata holds the neuron."""
+    legend = dict(orientation="v", x=1.0, y=0.95, yanchor="top", itemsizing="constant")
+    figure = blank(620, dragmode="lasso", legend=legend)
+    figure.update_layout(selectdirection="any", uirevision="map", newselection=dict(line=dict(width=2)))
+    draw = figure.add_scattergl if len(frame) > SVG_POINTS else figure.add_scatter
+    pale = frame[~frame["passes"].to_numpy(bool)]
+    frame = frame[frame["passes"].to_numpy(bool)]
+    _points(draw, pale, "outside the filter", dict(color=colours.NULL, size=3, opacity=0.3))
+    size = 6 if len(frame) < 1500 else 4
+    if frame[colour].dtype.kind == "f":
+        bar = dict(title=dict(text=title, side="right"), thickness=12, outlinewidth=0)
+        marker = dict(color=frame[colour], colorscale="Viridis", size=size, opacity=0.85, colorbar=bar)
+        _points(draw, frame, title, marker)
+        figure.update_layout(showlegend=False)
+    else:
+        plain = frame[colour].str.match("not? ")
+        words = frame[colour][~plain].value_counts().index
+        for word in frame[colour][plain].unique():
+            mine = frame[frame[colour] == word]
+            _points(draw, mine, f"{word} ({len(mine)})", dict(color=colours.NULL, size=size, opacity=0.55))
+        for word, tone in zip(words[: len(GROUPS)], GROUPS, strict=False):
+            mine = frame[frame[colour] == word]
+            _points(draw, mine, f"{word} ({len(mine)})", dict(color=tone, size=size, opacity=0.85))
+        rest = frame[~frame[colour].isin(words[: len(GROUPS)]) & ~plain]
+        _points(draw, rest, f"{OTHER} ({len(rest)})", dict(color=colours.NULL, size=size, opacity=0.7))
+    for axes in (figure.update_xaxes, figure.update_yaxes):
+        axes(visible=False, range=[-1.04, 1.04])
+    figure.update_yaxes(scaleanchor="x")
+    return figure
+
+
+SVG_POINTS = 1_500
+"""Up to so many points a map is drawn without WebGL."""
+
+
+def _points(draw: Any, frame: Frame, name: str, marker: dict[str, Any]) -> None:
+    if len(frame):
+        draw(
+            x=frame["x"].astype("f4"), y=frame["y"].astype("f4"), mode="markers", name=name, marker=marker,
+            text=frame["text"], customdata=frame[["neuron"]].to_numpy(), hovertemplate="%{text}<extra></extra>",
+        )  # fmt: skip

@@ -23,6 +23,8 @@ GROUP_BYTES = 768 * 2**20
 """Dense activations held at a time; more neurons than fit take another pass each."""
 CHUNK_BYTES = 2 * 2**20
 """Dense activations sorted at a time."""
+KNOWN = 3
+"""So many patients' worth of variance is what Hanley and McNeil's formula knows before any data."""
 
 
 @dataclass(frozen=True)
@@ -58,46 +60,103 @@ def auroc_interval(
 
     All areas A whose distance from the estimate is at most t * sqrt(f V(A)): a score interval, so that the estimate
     lies inside and an estimate of exactly 0 or 1 has an interval as wide as so few patients ask for (Newcombe 2006,
-    Stat. Med. 25:559). V is the variance of Hanley and McNeil (1982, Radiology 143:29) with patients as the units. f
-    brings it to these data: the variance of the structural components of DeLong et al. (1988, Biometrics 44:837),
-    summed by patient before squaring (Obuchowski 1997, Biometrics 53:567), over V. The logarithm of that ratio counts
-    by e / (e + 4), e the number of patients that the spread of the components rests on (of the side with fewer): a few
-    errors know little of the variance, and none know nothing. t: Student's, by the degrees of freedom of the
-    components. Coverage: docs/statistics.md.
+    Stat. Med. 25:559). V is the variance of Hanley and McNeil (1982, Radiology 143:29) with as many units as the images
+    are worth: n / (1 + (s - 1) r), s the images of a mean image's patient and r how alike the ranks of one patient's
+    images are. f brings it to these data: the variance of the structural components of DeLong et al. (1988, Biometrics
+    44:837), summed by patient before squaring (Obuchowski 1997, Biometrics 53:567), over V. The logarithm of that ratio
+    counts by e / (e + 3), e the number of patients that the spread of the components rests on (of the side with fewer):
+    a few errors know little of the variance, and none know nothing. t: Student's, by the degrees of freedom of the
+    components and two more for what V knows; where A is so near 0 or 1 that no estimate can lie too far on that side,
+    the whole error is given to the other side. Coverage: docs/statistics.md.
 
     It says nothing of having chosen the best of many neurons: choose on other patients.
     """
     positive = y_n > 0
     p, n = int(positive.sum()), int((~positive).sum())
-    if p < 2 or n < 2:
-        reason = f"{p} positive and {n} negative images; at least 2 of each are needed"
+    sides = [len(np.unique(patient_n[side])) for side in (positive, ~positive)]
+    if min(sides) < 2:
+        reason = f"{p} positive and {n} negative images of {sides[0]} and {sides[1]} patients; at least 2 are needed"
         return Area(np.nan, np.nan, np.nan, p, n, reason)
-    overall = rankdata(z_n)
-    above = (overall[positive] - rankdata(z_n[positive])) / n
-    below = 1 - (overall[~positive] - rankdata(z_n[~positive])) / p
+    c = _components(z_n, positive, patient_n)
+    units_p, units_n = (len(own) / (1 + (_images_of_mine(own) - 1) * c.alike) for own in (c.code_p, c.code_n))
+    scale = 1.0
+    freedom = float(min(sides) - 1)
+    if c.own > 0:
+        inside = float(np.clip(c.area, 0.5 / (p * n), 1 - 0.5 / (p * n)))
+        ratio = max(c.variance / float(_hanley_mcneil(np.array(inside), units_p, units_n)), 1e-3)
+        scale = float(np.exp(c.effective / (c.effective + KNOWN) * np.log(ratio)))
+        freedom = c.freedom
+    two, one = (float(stdtrit(max(freedom + 2, 3), 1 - (1 - level) / tails)) for tails in (2, 1))
+    # The ends are where |A - estimate| = t sqrt(f V(A)): a fine grid is exact enough (1e-4) and cannot fail.
+    grid = np.concatenate([[c.area], np.linspace(0, 1, 10_001)])
+    sd_g = np.sqrt(scale * _hanley_mcneil(grid, units_p, units_n))
+    below_g, above_g = (np.where(room < two * sd_g, one, two) for room in (1 - grid, grid))
+    reach_g = np.where(grid > c.area, below_g, above_g) * sd_g
+    inside_g = grid[np.abs(grid - c.area) <= reach_g + 1e-9]
+    return Area(c.area, float(inside_g.min()), float(inside_g.max()), p, n)
+
+
+@dataclass(frozen=True)
+class _Components:
+    """DeLong's structural components, summed by patient."""
+
+    area: float
+    code_p: NDArray[np.intp]
+    """Patient of each positive image, 0 .. patients; ..."""
+    code_n: NDArray[np.intp]
+    """... and of each negative one."""
+    own: float
+    """Variance of the area from positives and negatives as if no patient had both."""
+    variance: float
+    """The same with what patients with both take away, at least a tenth of it."""
+    freedom: float
+    """Satterthwaite's; NaN where nothing varies."""
+    effective: float
+    """Patients that the variance rests on, of the side with fewer."""
+    alike: float
+    """Correlation of the ranks of two images of one patient and label, 0 .. 1; 1 where each has one image."""
+
+
+def _components(z_n: NDArray[np.floating], positive: NDArray[np.bool_], patient_n: NDArray[np.integer]) -> _Components:
+    overall, among_p, among_n = rankdata(z_n), rankdata(z_n[positive]), rankdata(z_n[~positive])
+    p, n = len(among_p), len(among_n)
+    above = (overall[positive] - among_p) / n
+    below = 1 - (overall[~positive] - among_n) / p
     area = float(above.mean())
     _, code = np.unique(patient_n, return_inverse=True)
     patients = int(code.max()) + 1
-    sums_p = np.bincount(code[positive], above - area, patients) / p
-    sums_n = np.bincount(code[~positive], below - area, patients) / n
-    with_p, with_n = len(np.unique(code[positive])), len(np.unique(code[~positive]))
-    own_p = with_p / max(with_p - 1, 1) * float((sums_p**2).sum())
-    own_n = with_n / max(with_n - 1, 1) * float((sums_n**2).sum())
-    variance = own_p + own_n + 2 * patients / max(patients - 1, 1) * float((sums_p * sums_n).sum())
-    scale = 1.0
-    if own_p + own_n > 0:
-        effective = min(_effective(sums_p), _effective(sums_n))
-        inside = float(np.clip(area, 0.5 / (p * n), 1 - 0.5 / (p * n)))
-        ratio = max(variance / float(_hanley_mcneil(np.array(inside), with_p, with_n)), 1e-3)
-        scale = float(np.exp(effective / (effective + 4) * np.log(ratio)))
-        freedom = 2 * (own_p + own_n) ** 2 / (own_p**2 / max(with_p - 1, 1) + own_n**2 / max(with_n - 1, 1))
-    else:
-        freedom = min(with_p, with_n) - 1
-    t = float(stdtrit(max(freedom, 3), 0.5 + level / 2))
-    # The ends are where |A - estimate| = t sqrt(f V(A)): a fine grid is exact enough (1e-4) and cannot fail.
-    grid = np.concatenate([[area], np.linspace(0, 1, 10_001)])
-    inside_g = grid[(grid - area) ** 2 <= t * t * scale * _hanley_mcneil(grid, with_p, with_n) + 1e-18]
-    return Area(area, float(inside_g.min()), float(inside_g.max()), p, n)
+    code_p, code_n = code[positive], code[~positive]
+    sums_p = np.bincount(code_p, above - area, patients) / p
+    sums_n = np.bincount(code_n, below - area, patients) / n
+    with_p, with_n = len(np.unique(code_p)), len(np.unique(code_n))
+    own_p, own_n = with_p / (with_p - 1) * (sums_p @ sums_p), with_n / (with_n - 1) * (sums_n @ sums_n)
+    own = float(own_p + own_n)
+    both = 2 * patients / (patients - 1) * float(sums_p @ sums_n)
+    freedom = own**2 / (own_p**2 / (with_p - 1) + own_n**2 / (with_n - 1)) if own > 0 else float("nan")
+    ranks = np.concatenate([(among_p - 0.5) / p, (among_n - 0.5) / n]) - 0.5
+    alike = _alike(ranks, np.concatenate([code_p, patients + code_n]))
+    effective = min(_effective(sums_p), _effective(sums_n))
+    return _Components(area, code_p, code_n, own, max(own + both, own / 10), float(freedom), effective, alike)
+
+
+def _images_of_mine(code: NDArray[np.intp]) -> float:
+    """Images of the patient that a mean image belongs to."""
+    return float((np.bincount(code) ** 2).sum() / len(code))
+
+
+def _alike(value: NDArray[np.float64], group: NDArray[np.intp]) -> float:
+    """Correlation within groups of values with mean 0, by one-way analysis of variance, cut to 0 .. 1."""
+    size = np.bincount(group)
+    total, size = np.bincount(group, value)[size > 0], size[size > 0]
+    n, groups = len(value), len(size)
+    if n == groups:
+        return 1.0
+    between = float((total**2 / size).sum())
+    within = (float((value**2).sum()) - between) / (n - groups)
+    between /= max(groups - 2, 1)  # the means of positives and of negatives were taken out
+    usual = (n - (size**2).sum() / n) / max(groups - 2, 1)
+    spread = between + (usual - 1) * within
+    return float(np.clip((between - within) / spread, 0, 1)) if spread > 0 else 1.0
 
 
 def _effective(part_p: NDArray[np.float64]) -> float:
@@ -106,8 +165,12 @@ def _effective(part_p: NDArray[np.float64]) -> float:
     return float((part_p**2).sum()) ** 2 / fourth if fourth > 0 else 0.0
 
 
-def _hanley_mcneil(area: NDArray[np.float64], p: int, n: int) -> NDArray[np.float64]:
-    """Variance of an AUROC with `p` positive and `n` negative units (Hanley and McNeil 1982)."""
+def _hanley_mcneil(area: NDArray[np.float64], p: float, n: float) -> NDArray[np.float64]:
+    """Variance of an AUROC with `p` positive and `n` negative units (Hanley and McNeil 1982).
+
+    Their formula is of a test that works; below 0.5 it is taken of the same neuron read the other way round.
+    """
+    area = np.maximum(area, 1 - area)
     both, one = area / (2 - area), 2 * area**2 / (1 + area)
     return (area * (1 - area) + (p - 1) * (both - area**2) + (n - 1) * (one - area**2)) / (p * n)
 

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from medsae.progress import Progress, Silent
@@ -21,13 +20,13 @@ from medsae.scoring.activity import Held, Source
 from medsae.scoring.design import Design
 from medsae.scoring.draws import Permutations, Resamples, correlations_of_draws
 from medsae.scoring.entropy import entropy_bits
-from medsae.scoring.measures import mean_over
-from medsae.scoring.summary import two_sided
+from medsae.scoring.measures import Value, mean_over
 
 MOST = 512
 """Partners at most; the SAE neurons are then a random choice of those that fire."""
 DRAWS = 100
 """Draws of null and bootstrap at most (the first ones, which pair with the SAE's)."""
+AT_THIS_N = "95 % interval by bootstrap over patients, at this n"
 SAMPLED = 50_000
 """Images that the thresholds are found on."""
 
@@ -74,6 +73,16 @@ def cut_to_fire_like(x: Source, active_m: NDArray[np.int64], n: int, seed: int) 
     return Cut(x, of.astype(np.intp), sign, threshold), neurons
 
 
+@dataclass(frozen=True)
+class Matched:
+    """Mean entropies (bits) of both sides of the partnership."""
+
+    cut: Value
+    """Raw neurons cut to fire as often: interval by bootstrap over patients, and its null."""
+    own: Value
+    """The SAE neurons that have such a partner."""
+
+
 def matched_entropy(
     x: Source,
     bits_m: NDArray[np.float64],
@@ -83,12 +92,12 @@ def matched_entropy(
     resamples: Resamples,
     seed: int,
     progress: Progress | None = None,
-) -> pd.DataFrame:
-    """Rows of `summary`: the mean entropy of cut raw neurons with interval and null, and that of their SAE partners."""
+) -> Matched | None:
+    """Mean entropy of cut raw neurons and of their SAE partners; None where no neuron fires on some images only."""
     n = len(design.y_nk)
     cut, neurons = cut_to_fire_like(x, active_m, n, seed)
     if not len(neurons):
-        return pd.DataFrame()
+        return None
     held = Held(cut, n)
     for _ in held.first_pass():
         pass
@@ -106,19 +115,8 @@ def matched_entropy(
         task.advance()
     value, count = mean_over(entropy_bits(value_rho))
     low, high = centred_interval(value, patients)
-    null = np.array(drawn)[np.isfinite(drawn)]
     own, own_n = mean_over(bits_m[neurons])
-    about = "raw neurons cut by a threshold to fire on as many pictures as an SAE neuron each"
-    return pd.DataFrame([
-        {"measure": "matched_raw_entropy", "value": value, "low": low, "high": high, "n": count,
-         "note": f"bits; mean entropy of {about}; 95 % interval by bootstrap over patients, at this n"},
-        {"measure": "null_matched_raw_entropy", "value": float(null.mean()) if len(null) else np.nan, "low": np.nan,
-         "high": np.nan, "n": len(null), "note": "bits; the same with label rows shuffled between patients"},
-        {"measure": "matched_raw_entropy_p_two_sided", "value": two_sided(value, null), "low": np.nan, "high": np.nan,
-         "n": len(null), "note": "two-sided p against these draws"},
-        {"measure": "matched_entropy", "value": own, "low": np.nan, "high": np.nan, "n": own_n,
-         "note": "bits; mean entropy of the SAE neurons that have such a partner"},
-    ])  # fmt: skip
+    return Matched(Value(value, low, high, count, AT_THIS_N, null_t=np.array(drawn)), Value(own, n=own_n))
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,14 @@ from medsae.scoring.design import Design, Profiles
 
 if TYPE_CHECKING:
     from medsae.scoring.curve import Curve
+    from medsae.scoring.matched import Matched
     from medsae.scoring.null import Null
     from medsae.scoring.profile import Profile
 
 Statistic: TypeAlias = Callable[[Profiles], "float | tuple[float, int]"]
 
+KINDS = ("profiles", "scored", "neurons", "sae")
+"""Of what measures are taken (`plugins.Measure.of`), in the order of the tables."""
 FEW_DRAWS = 100
 """A band of draws is printed only where this many of them are defined: 2.5 % of fewer is less than three draws."""
 
@@ -33,6 +36,8 @@ class Value:
     high: float = float("nan")
     n: int | None = None
     note: str = ""
+    null_t: NDArray[np.float64] | None = None
+    """The same under shuffled labels, draw by draw, where a `scored` measure has draws of its own."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,8 @@ class Scored:
     selective_t: NDArray[np.float64]
     """Share of neurons in each resample that reach what the selective ones reached."""
     curve: Curve
-    matched: pd.DataFrame
-    """Rows of `summary` about raw neurons cut to fire as often; empty where there is nothing to cut."""
+    matched: Matched | None
+    """Raw neurons cut to fire as often; None where there is nothing to cut."""
     images: int
     fdr: float
     values: dict[str, Value] = field(default_factory=dict)
@@ -83,7 +88,7 @@ def declared() -> pd.DataFrame:
     rows = [
         dict(measure=one.name, label=one.label, unit=one.unit, meaning=one.help, of=one.of, over=one.over or None,
              null_measure=one.null_measure, null_value=np.nan if one.null_value is None else one.null_value)
-        for kind in ("profiles", "scored", "neurons") for one in ordered(kind)
+        for kind in KINDS for one in ordered(kind)
     ]  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -94,7 +99,7 @@ def table() -> str:
         "| measure | unit | what it is | taken over | under shuffled labels | shown |",
         "|---|---|---|---|---|---|",
     ]
-    for kind in ("profiles", "scored", "neurons"):
+    for kind in KINDS:
         for one in ordered(kind):
             null = (
                 f"`{one.null_measure}`" if one.null_measure else "" if one.null_value is None else f"{one.null_value:g}"

@@ -25,9 +25,8 @@ def decoder_neighbours(decoder_md: NDArray[np.floating], top: int = 10) -> pd.Da
 
     A row of zeros has no direction and no neighbours. Memory: 512 x m at a time.
     """
-    norm = np.linalg.norm(decoder_md, axis=1, keepdims=True)
-    unit = np.divide(decoder_md, norm, out=np.zeros_like(decoder_md, np.float32), where=norm > 0)
-    exists = norm[:, 0] > 0
+    unit = unit_rows(decoder_md)
+    exists = np.any(unit, axis=1)
 
     def block(first: int, last: int) -> NDArray[np.float32]:
         value = unit[first:last] @ unit.T
@@ -36,6 +35,12 @@ def decoder_neighbours(decoder_md: NDArray[np.floating], top: int = 10) -> pd.Da
         return value
 
     return _ranked(block, len(unit), top)
+
+
+def unit_rows(decoder_md: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Rows [m, d] at length 1; a row of zeros stays one."""
+    norm = np.linalg.norm(decoder_md, axis=1, keepdims=True)
+    return np.divide(decoder_md, norm, out=np.zeros_like(decoder_md, np.float32), where=norm > 0)
 
 
 def coactivation_neighbours(held: Held, top: int = 10, measure: Measure = "cosine") -> pd.DataFrame:

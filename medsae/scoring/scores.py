@@ -2,7 +2,7 @@
 
 Passes over the activations: one for a sparse representation whose non-zeros fit in memory (60 million). Otherwise one,
 one for histograms and extremes, one for each group of draws that fits in 400 MiB (null and bootstrap), one for each 768
-MiB of columns for AUROC, and one for the chosen columns.
+MiB of columns for AUROC and for what is left given attributes, and one for the chosen columns.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from medsae.scoring import frames
 from medsae.scoring.activity import Held, Source
 from medsae.scoring.best import best_neurons
 from medsae.scoring.bootstrap import Bootstrap, bootstrap
+from medsae.scoring.confounded import Attribute, Cohort, confounded
 from medsae.scoring.curve import entropy_curve
 from medsae.scoring.design import Design, Profiles
 from medsae.scoring.draws import Patients, Permutations, Resamples
@@ -71,6 +72,10 @@ class Scores:
     """Mean entropy of parts of the patients (`curve.Curve`)."""
     neighbour: pd.DataFrame
     """neuron, rank, other, measure (`decoder`, `coactivation`), value."""
+    confounded: pd.DataFrame
+    """A row a neuron: what is left of its strongest correlation given attributes (`scoring.confounded`)."""
+    given: pd.DataFrame
+    """A row a neuron and attribute: what is left given that one alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +90,8 @@ class Known:
     """One id an image."""
     attributes: Mapping[str, ArrayLike] = field(default_factory=dict)
     """Name -> value an image (None = unknown), correlated as confounders."""
+    held: Mapping[str, ArrayLike] = field(default_factory=dict)
+    """Name -> value an image: what a neuron's own strongest correlation is given (`scoring.confounded`)."""
     truth: Truth | None = None
 
 
@@ -146,7 +153,7 @@ def score_arrays(
     with report.task("entropy of parts of the patients", 1, "pass") as task:
         curve = entropy_curve(held, design, grouped, seed, profiles.active_m)
         task.advance()
-    matched = pd.DataFrame()
+    matched = None
     if raw is not None:
         matched = matched_entropy(
             raw, entropies.bits_m, profiles.active_m, design, permutations, resamples, seed, report
@@ -154,6 +161,8 @@ def score_arrays(
     with report.task("best neuron of each label", k, "labels") as task:
         best = best_neurons(held, y_nk, mask_nk, grouped, seed)
         task.advance(k)
+    attributes = [one for name, values in known.held.items() if (one := Attribute.of(name, values))]
+    followed = confounded(held, Cohort(y_nk, mask_nk, labels, attributes, grouped, seed), top_m, report)
     observed = Profiles(correlations.rho_mk, correlations.n_k.astype(float), residual.rho_mk, design, profiles.active_m)
     scored = Scored(observed, design, profiles, null, resampled.values, resampled.reaching_t, curve, matched, n, fdr)
     return Scores(
@@ -173,6 +182,8 @@ def score_arrays(
         draw_measure=frames.draw_measures(null.values, resampled.values),
         entropy_curve=curve.rows,
         neighbour=_neighbours(held, decoder_md, report),
+        confounded=followed[0],
+        given=followed[1],
     )
 
 

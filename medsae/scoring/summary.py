@@ -27,15 +27,13 @@ def summary(scored: Scored, statistics: dict[str, Statistic]) -> pd.DataFrame:
             filter(None, [declared.unit, declared.help, declared.over and f"n: {declared.over}", found.note])
         )
         values[declared.name] = Value(found.value, found.low, found.high, found.n, note)
+        if found.null_t is not None:
+            _against_shuffled(values, declared.name, declared.unit, found.null_t)
     rows = [
         dict(measure=name, value=v.value, low=v.low, high=v.high, n=0 if v.n is None else v.n, note=v.note)
         for name, v in values.items()
     ]
-    return (
-        pd.concat([pd.DataFrame(rows), scored.matched], ignore_index=True)
-        if len(scored.matched)
-        else pd.DataFrame(rows)
-    )
+    return pd.DataFrame(rows)
 
 
 def _against_shuffled(values: dict[str, Value], name: str, unit: str, draw_t: NDArray[np.float64]) -> None:

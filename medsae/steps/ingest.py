@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +17,7 @@ import pyarrow.parquet as pq
 
 from medsae import config as c
 from medsae import files, plugins
-from medsae.cohorts import marks, splits
-from medsae.cohorts.checking import check_pictures
+from medsae.cohorts import checking, marks, splits
 from medsae.cohorts.inside import refuse_outside
 from medsae.cohorts.tabular import CohortTable
 from medsae.progress import Progress, UserError
@@ -37,6 +37,8 @@ def ingest(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
     source = plugins.sources.get(config.source)
     if source.draws:
         return source.loaded()(config, store, progress)
+    if config.pictures:
+        checking.prepare()  # while the table is read
     table: CohortTable = source.loaded()(config)
     if not getattr(config, "allow_outside", False):
         # What was not found is not read: a table may name the disk of whoever wrote it.
@@ -56,7 +58,7 @@ def ingest(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
         images, refused = table.images, pd.DataFrame({"path": [], "reason": []}, dtype=str)
         read_otherwise: list[str] = []
         if config.pictures:
-            paths = [table.root / path for path in images["path"]]
+            paths = [os.path.join(table.root, path) for path in images["path"]]
             pieces = Shards(build.shards, "parquet")
             checked = _checked(pieces, paths, config.workers, progress)
             bad = checked["refused"].notna()
@@ -224,7 +226,7 @@ def _say_changes(store: Store, config: Any, inputs: dict[str, str], table: Cohor
         return
 
 
-def _checked(pieces: Shards, paths: list[Path], workers: int | None, progress: Progress) -> pd.DataFrame:
+def _checked(pieces: Shards, paths: list[str], workers: int | None, progress: Progress) -> pd.DataFrame:
     """Check every picture once; a finished shard of 2,000 is a file that a restarted ingest skips."""
     starts = range(0, len(paths), _SHARD)
     missing = [image for k, start in enumerate(starts) if pieces.finished(k) is None
@@ -233,7 +235,7 @@ def _checked(pieces: Shards, paths: list[Path], workers: int | None, progress: P
         progress.say(f"{len(paths) - len(missing):,} of {len(paths):,} pictures are checked already")
     rows: list[dict[str, Any]] = []
     # One stream over all shards: the decoding processes never wait for a shard to be written.
-    for position, seen in check_pictures([paths[i] for i in missing], workers, progress, "checking pictures"):
+    for position, seen in checking.check_pictures([paths[i] for i in missing], workers, progress, "checking pictures"):
         image = missing[position]
         rows.append(dict(image=image, width=seen.width, height=seen.height, sha256=seen.sha256, webp=seen.webp,
                          refused=seen.refused, said=seen.said))  # fmt: skip

@@ -8,6 +8,7 @@ sum stays exact with another constant. Maps are computed in float32, whatever th
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -280,14 +281,13 @@ def _made(scored: Scored, eye: Eye, pictures: Any, progress: Progress) -> Made:
 def sampled(pictures: Any, most: int = REFERENCE) -> list[np.ndarray]:
     """Pictures for the mean map: of the whole cohort as it was embedded, not only of those that are scored. The same
     ones whoever asks, so that a map made later has the same reference."""
-    found = []
-    for image in np.random.default_rng(12).permutation(len(pictures))[: 2 * most]:
-        try:
-            found.append(pictures[int(image)])
-        except ValueError:
-            continue
-        if len(found) == most:
-            break
+    found: list[np.ndarray] = []
+    drawn = np.random.default_rng(12).permutation(len(pictures))
+    for part in (drawn[:most], drawn[most : 2 * most]):
+        # In order: pictures are stored in blocks, and each is read once.
+        for image in np.sort(part[: most - len(found)]):
+            with contextlib.suppress(ValueError):
+                found.append(pictures[int(image)])
     return found
 
 

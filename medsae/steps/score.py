@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _CELLS = 2**24
 """Activations encoded at a time (64 MiB)."""
+_MANY_PLACES = 2_000
+"""From so many neurons on it is said that their map is laid out: it takes a while."""
 _AGE_BANDS = [0, 20, 40, 60, 80, 200]
 
 
@@ -78,6 +80,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         assert config.uncertain and config.unstated
         known = Known(values_nk=values_nk, labels=labels, patients=images["patient"].to_numpy(),
                       attributes=_attributes(images) | _kept_attributes(cohort, images["image"]),
+                      held=_held(config, cohort, images["image"].to_numpy()),
                       truth=_truth(cohort, images["image"].to_numpy(), rivals))  # fmt: skip
         choices = Choices(uncertain=config.uncertain, unstated=config.unstated, draws=config.draws,
                           bootstraps=config.bootstraps, fdr=config.fdr, top=config.top, seed=config.seed,
@@ -88,7 +91,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         frames = {name: getattr(scores, name) for name in
                   ("neuron", "correlation", "histogram", "summary", "null_histogram", "label_summary", "draw",
                    "attribute_correlation", "recovery", "neighbour", "neuron_measure", "draw_measure",
-                   "entropy_curve")}  # fmt: skip
+                   "entropy_curve", "confounded", "given")}  # fmt: skip
         frames["measure"] = declared()
         frames["activation"] = pd.DataFrame(
             {"neuron": kept.neuron, "image": image_of_row[kept.image], "value": kept.value}
@@ -110,6 +113,8 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             frames |= made.tables
             if not without_maps:
                 np.save(build.path / maps.REFERENCE_FILE, made.reference_cd)
+        if decoder is not None:
+            frames["place"] = _places(decoder, scores.neuron, config.seed, progress)
         if sae and versus:
             frames["match"], measures = _match(sae, versus, config.seed)
             frames["summary"] = pd.concat([scores.summary, measures], ignore_index=True)
@@ -174,6 +179,18 @@ def _sae_source(
         "random": _random(raw, model.m, config.seed),
     }
     return _Encoded(model, x_nd), model.weights["W_dec"].cpu().numpy(), rivals
+
+
+def _places(decoder_md: np.ndarray, neuron: pd.DataFrame, seed: int, progress: Progress) -> pd.DataFrame:
+    """Rows of the table `place`: the map of those neurons that fire."""
+    from medsae.scoring.layout import places
+
+    shown_m = neuron["active"].to_numpy(float) > 0
+    if shown_m.sum() > _MANY_PLACES:
+        progress.say(f"laying out a map of {shown_m.sum():,} neurons")
+    xy_m2 = places(decoder_md, shown_m, seed)
+    frame = pd.DataFrame({"neuron": np.arange(len(xy_m2)), "x": xy_m2[:, 0], "y": xy_m2[:, 1]})
+    return frame.dropna().reset_index(drop=True)
 
 
 def _match(sae: Artifact, versus: Artifact, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -266,6 +283,21 @@ def _kept_attributes(cohort: Artifact, image: pd.Series) -> dict[str, np.ndarray
             column = value.set_index("image")["value"].reindex(image).astype(object)
             found[name] = column.where(column.notna(), None).to_numpy(object)
     return found
+
+
+def _held(config: c.Score, cohort: Artifact, image: np.ndarray) -> dict[str, np.ndarray]:
+    """The attributes of --confounders that the cohort has; UserError for one that it has not and nobody offers."""
+    from medsae.store import followed
+    from medsae.store.reader import Reader
+
+    known = followed.attributes(Reader(), cohort)
+    names = {name.lower(): name for name in known.values}
+    strange = [name for name in config.held if name not in names and name not in followed.DEFAULT]
+    if strange:
+        raise UserError(f"--confounders: the cohort has no attribute {', '.join(strange)} that sorts images", cohort.id,
+                        f"it has {', '.join(known.values) or 'none'}")  # fmt: skip
+    of = known.of(image)
+    return {names[name]: of[names[name]] for name in config.held if name in names}
 
 
 def _truth(cohort: Artifact, image: np.ndarray, rivals: dict[str, Any]) -> Any:

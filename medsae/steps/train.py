@@ -10,6 +10,7 @@ import pandas as pd
 
 from medsae import config as c
 from medsae.progress import Progress, UserError
+from medsae.sae.advice import advice
 from medsae.steps import found, tokens
 from medsae.store.artifacts import Artifact, Build, Store
 
@@ -75,7 +76,7 @@ def untrained(config: c.Train, slug: str, data: Data, store: Store, progress: Pr
         return measured.publish(build, sae, measured.sample(seen, np.arange(len(seen))), facts | now, progress)
 
 
-_MEASURED = ("m", "d", "loss", "mse", "fve", "active_share", "active_neurons", "dead_share", "history_on")
+_MEASURED = ("advice", "m", "d", "loss", "mse", "fve", "active_share", "active_neurons", "dead_share", "history_on")
 
 
 def read(config: c.Train, store: Store, progress: Progress) -> Data:
@@ -99,7 +100,7 @@ def read(config: c.Train, store: Store, progress: Progress) -> Data:
 
 def resolved(config: c.Train, data: Data) -> tuple[c.Train, str]:
     """The config with every option filled, and the slug of its artifact."""
-    config = replace(config, embeddings=data.embeddings.id, sweep=None).resolved(len(data.train_nd))
+    config = replace(config, embeddings=data.embeddings.id, sweep=None).resolved(*data.train_nd.shape)
     return config, f"{config.kind}-x{config.expansion}-{data.embeddings.facts['encoder']}"
 
 
@@ -122,11 +123,9 @@ def publish(build: Build, result: TrainResult, config: c.Train, data: Data, prog
         f"{last.active_share * m:,.1f} of {m:,} neurons active an image, FVE {last.fve:.3f} on {result.history_on},"
         f" {np.mean(result.dead_m):.1%} dead"
     )
-    if last.fve < 0:
-        progress.say(
-            f"the reconstruction is worse than the mean image: {last.step:,} steps at a learning rate of {config.lr:g}"
-            " were too few; give more --epochs or a larger --lr"
-        )
+    told = advice([row.loss for row in result.history], last.fve, float(np.mean(result.dead_m)), config, holdout > 0)
+    for one in told:
+        progress.say(f"warning: {one}")
     return build.publish({
         "kind": config.kind, "m": m, "d": data.train_nd.shape[1], "expansion": config.expansion,
         "l1": config.l1, "k": config.k, "l0_coefficient": config.l0, "lr": config.lr, "epochs": config.epochs,
@@ -134,6 +133,7 @@ def publish(build: Build, result: TrainResult, config: c.Train, data: Data, prog
         "n_holdout": holdout, "loss": last.loss, "mse": last.mse, "fve": last.fve,
         "active_share": last.active_share, "active_neurons": last.active_share * m,
         "dead_share": float(np.mean(result.dead_m)), "device": result.device, "history_on": result.history_on,
+        "advice": [asdict(one) for one in told],
         "training_seconds": round(result.seconds, 2), "cohort": data.cohort.id, "embeddings": data.embeddings.id,
     }).manifest  # fmt: skip
 

@@ -42,9 +42,9 @@ def side(summary: dict[str, Measure], measure: str = "mean_entropy") -> str:
     return "above" if value.value > null.value else "below"
 
 
-def has(reader: Reader, scores: Artifact, table: str) -> bool:
-    """Whether these scores have a table; older ones may lack it."""
-    name = reader.alias(scores).strip('"')
+def has(reader: Reader, artifact: Artifact, table: str) -> bool:
+    """Whether an artifact has a table; older ones may lack it."""
+    name = reader.alias(artifact).strip('"')
     found = reader.query("SELECT count(*) AS n FROM duckdb_tables() WHERE database_name = ? AND table_name = ?",
                          [name, table])  # fmt: skip
     return bool(found["n"][0])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 Show: TypeAlias = Literal["all", "defined", "selective", "named", "unjudged", "agree", "disagree", "starred", "dead"]
-Sort: TypeAlias = Literal["entropy", "-entropy", "-rho", "-density", "density", "neuron", "q"]
+Sort: TypeAlias = Literal["entropy", "-entropy", "-rho", "-density", "density", "neuron", "q", "-fall"]
 FIRING_LEAST = 10
 """A neuron that fires on fewer pictures than this says too little to lead a list (docs/decisions/054)."""
 _OFTEN = f"least(coalesce(active, 0), {FIRING_LEAST}) DESC"
@@ -20,6 +20,7 @@ SORTS: dict[str, str] = {
     "-density": "density DESC NULLS LAST, neuron",
     "density": "density ASC NULLS LAST, neuron",
     "neuron": "neuron",
+    "-fall": "(SELECT f.fall FROM {s}.confounded f WHERE f.neuron = neuron.neuron) DESC NULLS LAST, neuron",
     "q": f"{_OFTEN}, q ASC NULLS LAST, max_abs_rho DESC, neuron",
 }
 FEW_LAST = frozenset(sort for sort, order in SORTS.items() if order.startswith(_OFTEN))

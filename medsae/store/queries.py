@@ -193,6 +193,15 @@ def best_of_labels(reader: Reader, scores: Artifact) -> Frame:
     return reader.query("SELECT * FROM {s}.label_summary", s=scores)
 
 
+def floors(reader: Reader, scores: Artifact) -> dict[str, float]:
+    """label -> entropy (bits) of the detector that is never wrong about it; empty where none was computed then."""
+    frame = best_of_labels(reader, scores)
+    if "floor" not in frame:
+        return {}
+    known = frame[frame["floor"].notna()]
+    return dict(zip(known["label"].astype(str), known["floor"].astype(float), strict=True))
+
+
 def scarce_labels(reader: Reader, scores: Artifact, least: int) -> dict[str, int]:
     """label -> images on its scarcer side (present or absent), of labels that have fewer than `least` there."""
     frame = reader.query(

@@ -202,7 +202,7 @@ CREATE TABLE measure (
     label TEXT NOT NULL,         -- what a page calls it
     unit TEXT NOT NULL,          -- bits, nats, share or number
     meaning TEXT NOT NULL,       -- one sentence
-    of TEXT NOT NULL,            -- profiles (taken of every draw), scored (once), neurons (one value a neuron)
+    of TEXT NOT NULL,            -- profiles (taken of every draw), scored (once), neurons (one value a neuron), sae (a fact of the SAE)
     over TEXT,                   -- what n counts
     null_measure TEXT,           -- the row of summary with the same under shuffled labels
     null_value DOUBLE            -- what shuffled labels give where that needs no draws
@@ -257,6 +257,35 @@ CREATE TABLE attribute_correlation (
     high DOUBLE,                 -- 95 % interval
     reason TEXT                  -- why rho is NULL
 );
+CREATE TABLE confounded (
+    neuron INTEGER NOT NULL,     -- neuron.neuron
+    label TEXT,                  -- the label that it follows most (neuron.top_label)
+    n INTEGER NOT NULL,          -- images with this label known
+    rho DOUBLE,                  -- Pearson
+    low DOUBLE,                  -- 95 % interval, by patient
+    high DOUBLE,                 -- 95 % interval
+    within TEXT,                 -- the largest stratum of the first attribute: its name and value
+    within_n INTEGER,            -- images in it
+    within_rho DOUBLE,           -- Pearson in it; NULL where fewer than 10 images have, or lack, the label
+    attributes TEXT,             -- what is held, separated by ", "
+    given DOUBLE,                -- partial correlation given all of them
+    given_low DOUBLE,            -- 95 % interval, by patient
+    given_high DOUBLE,           -- 95 % interval
+    fall DOUBLE,                 -- rho - given, in the direction of rho
+    fall_low DOUBLE,             -- 95 % interval, by patient
+    fall_high DOUBLE,            -- 95 % interval
+    null_fall DOUBLE,            -- the largest fall of 20 shuffles of the attributes between patients
+    verdict TEXT,                -- by rule: holds, partly X, follows X, no settled correlation
+    reason TEXT                  -- why NULL
+);
+CREATE TABLE given (
+    neuron INTEGER NOT NULL,     -- neuron.neuron
+    attribute TEXT NOT NULL,     -- what is held, alone
+    label TEXT NOT NULL,         -- the label that the neuron follows most
+    rho DOUBLE,                  -- partial correlation given this attribute
+    low DOUBLE,                  -- 95 % interval, by patient
+    high DOUBLE                  -- 95 % interval
+);
 CREATE TABLE neighbour (
     neuron INTEGER NOT NULL,     -- neuron.neuron
     rank INTEGER NOT NULL,       -- 1 ..
@@ -295,6 +324,11 @@ CREATE TABLE localisation (
     area DOUBLE,                 -- mean share of the image that the mask covers
     mass DOUBLE,                 -- share of the positive map inside the mask over its area; 1: no preference
     reason TEXT                  -- why NULL
+);
+CREATE TABLE place (             -- the map of neurons (of an SAE); not in scores made by older versions
+    neuron INTEGER NOT NULL,     -- neuron.neuron; those that fire on a scored image
+    x DOUBLE NOT NULL,           -- t-SNE of decoder directions, -1 .. 1; only which ones lie together means something
+    y DOUBLE NOT NULL            -- the same, upwards
 );
 CREATE TABLE match (
     neuron INTEGER NOT NULL,     -- neuron.neuron; only with --versus, live neurons of both SAEs

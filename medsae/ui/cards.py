@@ -54,18 +54,19 @@ def grid(
     over: dict[int, str] | None = None,
     words: dict[int, str] | None = None,
 ) -> str:
-    """HTML of a grid of radiographs: `rows` has image and value (NULL: silent) and, optionally, slice. `over`: data
-    URIs that lie over a picture; `words`: what is said of it beside its title."""
+    """HTML of a grid of radiographs: `rows` has image and, where they are of a neuron, value (NULL: silent). `over`:
+    data URIs that lie over a picture; `words`: what is said of it beside its title."""
     images = [int(i) for i in rows["image"]][:MOST]
     thumbs = query_images.thumbnails(study.reader, cohort, images)
     rows_of = query_images.captions(study.reader, cohort, images, studies.labels(study, cohort)).to_dict("records")
     captions = {int(c["image"]): c for c in rows_of}
     cells = []
-    for image, value in zip(images, rows["value"], strict=False):
+    plain = "value" not in rows
+    for image, value in zip(images, images if plain else rows["value"], strict=False):
         caption = captions.get(image)
         alt = alt_text(image, caption)
         labels = escape(str(caption["labels"])) if caption else ""
-        shown = format.number(value, digits) if not format.missing(value) else "silent"
+        shown = "" if plain else format.number(value, digits) if not format.missing(value) else "silent"
         title = escape(" · ".join(filter(None, [_title(study, image, caption), (words or {}).get(image)])))
         layer = f'<img class="ms-over" src="{over[image]}" alt="">' if over and image in over else ""
         cells.append(

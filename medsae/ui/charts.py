@@ -19,6 +19,7 @@ from medsae.paper.plots import (
     entropies,
     heat_map,
     lines,
+    neuron_map,
     pairs,
     pareto,
     recovery,
@@ -26,6 +27,7 @@ from medsae.paper.plots import (
     scatter,
     square,
 )
+from medsae.store import neuron_map as neuron_areas
 from medsae.ui import export, links
 from medsae.ui import study as studies
 
@@ -40,7 +42,9 @@ __all__ = [
     "correlations",
     "entropies",
     "heat_map",
+    "lassoed",
     "lines",
+    "neuron_map",
     "pairs",
     "pareto",
     "recovery",
@@ -57,14 +61,15 @@ def soft() -> str:
     return "#59626e" if st.context.theme.type == "light" else "#a3acb8"
 
 
-def show(figure: go.Figure, key: str, alt: str, save: bool = True, **more: Any) -> Any:
-    """Draw a figure without a logo; below it, unless `save` is off, what saves it for print."""
+def show(figure: go.Figure, key: str, alt: str, save: bool = True, roam: bool = False, **more: Any) -> Any:
+    """Draw a figure without a logo; below it, unless `save` is off, what saves it for print. `roam`: a map to zoom,
+    pan and draw areas in."""
     config = {
         "displaylogo": False,
-        "displayModeBar": "hover",
+        "displayModeBar": True if roam else "hover",
         # The camera would save the window's theme and cut what does not fit: `export.plots` draws for print.
-        "modeBarButtonsToRemove": ["toImage", "lasso2d", "autoScale2d"],
-        "scrollZoom": False,
+        "modeBarButtonsToRemove": ["toImage", "autoScale2d", *([] if roam else ["lasso2d"])],
+        "scrollZoom": roam,
     }
     printed = go.Figure(figure) if save else figure
     figure.update_layout(height=round(figure.layout.height * links.scale()))  # type: ignore[attr-defined]
@@ -88,6 +93,16 @@ def clicked(event: Any) -> list[Any] | None:
     points = event.get("selection", {}).get("points", []) if event else []
     data = points[0].get("customdata") if points else None
     return list(data.values()) if isinstance(data, dict) else data if data is None or isinstance(data, list) else [data]
+
+
+def lassoed(event: Any) -> str | None:
+    """The area (as `neuron_map.written`) that was drawn in a map, or None."""
+    selection = event.get("selection", {}) if event else {}
+    for kind, write in (("lasso", neuron_areas.written), ("box", neuron_areas.box)):
+        drawn = selection.get(kind) or []
+        if drawn and len(drawn[-1].get("x") or ()) >= 2:
+            return write(drawn[-1]["x"], drawn[-1]["y"])
+    return None
 
 
 def brushed(event: Any) -> tuple[float, float] | None:

@@ -70,10 +70,14 @@ def by_label(study: Study, scores: Artifact, base: queries.Filter) -> None:
     """Entropies of the neurons that follow each label."""
     frame = queries.entropy_by_label(study.reader, scores, base)
     other = queries.entropy_by_label(study.reader, study.versus, base) if study.versus else None
-    look.section("Neurons by the label they follow most", "median, middle half, 5 to 95 %")
+    look.section(
+        "Neurons by the label they follow most",
+        "median, middle half, 5 to 95 % · upright mark: floor, the entropy of a detector that is never wrong about it",
+    )
     titles, colours = studies.short_titles(study), studies.colours(study)
+    floors = queries.floors(study.reader, scores)
     charts.show(
-        charts.by_label(frame, other, study.scale, study.unit_name, titles, colours),
+        charts.by_label(frame, other, study.scale, study.unit_name, titles, colours, floors),
         "entropy-by-label",
         "Entropy of the neurons that follow each label",
     )

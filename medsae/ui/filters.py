@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
-from medsae.store import queries
+from medsae.store import followed, neuron_map, queries
 from medsae.store.artifacts import Artifact
 from medsae.store.reader import Frame
-from medsae.ui import links
+from medsae.ui import links, look
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -29,6 +31,7 @@ ORDER = {
     "-rho": "strongest ρ",
     "-density": "most active",
     "density": "least active",
+    "-fall": "falls most given attributes",
     "neuron": "number",
 }
 DENSITY = {"": "any", "0.0001": "0.01 %", "0.001": "0.1 %", "0.01": "1 %", "0.05": "5 %", "0.2": "20 %"}
@@ -37,6 +40,9 @@ RHO = {"": "any", "0.1": "0.1", "0.2": "0.2 (published filter)", "0.3": "0.3", "
 
 def complete(study: Study, chosen: queries.Filter) -> queries.Filter:
     """The filter with what is not in the tables: stars, names, and the text that is searched."""
+    if chosen.sort == "-fall" and study.scores is not None and not followed.has(study.reader, study.scores):
+        st.warning("What is left given attributes was not computed then: the order is another.")
+        chosen = replace(chosen, sort=links.DEFAULT_SORT)
     ids: set[int] | None = None
     if chosen.show == "starred":
         ids = {n for n, note in study.notes.items() if note.star}
@@ -52,7 +58,19 @@ def complete(study: Study, chosen: queries.Filter) -> queries.Filter:
         found |= {n for n, note in study.notes.items() if words in f"{note.text} {' '.join(note.tags)}".lower()}
         found |= {int(words)} if words.isascii() and words.isdigit() and len(words) < 10 else set()
         ids = found if ids is None else ids & found
-    return chosen.among(ids)
+    return chosen.among(ids).among(in_area(study))
+
+
+def in_area(study: Study) -> set[int] | None:
+    """The neurons within the area of the map that the address names; None where it names none."""
+    area = st.query_params.get("area")
+    if area is None or study.scores is None:
+        return None
+    corners, places = neuron_map.corners(area), neuron_map.places(study.reader, study.scores)
+    if corners is None or places is None:
+        st.warning("The link names an area of a map that cannot be used: it is left out.")
+        return None
+    return neuron_map.inside(places, corners)
 
 
 def _judged(study: Study, neuron: int, name: str) -> bool:
@@ -61,8 +79,8 @@ def _judged(study: Study, neuron: int, name: str) -> bool:
     return note is not None and bool(note.verdict) and note.name == name
 
 
-def bar(study: Study, scores: Artifact, cohort: Artifact) -> queries.Filter:
-    """Draw the controls and give the complete filter."""
+def bar(study: Study, scores: Artifact, cohort: Artifact, page: str = "neurons") -> queries.Filter:
+    """Draw the controls and give the complete filter; `page`: where they stand."""
     known = queries.labels(study.reader, cohort)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         links.choose(st.selectbox, "Show", "show", SHOW, "all", resets=("page",), width=150)
@@ -79,6 +97,9 @@ def bar(study: Study, scores: Artifact, cohort: Artifact) -> queries.Filter:
             links.choose(st.selectbox, "Fires on at least", "dlo", DENSITY, "", resets=("page",))
             links.choose(st.selectbox, "Fires on at most", "dhi", DENSITY, "", resets=("page",))
             links.choose(st.selectbox, "Strongest |ρ| at least", "rho", RHO, "", resets=("page",))
+    if "area" in st.query_params:
+        out = links.url(page, (*links.STUDY, *(p for p in links.FILTER if p != "area")))
+        st.html(look.chip("within an area of the map ✕", out, "", "leave the area"))
     return complete(study, links.filter_of_url())
 
 

@@ -21,7 +21,7 @@ STUDY = ("scores", "versus", "unit", "patients", "map", "least")
 """Parameters of the sidebar: every link carries them."""
 DEFAULT_SORT: Sort = "q"
 """Most selective first: the lowest entropies belong to neurons that fire on one picture."""
-FILTER = ("show", "label", "lo", "hi", "dlo", "dhi", "rho", "q", "sort")
+FILTER = ("show", "label", "lo", "hi", "dlo", "dhi", "rho", "q", "area", "sort")
 """Parameters of a filter of neurons: links to a neuron carry them, so that previous and next stay within it."""
 
 LARGEST = 2**31 - 1
@@ -157,6 +157,28 @@ def _wide(more: dict[str, Any]) -> dict[str, Any]:
     """A width in pixels grows with the text of the browser."""
     width = more.get("width")
     return {**more, "width": round(width * scale())} if isinstance(width, int) else more
+
+
+def several(
+    widget: Callable[..., Any], label: str, parameter: str, options: Sequence[str], default: Sequence[str] = (),
+    resets: Sequence[str] = (), **more: Any,
+) -> list[str]:  # fmt: skip
+    """A multiselect whose value lives in the URL, separated by commas, or by | where an option has a comma in it ("-":
+    none); unknown words are named and left out."""
+    text, between = st.query_params.get(parameter), "|" if any("," in option for option in options) else ","
+    words = list(default) if text is None else [w for w in text.split(between) if w and w != "-"]
+    strange = [w for w in words if w not in options]
+    if strange:
+        st.warning(f"The link asks for {parameter} = {', '.join(strange)[:80]!r}, which there is not: it is left out.")
+    key = f"_{parameter}"
+    st.session_state[key] = [w for w in words if w in options]
+
+    def changed() -> None:
+        chosen = st.session_state[key]
+        text = None if list(chosen) == list(default) else between.join(chosen) or "-"
+        put(**{parameter: text}, **dict.fromkeys(resets))
+
+    return widget(label, list(options), key=key, on_change=changed, **_wide(more))
 
 
 def switch(label: str, parameter: str, default: bool, **more: Any) -> bool:

@@ -14,7 +14,20 @@ from medsae.store import queries, query_images
 from medsae.store.artifacts import Artifact
 from medsae.store.notes import Note, Notes, representation
 from medsae.store.reader import Frame
-from medsae.ui import bars, cards, charts, export, format, links, login, look, maps, naming_panel, report
+from medsae.ui import (
+    bars,
+    cards,
+    charts,
+    export,
+    followed_parts,
+    format,
+    links,
+    login,
+    look,
+    maps,
+    naming_panel,
+    report,
+)
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -58,7 +71,10 @@ def headline(study: Study, row: Row, tone: look.Tone) -> None:
         )
         return
     luck = [format.number(_times(row[f"entropy_null_{part}"], study.scale)) for part in ("mean", "sd")]
+    assert study.scores is not None
+    floor = queries.floors(study.reader, study.scores).get(str(row["top_label"]))
     null = f"null {luck[0]} ± {luck[1]}"
+    null += f"\nfloor of {row['top_label']} {format.number(floor * study.scale)}" if floor is not None else ""
     selective = "selective" if row["selective"] else "not selective"
     rho, label, n = _strongest(study, row)
     studies.figures(
@@ -155,8 +171,9 @@ def activations(
 
 def confounders(study: Study, scores: Artifact, cohort: Artifact, number: int) -> None:
     """What else it may follow: firing rates by view, sex, age and devices; of a dense neuron correlations with them."""
+    look.section("Could it be something else?")
+    followed_parts.verdict(study, scores, number)
     if studies.is_raw(scores):
-        look.section("Could it be something else?")
         frame = query_images.attributes_followed(study.reader, scores, number)
         rows = [
             [
@@ -169,7 +186,6 @@ def confounders(study: Study, scores: Artifact, cohort: Artifact, number: int) -
         ]
         columns = [("", False), ("ρ", True), ("95 % interval", True), ("images", True)]
     else:
-        look.section("Could it be something else?")
         frame = query_images.confounders(study.reader, scores, number, studies.groups(study, scores, cohort))
         rows = [
             [

@@ -17,7 +17,7 @@ from medsae.progress import UserError
 from medsae.store import housekeeping, queries, query_images
 from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.reader import Frame
-from medsae.ui import charts, export, format, forms, hiding, keeping_parts, links, look
+from medsae.ui import advice, charts, export, format, forms, hiding, keeping_parts, links, look
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -170,6 +170,7 @@ def details(study: Study, artifact: Artifact) -> None:
     if not artifact.sealed:
         st.caption("Not sealed: made by an older version; nothing covers the facts below.")
     if artifact.kind == "sae":
+        advice.show(artifact)
         history = queries.history(study.reader, artifact)
         if len(history):
             for columns in ({"loss": look.SAE, "mse": look.NULL}, {"fve": look.SAE, "dead": look.NULL}):

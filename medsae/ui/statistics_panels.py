@@ -64,12 +64,8 @@ def measures(study: Study, scores: Artifact) -> None:
     """Every declared measure of both representations, and what the mean entropies say."""
     look.section("Measures", "interval over patients · what shuffled labels give, two-sided p · n")
     sides = [one for one in (scores, study.versus) if one is not None]
-    summaries = [queries.summary(study.reader, one) for one in sides]
+    summaries = [queries.summary(study.reader, one) | _of_sae(study.parent(one, "sae")) for one in sides]
     rows = [[_name(study, one), *[_cell(study, s, one) for s in summaries]] for one in declared("overview")]
-    rows += _matched(study, summaries)
-    saes = [study.parent(one, "sae") for one in sides]
-    rows.append(["variance explained (FVE), held-out images",
-                 *[format.number(s.facts.get("fve"), 3) if s else "–" for s in saes]])  # fmt: skip
     titles = [studies.title(study.artifacts, one) for one in sides]
     st.html(look.table([("", False), *[(title, False) for title in titles]], rows))
     sentences(list(zip(titles, summaries, strict=True)))
@@ -87,22 +83,12 @@ def sentences(sides: list[tuple[str, Summary]]) -> None:
             st.caption(f"{title}: mean entropy is {entropies.SAID[side]}.")
 
 
-def _matched(study: Study, summaries: list[Summary]) -> list[list[str]]:
-    """The row about raw neurons cut to fire as often; none where no side has it."""
-    if not any("matched_raw_entropy" in s for s in summaries):
-        return []
-    cells = []
-    for s in summaries:
-        cut, own, null = (
-            s.get(name) for name in ("matched_raw_entropy", "matched_entropy", "null_matched_raw_entropy")
-        )
-        if cut is None or cut.value is None or own is None:
-            cells.append(format.NOTHING)
-            continue
-        said = f"these neurons {format.scaled(own, study.scale)} · cut raw, null {format.scaled(null, study.scale)}"
-        cells.append(f"{format.scaled(cut, study.scale)} {_soft(said)}")
-    about = "raw coordinates, each cut by a threshold to fire on as many pictures as one of these neurons"
-    return [[f'<span title="{about}">matched n: raw neurons cut to fire as often, {study.unit_name}</span>', *cells]]
+def _of_sae(sae: Artifact | None) -> Summary:
+    """Measures that are facts of the SAE; undefined without one."""
+    known = [one.name for one in plugins.measures.all().values() if one.of == "sae"]
+    if sae is None:
+        return {name: queries.Measure(None, note="there is no SAE") for name in known}
+    return {name: queries.Measure(sae.facts[name]) for name in known if name in sae.facts}
 
 
 def _shift(study: Study, found: entropies.Shift | None) -> str:

@@ -24,7 +24,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from medsae import config as configs
 from medsae.jobs import Job, Jobs
 from medsae.progress import UserError
-from medsae.store import housekeeping, pictures, queries, query_images
+from medsae.store import followed, housekeeping, pictures, queries, query_images
 from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.ledger import Ledger
 from medsae.store.notes import Note, Notes, representation
@@ -178,6 +178,20 @@ def groups(study: Study, scores: Artifact, cohort: Artifact) -> Frame:
 @st.cache_resource(show_spinner=False, max_entries=4)
 def _groups(_reader: Reader, _scores: Artifact, _cohort: Artifact, key: tuple[str, str, float]) -> Frame:
     return query_images.groups(_reader, _scores, _cohort)
+
+
+def scored_images(study: Study, scores: Artifact, cohort: Artifact) -> followed.Images:
+    """The scored images with attributes and labels, read once for these scores; shared, so never changed."""
+    known = labels(study, cohort)
+    key = (str(study.store.data), scores.id, scores.manifest["created"])
+    return _scored_images(study.reader, scores, cohort, known, key)
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _scored_images(
+    _reader: Reader, _scores: Artifact, _cohort: Artifact, _labels: query_images.LabelTable, key: tuple[str, str, float]
+) -> followed.Images:
+    return followed.images(_reader, _scores, _cohort, followed.attributes(_reader, _cohort), _labels)
 
 
 def labels(study: Study, cohort: Artifact) -> query_images.LabelTable:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from medsae.store import pictures, query_images
+from medsae.store import find_images, pictures, query_images
 from medsae.store.artifacts import Artifact
+from medsae.store.reader import Frame
 from medsae.ui import cards, format, full_picture, links
 from medsae.ui import study as studies
 from medsae.ui.study import Study
@@ -21,8 +23,10 @@ def data(
     close: str | None = None,
     among: list[int] | None = None,
     link: str | None = None,
+    on: tuple[str, Sequence[str]] | None = None,
 ) -> dict[str, Any] | None:
-    """The viewer's data; None when the cohort has no such image. `among`: images to step through, by parameter view."""
+    """The viewer's data; None when the cohort has no such image. `among`: images to step through, by parameter view of
+    the page `on` (with the parameters to keep; None: that of a neuron)."""
     row = query_images.image(study.reader, cohort, image)
     if row is None:
         return None
@@ -30,9 +34,8 @@ def data(
     caption = query_images.captions(study.reader, cohort, [image], studies.labels(study, cohort)).to_dict("records")[0]
     fires = query_images.firing(study.reader, scores, image, 12) if scores else pd.DataFrame()
     at = among.index(image) if among and image in among else None
-    keep = (*links.STUDY, *links.FILTER, "neuron", "which", "one")
-    keep = (*keep, "beside")
-    step = {i: links.url("neuron", keep, view=among[i]) for i in range(len(among))} if among else {}
+    page, keep = on or ("neuron", (*links.STUDY, *links.FILTER, "neuron", "which", "one", "beside"))
+    step = {i: links.url(page, keep, view=among[i]) for i in range(len(among))} if among else {}
     return {
         "image": image,
         "src": pictures.data_uri(picture) if picture else None,
@@ -103,3 +106,16 @@ def facts(study: Study, cohort: Artifact, row: dict[str, Any], caption: dict[str
     if study.patients:
         known.append(["path", str(row["path"])])
     return known
+
+
+def table(study: Study, scores: Artifact, cohort: Artifact, search: find_images.Search) -> Frame:
+    """All images of a search with what may be shown of them: no path, the patient as a hash unless switched on."""
+    found = find_images.find(study.reader, scores, cohort, search, LARGEST_TABLE).rows
+    numbers = [int(i) for i in found["image"]]
+    frame = query_images.captions(study.reader, cohort, numbers, studies.labels(study, cohort))
+    frame = found.merge(frame, on="image", how="left")
+    return frame.assign(patient=[study.patient(str(p)) for p in frame["patient"]])
+
+
+LARGEST_TABLE = 100_000
+"""Images of a search that are exported at most."""

@@ -10,7 +10,19 @@ import pytest
 from medsae.store.artifacts import Store
 from medsae.store.manifest import sealed
 
-PAGES = ["overview", "entropy", "correlations", "neurons", "neuron", "image", "concepts", "compare", "runs", "about"]
+PAGES = [
+    "overview",
+    "entropy",
+    "correlations",
+    "neurons",
+    "neuron",
+    "images",
+    "image",
+    "concepts",
+    "compare",
+    "runs",
+    "about",
+]
 ABOUT_SCORES = [p for p in PAGES if p not in ("runs", "about")]
 RESEARCH = "Research use only, not for diagnosis"
 
@@ -94,7 +106,7 @@ def test_every_dead_neuron_and_a_sample_of_the_others_open(app, html, data, ids)
 @pytest.mark.parametrize("which", ["top", "slices", "random", "silent"])
 def test_grids_of_a_neuron(which, app, html, data, ids):
     with Store().get(ids.scores).connect() as tables:
-        (neuron,) = tables.execute("SELECT neuron FROM neuron ORDER BY density DESC LIMIT 1").fetchone()
+        neuron = tables.execute("SELECT neuron FROM neuron ORDER BY density DESC LIMIT 1").fetchall()[0][0]
     text = html(app.open("neuron", neuron=neuron, which=which))
     assert text.count('class="ms-pic"') >= 6
     assert 'alt="Radiograph ' in text

@@ -23,7 +23,19 @@ import numpy as np
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
-PAGES = ("overview", "entropy", "correlations", "neurons", "neuron", "image", "compare", "concepts", "runs", "about")
+PAGES = (
+    "overview",
+    "entropy",
+    "correlations",
+    "neurons",
+    "neuron",
+    "images",
+    "image",
+    "compare",
+    "concepts",
+    "runs",
+    "about",
+)
 
 
 INTERACTIONS = {

@@ -1,3 +1,4 @@
+# pyright: reportArgumentType=false, reportCallIssue=false, reportOptionalMemberAccess=false
 """Synthetic artifacts of any size, written through `Store.build` as the steps write theirs.
 
     python tests/bench/synthetic.py DATA --images 224000 --neurons 8192
@@ -336,8 +337,19 @@ def _scores(
                 "value": [v for _, v in attributes] * m, "rho": near.ravel(), "n": n, "low": near.ravel() - half,
                 "high": near.ravel() + half,
             }))  # fmt: skip
+            _insert(
+                db,
+                "confounded",
+                _confounded(rng, top, half, np.where(defined, np.array(labels, object)[strongest], None), n),
+            )
+            _insert(db, "given", pd.DataFrame([
+                {"neuron": i, "attribute": a, "label": labels[strongest[i]], "rho": top[i] * s, "low": top[i] * s - half,
+                 "high": top[i] * s + half}
+                for i in np.flatnonzero(defined) for a, s in (("view", 0.97), ("devices", 0.6))
+            ]))  # fmt: skip
             if what == "sae":
                 _insert(db, "neighbour", _neighbours(rng, m))
+                _insert(db, "place", _places(np.where(density > 0, strongest, -1)))
                 _insert(db, "recovery", pd.DataFrame({
                     "factor": ["side:right", "side:left", "device"], "positives": [90, 85, 60], "negatives": 200, "neuron": [3, 8, 11],
                     "activation": [0.78, 0.75, 0.91], "preactivation": [0.84, 0.82, 0.95], "raw": [0.74, 0.73, 0.88],
@@ -345,6 +357,21 @@ def _scores(
                 }))  # fmt: skip
         facts = {"representation": what, "m": m, "n": n, "labels": labels, "protocol": config.protocol}
         return build.publish(facts).id
+
+
+def _confounded(rng: np.random.Generator, top: np.ndarray, half: float, label: np.ndarray, n: int) -> pd.DataFrame:
+    left = top * rng.uniform(0.3, 1, len(top))
+    known = np.array([x is not None for x in label])
+    table = {"rho": top, "low": top - half, "high": top + half, "within_rho": top * 0.9, "given": left,
+             "given_low": left - half, "given_high": left + half, "fall": abs(top - left),
+             "fall_low": abs(top - left) - half / 2, "fall_high": abs(top - left) + half / 2,
+             "null_fall": np.full(len(top), 0.01)}  # fmt: skip
+    return pd.DataFrame({
+        "neuron": np.arange(len(top)), "label": label, "n": n, "within": "view AP", "within_n": n // 2,
+        "attributes": "view, devices", "verdict": np.where(known, np.where(left / top < 0.75, "partly devices", "holds"), None),
+        "reason": np.where(known, None, "no defined correlation"),
+        **{name: np.where(known, value, np.nan) for name, value in table.items()},
+    })  # fmt: skip
 
 
 def _null_histogram(null: np.ndarray, k: int) -> pd.DataFrame:
@@ -410,6 +437,15 @@ def _neighbours(rng: np.random.Generator, m: int) -> pd.DataFrame:
         frames.append(pd.DataFrame({"neuron": np.repeat(np.arange(m), count), "rank": np.tile(np.arange(1, count + 1), m),
                                     "other": other.ravel(), "measure": measure, "value": value.ravel()}))  # fmt: skip
     return pd.concat(frames).sort_values(["neuron", "measure", "rank"])
+
+
+def _places(group_m: np.ndarray) -> pd.DataFrame:
+    """A map with one heap a label; neurons of group -1 are not on it."""
+    rng = np.random.default_rng(0)
+    turn = 2 * np.pi * group_m / (1 + group_m.max())
+    at = 0.7 * np.stack([np.cos(turn), np.sin(turn)], 1) + rng.normal(0, 0.08, (len(group_m), 2))
+    at /= np.abs(at).max()
+    return pd.DataFrame({"neuron": np.arange(len(at)), "x": at[:, 0], "y": at[:, 1]})[group_m >= 0]
 
 
 def _insert(db: object, table: str, frame: pd.DataFrame) -> None:

@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.browser
-PAGES = ["", "entropy", "correlations", "neurons", "neuron?neuron=3", "image", "concepts", "compare", "runs", "about"]
+PAGES = [
+    "",
+    "entropy",
+    "correlations",
+    "neurons",
+    "neuron?neuron=3",
+    "images?fires=3",
+    "image",
+    "concepts",
+    "compare",
+    "runs",
+    "about",
+]
 MORE = ["runs?tab=jobs", "runs?tab=start", "neuron?neuron=3&view=5"]
 WIDTHS = (800, 1024, 1280, 1920)
 
@@ -47,6 +59,7 @@ def axe() -> str:
     """The script of axe-core, as the package for tests ships it."""
     import axe_playwright_python
 
+    assert axe_playwright_python.__file__ is not None
     return (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
 
 

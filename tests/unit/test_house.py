@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "reports": {"rates"},
     **{room: BASE | {room} for room in ROOMS},
     "naming": BASE | {"naming"},
+    "store": BASE | {"store", "scoring", "effects"},  # what a reader asks of one neuron is computed when asked
     "jobs": BASE | {"store"},  # store.troubles: what an error of the system means is said in one place
     "steps": BASE | ROOMS | {"steps"},
     "launch": BASE,

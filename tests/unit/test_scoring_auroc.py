@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import stdtrit
 from sklearn.metrics import roc_auc_score
 
 from medsae.scoring import auroc as auroc_module
@@ -74,7 +75,12 @@ def test_interval_at_the_border_holds_its_estimate(flip):
     found = auroc_interval(-z if flip else z, y, np.arange(68))
     ends = (1 - found.high, 1 - found.low) if flip else (found.low, found.high)
     assert found.value == (0 if flip else 1)
-    assert ends[1] == pytest.approx(1) and 0.6 < ends[0] < 0.95
+    # 1 - A is as far from the estimate as 8 positives and 60 negatives allow: t = 2.262 (95 %, 7 + 2 degrees of freedom)
+    # times Hanley and McNeil's sd at 0.77.
+    both, one = 0.7703 / 1.2297, 2 * 0.7703**2 / 1.7703
+    variance = (0.7703 * 0.2297 + 7 * (both - 0.7703**2) + 59 * (one - 0.7703**2)) / 480
+    assert ends[1] == pytest.approx(1) and ends[0] == pytest.approx(0.7703, abs=2e-4)
+    assert variance**0.5 * 2.2622 == pytest.approx(1 - 0.7703, abs=2e-4)
 
 
 def test_interval_covers_and_clusters_widen_it():
@@ -95,6 +101,77 @@ def test_interval_of_a_perfect_neuron_and_of_too_few_images():
     assert found.value == 1 and 0 < found.low < 1 and found.high <= 1
     few = auroc_interval(np.array([0, 0, 1, 2.0]), np.array([0, 0, 0, 1]), np.arange(4))
     assert np.isnan(few.value) and "1 positive" in few.reason
+    one = auroc_interval(np.array([0, 0, 1, 2.0]), np.array([0, 0, 1, 1]), np.array([0, 1, 2, 2]))
+    assert np.isnan(one.value) and "of 2 and 1 patients" not in one.reason and "of 1 and 2 patients" in one.reason
+
+
+def test_images_of_a_patient_are_worth_what_their_ranks_differ():
+    y, patients = np.repeat([1, 0], [12, 60]), np.arange(72) // 2
+    alike = y + np.repeat(np.linspace(0, 0.5, 36), 2) + np.tile([0, 1e-6], 36)  # two images as good as one
+    unlike = y + np.concatenate([np.linspace(0, 0.5, 36), np.linspace(0.5, 0, 36)]).reshape(2, 36).T.ravel()
+    single = auroc_interval(alike[::2], y[::2], np.arange(36))
+    twice, both = (auroc_interval(z, y, patients) for z in (alike, unlike))
+    assert single.low == pytest.approx(twice.low, abs=0.01) and both.low > twice.low + 0.02
+    apart = auroc_interval(unlike, y, np.arange(72))
+    # Within a patient the ranks are as unlike as can be: each image counts whole, but the patients stay 36.
+    assert twice.low + 0.02 < both.low <= apart.low < 1
+
+
+def test_alike_by_analysis_of_variance():
+    value, group = np.array([1.0, 1.0, -1.0, -1.0, 3.0, 1.0, -1.0, -3.0]), np.array([0, 0, 1, 1, 2, 2, 3, 3])
+    # Sums 2, -2, 4, -4 over two images each: between 20 / 2 = 10, within 4 / 4 = 1, (10 - 1) / (10 + 1).. with
+    # (8 - 16 / 8) / 2 = 3 images a patient less the two means: (10 - 1) / (10 + 2 * 1).
+    assert auroc_module._alike(value, group) == pytest.approx(9 / 12)
+    assert auroc_module._alike(value, np.arange(8)) == 1.0
+    assert auroc_module._alike(np.array([1.0, -1, 1, -1]), np.array([0, 0, 1, 1])) == 0.0
+    assert auroc_module._alike(np.zeros(4), np.array([0, 0, 1, 1])) == 1.0
+    assert auroc_module._images_of_mine(np.array([0, 0, 0, 2])) == 2.5
+
+
+def test_components_of_a_small_case_by_hand():
+    z, y = np.array([3.0, 1.0, 2.0, 0.0, 1.0]), np.array([1, 1, 0, 0, 0])
+    c = auroc_module._components(z, y > 0, np.array([0, 1, 2, 3, 3]))
+    # Positive 3 beats all three, positive 1 beats one and ties one: 1 and 0.5. Negatives: 2 is below one of two (0.5),
+    # 0 below both (1), 1 below one and ties one (0.75).
+    assert c.area == pytest.approx(0.75)
+    # Positives: +-0.25 / 2. Negatives: -0.25 / 3 of patient 2, (0.25 + 0) / 3 of patient 3.
+    own_p, own_n = 2 * 2 * 0.125**2, 2 * 2 * (0.25 / 3) ** 2
+    assert c.own == pytest.approx(own_p + own_n) and c.variance == pytest.approx(own_p + own_n)
+    assert c.freedom == pytest.approx((own_p + own_n) ** 2 / (own_p**2 + own_n**2)) and c.effective == pytest.approx(2)
+    assert list(c.code_p) == [0, 1] and list(c.code_n) == [2, 3, 3]
+    both = 2 * 2 * 2 * 0.125 * 0.25 / 3
+    # Patient 0 has the better positive and the worst negative: what one side adds the other takes away, to a tenth.
+    shared = auroc_module._components(z, y > 0, np.array([0, 1, 0, 1, 1]))
+    assert own_p + own_n - both < 0.1 * c.own == pytest.approx(shared.variance)
+    crossed = auroc_module._components(z, y > 0, np.array([1, 0, 0, 1, 1]))
+    assert crossed.variance == pytest.approx(own_p + own_n + both) and crossed.own == pytest.approx(c.own)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_ends_of_an_interval_by_hand(flip):
+    # Three positives, four negatives, one patient an image, one pair of twelve the wrong way round.
+    z, y = np.array([6.0, 5.0, 3.0, 4.0, 2.0, 1.0, 0.0]), np.array([1, 1, 1, 0, 0, 0, 0])
+    found = auroc_interval(-z if flip else z, y, np.arange(7))
+    low, high = (1 - found.high, 1 - found.low) if flip else (found.low, found.high)
+    area = 11 / 12
+    # Components of the positives 1, 1, 3/4; of the negatives 2/3, 1, 1, 1.
+    own_p = 3 / 2 * ((1 / 12) ** 2 * 2 + (1 / 6) ** 2) / 9
+    own_n = 4 / 3 * ((1 / 4) ** 2 + 3 * (1 / 12) ** 2) / 16
+
+    def variance(a):
+        a = max(a, 1 - a)
+        both, one = a / (2 - a), 2 * a * a / (1 + a)
+        return (a * (1 - a) + 2 * (both - a * a) + 3 * (one - a * a)) / 12
+
+    effective = min(36 / 18, 144 / 84)  # squares 1, 1, 4 of the positives and 9, 1, 1, 1 of the negatives
+    f = ((own_p + own_n) / variance(area)) ** (effective / (effective + 3))
+    freedom = (own_p + own_n) ** 2 / (own_p**2 / 2 + own_n**2 / 3) + 2
+    two, one = stdtrit(freedom, 0.975), stdtrit(freedom, 0.95)
+    # No estimate lies too far below the low end (it is near 0 for so few images), or too far above the high one: the
+    # whole 5 % are then for the other side.
+    sd = [(f * variance(a)) ** 0.5 for a in (low, high)]
+    assert low < two * sd[0] and area - low == pytest.approx(one * sd[0], abs=3e-4)
+    assert 1 - high < two * sd[1] and high - area == pytest.approx(one * sd[1], abs=1e-3)
 
 
 def test_the_winner_of_noise_is_judged_on_other_patients():

@@ -82,7 +82,7 @@ def test_unique_contributions_are_semi_partial_correlations():
 def test_the_floor_is_a_detector_that_is_never_wrong():
     y, mask, _ = cohort(missing=0)
     floor = Design.of(y, mask, LABELS, {}).floor
-    np.testing.assert_allclose(floor.bits_k, entropy_bits(np.corrcoef(y.T)), atol=1e-9)
+    np.testing.assert_allclose(floor.bits_k, entropy_bits(np.asarray(np.corrcoef(y.T), float)), atol=1e-9)
     assert floor.partial_bits_k.shape == (4,) and (floor.partial_bits_k < np.log2(3) + 1e-9).all()
 
 
@@ -108,15 +108,13 @@ def test_matched_entropy_is_that_of_the_partners_beside_its_null():
     design, patients = Design.of(y, mask, LABELS, {}), Patients.of(np.arange(300) // 2)
     bits = np.array([1.0, np.nan, 1.5, 2.0])
     draws = Permutations(patients, 25, 0), Resamples(patients, DRAWS + 50, 0)
-    rows = matched_entropy(ArraySource(x), bits, active, design, *draws, seed=0).set_index("measure")
+    found = matched_entropy(ArraySource(x), bits, active, design, *draws, seed=0)
+    assert found is not None and found.cut.null_t is not None
     cut, _ = cut_to_fire_like(ArraySource(x), active, 300, 0)
     z = np.concatenate([block for _, block in cut.blocks()])
     own = entropy_bits(among(z, y, np.ones(z.shape, bool), mask))
-    found = rows.loc["matched_raw_entropy"]
-    assert found["value"] == pytest.approx(own.mean(), abs=1e-5) and found["n"] == 3
-    assert found["low"] < found["value"] < found["high"]
-    assert rows.loc["matched_entropy", "value"] == pytest.approx(1.5) and rows.loc["matched_entropy", "n"] == 3
-    assert rows.loc["null_matched_raw_entropy", "n"] == 25
-    assert 1 < rows.loc["null_matched_raw_entropy", "value"] < 2
-    assert 2 / 26 <= rows.loc["matched_raw_entropy_p_two_sided", "value"] <= 1
-    assert matched_entropy(ArraySource(x), bits, np.zeros(4, int), design, *draws, seed=0).empty
+    assert found.cut.value == pytest.approx(own.mean(), abs=1e-5) and found.cut.n == 3
+    assert found.cut.low < found.cut.value < found.cut.high and "over patients" in found.cut.note
+    assert found.own.value == pytest.approx(1.5) and found.own.n == 3
+    assert len(found.cut.null_t) == 25 and 1 < found.cut.null_t.mean() < 2
+    assert matched_entropy(ArraySource(x), bits, np.zeros(4, int), design, *draws, seed=0) is None

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,13 +17,16 @@ from medsae.scoring.draws import Patients, Permutations
 from medsae.scoring.entropy import entropy_bits
 from medsae.scoring.matched import cut_to_fire_like
 from medsae.scoring.measures import Value, declared, table
-from medsae.scoring.offered.entropy import paper_entropy_best
-from medsae.scoring.offered.floor import relative
+from medsae.scoring.offered.entropy import followed, paper_entropy_best
+from medsae.scoring.offered.floor import paper_entropy_best_floor, relative
 from medsae.scoring.offered.selective import share_interval
 from medsae.scoring.scores import Choices, Known, score_arrays
 from medsae.scoring.summary import _against_shuffled, two_sided
 from medsae.store import entropies
 from medsae.store.queries import Measure
+
+corrcoef: Any = np.corrcoef
+Something: Any = SimpleNamespace
 
 
 def labels(n=400, seed=0):
@@ -63,8 +67,8 @@ def test_a_band_of_few_draws_is_not_printed():
 def test_floor_is_the_entropy_of_perfect_detectors_and_unique_floor_is_zero():
     y, names = labels()
     design = design_of(y, names)
-    np.testing.assert_allclose(design.floor.bits_k, entropy_bits(np.corrcoef(y.T)))
-    perfect = np.corrcoef(y[:, :1].T, design.residual_nr.T)[:1, 1:]
+    np.testing.assert_allclose(design.floor.bits_k, entropy_bits(corrcoef(y.T)))
+    perfect = corrcoef(y[:, :1].T, design.residual_nr.T)[:1, 1:]
     profiles = Profiles(np.full((1, 5), 0.1), np.ones(5), perfect, design, np.ones(1, int))
     assert profiles.unique_bits_m[0] < 0.1 < design.floor.bits_k[0]
 
@@ -72,7 +76,7 @@ def test_floor_is_the_entropy_of_perfect_detectors_and_unique_floor_is_zero():
 def test_relative_is_one_at_the_null_and_null_where_there_is_no_room():
     def of(value, null, floor):
         rows = {"h": Value(value, value, value), "null_h": Value(null), "f": Value(floor)}
-        return relative(SimpleNamespace(values=rows), "h", "f")
+        return relative(Something(values=rows), "h", "f")
 
     assert of(3.4, 3.4, 3.0).value == pytest.approx(1) and of(3.0, 3.4, 3.0).value == pytest.approx(0)
     assert of(3.6, 3.4, 3.0).value > 1
@@ -96,6 +100,38 @@ def test_the_published_figure_is_of_the_largest_signed_rho_in_nats():
     assert n == 3 and value == pytest.approx(entropy_bits(rho).mean() * np.log(2))
 
 
+def test_the_published_figure_has_the_floor_of_its_labels_in_nats():
+    y, names = labels()
+    design = design_of(y, names)
+    rho = np.array([[0.5, 0.1, np.nan, 0.1, 0.1], [0.1, 0.3, np.nan, 0.2, 0.1], [np.nan] * 5])
+    profiles = Profiles(rho, np.ones(5), rho, design, np.ones(3, int))
+    assert followed(profiles).tolist() == [True, True, False, True, True]
+    found = paper_entropy_best_floor(Something(design=design, profiles=profiles))
+    assert found.n == 4
+    assert found.value == pytest.approx(entropy_bits(corrcoef(y.T))[[0, 1, 3, 4]].mean() * np.log(2))
+    nobody = Profiles(rho[2:], np.ones(5), rho[2:], design, np.ones(1, int))
+    assert not followed(nobody).any() and np.isnan(paper_entropy_best(nobody)[0])
+
+
+def test_a_scored_measure_with_draws_of_its_own_has_null_and_p():
+    y, names = labels()
+    x = np.random.default_rng(8).standard_normal((400, 5)).astype(np.float32)
+    z = np.maximum(x - 1, 0)
+    known = Known(values_nk=y, labels=names, patients=np.arange(400))
+    found = score_arrays(ArraySource(z, True), known, Choices(draws=20, bootstraps=20), raw=ArraySource(x))
+    rows = found.summary.set_index("measure")
+    # Raw neurons cut at 1 to fire as often are (nearly) these neurons or their mirror images.
+    assert rows.n["matched_entropy"] == rows.n["matched_raw_entropy"] == 5
+    assert rows.value["matched_entropy"] == pytest.approx(rows.value["mean_entropy"])
+    assert rows.n["null_matched_raw_entropy"] == rows.n["matched_raw_entropy_p_two_sided"] == 20
+    assert rows.low["null_matched_raw_entropy"] < rows.value["null_matched_raw_entropy"]
+    assert rows.low["matched_raw_entropy"] < rows.value["matched_raw_entropy"] < rows.high["matched_raw_entropy"]
+    alone = score_arrays(ArraySource(z, True), known, Choices(draws=20, bootstraps=20)).summary.set_index("measure")
+    assert np.isnan(alone.value["matched_raw_entropy"]) and "partner" in alone.note["matched_raw_entropy"]
+    assert "null_matched_raw_entropy" not in alone.index and "fve" not in alone.index
+    assert declared().set_index("measure").of["fve"] == "sae"
+
+
 def test_curve_takes_known_parts_and_ends_where_it_is_told():
     size = np.array([1000.0, 500, 200])
     assert endless(size, 3 + 2 / np.sqrt(size) - 5 / size) == pytest.approx(3)
@@ -106,7 +142,7 @@ def test_curve_takes_known_parts_and_ends_where_it_is_told():
     held = Held(ArraySource(z), 400)
     rows = entropy_curve(held, design_of(y, names), Patients.of(np.arange(400)), 0, np.full(6, 400)).rows
     whole = rows[(rows.left_out == -1) & (rows.parts == 1)].iloc[0]
-    expected = entropy_bits(np.corrcoef(np.concatenate([z, y], axis=1).T)[:6, 6:]).mean()
+    expected = entropy_bits(corrcoef(np.concatenate([z, y], axis=1).T)[:6, 6:]).mean()
     assert whole.images == 400 and whole.mean_entropy == pytest.approx(expected, abs=1e-3) and len(rows) == 33
 
 
@@ -160,19 +196,20 @@ def test_several_trainings_widen_the_interval():
         def alias(self, one):
             return one.id
 
-        def query(self, text, values=(), s=None):
+        def query(self, text, values=(), s: Any = None):
             if "duckdb_tables" in text:
                 return pd.DataFrame({"n": [1]})
             if "summary" in text:
                 return pd.DataFrame({"value": [s.value]})
             return pd.DataFrame({"value": s.value + np.sin(np.arange(50)) * 0.01})
 
-    def one(value):
-        return SimpleNamespace(id=str(value), value=value, config={"images": "all", "seed": 0})
+    def one(value) -> Any:
+        return Something(id=str(value), value=value, config={"images": "all", "seed": 0})
 
     raw = one(3.4)
-    alone = entropies.shift(Read(), [one(3.2)], [raw])
-    three = entropies.shift(Read(), [one(3.1), one(3.2), one(3.3)], [raw])
+    reader: Any = Read()
+    alone: Any = entropies.shift(reader, [one(3.2)], [raw])
+    three: Any = entropies.shift(reader, [one(3.1), one(3.2), one(3.3)], [raw])
     assert alone.value == pytest.approx(-0.2) and three.value == pytest.approx(-0.2)
     assert three.seeds == 3 and three.high - three.low > 0.3 > 0.05 > alone.high - alone.low
 

@@ -69,3 +69,10 @@ measures.register(
         help="labels that have a defined correlation with any neuron", over="labels", load=f"{HERE}:labels_defined",
     )
 )  # fmt: skip
+measures.register(
+    Measure(
+        name="fve", label="variance explained (FVE), held-out images", unit="number", of="sae", order=100, digits=3,
+        help="1 - squared error of the reconstruction / variance of the embeddings, on images that training did not "
+        "see", load="", shown=("overview",),
+    )
+)  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medsae.plugins import Measure, measures
 from medsae.scoring.design import Profiles
@@ -40,11 +41,15 @@ def median_max_rho(p: Profiles) -> tuple[float, int]:
 
 def paper_entropy_best(p: Profiles) -> tuple[float, int]:
     """Of each label the neuron with the largest signed rho; the mean of their entropies in nats."""
-    rho = np.where(np.isfinite(p.bits_m)[:, None], p.rho_mk, np.nan)
-    defined = np.isfinite(rho).any(0)
-    best = np.nanargmax(rho[:, defined], axis=0) if defined.any() else np.zeros(0, int)
+    rho = np.where(np.isfinite(p.bits_m)[:, None], p.rho_mk, -np.inf)
+    best = np.where(np.isnan(rho), -np.inf, rho).argmax(0)[followed(p)]
     bits, n = mean_over(p.bits_m[best])
     return bits * math.log(2), n
+
+
+def followed(p: Profiles) -> NDArray[np.bool_]:
+    """Labels [k] that some neuron with a defined entropy has a correlation with."""
+    return np.asarray(np.isfinite(p.rho_mk[np.isfinite(p.bits_m)]).any(0))
 
 
 def mean_entropy_normalised(s: Scored) -> Value:

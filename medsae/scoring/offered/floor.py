@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from medsae.plugins import Measure, measures
 from medsae.scoring.measures import Scored, Value, mean_over
+from medsae.scoring.offered.entropy import followed
 
 HERE = "medsae.scoring.offered.floor"
 NARROW = 0.05
@@ -24,6 +27,12 @@ def partial_entropy_floor(s: Scored) -> Value:
     """The same for partial correlations."""
     value, n = mean_over(s.design.floor.partial_bits_k[s.design.kept_r])
     return Value(value, n=n)
+
+
+def paper_entropy_best_floor(s: Scored) -> Value:
+    """Mean in nats over the labels that `paper_entropy_best` has a neuron for: the same figure of perfect detectors."""
+    value, n = mean_over(s.design.floor.bits_k[followed(s.profiles)])
+    return Value(value * math.log(2), n=n)
 
 
 def entropy_relative(s: Scored) -> Value:
@@ -70,6 +79,13 @@ measures.register(
         help="(H - floor) / (null - floor): 0 as peaked as perfect detectors, 1 as under shuffled labels, above 1 more "
         "spread than chance", over="neurons with a defined entropy", load=f"{HERE}:entropy_relative",
         shown=("overview",), null_value=1.0,
+    )
+)  # fmt: skip
+measures.register(
+    Measure(
+        name="paper_entropy_best_floor", label="its floor: perfect detectors", unit="nats", order=71, over="labels",
+        help="the same figure where the best neuron of each label is never wrong about it", digits=3,
+        load=f"{HERE}:paper_entropy_best_floor", shown=("overview",),
     )
 )  # fmt: skip
 measures.register(
