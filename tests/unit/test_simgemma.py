@@ -29,7 +29,7 @@ from medsae.store.ledger import Ledger
 from tools.simgemma import build, words
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
-import naming_world as nw
+import naming_world as nw  # pyright: ignore[reportMissingImports]
 
 FOLDER = SHIPPED["simgemma"]
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "simgemma.npz"
@@ -132,25 +132,21 @@ def study(folder, seen, monkeypatch, source="simulated", facts=("AP view", "Pleu
         cohort = made.id
         monkeypatch.setattr(made, "publish", published(made, made.publish, source, names, f))
         nw._write_cohort(made, truth, n)
-    parents = {"cohort": cohort}
-    for kind, config in (("emb", Embed(cohort=cohort, encoder="simclip")), ("sae", None), ("scores", None)):
-        if config is None:
-            config = (
-                Train(embeddings=parents["embeddings"], k=4)
-                if kind == "sae"
-                else Score(sae=parents["sae"], images="all")
-            )
-            config = config.resolved(n)
-        with store.build(kind, config, parents) as made:
-            if kind == "scores":
-                value = np.where(truth[:, : len(facts)], np.random.default_rng(0).uniform(1, 2, (n, len(facts))), 0.0)
-                nw._write_scores(made, truth, value, list(range(len(facts))))
-                return store, made.id
-            with made.database():
-                pass
-            made.publish({"encoder": "simclip", "n": n, "d": 2, "m": len(facts)})
-            parents = parents | {"embeddings" if kind == "emb" else "sae": made.id}
-    raise AssertionError
+    embeddings = empty(store, Embed(cohort=cohort, encoder="simclip"), {"cohort": cohort}, n)
+    sae = empty(store, Train(embeddings=embeddings, k=4).resolved(n), {"embeddings": embeddings}, n)
+    parents = {"embeddings": embeddings, "cohort": cohort, "sae": sae}
+    with store.build("scores", Score(sae=sae, images="all").resolved(), parents) as made:
+        value = np.where(truth[:, : len(facts)], np.random.default_rng(0).uniform(1, 2, (n, len(facts))), 0.0)
+        nw._write_scores(made, truth, value, list(range(len(facts))))
+        return store, made.id
+
+
+def empty(store, config, parents, n):
+    with store.build(config.step, config, parents) as made:
+        with made.database():
+            pass
+        made.publish({"encoder": "simclip", "n": n, "d": 2, "m": 2})
+        return made.id
 
 
 def published(made, publish, source, names, f):
@@ -213,7 +209,8 @@ def test_a_name_is_compared_by_its_words(concept, fact, match):
 def test_what_a_neuron_follows_by_hand():
     f = np.array([[1, 0], [1, 0], [0, 1], [0, 1]] * 5, bool)
     value = np.array([2.0, 2.0, 0.0, 0.0] * 5)
-    assert planted.follows(value, f, ["a", "b"]) == planted.Followed("a", pytest.approx(1.0))
+    found = planted.follows(value, f, ["a", "b"])
+    assert found is not None and found.fact == "a" and found.rho == pytest.approx(1.0)
     assert planted.follows(np.ones(20), f, ["a", "b"]) is None, "what never varies follows nothing"
     assert planted.follows(value, f[:, 1:], ["b"]) is None, "a negative correlation is not followed"
     assert planted.follows(value[:8], f[:8], ["a", "b"]) is None, "too few images"

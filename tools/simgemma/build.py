@@ -97,9 +97,8 @@ def tokenizer(settings: TextSettings) -> Any:
     raw.train_from_iterator(texts * 3, trainer)
     trained = json.loads(raw.to_str())["model"]
     names = dict(zip(("boi_token", "eoi_token", "image_token", "sot", "eot"), MARKS, strict=True))
-    made: Any = GemmaTokenizer(
-        vocab=trained["vocab"], merges=[tuple(m) for m in trained["merges"]], extra_special_tokens=names
-    )
+    merges: Any = [tuple(m) for m in trained["merges"]]
+    made: Any = GemmaTokenizer(vocab=trained["vocab"], merges=merges, extra_special_tokens=names)
     whole = [*sentences(), '{"concept": "', '", "description": "', '"}', '{"answer": ']
     made.add_tokens([AddedToken(piece, normalized=False, lstrip=False, rstrip=False) for piece in whole])
     return made
