@@ -20,11 +20,11 @@ from tools.simgemma.world import World
 class LanguageSettings:
     """How the language part is trained. Batches are per process."""
 
-    steps: int = 500
-    judged: int = 32
-    named: int = 5
-    listed: int = 3
-    chosen: int = 3
+    steps: int = 600
+    judged: int = 40
+    named: int = 6
+    listed: int = 4
+    chosen: int = 4
     naming_weight: float = 3.0
     rate: float = 2e-3
     muon: float = 0.01
@@ -95,9 +95,13 @@ def train(
         lessons = {
             "judge": (teacher.judging(rng, s.judged), 1.0),
             "name": (teacher.naming(rng, s.named), s.naming_weight),
-            "list": (teacher.listing(rng, s.listed), 0.5),
-            "choose": (teacher.choosing(rng, s.chosen), 0.3),
         }
+        # The rarer questions take turns.
+        lessons |= (
+            {"list": (teacher.listing(rng, s.listed), 0.5)}
+            if step % 2
+            else {"choose": (teacher.choosing(rng, s.chosen), 0.3)}
+        )
         total = torch.zeros(())
         for name, (lesson, weight) in lessons.items():
             with torch.autocast("cpu", torch.bfloat16):

@@ -120,12 +120,13 @@ def encode(net: Tower, x: np.ndarray, batch: int = 125) -> torch.Tensor:
     return torch.cat(parts).float()
 
 
-def areas(net: Tower, seen: Pictures) -> dict[str, float]:
-    """AUROC of each factor as the training's head reads it, where at least 8 pictures have it."""
+def areas(net: Tower, seen: Pictures, tokens: torch.Tensor | None = None) -> dict[str, float]:
+    """AUROC of each factor as the training's head reads it, where at least 8 pictures have it. tokens: those of the
+    pictures, where they are known."""
     from sklearn.metrics import roc_auc_score
 
     with torch.inference_mode():
-        logits = net.head(encode(net, seen.x).mean(1)).numpy()
+        logits = net.head((encode(net, seen.x) if tokens is None else tokens).mean(1)).numpy()
     present = seen.f.sum(0)
     return {
         name: round(float(roc_auc_score(seen.f[:, i], logits[:, i])), 4)

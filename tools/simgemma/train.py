@@ -65,12 +65,15 @@ def prepare(settings: tower.TowerSettings, text: build.TextSettings, places: Pla
     unseen = pictures.pictures(places.cache, HELD_OUT, pictures.HELD_OUT_SEED, workers)
     deciders, rest = _rows(unseen, slice(0, DECIDERS)), _rows(unseen, slice(DECIDERS, None))
     eyes = tower.trained(settings, len(seen.names), places.work)
-    decided = tower.areas(eyes, deciders)
-    tokens = _tokens(eyes, seen, places.work / "tokens.pt")
+    tokens, held = (
+        _tokens(eyes, p, places.work / f"{name}.pt") for name, p in (("tokens", seen), ("held-out", unseen))
+    )
+    decided = tower.areas(eyes, deciders, held[:DECIDERS])
     across = build.evidence(eyes, tokens, text.width)
     net, processor = build.build(eyes, across, text, settings.seed)
     return Seen(net, Text(processor), processor, world(eyes, seen, decided, tokens, across),
-                world(eyes, rest, decided, tower.encode(eyes, rest.x), across), tower.areas(eyes, rest))  # fmt: skip
+                world(eyes, rest, decided, held[DECIDERS:], across),
+                tower.areas(eyes, rest, held[DECIDERS:]))  # fmt: skip
 
 
 def _rows(seen: pictures.Pictures, rows: slice) -> pictures.Pictures:
