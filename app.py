@@ -1,5 +1,6 @@
-"""MedSAE Explorer: navigation, and the sidebar's choosers. Run with `streamlit run app.py`."""
+"""MedSAE Explorer: navigation, and the sidebar's choosers. `web.py` serves it."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from medsae.ui import links, login, look
 from medsae.ui import pages as declared
 
 HERE = Path(__file__).parent
+os.umask(0o077)  # what libraries write is for its owner alone
 
 st.set_page_config(page_title="MedSAE Explorer", page_icon=str(look.ICON), layout="wide")
 look.stylesheet()
@@ -41,7 +43,7 @@ from medsae.ui import study  # noqa: E402
 
 chosen = study.choose()
 links_of_menu()
-for problem in (*faulty, *chosen.problems):
+for problem in (*faulty, *chosen.problems, *study.troubles(chosen)):
     look.problem(problem)
 try:
     page.run()

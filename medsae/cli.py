@@ -48,6 +48,9 @@ COMMANDS: dict[str, Any] = {
     "name": c.Name,
     "run": Annotated[c.RunDemo, _named("demo")] | Annotated[c.RunPaper, _named("paper")],
     "look": c.Look,
+    "reading": Annotated[c.ReadingCreate, _named("create")]
+    | Annotated[c.ReadingList, _named("list")]
+    | Annotated[c.ReadingResults, _named("results")],
     "import": c.ImportSae,
     "export": Annotated[c.ExportSae, _named("sae")] | Annotated[c.ExportScores, _named("scores")],
     "list": c.List,
@@ -71,6 +74,7 @@ _ABOUT = {
     "name": "scores + a vision-language model -> names, put to the test",
     "run": "all steps of a preset",
     "look": "a picture of your own -> the neurons that fire on it, and where",
+    "reading": "the detection test of names, done by people",
     "import": "an SAE of another program -> SAE",
     "export": "an SAE for another program, or scores for notebooks",
     "list": "the artifacts there are",
@@ -138,14 +142,21 @@ def _run(config: Any, store: Store) -> int:
         print(_json(made) if config.json else config.to)
     elif isinstance(config, (c.Rename, c.Remove, c.Collect)):
         _tidy(store, config)
+    elif isinstance(config, (c.ReadingList, c.ReadingResults)):
+        from medsae.steps import reading  # pandas: for these commands alone
+
+        print(reading.listed(store, config.json) if isinstance(config, c.ReadingList)
+              else reading.told(store, config.id, config.csv, config.json))  # fmt: skip
     elif isinstance(config, c.App):
         launch.app(config, store.data)
     else:
         with jobs.running(store.data, c.command_line(replace(config, json=False, data=None))) as job:
             result = _step(config, store, File(job.folder / "progress.json", Terminal()))
-            job.result = result["id"]
+            status = int(result.get("exit", 0))
+            job.result, job.error = result["id"], result.pop("left", None)
+            job.state = "done" if status == 0 else "part failed" if status == 3 else "failed"
         print(_json(result) if config.json else result["id"])
-        return int(result.get("exit", 0))
+        return status
     return 0
 
 
@@ -291,6 +302,10 @@ def _print_list(store: Store, config: c.List) -> None:
             facts = "  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in artifact.facts.items()
                               if isinstance(v, (int, float, str)))  # fmt: skip
             print(f"{artifact.kind:10}  {artifact.id}  {facts}")
+    if config.kind is None:
+        from medsae.store import health  # reads ledgers, as `_print_names`
+
+        problems += [*health.troubles(store), *jobs.Jobs(store.data).troubles()]
     for problem in problems:
         _tell(f"medsae: {problem}")
 
@@ -298,17 +313,25 @@ def _print_list(store: Store, config: c.List) -> None:
 def _print_names(store: Store, config: c.List) -> None:
     """Names are a ledger and no artifact: one line for each scores that have some."""
     # Imported here: no other command reads ledgers without a step.
+    from medsae.store import health
     from medsae.store.ledger import Ledger
 
-    folder = store.artifacts / "names"
-    ids = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
     asked = "SELECT count(DISTINCT neuron) FROM {lines} WHERE kind = 'name' AND status = 'ok'"
-    named = {id: found[0][0] if (found := Ledger(store, id).rows(asked)) else 0 for id in ids}
+    rows, problems = [], []
+    for id in health.ledgers(store):
+        ledger = Ledger(store, id)
+        tally, found = ledger.tally(), ledger.rows(asked)
+        rows.append({"scores": id, "named": found[0][0] if found else 0, "lines": tally.lines,
+                     "not_sealed": tally.unsealed, "damaged": len(tally.damaged)})  # fmt: skip
+        problems += ledger.troubles()
     if config.json:
-        print(_json([{"scores": id, "named": count} for id, count in named.items()]))
-        return
-    for id, count in named.items():
-        print(f"names       {id}  neurons={count}")
+        print(_json(rows))
+    else:
+        for row in rows:
+            old = f"  not sealed={row['not_sealed']} of {row['lines']} lines" if row["not_sealed"] else ""
+            print(f"names       {row['scores']}  neurons={row['named']}{old}")
+    for problem in problems:
+        _tell(f"medsae: {problem}")
 
 
 def _print_show(store: Store, config: c.Show) -> None:

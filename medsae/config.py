@@ -699,11 +699,7 @@ class Name(Command):
 
     def neuron_list(self) -> list[int]:
         """The neurons of --neurons in the given order without repeats; UserError when it is not a list of numbers."""
-        words = [w.strip() for w in (self.neurons or "").split(",") if w.strip()]
-        bad = [w for w in words if not (w.isascii() and w.isdigit())]
-        check(not bad and (self.neurons is None or bool(words)), f"--neurons {self.neurons!r} is not a list of neurons",
-              do="give numbers separated by commas: --neurons 12,57")  # fmt: skip
-        return list(dict.fromkeys(int(w) for w in words))
+        return numbers(self.neurons)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -766,6 +762,76 @@ class Report(Command):
     """Neurons to show with their radiographs; default: the strongest of each label."""
     versus: str | None = None
     """Scores to compare with; default: the other representation of the same embeddings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingCreate(Command):
+    """Plan a reading: people take the detection test of names, on the page Read."""
+
+    scores: str
+    """Id (or unique beginning of the id) of the scores."""
+    neurons: str | None = None
+    """Comma-separated numbers of neurons (default: --top)."""
+    top: int = 10
+    """Without --neurons: so many of the named neurons, best accuracy first (--names none: most selective first)."""
+    images: str = "20+20"
+    """Firing and silent images of a neuron, each of another patient."""
+    names: Literal["own", "rival", "none"] = "own"
+    """`own`: readers are shown the model's name. `rival`: another neuron's name too, in tasks of their own that look
+    alike. `none`: readers name the neuron themselves, then are tested on their own name."""
+    run: str | None = None
+    """Run of names whose names and images are read (default: the newest)."""
+    readers: str | None = None
+    """Comma-separated names of readers, between whom the neurons are divided (default: whoever comes reads all)."""
+    each: int = 2
+    """With --readers: how many read every neuron."""
+    title: str = ""
+    """What the page calls it."""
+    seed: int = 0
+    """Seed of the choice of images and of who reads what."""
+
+    step = "reading"
+    makes = "readings"
+
+    def __post_init__(self) -> None:
+        check(self.top >= 1, f"--top {self.top} must be at least 1")
+        self.sides()
+        readers = self.reader_list()
+        check(self.each >= 1, f"--each {self.each} must be at least 1")
+        check(not readers or len(readers) >= self.each,
+              f"--readers names {len(readers)}, and each neuron is to be read by --each {self.each}",
+              do="name more readers, or give a smaller --each")  # fmt: skip
+        self.neuron_list()
+
+    def sides(self) -> tuple[int, int]:
+        """Firing and silent images of a neuron."""
+        words = [w.strip() for w in self.images.split("+")]
+        good = len(words) == 2 and all(w.isascii() and w.isdigit() and 1 <= int(w) <= 1000 for w in words)
+        check(good, f"--images {self.images!r} is not FIRING+SILENT", do="as in --images 20+20")
+        return int(words[0]), int(words[1])
+
+    def reader_list(self) -> list[str]:
+        """The readers of --readers, as they are kept, without repeats."""
+        return list(dict.fromkeys(" ".join(w.split()) for w in (self.readers or "").split(",") if w.strip()))
+
+    def neuron_list(self) -> list[int]:
+        """The neurons of --neurons in the given order without repeats."""
+        return numbers(self.neurons)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingList(Command):
+    """The readings there are, and how far their readers have come."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingResults(Command):
+    """What a reading came to: accuracies, agreement, times; every answer with --csv."""
+
+    id: tyro.conf.Positional[str]
+    """Id of the reading."""
+    csv: Path | None = None
+    """File to write every answer to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -874,6 +940,15 @@ def options_of(config: Any, options: type | None) -> Any:
 # --- identity ---------------------------------------------------------------------------------------------------------
 
 
+def numbers(neurons: str | None) -> list[int]:
+    """The numbers of --neurons without repeats; UserError when it is not a list of numbers."""
+    words = [w.strip() for w in (neurons or "").split(",") if w.strip()]
+    bad = [w for w in words if not (w.isascii() and w.isdigit())]
+    check(not bad and (neurons is None or bool(words)), f"--neurons {neurons!r} is not a list of neurons",
+          do="give numbers separated by commas: --neurons 12,57")  # fmt: skip
+    return list(dict.fromkeys(int(w) for w in words))
+
+
 def check(condition: bool, what: str, where: object = None, do: str | None = None) -> None:
     """Raise UserError(what, where, do) unless `condition`."""
     if not condition:
@@ -907,7 +982,8 @@ def identified(slug: str, recorded: dict[str, Any], parents: list[str], inputs: 
 
 def command_line(config: Any) -> list[str]:
     """The arguments after `python -m medsae` that give this config again (fields at their default are left out)."""
-    words = {RunDemo: ["run", "demo"], RunPaper: ["run", "paper"], List: ["list"], Show: ["show"]}.get(type(config))
+    words = {RunDemo: ["run", "demo"], RunPaper: ["run", "paper"], List: ["list"], Show: ["show"],
+             ReadingCreate: ["reading", "create"]}.get(type(config))  # fmt: skip
     words = words or [config.step, *([config.source] if hasattr(config, "source") else [])]
     for f in fields(config):
         value = getattr(config, f.name)

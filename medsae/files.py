@@ -67,14 +67,23 @@ def write(path: Path, content: str | bytes, durable: bool = True) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
 
 
-def append_line(path: Path, line: str) -> None:
-    """Append one line and wait until it is on the disk; a torn line that a killed writer left is closed first."""
+def publish(made: Path, path: Path) -> None:
+    """Rename a whole file or folder that was built beside `path` (and fsynced) to it; it lasts. Raises OSError."""
+    os.replace(made, path)
+    fsync(path.parent)
+
+
+def append_line(path: Path, line: str, durable: bool = True) -> None:
+    """Append one line and wait until it is on the disk; a torn line that a killed writer left is closed first.
+
+    `durable` off: nothing waits for the disk."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, OWN_FILE)
     with open(handle, "rb+") as file:
         torn = file.seek(0, os.SEEK_END) > 0 and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n"
         file.write(b"\n" * torn + line.encode() + b"\n")
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
 
 
 def take_lock(path: Path, wait: bool = False) -> int | None:

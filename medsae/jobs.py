@@ -2,13 +2,13 @@
 
 A job is a folder `data/jobs/<id>/`: job.json (command, pid, start), progress.json (see `progress.File`), log.txt, and
 end.json once it ended. A lock that the running process holds tells running from interrupted; a pid would lie for a
-dead child that nobody reaped. Steps started in a shell register themselves in the same way.
+dead child that nobody reaped. Steps started in a shell register themselves in the same way. Every record is sealed
+(`medsae.seals`): one that is not what was written is named, and nothing is started or stopped by it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import signal
@@ -22,16 +22,20 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from medsae import config as configs
-from medsae import files
+from medsae import files, seals
 from medsae.progress import UserError
 from medsae.store.troubles import explained
 
-State = Literal["running", "done", "failed", "cancelled", "interrupted"]
+State = Literal["running", "done", "part failed", "failed", "cancelled", "interrupted", "damaged"]
+AGAIN: tuple[State, ...] = ("part failed", "failed", "cancelled", "interrupted", "damaged")
+"""States after which the same command has something left to do."""
 ENVIRONMENT = "MEDSAE_JOB"
 ONLY_IN_A_SHELL = ("allow_remote", "allow_outside")
 """Options that let data leave this machine or files outside a data set in: nobody gives them in a browser."""
 _TABLES = (".csv", ".tsv", ".tab", ".parquet", ".jsonl", ".ndjson", ".xlsx", ".xls", ".npy", ".npz",
            ".pt", ".pth", ".bin", ".safetensors", ".zip", ".gz", ".bz2", ".xz", ".zst")  # fmt: skip
+_SERVICES = ("watch", "look")
+"""Folders beside the jobs in which services are asked (`store.requests`, `store.looks`)."""
 _children: list[subprocess.Popen[bytes]] = []
 
 
@@ -78,11 +82,13 @@ class Jobs:
         job = self.get(id)
         if job.state == "running":
             raise UserError(f"job {id} is running", self.folder / id, "cancel it first")
+        if not job.command:
+            raise UserError(job.error or f"job {id} has no command", self.folder / id, "give the command anew")
         for name in ONLY_IN_A_SHELL:
             flag = f"--{name.replace('_', '-')}"
             if flag in job.command:
                 raise UserError(f"{flag} can be given on the command line only", None, "start the command in a shell")
-        return self._start(job.command, _read(self.folder / id / "job.json").get("cwd", os.getcwd()))
+        return self._start(job.command, _read(self.folder / id / "job.json")[0].get("cwd", os.getcwd()))
 
     def _start(self, words: list[str], cwd: str) -> Job:
         folder, lock = _create(self.folder, words, cwd)
@@ -119,29 +125,41 @@ class Jobs:
 
     def _read(self, id: str) -> Job | None:
         folder = self.folder / id
-        begun = _read(folder / "job.json")
+        begun, damaged = _read(folder / "job.json")
         command, started = begun.get("command"), _number(begun.get("started"))
-        if not isinstance(command, list) or not command or not all(isinstance(word, str) for word in command):
+        if damaged or not isinstance(command, list) or not all(isinstance(word, str) for word in command):
+            command = []
+        if not command and not (folder / "job.json").is_file():
             return None
-        end = _read(folder / "end.json")
+        end, half = _read(folder / "end.json")
         state: State = _state(end) or ("running" if files.locked(folder / "lock") else "interrupted")
         if state != "running" and not end:
-            end = _read(folder / "end.json")  # it may have ended between the two looks
+            end, half = _read(folder / "end.json")  # it may have ended between the two looks
             state = _state(end) or state
-        progress = _read(folder / "progress.json")
+        progress = _read(folder / "progress.json")[0]
         for name in ("done", "total", "seconds", "seconds_left"):
             progress[name] = _number(progress.get(name))
         if not isinstance(progress.get("facts"), dict):
             progress["facts"] = {}
+        error = _text(end.get("error"))
+        if not command or half:
+            what = "job.json: what was started" if not command else "end.json: how it ended"
+            state, error = "damaged" if state != "running" else state, f"{what} cannot be read, the file is damaged"
         return Job(id, command, state, started or 0.0, _number(end.get("ended")), progress, _text(end.get("result")),
-                   _text(end.get("error")))  # fmt: skip
+                   error)  # fmt: skip
+
+    def troubles(self) -> list[UserError]:
+        """Records of jobs that are not what was written; the job is listed all the same."""
+        found = [path for path in sorted(self.folder.glob("*/*.json")) if path.parent.name not in _SERVICES]
+        do = "nothing of it is used; start the job again"
+        return [UserError(f"the record of a job is damaged: {p.name}", p, do) for p in found if _read(p)[1]]
 
     def cancel(self, id: str) -> None:
         """Send Ctrl-C to a running job; what it has finished stays."""
         folder = self.folder / id
         if self.get(id).state == "running":
-            pid = _read(folder / "pid.json").get("pid")
-            if pid:
+            pid = _read(folder / "pid.json")[0].get("pid")
+            if isinstance(pid, int) and pid > 1:
                 # The lock is held, so the pid is alive and cannot have been given to another process.
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGINT)
@@ -171,7 +189,7 @@ def running(data: Path, words: list[str]) -> Iterator[Running]:
     job = Running(folder)
     try:
         yield job
-        job.end("done")
+        job.end(job.state, error=job.error)
     except KeyboardInterrupt:
         with _deaf():
             job.end("cancelled")
@@ -219,6 +237,10 @@ class Running:
 
     folder: Path
     result: str | None = None
+    state: State = "done"
+    """How it ends when nothing is raised."""
+    error: str | None = None
+    """What of it failed, in that case."""
 
     def end(self, state: State, error: str | None = None) -> None:
         """Write how it ended. Where the disk is full nothing can be written: the job is then listed as interrupted,
@@ -242,15 +264,17 @@ def _create(jobs: Path, words: list[str], cwd: str) -> tuple[Path, int]:
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
-    files.write(path, json.dumps(value))
+    files.write(path, seals.text(value))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> tuple[dict[str, Any], bool]:
+    """The record in a file, empty where there is none; and whether the file is there and damaged."""
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return seals.read(path), False
+    except ValueError:
+        return {}, True
+    except OSError:
+        return {}, False
 
 
 def _state(end: dict[str, Any]) -> State | None:

@@ -14,13 +14,13 @@ HERE = Path(__file__).parent
 
 
 def script() -> Path:
-    """app.py beside its pages/ and .streamlit/: inside an installed package, or at the top of the repository.
+    """web.py beside app.py, pages/ and .streamlit/: inside an installed package, or at the top of the repository.
 
     Raises UserError where there is neither.
     """
     for folder in (HERE / "_app", HERE.parent):
-        if (folder / "app.py").is_file() and (folder / ".streamlit").is_dir():
-            return folder / "app.py"
+        if (folder / "web.py").is_file() and (folder / ".streamlit").is_dir():
+            return folder / "web.py"
     raise UserError("the app is not part of this installation", HERE, "pip install the whole of medsae again")
 
 

@@ -6,7 +6,6 @@ stays machine-readable) and `File` (a JSON state file that `jobs` and the app re
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from medsae import files
+from medsae import files, seals
 
 
 class UserError(Exception):
@@ -162,4 +161,4 @@ class File:
             return
         self.written = now
         with suppress(OSError):  # a full disk is told by the work itself, which needs the space
-            files.write(self.path, json.dumps({**self.state, "messages": self.messages}), durable=False)
+            files.write(self.path, seals.text({**self.state, "messages": self.messages}), durable=False)

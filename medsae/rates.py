@@ -56,6 +56,26 @@ def centred_interval(value: float, draws: ArrayLike, level: float = 0.95) -> tup
     return float(low), float(high)
 
 
+def trainings_interval(value: float, draws: ArrayLike, *sides: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a difference `value` of means over trainings, over other patients and other trainings.
+
+    `draws`: the difference in each resample of the patients; `sides`: the values of each side's trainings. The variance
+    over patients plus, of each side with several, that of its trainings by their number, with Satterthwaite's degrees
+    of freedom (1946, Biometrics Bull. 2:110). One training each: `centred_interval`, which says nothing of other ones.
+    """
+    draws = np.asarray(draws, float)
+    draws = draws[np.isfinite(draws)]
+    several = [side for side in (np.asarray(side, float) for side in sides) if len(side) > 1]
+    if not several or len(draws) < 2 or not np.isfinite(value):
+        return centred_interval(value, draws, level)
+    trained = [side.var(ddof=1) / len(side) for side in several]
+    total = float(draws.var(ddof=1) + sum(trained))
+    unsure = sum(v**2 / (len(side) - 1) for v, side in zip(trained, several, strict=True))
+    freedom = total**2 / unsure if unsure > 0 else np.inf
+    half = float((stdtrit(freedom, 0.5 + level / 2) if np.isfinite(freedom) else ndtri(0.5 + level / 2)) * total**0.5)
+    return value - half, value + half
+
+
 def benjamini_hochberg(p: ArrayLike) -> Floats:
     """q-values of the p-values `p` (any order, NaN = not tested, stays NaN and does not count as a test).
 

@@ -8,12 +8,11 @@ finished: the step makes it again.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from medsae import files
+from medsae import files, seals
 
 
 class Shards:
@@ -30,7 +29,7 @@ class Shards:
     def finished(self, k: int) -> dict[str, Any] | None:
         """What was remembered of piece k when it was written; None unless the piece is there and whole (one read)."""
         try:
-            note = json.loads(self.note(k).read_text())
+            note = self.remembered(k)
             whole = note["sha256"] == files.sha256_of(self.path(k))
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
@@ -44,7 +43,11 @@ class Shards:
             yield new
             new.chmod(files.OWN_FILE)
             digest = files.sha256_of(new)
-        files.write(self.note(k), json.dumps({"sha256": digest, **remembered}))
+        files.write(self.note(k), seals.text({"sha256": digest, **remembered}))
+
+    def remembered(self, k: int) -> dict[str, Any]:
+        """The note of piece k. Raises OSError, and ValueError where it is not what was written."""
+        return seals.read(self.note(k))
 
     def discard(self) -> None:
         """Remove every piece: they answer another question."""

@@ -9,11 +9,9 @@ PAGE = {"title": "Compare", "place": 80}
 
 study, scores, cohort = studies.ready()
 title = studies.title(study.artifacts, scores)
-look.heading(
-    "Compare",
-    f"{title} against {studies.title(study.artifacts, study.versus)}" if study.versus else title,
-)
-other = study.versus
+known = study.get(st.query_params.get("against")) or study.versus
+look.heading("Compare", " against ".join(compare_parts.two_titles(study, scores, known)) if known else title)
+other = compare_parts.across(study, scores) or study.versus
 if other is None:
     look.empty(
         "Nothing to compare with",

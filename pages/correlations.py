@@ -49,7 +49,7 @@ for place, each in zip(st.columns(len(shown), gap="medium"), shown, strict=True)
         kept = sorted(kept, key=lambda x: x in study.scarce)  # too few images: last, and their number beside them
         neurons = charts.row_order(frame, kept, order)
         limit = max(0.2, float(frame["rho"].abs().max()))
-        names = study.names if each is scores else {}
+        names = study.shown_names if each is scores else {}
         cards.few_last(queries.few(study.reader, each, filter))
         texts = {n: f"{n} {format.shortened(names[n], 28)}" if n in names else str(n) for n in neurons}
         event = charts.show(

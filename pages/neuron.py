@@ -7,6 +7,7 @@ from medsae.ui import (
     filters,
     followed_parts,
     format,
+    judging,
     links,
     look,
     maps,
@@ -35,7 +36,7 @@ if row is None:
     studies.foot()
     st.stop()
 
-tone = study.tone(scores)
+neuron, tone = number, study.tone(scores)
 neuron_parts.header(study, scores, chosen, row)
 neuron_parts.headline(study, row, tone)
 
@@ -62,7 +63,7 @@ with left:
         with st.container(border=True):
             neuron_parts.neighbours(study, scores, number)
 with right:
-    neuron_parts.judgement(study, scores, number)
+    judging.judgement(study, scores, number)
     with st.container(border=True):
         frame = neuron_parts.correlations(study, scores, row)
     with st.container(border=True):
@@ -73,7 +74,7 @@ with right:
         neuron_parts.confounders(study, scores, cohort, number)
         followed_parts.closer(study, scores, cohort, number)
     with st.container(border=True):
-        neuron_parts.note(study, scores, number)
+        judging.note(study, scores, number)
 neuron_parts.exports(study, scores, cohort, row, frame, drawn)
 studies.foot(cohort.id)
 
@@ -84,6 +85,6 @@ data = (
 )
 if data is not None and view is not None:
     data |= view_image.beside(study, scores, cohort, number, view)
-viewer.draw("viewer", data)
+viewer.draw("viewer", data, lambda text: judging.call(study, scores, neuron, text))
 if view is not None and data is None:
     st.warning(f"The link asks for image {view}, which this cohort does not have.")

@@ -5,7 +5,7 @@ import math
 import streamlit as st
 
 from medsae.store import queries
-from medsae.ui import cards, export, filters, format, links, look, terms
+from medsae.ui import cards, export, filters, format, links, look, picking, terms
 from medsae.ui import study as studies
 
 PAGE = {"title": "Neurons", "place": 40}
@@ -41,7 +41,9 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
 if total:
     cards.few_last(queries.few(study.reader, scores, chosen))
     rows = queries.neurons(study.reader, scores, chosen, cards.A_PAGE, cards.A_PAGE * (page - 1))
-    cards.show(cards.neuron_cards(study, scores, cohort, rows))
+    picking.tools(study, scores, [int(n) for n in rows["neuron"]])
+    cards.show(cards.neuron_cards(study, scores, cohort, rows, boxes=True))
+    picking.boxes(scores)
     links.pager(pages)
 else:
     look.empty("No neuron passes the filter", "Loosen it: fewer conditions, wider ranges, another label.")

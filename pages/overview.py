@@ -2,10 +2,12 @@
 
 import streamlit as st
 
-from medsae.ui import advice, look, overview_parts, statistics_panels, terms
+from medsae.ui import advice, links, look, overview_parts, statistics_panels, terms
 from medsae.ui import study as studies
 
 PAGE = {"title": "Overview", "place": 10}
+WIDE = 1.4
+"""From this size of text on (see `links.scale`: a 4K screen) the panels stand in two columns of their own."""
 
 study, scores, cohort = studies.ready()
 look.heading("What do these neurons encode?", studies.cohort_title(cohort))
@@ -20,18 +22,25 @@ if study.state == "partial":
 with st.container(border=True):
     overview_parts.neurons(study, scores, cohort)
 overview_parts.first_steps(study, scores)
-with st.container(border=True):
+wide = links.scale() >= WIDE
+if wide:
+    first, second = st.columns(2, gap="medium")
+else:
+    first = second = st.container()
+with first, st.container(border=True):
     overview_parts.best_of_labels(study, scores)
-overview_parts.figures(study, scores)
-left, right = st.columns([3, 2], gap="medium")
-with left, st.container(border=True):
-    statistics_panels.measures(study, scores)
-if study.versus:
+with second:
+    overview_parts.figures(study, scores)
+    left, right = st.columns([3, 2], gap="medium") if not wide else (st.container(), st.container())
     with left, st.container(border=True):
-        statistics_panels.difference(study, scores)
-with right, st.container(border=True):
+        statistics_panels.measures(study, scores)
+    if study.versus:
+        with left, st.container(border=True):
+            statistics_panels.difference(study, scores)
+facts, steps = (first, second) if wide else (right, right)
+with facts, st.container(border=True):
     overview_parts.cohort_facts(study, scores, cohort)
-with right, st.container(border=True):
+with steps, st.container(border=True):
     overview_parts.steps(study, scores, cohort)
     overview_parts.report(study, scores)
 with st.container(border=True):

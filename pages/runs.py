@@ -13,6 +13,8 @@ look.heading("Runs", str(study.store.data) if study.patients else "artifacts, jo
 view = links.choose(st.segmented_control, "Show", "tab", VIEWS, "artifacts", label_visibility="collapsed")
 if not study.artifacts and view != "start":
     look.empty("Nothing has been made yet", "Start here, or in a terminal:", "python -m medsae run demo")
+if view == "jobs":
+    run_parts.chosen_job(study)
 run_parts.live(study)
 if view == "artifacts":
     run_parts.artifacts(study)

@@ -1,9 +1,11 @@
 """`make mutants`: change one line at a time and look whether a test notices.
 
     python tools/mutants.py [--sample 150] [--seed 0] [--keep FOLDER]
+                            [--files scoring/tail.py ... [--tests PATTERN ...]]
 
 Works in a copy of what git tracks (mutmut writes into its working folder), on the files of `[tool.mutmut]` in
-pyproject.toml. A sample holds as large a share of every file's mutants. Prints caught and surviving mutants by file,
+pyproject.toml, or on some of them against some of the tests (quicker; what other tests would notice survives then). A
+sample holds as large a share of every file's mutants. Prints caught and surviving mutants by file,
 and the change that each survivor makes. A mutant that no selected test reaches counts as surviving.
 """
 
@@ -33,10 +35,12 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=150, help="mutants to try; 0: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder of the copy; used again, mutants already tried are not")
+    parser.add_argument("--files", nargs="+", help="of medsae/, such as scoring/tail.py")
+    parser.add_argument("--tests", nargs="+", default=TESTS, help="patterns of test files")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
-        copy(folder)
+        copy(folder, options.files, options.tests)
         mutmut(folder, ["nothing*"])  # makes the mutants and looks which test reaches which; then finds none to try
         known = results(folder)
         names = sample(known, options.sample, options.seed)
@@ -44,16 +48,19 @@ def main() -> None:
         report(folder, {name: code for name, code in results(folder).items() if name in set(names)})
 
 
-def copy(folder: Path) -> None:
-    """What git tracks, as it stands."""
+def copy(folder: Path, files: list[str] | None, patterns: list[str]) -> None:
+    """What git tracks, as it stands; mutants of `files` (None: all that pyproject.toml names)."""
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in filter(None, tracked.stdout.split("\0")):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes((ROOT / name).read_bytes())
-    tests = sorted(path for pattern in TESTS for path in glob.glob(pattern, root_dir=folder))
+    tests = sorted(path for pattern in patterns for path in glob.glob(pattern, root_dir=folder))
     config = (folder / "pyproject.toml").read_text()
     config = config.replace("test_selection = [", f"test_selection = {json.dumps(tests)[:-1]}, ")
+    if files:
+        names = json.dumps([f"medsae/{name}" for name in files])
+        config = re.sub(r"only_mutate = \[[^]]*\]", lambda _: f"only_mutate = {names}", config)
     (folder / "pyproject.toml").write_text(config)
 
 

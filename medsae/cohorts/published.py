@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medsae.cohorts import dialects, findings, locate, marks, tabular
+from medsae.cohorts import findings, locate, marks, reports, tabular
 from medsae.cohorts.assemble import Plan, Rows, assemble
 from medsae.cohorts.columns import Columns
 from medsae.cohorts.declared import Declaration, File, Join, Published
-from medsae.cohorts.dialects import Read
 from medsae.cohorts.findings import Labels
 from medsae.cohorts.tabular import CohortTable
+from medsae.dialects import Read
 from medsae.plugins import named, sources
 from medsae.progress import UserError
 
@@ -44,14 +44,14 @@ def read(config: Published) -> CohortTable:
     near = _Near(home)
     tables = _tables(near, layout, config)
     rows = _rows(tables, layout)
-    inputs = {name: dialects.sha256_of_table(path) for name, path in near.used.items()}
+    inputs = {name: reports.sha256_of_table(path) for name, path in near.used.items()}
     told: list[str] = []
     for join in layout.joins:
         rows, line = _joined(rows, join, near, layout)
         told += line
     rows = _listed(rows, layout, near, told)
     rows = _only(rows, layout, told)
-    inputs |= {name: dialects.sha256_of_table(path) for name, path in near.used.items() if name not in inputs}
+    inputs |= {name: reports.sha256_of_table(path) for name, path in near.used.items() if name not in inputs}
     columns = _columns(rows.table, layout, rows)
     labels = _labels(rows, columns, layout)
     regions, lines = _regions(near, layout, inputs)
@@ -133,7 +133,7 @@ class _Near:
 
     def use(self, path: Path) -> Read:
         self.used[path.name] = path
-        return dialects.read(path)
+        return reports.read(path)
 
     def folder_of(self, path: Path) -> Path:
         return path.parent
@@ -172,7 +172,7 @@ def _has(path: Path, columns: Sequence[Sequence[str]]) -> bool:
     if not columns:
         return True
     try:
-        names = {name.strip().lower() for name in dialects.columns_of(path)}
+        names = {name.strip().lower() for name in reports.columns_of(path)}
     except UserError:
         return False
     return all(any(name.lower() in names for name in one) for one in columns)
@@ -400,7 +400,7 @@ def _regions(
         if path is None:
             continue
         read = near.use(path)
-        inputs[path.name] = dialects.sha256_of_table(path)
+        inputs[path.name] = reports.sha256_of_table(path)
         box = marks.box_columns([str(name) for name in read.table.columns])
         if box is None:
             told.append(f"{path.name} holds no columns of a region: its marks are left out")

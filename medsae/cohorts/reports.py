@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
+from medsae import dialects, files
 from medsae.progress import UserError
 
 _SECTIONS = ("COMPARISON", "INDICATION", "FINDINGS", "IMPRESSION")
@@ -51,3 +52,20 @@ def sha256_of_reports(folder: Path) -> str:
     for path in sorted(folder.glob("*.xml")):
         state.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return state.hexdigest()
+
+
+def read(path: Path, rows: int | None = None) -> dialects.Read:
+    """A table, or a folder of reports as one; raises UserError like `dialects.read`."""
+    if path.is_dir() and any(path.glob("*.xml")):
+        return dialects.Read(path, read_reports(path, rows), None)
+    return dialects.read(path, rows)
+
+
+def columns_of(path: Path) -> list[str]:
+    """The names of the columns; raises UserError like `read`."""
+    return list(read(path, rows=1).table.columns)
+
+
+def sha256_of_table(path: Path) -> str:
+    """Of the bytes of a table, or of all reports in a folder of reports."""
+    return sha256_of_reports(path) if path.is_dir() else files.sha256_of(path)

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medsae.cohorts import dialects, findings, locate, marks, tabular
+from medsae.cohorts import findings, locate, marks, reports, tabular
 from medsae.cohorts.assemble import Plan, Rows, assemble, views
 from medsae.cohorts.columns import Columns, find_columns, plain, split_names
 from medsae.cohorts.findings import Labels
 from medsae.cohorts.tabular import CohortTable
 from medsae.config import CHEXPERT_LABELS, IngestTable
+from medsae.dialects import Read
 from medsae.files import sha256_of
 from medsae.progress import UserError
 
@@ -27,7 +28,7 @@ def read_table(config: IngestTable) -> CohortTable:
     Raises UserError for a table, column, label or path that cannot be read, for rows about one picture that contradict
     each other, and (with `config.pictures`) when fewer than half of the pictures are found.
     """
-    read = dialects.read(config.table)
+    read = reports.read(config.table)
     table = read.table
     columns = find_columns(table, config)
     labels = _labels(table, columns, config, read)
@@ -50,7 +51,7 @@ def read_table(config: IngestTable) -> CohortTable:
     return assemble(rows, columns, labels, config, plan)
 
 
-def _labels(table: pd.DataFrame, columns: Columns, config: IngestTable, read: dialects.Read) -> Labels:
+def _labels(table: pd.DataFrame, columns: Columns, config: IngestTable, read: Read) -> Labels:
     wanted = split_names(config.label_columns)
     if columns.rle is not None and not wanted:
         values = marks.is_mask(pd.Series(table[columns.rle])).astype(np.int8)[:, None]

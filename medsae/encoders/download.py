@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import urllib.error
 import urllib.request
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from medsae.files import take_lock
+from medsae import files, seals
 from medsae.progress import Progress, UserError
 
 BLOCK = 1 << 20
@@ -29,7 +28,7 @@ def fetch(url: str, to: Path, progress: Progress, do: str, timeout_seconds: floa
     the advice in the UserError that is raised when the file cannot be had; the part is kept then.
     """
     part, note = to.with_name(to.name + ".part"), to.with_name(to.name + ".part.json")
-    to.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(to.parent)
     with _alone(part):
         failures = 0
         while True:
@@ -46,7 +45,7 @@ def fetch(url: str, to: Path, progress: Progress, do: str, timeout_seconds: floa
                     kept = f" ({part.stat().st_size:,} bytes are kept in {part})" if part.stat().st_size else ""
                     reason = getattr(error, "reason", None) or str(error) or type(error).__name__
                     raise UserError(f"the download failed: {reason}{kept}", url, do) from error
-        os.replace(part, to)
+        files.publish(part, to)
         note.unlink(missing_ok=True)
 
 
@@ -57,7 +56,7 @@ def _is_http(error: OSError) -> bool:
 @contextmanager
 def _alone(part: Path) -> Iterator[None]:
     """Hold the part for this process: two downloads into one file would interleave."""
-    lock = take_lock(part)
+    lock = files.take_lock(part)
     if lock is None:
         raise UserError("another process is downloading this file", part, "wait for it, then try again")
     try:
@@ -81,7 +80,7 @@ def _continue(url: str, part: Path, note: Path, progress: Progress, timeout_seco
         total = start + int(length) if length is not None else None
         validator = reply.headers.get("ETag") or reply.headers.get("Last-Modified")
         weak = validator is not None and validator.startswith("W/")
-        note.write_text(json.dumps({"url": url, "total": total, "validator": None if weak else validator}))
+        files.write(note, seals.text({"url": url, "total": total, "validator": None if weak else validator}))
         with part.open("r+b") as file, progress.task(f"downloading {url}", total, "bytes") as task:
             file.seek(start)
             file.truncate()
@@ -100,7 +99,7 @@ def _continue(url: str, part: Path, note: Path, progress: Progress, timeout_seco
 
 def _read_note(note: Path, url: str) -> dict:
     try:
-        known = json.loads(note.read_text())
+        known = seals.read(note)
     except (FileNotFoundError, ValueError):
         return {}
-    return known if isinstance(known, dict) and known.get("url") == url else {}
+    return known if known.get("url") == url else {}

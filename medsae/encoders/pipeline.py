@@ -9,7 +9,6 @@ a GPU.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import deque
@@ -23,7 +22,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from medsae import files
+from medsae import files, seals
 from medsae.encoders import Encoder, TokenEncoder
 from medsae.encoders.plan import Plan, Runner, make_plan
 from medsae.progress import Progress, Silent, UserError
@@ -189,7 +188,7 @@ def _run(
             pieces.discard()
             sample = _sample(pictures, encoder, min(batch, n), pool)
             plan = make_plan(encoder, sample, how.device, how.precision, batch, how.choices, progress)
-            files.write(shards / "plan.json", json.dumps({**question, **asdict(plan)}, indent=1))
+            files.write(shards / "plan.json", seals.text({**question, **asdict(plan)}))
         ranges = [range(at, min(at + shard_size, n)) for at in range(0, n, shard_size)]
         todo = [k for k, rows in enumerate(ranges) if not done(k, len(rows))]
         left = sum(len(ranges[k]) for k in todo)
@@ -340,7 +339,7 @@ def _checked(rows: _Rows, unit_norm: bool, plan: Plan, at: range) -> tuple[np.nd
 def _kept_plan(shards: Path, question: dict, device: str, precision: str) -> Plan | None:
     """The plan of an earlier start, where it answers the same question and fits what is asked for now."""
     try:
-        saved = json.loads((shards / "plan.json").read_text())
+        saved = seals.read(shards / "plan.json")
         plan = Plan(**{k: saved.pop(k) for k in Plan.__dataclass_fields__})
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -374,5 +373,5 @@ def _merge(pieces: Shards, ranges: list[range], dim: int) -> tuple[np.ndarray, l
         np.lib.format.write_array_header_1_0(file, header)
         for k in range(len(ranges)):
             file.write(np.load(pieces.path(k), allow_pickle=False).astype("<f4").tobytes())
-            failed += [(int(i), str(why)) for i, why in json.loads(pieces.note(k).read_text())["failed"]]
+            failed += [(int(i), str(why)) for i, why in pieces.remembered(k)["failed"]]
     return np.load(whole, mmap_mode="r", allow_pickle=False), failed

@@ -8,7 +8,6 @@ by more than LEAST_COSINE allows (a forced bf16 is only recorded).
 from __future__ import annotations
 
 import copy
-import json
 import os
 import platform
 import time
@@ -21,7 +20,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from medsae import files
+from medsae import files, seals
 from medsae.device import pick
 from medsae.encoders import Encoder
 from medsae.progress import Progress
@@ -168,14 +167,13 @@ def _hardware(device: str) -> str:
 
 def _read(choices: Path | None) -> dict:
     try:
-        known = json.loads(choices.read_text()) if choices else {}
+        return seals.read(choices) if choices else {}
     except (FileNotFoundError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
+        return {}  # measured anew
 
 
 def _write(choices: Path | None, known: dict) -> None:
     if choices is None:
         return
     files.make_folder(choices.parent)
-    files.write(choices, json.dumps(known, indent=1))
+    files.write(choices, seals.text(known))

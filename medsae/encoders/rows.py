@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections import Counter
@@ -14,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from medsae import dialects
 from medsae.progress import UserError
 
 PATH_COLUMNS = ("path", "paths", "filepath", "file_path", "filename", "file_name", "filenames", "file", "files",
@@ -37,14 +36,9 @@ def row_paths(rows: Path, said: list[str]) -> list[str]:
         raise UserError("there is no such table of rows", rows, "check --rows") from error
     except OSError as error:
         raise UserError(f"this table of rows cannot be read ({error.strerror})", rows, "check --rows") from error
-    if head.startswith(b"PAR1"):
-        import pyarrow.parquet as pq
-
-        table = pq.readread_table(rows)
-        header, lines = table.column_names, list(zip(*(c.to_pylist() for c in table.columns), strict=True))
-    elif head.startswith(b"\x93NUMPY"):
+    if head.startswith(b"\x93NUMPY"):
         header, lines = ["path"], [(str(path),) for path in np.load(rows, allow_pickle=False).ravel()]
-    elif head.lstrip().startswith(b"["):
+    elif head.lstrip().startswith(b'["'):
         header, lines = ["path"], [(str(path),) for path in json.loads(rows.read_text("utf-8"))]
     else:
         header, lines = read_table(rows)
@@ -56,31 +50,13 @@ def row_paths(rows: Path, said: list[str]) -> list[str]:
 
 
 def read_table(path: Path) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Header and rows of a text table: comma, semicolon, tab or bar; UTF-8, UTF-16 or Latin-1; short rows filled."""
-    data = path.read_bytes()
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        text = data.decode("utf-16", "strict" if len(data) % 2 == 0 else "ignore")
-    else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = data.decode("latin-1")
-    if "\0" in text:
-        raise UserError("this is not a table of text", path, "give a CSV, or one path a line")
-    separator = ","
-    if (match := re.match(r"sep=(.)\r?\n", text)) is not None:
-        separator, text = match[1], text[match.end() :]
-    else:
-        first = text.partition("\n")[0]
-        separator = max(",;\t|", key=first.count)
-    try:
-        lines = [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if any(line)]
-    except csv.Error as error:
-        raise UserError(f"this table cannot be read ({error})", path) from error
-    if not lines:
-        raise UserError("this table is empty", path)
-    width = len(lines[0])
-    return [name.strip() for name in lines[0]], [tuple([*line, *[""] * width][:width]) for line in lines[1:]]
+    """Header and rows of a table of any kind (`dialects`), an empty cell as ""; where only the first line can be the
+    header of a table of text, it is taken for one."""
+    read = dialects.read(path, header=False)
+    lines = [tuple(row) for row in read.table.fillna("").itertuples(index=False, name=None)]
+    if read.headed:
+        return [str(name) for name in read.table.columns], lines
+    return [name.strip() for name in lines[0]], lines[1:]
 
 
 def _path_column(header: Sequence[str], lines: Sequence[Sequence[Any]], rows: Path) -> int:

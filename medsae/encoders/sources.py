@@ -6,7 +6,6 @@ from, with its hashes) and <first 16 digits of the sha256>.safetensors, the conv
 
 from __future__ import annotations
 
-import json
 import shutil
 import zipfile
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from medsae import seals
 from medsae.encoders.download import fetch
 from medsae.files import replacing, sha256_of, write
 from medsae.progress import Progress, UserError
@@ -89,7 +89,12 @@ def cached(folder: Path, url: str, progress: Progress) -> Checkpoint:
     """
     source = folder / "source.json"
     if source.exists():
-        sha256 = json.loads(source.read_text())["file_sha256"]
+        try:
+            sha256 = seals.read(source)["file_sha256"]
+        except (ValueError, KeyError) as error:
+            raise UserError(
+                f"the note on the weights is damaged: {error}", source, "remove it: it is made again"
+            ) from error
         for path in (converted(folder, sha256), folder / "pytorch_model.bin"):
             if path.exists():
                 return Checkpoint(path, sha256)
@@ -108,7 +113,7 @@ def cached(folder: Path, url: str, progress: Progress) -> Checkpoint:
     sha256 = sha256_of(file)
     facts = dict(url=url, zip_sha256=sha256_of(archive), zip_bytes=archive.stat().st_size, file=file.name)
     facts |= dict(file_sha256=sha256, file_bytes=file.stat().st_size, fetched=datetime.now(UTC).isoformat())
-    write(source, json.dumps(facts, indent=1))
+    write(source, seals.text(facts))
     archive.unlink()
     progress.say(f"weights fetched, sha256 {sha256}")
     return Checkpoint(file, sha256)

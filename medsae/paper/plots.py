@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -344,26 +344,73 @@ def scatter(frame: Frame, x: str, y: str, text: str, colour: str, titles: tuple[
 
 
 def pareto(frame: Frame) -> go.Figure:
-    """FVE over L0 (columns active, fve, scores, text); `here`: the row to put a ring around. L0 from 0, FVE to 1."""
+    """FVE over L0 (columns active, fve, scores, text); `here`: the row to put a ring around; `label`, where there is
+    such a column: a few words beside each point that has room for them. L0 from 0, FVE to 1."""
     frame = frame[frame["active"].notna() & frame["fve"].notna()]
+    least = float(frame["fve"].min()) if len(frame) else 0.0
+    most = float(frame["active"].max()) if len(frame) else 0.0
+    right, bottom = (1.1 * most if most > 0 else 1), least - 0.25 * max(1 - least, 0.04)
+    words = [str(word) for word in frame["label"]] if "label" in frame else [""] * len(frame)
+    across = [PARETO_PX[0] * x / right for x in frame["active"]]
+    up = [PARETO_PX[1] * (y - bottom) / (1.02 - bottom) for y in frame["fve"]]
+    places = labels_beside(across, up, words)
     figure = blank(300, showlegend=False, dragmode=False)
     ring = [3 if here else 0 for here in frame["here"]]
     figure.add_scatter(
         x=frame["active"],
         y=frame["fve"],
-        mode="markers",
-        text=frame["text"],
-        customdata=frame[["scores"]].to_numpy(),
+        mode="markers+text",
+        text=[word if place else "" for word, place in zip(words, places, strict=True)],
+        textposition=[place or "top center" for place in places],
+        textfont=dict(size=11),
+        cliponaxis=False,
+        customdata=frame[["scores", "text"]].to_numpy(),
         marker=dict(
             color=colours.SAE, size=[13 if r else 9 for r in ring], opacity=1, line=dict(color=colours.NULL, width=ring)
         ),
-        hovertemplate="%{text}<extra></extra>",
+        hovertemplate="%{customdata[1]}<extra></extra>",
     )
-    least = float(frame["fve"].min()) if len(frame) else 0.0
-    most = float(frame["active"].max()) if len(frame) else 0.0
-    figure.update_xaxes(title="active neurons an image (L0)", range=[0, 1.1 * most if most > 0 else 1])
-    figure.update_yaxes(title="variance explained (FVE)", range=[least - 0.25 * max(1 - least, 0.04), 1.02])
+    figure.update_xaxes(title="active neurons an image (L0)", range=[0, right])
+    figure.update_yaxes(title="variance explained (FVE)", range=[bottom, 1.02])
     return figure
+
+
+PARETO_PX = (460, 230)
+"""Size of the plot that labels are placed for: about that of the Compare page at 1280 px."""
+_SIGN_PX, _LINE_PX, _POINT_PX = 6.2, 14, 7
+
+
+def labels_beside(x: Sequence[float], y: Sequence[float], words: Sequence[str]) -> list[str | None]:
+    """Where the words of each point (px from the left and from below, within PARETO_PX) lie over no other point or
+    words: plotly's name of the place, or None where there is no room; points are asked in their order."""
+    points = [(a - _POINT_PX, b - _POINT_PX, a + _POINT_PX, b + _POINT_PX) for a, b in zip(x, y, strict=True)]
+    taken: list[tuple[float, float, float, float]] = []
+    found: list[str | None] = []
+    for i, word in enumerate(words):
+        others = [*taken, *points[:i], *points[i + 1 :]]
+        boxes = _boxes_around(x[i], y[i], _SIGN_PX * len(word)) if word else {}
+        place = next((name for name, box in boxes.items() if _fits(box, others)), None)
+        found.append(place)
+        taken += [boxes[place]] if place else []
+    return found
+
+
+def _boxes_around(x: float, y: float, width: float) -> dict[str, tuple[float, float, float, float]]:
+    """Place -> left, bottom, right, top of words around a point, in the order of liking."""
+    half, gap = width / 2, _POINT_PX + 1
+    corners = {
+        "top center": (x - half, y + gap), "bottom center": (x - half, y - gap - _LINE_PX),
+        "middle left": (x - gap - width, y - _LINE_PX / 2), "middle right": (x + gap, y - _LINE_PX / 2),
+        "top left": (x - width, y + gap), "top right": (x, y + gap),
+        "bottom left": (x - width, y - gap - _LINE_PX), "bottom right": (x, y - gap - _LINE_PX),
+    }  # fmt: skip
+    return {name: (left, low, left + width, low + _LINE_PX) for name, (left, low) in corners.items()}
+
+
+def _fits(box: tuple[float, float, float, float], others: Sequence[tuple[float, float, float, float]]) -> bool:
+    left, low, right, top = box
+    inside = left >= 0 and right <= PARETO_PX[0] + 20 and low >= 0
+    return inside and not any(left < o[2] and o[0] < right and low < o[3] and o[1] < top for o in others)
 
 
 def row_order(frame: Frame, labels: list[str], order: str) -> list[int]:
@@ -389,29 +436,56 @@ def _varied(grid: Frame) -> bool:
 
 
 def pairs(frame: Frame, columns: tuple[str, str], names: tuple[str, str], tones: tuple[str, str]) -> go.Figure:
-    """Two AUROCs of each label joined by a line, best difference on top; the axis is never narrower than 0.4 to 1."""
+    """Two AUROCs of each label joined by a line, best difference on top; the axis is never narrower than 0.4 to 1.
+
+    Where the frame has them, the columns of the same names with `other_half_low`, `other_half_high` (ENDS) in the place
+    of `auroc_other_half` are their 95 % intervals, drawn as lines in their colours.
+    """
     known = frame.assign(gap=frame[columns[0]] - frame[columns[1]]).sort_values("gap", na_position="first")
     figure = blank(60 + 24 * max(1, len(known)), dragmode=False)
+    rows = list(range(len(known)))
     xs, ys = [], []
-    for row in known.to_dict("records"):
+    for at, row in zip(rows, known.to_dict("records"), strict=True):
         xs += [row[columns[0]], row[columns[1]], None]
-        ys += [row["label"], row["label"], None]
+        ys += [at + _APART, at - _APART, None]
     figure.add_scatter(
         x=xs, y=ys, mode="lines", line=dict(color=colours.NULL, width=1.5), showlegend=False, hoverinfo="skip"
     )
-    for column, name, colour in zip(columns, names, tones, strict=True):
+    for column, name, colour, aside in zip(columns, names, tones, (_APART, -_APART), strict=True):
+        ends = [column.replace("auroc_other_half", end) for end in ENDS]
+        ends = ends if ends[0] != column and all(end in known for end in ends) else []
+        between = [f" [{low:.2f}, {high:.2f}]" for low, high in zip(*(known[end] for end in ends), strict=True)] or ""
         figure.add_scatter(
             x=known[column],
-            y=known["label"],
+            y=[at + aside for at in rows],
             mode="markers",
             name=name,
             marker=dict(color=colour, size=10),
-            hovertemplate="%{y}: %{x:.3f}<extra>" + name + "</extra>",
+            error_x=_error(known, column, ends, colour),
+            customdata=[
+                [label, more] for label, more in zip(known["label"], between or [""] * len(known), strict=True)
+            ],
+            hovertemplate="%{customdata[0]}: %{x:.3f}%{customdata[1]}<extra>" + name + "</extra>",
         )
-    least = float(known[list(columns)].min().min())
+    drawn = [c for c in known if c in columns or c.startswith(ENDS[0])]
+    least = float(known[drawn].min().min())
     figure.update_xaxes(range=[min(0.4, least if math.isfinite(least) else 0.4) - 0.02, 1.02])
-    figure.update_yaxes(showgrid=False)
+    figure.update_yaxes(showgrid=False, tickvals=rows, ticktext=list(known["label"]), range=[-0.6, len(known) - 0.4])
     return figure
+
+
+ENDS = ("other_half_low", "other_half_high")
+"""Columns of the ends of an AUROC's 95 % interval."""
+_APART = 0.13
+"""Rows: the two marks of a label lie so far above and below its line, or their intervals would lie on each other."""
+
+
+def _error(known: Frame, column: str, ends: list[str], colour: str) -> dict[str, Any] | None:
+    """Error bars that are not symmetric, from the columns of both ends."""
+    if not ends:
+        return None
+    more, less = known[ends[1]] - known[column], known[column] - known[ends[0]]
+    return dict(type="data", symmetric=False, array=more, arrayminus=less, color=colour, thickness=1.5, width=0)
 
 
 def recovery(frame: Frame) -> go.Figure:
@@ -461,8 +535,8 @@ def neuron_map(frame: Frame, colour: str, title: str) -> go.Figure:
     figure = blank(620, dragmode="lasso", legend=legend)
     figure.update_layout(selectdirection="any", uirevision="map", newselection=dict(line=dict(width=2)))
     draw = figure.add_scattergl if len(frame) > SVG_POINTS else figure.add_scatter
-    pale = frame[~frame["passes"].to_numpy(bool)]
-    frame = frame[frame["passes"].to_numpy(bool)]
+    every, passes = frame, frame["passes"].to_numpy(bool)
+    pale, frame = every[~passes], every[passes]
     _points(draw, pale, "outside the filter", dict(color=colours.NULL, size=3, opacity=0.3))
     size = 6 if len(frame) < 1500 else 4
     if frame[colour].dtype.kind == "f":
@@ -472,7 +546,7 @@ def neuron_map(frame: Frame, colour: str, title: str) -> go.Figure:
         figure.update_layout(showlegend=False)
     else:
         plain = frame[colour].str.match("not? ")
-        words = frame[colour][~plain].value_counts().index
+        words = every[colour][~every[colour].str.match("not? ")].value_counts().index  # whatever the filter
         for word in frame[colour][plain].unique():
             mine = frame[frame[colour] == word]
             _points(draw, mine, f"{word} ({len(mine)})", dict(color=colours.NULL, size=size, opacity=0.55))

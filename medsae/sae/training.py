@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medsae import config
+from medsae import config, files
 from medsae.device import pick
 from medsae.progress import Progress, Task, UserError
 from medsae.sae import checkpoint, kinds
@@ -38,6 +38,9 @@ the share that it is held against is that of the step before: the path, and with
 depends on the data alone and not on how busy the machine is."""
 HISTORY_IMAGES = 4096
 """Training images that the history is measured on where nobody is held out."""
+
+HISTORY = "history.jsonl"
+"""One `HistoryRow` a line, for those who watch; the checkpoint is what a training goes on from."""
 
 
 @dataclass(frozen=True)
@@ -338,7 +341,7 @@ class Member:
         self.penalty = torch.zeros((), dtype=torch.float64, device=x_nd.device)
         self.fired_m = torch.zeros_like(self.trainer.weights["b_enc"], dtype=torch.bool)
         self.bad_step = torch.full((), -1, dtype=torch.int64, device=x_nd.device)
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
         self._resume(progress)
 
     def step(self, x_nd: Tensor, near: Sparse | None) -> None:
@@ -364,8 +367,7 @@ class Member:
         self.history.append(row)
         self.penalty.zero_()
         self.fired_m.zero_()
-        with open(self.folder / "history.jsonl", "a") as file:
-            file.write(json.dumps(dataclasses.asdict(row)) + "\n")
+        files.append_line(self.folder / HISTORY, json.dumps(dataclasses.asdict(row)), durable=False)
         return row
 
     def save(self) -> None:
@@ -403,7 +405,7 @@ class Member:
             self.fired_m.copy_(tensors["fired"])
             progress.say(f"going on after step {self.steps}")
         lines = [json.dumps(dataclasses.asdict(row)) + "\n" for row in self.history]
-        (self.folder / "history.jsonl").write_text("".join(lines))
+        files.write(self.folder / HISTORY, "".join(lines), durable=False)
 
 
 def run_epochs(

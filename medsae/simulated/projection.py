@@ -16,16 +16,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from medsae import files, seals
 from medsae.progress import Progress, Silent, UserError
 from medsae.simulated import findings, volume
 from medsae.simulated.volume import Grid
 
 VERSION = 1
 """Raised whenever volume.py, findings.py or this file would give other maps: an older cache is then made anew."""
+
+_IDENTITY = "identity.json"
 
 CENTRE = (174.0, 165.0, 205.0)
 """The central ray's crossing with the middle of the body, in mm."""
@@ -179,19 +183,22 @@ def prepare(cache: Path, quality: Quality, processes: int = 2, progress: Progres
     folder = cache / quality.slug()
     identity = {"version": VERSION, "ct_bytes": (data / "cxr.nii.gz").stat().st_size}
     found = _identity(folder)
-    if found == identity:
-        return folder
-    if found is not None:
+    if found is not None and found.items() >= identity.items():
+        if (damaged := _damaged(folder, found)) is None:
+            return folder
+        progress.say(f"the prepared thorax in {folder} is damaged ({damaged}): made anew")
+    elif found is not None:
         progress.say(f"the prepared thorax in {folder} is of version {found.get('version')}, not {VERSION}: made anew")
     building = cache / f".{quality.slug()}-{os.getpid()}"
     try:
-        building.mkdir(parents=True, exist_ok=True)
+        files.make_folder(building)
     except OSError as error:
         raise UserError(f"the prepared thorax cannot be kept: {error.strerror}", where=cache,
                         do="give a folder that can be written with --data") from error  # fmt: skip
     try:
         _build(data, quality, building, processes, progress)
-        (building / "identity.json").write_text(json.dumps(identity))
+        made = {path.name: files.sha256_of(path) for path in sorted(building.iterdir())}
+        files.write(building / _IDENTITY, seals.text({**identity, "files": made}))
         _publish(building, folder, identity)
     except OSError as error:
         raise UserError(f"the prepared thorax cannot be kept: {error.strerror}", where=cache,
@@ -201,23 +208,32 @@ def prepare(cache: Path, quality: Quality, processes: int = 2, progress: Progres
     return folder
 
 
-def _identity(folder: Path) -> dict[str, int] | None:
+def _identity(folder: Path) -> dict[str, Any] | None:
     """What a prepared folder says it is; None where there is none. A damaged one is of no version."""
     if not folder.exists():
         return None
     try:
-        return json.loads((folder / "identity.json").read_text())
+        return seals.read(folder / _IDENTITY)
     except (OSError, ValueError):
         return {}
 
 
-def _publish(building: Path, folder: Path, identity: dict[str, int]) -> None:
+def _damaged(folder: Path, identity: dict[str, Any]) -> str | None:
+    """The first file that is not what was written (0.1 s for 70 MiB); a folder from before this was kept is trusted."""
+    for name, sha256 in identity.get("files", {}).items():
+        if not (folder / name).is_file() or files.sha256_of(folder / name) != sha256:
+            return name
+    return None
+
+
+def _publish(building: Path, folder: Path, identity: dict[str, Any]) -> None:
     """One rename; when another process was faster with the same version, its folder stays."""
     if folder.exists():
-        if _identity(folder) == identity:
+        found = _identity(folder) or {}
+        if found.items() >= identity.items() and _damaged(folder, found) is None:
             return
         shutil.rmtree(folder)
-    os.replace(building, folder)
+    files.publish(building, folder)
 
 
 def _build(data: Path, quality: Quality, folder: Path, processes: int, progress: Progress) -> None:
@@ -225,7 +241,7 @@ def _build(data: Path, quality: Quality, folder: Path, processes: int, progress:
     small = volume.lower_resolution(thorax)
     chest = volume.chest(small)
     np.savez(folder / "places.npz", **findings.places(chest))  # pyright: ignore[reportArgumentType]
-    (folder / "landmarks.json").write_text(json.dumps(findings.landmarks(small)))
+    files.write(folder / "landmarks.json", json.dumps(findings.landmarks(small)))
     poses = quality.poses()
     global _shared
     _shared = (thorax, small, chest)
@@ -294,7 +310,7 @@ def _save(folder: Path, number: int, maps: dict[str, Map]) -> None:
         flat.append(m.values.astype(np.float16).ravel())
         at += flat[-1].size
     np.save(folder / f"pose{number:02d}.npy", np.concatenate(flat))
-    (folder / f"pose{number:02d}.json").write_text(json.dumps(index))
+    files.write(folder / f"pose{number:02d}.json", json.dumps(index))
 
 
 def read(folder: Path, quality: Quality) -> Prepared:

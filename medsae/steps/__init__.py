@@ -17,6 +17,7 @@ _ROOMS: dict[str, tuple[str, str]] = {
     "name": ("naming", "name"),
     "run": ("presets", "run_preset"),
     "look": ("look", "look"),
+    "reading": ("reading", "create"),
     "import": ("exchange", "import_sae"),
     "export": ("exchange", "export"),
 }

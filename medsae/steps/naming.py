@@ -35,7 +35,8 @@ _USUAL = ("detection", "ordinary")
 
 def name(config: c.Name, store: Store, progress: Progress) -> dict[str, Any]:
     """Name the chosen neurons of some scores; returns the scores' id, the run, counts of statuses, facts, and `exit`:
-    0 when every neuron has a usable result or a lasting reason, 3 when some have not, 2 when none has."""
+    0 when every neuron has a usable result or a lasting reason, 3 when some have not, 2 when none has; `left` says then
+    how many are left and why."""
     scores = store.parent(config.scores, "scores")
     backends.get(config.backend)
     config = c.replace(config, scores=scores.id)
@@ -103,8 +104,9 @@ def _name(config: c.Name, store: Store, study: StudyOfScores, progress: Progress
     if study.unlike:
         progress.say(f"{len(study.unlike):,} pictures changed or went missing since the cohort was made and were not"
                      f" shown: {new_cohort(study.cohort)}")  # fmt: skip
+    status, left = _tell_end(namer, neurons, before, progress)
     return {"id": study.scores.id, "run": setup.run, "statuses": dict(Counter(namer.status.values())),
-            "asked": namer.asked, "reused": namer.reused, "exit": _tell_end(namer, neurons, before, progress),
+            "asked": namer.asked, "reused": namer.reused, "exit": status, "left": left,
             "seconds": round(time.monotonic() - began, 3), "backend": facts}  # fmt: skip
 
 
@@ -139,8 +141,11 @@ def _audit(
         progress.say(audit.sentence(rows))
 
 
-def _tell_end(namer: Namer, neurons: list[int], before: dict[int, Outcome], progress: Progress) -> int:
-    """The last lines of a run: neurons named, verdicts asked and usable, and why not; returns the exit status."""
+def _tell_end(
+    namer: Namer, neurons: list[int], before: dict[int, Outcome], progress: Progress
+) -> tuple[int, str | None]:
+    """The last lines of a run: neurons named, verdicts asked and usable, and why not; returns the exit status, and
+    where it is not 0 how many are left and why."""
     outcomes = {n: namer.memory.outcomes[n] for n in neurons if n in namer.memory.outcomes}
     usable = sum(o.usable for o in outcomes.values())
     lasting, failed = Counter[str](), Counter[str]()
@@ -152,7 +157,8 @@ def _tell_end(namer: Namer, neurons: list[int], before: dict[int, Outcome], prog
             (lasting if outcome.status in LASTING else failed)[outcome.status] += 1
     failed["not finished"] += len(neurons) - len(outcomes)
     rest = [f"{n:,} {status}" for status, n in (*lasting.most_common(), *failed.most_common()) if n]
-    progress.say(f"{usable:,} of {len(neurons):,} neurons named and tested" + (f"; {', '.join(rest)}" if rest else ""))
+    ended = f"{usable:,} of {len(neurons):,} neurons named and tested" + (f"; {', '.join(rest)}" if rest else "")
+    progress.say(ended)
     verdicts = Counter(namer.verdicts)
     for neuron in outcomes.keys() - namer.status.keys():
         if (old := before.get(neuron)) is not None:
@@ -165,11 +171,11 @@ def _tell_end(namer: Namer, neurons: list[int], before: dict[int, Outcome], prog
         (status, said), n = namer.said.most_common(1)[0]
         progress.say(f"what most replies that could not be used were ({n:,}): {status}" + (f": {said}" if said else ""))
     if not failed.total():
-        return 0
+        return 0, None
     progress.say(
         "the same command asks again for what a server or a lost reply kept from us; --again asks everything anew"
     )
-    return 3 if usable else 2
+    return (3 if usable else 2), ended
 
 
 def _compare(namer: Namer, neurons: list[int], study: StudyOfScores) -> None:
@@ -235,6 +241,8 @@ def _asking(
             judge.close()
             raise
 
+    for trouble in ledger.troubles():
+        progress.say(str(trouble))
     with (
         contextlib.closing(load(config, study, progress)) as backend,
         ledger.writer() as writer,

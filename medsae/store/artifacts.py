@@ -24,6 +24,7 @@ import duckdb
 from medsae import config as configs
 from medsae import files
 from medsae.progress import UserError
+from medsae.store import connections
 from medsae.store import manifest as manifests
 from medsae.store.manifest import NAME as MANIFEST
 from medsae.store.manifest import SCHEMA_VERSION, Manifest
@@ -81,7 +82,7 @@ class Artifact:
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A read-only connection to the artifact's tables; the caller closes it."""
         try:
-            return duckdb.connect(str(self.file(TABLES)), read_only=True)
+            return connections.read_only(self.file(TABLES))
         except duckdb.Error as error:
             raise self.trouble(error) from error
 
@@ -275,7 +276,7 @@ class Build:
         path = self.path / TABLES
         for old in (path, path.with_name(TABLES + ".wal")):
             old.unlink(missing_ok=True)
-        connection = duckdb.connect(str(path))
+        connection = connections.writable(path, self.shards / "spill")
         try:
             connection.execute(schema()[self.manifest["kind"]])
             yield connection

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
-from medsae.rates import centred_interval, endless, jackknife
+from medsae.rates import endless, jackknife, trainings_interval
 from medsae.store.artifacts import Artifact
 from medsae.store.queries import Measure
 from medsae.store.reader import Frame, Reader
@@ -122,14 +121,7 @@ def shift(
     if len(same) > 1 or len({len(d) for d in (*drawn_a, *drawn_b)}) > 1:
         return Shift(value, seeds=len(a), spread=spread, note="draws do not pair: other images, labels, seed or number")
     moved = np.mean(drawn_a, axis=0) - np.mean(drawn_b, axis=0)
-    low, high = centred_interval(value, moved)
-    trained = [side.var(ddof=1) / len(side) for side in (a, b) if len(side) > 1]
-    if trained and np.isfinite(low):
-        patients = float(np.nanvar(moved, ddof=1))
-        total = patients + sum(trained)
-        freedom = [v**2 / (len(side) - 1) for v, side in zip(trained, [s for s in (a, b) if len(s) > 1], strict=True)]
-        half = float(stdtrit(total**2 / max(sum(freedom), 1e-300), 0.975)) * np.sqrt(total)
-        low, high = value - half, value + half
+    low, high = trainings_interval(value, moved, a, b)
     known = np.isfinite(low)
     return Shift(value, float(low) if known else None, float(high) if known else None, len(a), spread)
 

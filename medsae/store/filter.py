@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-Show: TypeAlias = Literal["all", "defined", "selective", "named", "unjudged", "agree", "disagree", "starred", "dead"]
-Sort: TypeAlias = Literal["entropy", "-entropy", "-rho", "-density", "density", "neuron", "q", "-fall"]
+Show: TypeAlias = Literal[
+    "all", "defined", "selective", "named", "called", "unjudged", "agree", "disagree", "starred", "dead"
+]
+Sort: TypeAlias = Literal["entropy", "-entropy", "-rho", "-density", "density", "neuron", "q", "-fall", "name"]
 FIRING_LEAST = 10
 """A neuron that fires on fewer pictures than this says too little to lead a list (docs/decisions/054)."""
 _OFTEN = f"least(coalesce(active, 0), {FIRING_LEAST}) DESC"
@@ -22,6 +24,7 @@ SORTS: dict[str, str] = {
     "neuron": "neuron",
     "-fall": "(SELECT f.fall FROM {s}.confounded f WHERE f.neuron = neuron.neuron) DESC NULLS LAST, neuron",
     "q": f"{_OFTEN}, q ASC NULLS LAST, max_abs_rho DESC, neuron",
+    "name": "neuron",  # after those that have a name, see `Filter.order`
 }
 FEW_LAST = frozenset(sort for sort, order in SORTS.items() if order.startswith(_OFTEN))
 """The orders that put neurons of few pictures last; a page that uses one says so."""
@@ -42,10 +45,14 @@ class Filter:
     sort: Sort = "entropy"
     ids: tuple[int, ...] | None = None
     least: int = LEAST
+    by_name: tuple[int, ...] = ()
+    """The neurons that have a name, in the order of their names: what the order `name` begins with."""
 
     def order(self) -> str:
         """SQL of ORDER BY over `neuron`, in a query whose scores are {s}. In the orders of `FEW_LAST` neurons whose
         label has fewer than `least` images on its scarcer side come last: the correlation is of those few."""
+        if self.sort == "name" and self.by_name:
+            return f"list_position([{', '.join(str(int(n)) for n in self.by_name)}], neuron) NULLS LAST, neuron"
         if self.sort not in FEW_LAST:
             return SORTS[self.sort]
         scarce = f"SELECT label FROM {{s}}.label_summary WHERE least(positives, used - positives) < {int(self.least)}"

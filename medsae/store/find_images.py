@@ -86,13 +86,16 @@ def find(reader: Reader, scores: Artifact, cohort: Artifact, search: Search, lim
     where = f"{'neuron IS NOT NULL AND ' if search.neurons is not None else ''}{where}"
     ask: Any = dict(s=scores, c=cohort)
     source = f"FROM {{c}}.image {join} WHERE {where}"
+    shown = "strength, neuron" if join else "NULL::DOUBLE AS strength, NULL::INTEGER AS neuron"
     rows = reader.query(
-        f"{fires} SELECT image, {'strength, neuron' if join else 'NULL::DOUBLE AS strength, NULL::INTEGER AS neuron'} "
-        f"{source} ORDER BY {order} LIMIT {int(limit)} OFFSET {int(offset)}",
+        f"{fires} SELECT image, {shown}, count(*) OVER () AS total {source} "
+        f"ORDER BY {order} LIMIT {int(limit)} OFFSET {int(offset)}",
         values, **ask,
     )  # fmt: skip
-    total = reader.query(f"{fires} SELECT count(*) AS n {source}", values, **ask)["n"][0]
-    return Found(rows, int(total))
+    if len(rows) or not offset:
+        return Found(rows.drop(columns="total"), int(rows["total"].iloc[0]) if len(rows) else 0)
+    beyond = reader.query(f"{fires} SELECT count(*) AS n {source}", values, **ask)["n"][0]
+    return Found(rows.drop(columns="total"), int(beyond))
 
 
 def _fires(search: Search) -> tuple[str, str]:

@@ -7,7 +7,6 @@ the trash is emptied. Nothing is removed while something else was made from it, 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -15,11 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from medsae import files
+from medsae import files, seals
 from medsae.progress import UserError
 from medsae.store.artifacts import KINDS, Artifact, Store
 
-JOBS, NAMES = "jobs", "names"
+JOBS, NAMES, TITLES = "jobs", "names", "titles.json"
 LONGEST = 120
 
 
@@ -34,25 +33,37 @@ class Card:
 
 
 def cards(data: Path) -> dict[str, Card]:
-    """id -> Card of everything that has one; what cannot be read counts as not written."""
-    path = data / "titles.json"
+    """id -> Card of everything that has one; none where the file is damaged (`troubles` names it)."""
+    path = data / TITLES
     try:
         return _cards(path, path.stat().st_mtime_ns)
-    except OSError:
+    except (OSError, ValueError):
         return {}
+
+
+def troubles(data: Path) -> list[UserError]:
+    """What is wrong with the file of titles; nothing of it is used then."""
+    path = data / TITLES
+    try:
+        _cards(path, path.stat().st_mtime_ns)
+    except OSError:
+        return []
+    except ValueError as error:
+        return [UserError(f"the titles that people gave are damaged: {error}", path,
+                          "take the file from a copy, or remove it and give them again")]  # fmt: skip
+    return []
 
 
 @lru_cache(maxsize=8)
 def _cards(path: Path, changed: int) -> dict[str, Card]:
-    try:
-        said = json.loads(path.read_text())
-        return {
-            str(id): Card(str(c.get("title", "")), str(c.get("about", "")), c.get("archived") is True)
-            for id, c in said.items()
-            if isinstance(c, dict)
-        }
-    except (OSError, ValueError, AttributeError):
-        return {}
+    said = seals.read(path)
+    if isinstance(said.get("cards"), dict):  # before there were seals they were not within another entry
+        said = said["cards"]
+    return {
+        str(id): Card(str(c.get("title", "")), str(c.get("about", "")), c.get("archived") is True)
+        for id, c in said.items()
+        if isinstance(c, dict)
+    }
 
 
 def of(artifact: Artifact) -> Card:
@@ -61,7 +72,8 @@ def of(artifact: Artifact) -> Card:
 
 
 def describe(store: Store, id: str, **changes: object) -> Card:
-    """Change the card of an artifact or job; an empty card is removed. UserError when the title is too long."""
+    """Change the card of an artifact or job; an empty card is removed. UserError when the title is too long,
+    or the file of titles is damaged."""
     title = str(changes.get("title", "")).strip()
     changes = {**changes, "title": title} if "title" in changes else changes
     if len(title) > LONGEST or "\n" in title:
@@ -69,11 +81,12 @@ def describe(store: Store, id: str, **changes: object) -> Card:
     files.make_folder(store.data)
     handle = files.take_lock(store.data / ".titles.lock", wait=True)
     try:
+        if damaged := troubles(store.data):
+            raise damaged[0]  # writing would lose what may still be mended
         known = cards(store.data)
         card = replace(known.get(id, Card()), **changes)  # type: ignore[arg-type]
         kept = {**known, id: card} if card != Card() else {i: c for i, c in known.items() if i != id}
-        text = json.dumps({i: asdict(c) for i, c in sorted(kept.items())}, indent=1, ensure_ascii=False)
-        files.write(store.data / "titles.json", text + "\n")
+        files.write(store.data / TITLES, seals.text({"cards": {i: asdict(c) for i, c in sorted(kept.items())}}) + "\n")
     finally:
         if handle is not None:
             os.close(handle)
@@ -135,8 +148,8 @@ def _running_on(store: Store, ids: set[str]) -> list[str]:
     for folder in (store.data / JOBS).glob("*/"):
         if files.locked(folder / "lock"):
             try:
-                words = json.loads((folder / "job.json").read_text())["command"]
-            except (OSError, ValueError, KeyError, TypeError):
+                words = seals.read(folder / "job.json")["command"]
+            except (OSError, ValueError, KeyError):
                 continue
             if ids & set(map(str, words)):
                 found.append(folder.name)

@@ -2,21 +2,24 @@
 
 Files are `data/artifacts/names/<scores id>/<job>.jsonl` and, for the many verdicts, `<job>.verdicts.jsonl` beside it: a
 list of names is read without reading half a million verdicts (docs/decisions/067). Nothing is overwritten; a newer
-result for the same question supersedes an older one when it is read. A damaged line costs that line. Any number of jobs
-write at once, each into files of its own, and readers need no lock.
+result for the same question supersedes an older one when it is read. Every line carries a seal (`medsae.seals`): one
+that is not what was written is left out and named, and costs that line alone. The last line of a job's file says how
+many lines it wrote (decision 122). Any number of jobs write at once, each into files of its own, and readers need no
+lock.
 
 What is newer is told by `counter`, which every append of any job raises by one, not by the clock, which may go back
 (docs/decisions/095). Lines written before there was one have none: they are older than all that have, by their time.
 
 Kinds of lines: `run` (what was asked of whom), `explanation`, `control` (another neuron's or a random description),
 `verdict` (one picture), `name` (the result for a neuron), `audit` (how well the judge tells one label), `truth` (what a
-neuron of a simulated cohort follows, and whether its name says it).
+neuron of a simulated cohort follows, and whether its name says it), `end` (of the job's files, with the numbers of their
+lines).
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import fcntl
 import os
 import secrets
 import time
@@ -24,12 +27,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import duckdb
-
-from medsae import files
+from medsae import files, seals
 from medsae.progress import UserError
 from medsae.store.artifacts import Store
+from medsae.store.connections import in_memory
 from medsae.store.places import Places
+from medsae.store.tally import Tallies, Tally
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,11 +66,14 @@ COLUMNS = {
     "shuffled_more": "INTEGER", "shuffled_less": "INTEGER", "shuffled_p": "DOUBLE",
     "random_more": "INTEGER", "random_less": "INTEGER", "random_p": "DOUBLE", "specific_p": "DOUBLE",
     "random_judged": "INTEGER", "random_concept": "VARCHAR", "seconds": "DOUBLE", "calls": "INTEGER",
+    # end: lines of the job's file before this one, and of its file of verdicts
+    "told_lines": "INTEGER", "verdict_lines": "INTEGER",
 }  # fmt: skip
 """Column -> DuckDB type; a line holds those that belong to its kind."""
 
 RUN = ("scores", "protocol", "backend", "model", "prompts", "pictures", "hard", "controls", "seed", "overlap",
        "test", "against")  # fmt: skip
+_ENDS = ("told_lines", "verdict_lines")
 NEWEST = "counter DESC NULLS LAST, time DESC NULLS LAST, take DESC NULLS LAST"
 """SQL: what is newer comes first."""
 OLDEST = "counter ASC NULLS FIRST, time ASC NULLS FIRST, take ASC NULLS FIRST"
@@ -110,6 +116,7 @@ class Ledger:
     def __init__(self, store: Store, scores: str):
         self.folder = store.artifacts / "names" / scores
         self._judged, self._told = Places(lambda: self._files(True)), Places(lambda: self._files(False))
+        self._tallies = Tallies()
 
     def files(self) -> list[Path]:
         """The files of all jobs, oldest first."""
@@ -134,21 +141,21 @@ class Ledger:
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """The result of `sql`: {verdicts} stands for the verdicts as a table of VERDICT, {lines} for all other lines as
         a table of COLUMNS; damaged lines are left out."""
-        with duckdb.connect(":memory:") as connection:
+        with in_memory() as connection:
             return connection.execute(self._sql(sql), parameters or None).df()
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The same as tuples, NULL as None: for those who need no pandas, a fifth of a second to load."""
         if not self.stamp()[1]:
             return []
-        with duckdb.connect(":memory:") as connection:
+        with in_memory() as connection:
             return connection.execute(self._sql(sql), parameters or None).fetchall()
 
     def dicts(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[dict[str, Any]]:
         """The same as dicts, column -> value."""
         if not self.stamp()[1]:
             return
-        with duckdb.connect(":memory:") as connection:
+        with in_memory() as connection:
             found = connection.execute(self._sql(sql), parameters or None)
             names = [column[0] for column in found.description]
             while rows := found.fetchmany(65_536):
@@ -169,7 +176,7 @@ class Ledger:
         ledgers from before these tests). Neurons that could not be named are rows too, with status and note.
         """
         run = ", ".join(f"any_value({name} ORDER BY {NEWEST}) AS {name}" for name in RUN)
-        sql = NAMES.replace("{run}", run).replace("{skip}", ", ".join(RUN)).replace("{newest}", NEWEST)
+        sql = NAMES.replace("{run}", run).replace("{skip}", ", ".join(RUN + _ENDS)).replace("{newest}", NEWEST)
         return self.query(sql)
 
     def audits(self) -> pd.DataFrame:
@@ -227,11 +234,66 @@ class Ledger:
         if not files:
             return "SELECT " + ", ".join(f"NULL::{kind} AS {name}" for name, kind in columns.items()) + " WHERE false"
         listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
-        types = ", ".join(f"{name}: '{kind}'" for name, kind in columns.items())
+        types = ", ".join(f'"{name}":"{kind}"' for name, kind in columns.items())
         return (
-            f"SELECT * FROM read_json([{listed}], format='newline_delimited', ignore_errors=true, columns={{{types}}})"
-            " WHERE kind IS NOT NULL"
+            f"SELECT row.* FROM (SELECT json_transform({_WHOLE}, '{{{types}}}') AS row "
+            f"FROM read_csv([{listed}], {_AS_TEXT})) WHERE row.kind IS NOT NULL"
         )
+
+    def tally(self) -> Tally:
+        """How many lines of all files are sealed, not sealed, and not what was written; only what was added since the
+        last call is read."""
+        return self._tallies.of(self.files())
+
+    def troubles(self) -> list[UserError]:
+        """What is wrong with the files: lines that are not what was written, lines that are gone, and files whose job
+        did not end them. Nothing of it keeps the other lines from being read."""
+        found = []
+        for told, verdicts in _pairs(self.folder):
+            parts = [self._tallies.of([path] if path.is_file() else []) for path in (told, verdicts)]
+            found += [
+                _not_written(path, part) for path, part in zip((told, verdicts), parts, strict=True) if part.damaged
+            ]
+            if not files.locked(told):
+                found += _unended(self._tallies, told, verdicts)
+        return found
+
+
+def _not_written(path: Path, tally: Tally) -> UserError:
+    n, first = len(tally.damaged), tally.damaged[0]
+    what = f"{n:,} {'line is' if n == 1 else 'lines are'} damaged and left out of the names, first line {first:,}"
+    return UserError(what, path, "the same name command asks again for what is missing")
+
+
+def _unended(tallies: Tallies, told: Path, verdicts: Path) -> list[UserError]:
+    """Why a job's files do not end as they should; nothing where they do, or where damage tells it already."""
+    names, judged = (tallies.of([path] if path.is_file() else []) for path in (told, verdicts))
+    if names.damaged or judged.damaged:
+        return []
+    if _open_ended(tallies, told, verdicts):
+        what = "the job that wrote these names did not end them (killed, or the file was cut)"
+        what += f"; {names.lines:,} lines are kept"
+        return [UserError(what, told, "the next name command goes on from what is there")]
+    ends = ((names, names.end[0] + 1, "names"), (judged, names.end[1], "verdicts")) if names.end else ()
+    return [
+        UserError(f"{said - part.lines:,} of {said:,} lines of {words} are gone", told,
+                  "the same name command asks again for what is missing")
+        for part, said, words in ends if part.lines < said
+    ]  # fmt: skip
+
+
+_AS_TEXT = (
+    "columns={'line': 'VARCHAR'}, delim='\\x01', quote='', escape='', comment='', header=false, auto_detect=false, "
+    "ignore_errors=true, strict_mode=false"
+)
+"""Lines as they stand: the text that the writer writes is ASCII without control characters."""
+_BODY = f"left(line, length(line) - {seals.TAIL})"
+_WHOLE = (
+    f"CASE WHEN line = {_BODY} || ',\"seal\":\"' || left(md5({_BODY}), 8) || '\"}}' THEN line "
+    f"WHEN NOT regexp_matches(right(line, {seals.TAIL}), '{seals.LIKE_A_SEAL}') AND line[1] = '{{' "
+    "THEN CASE WHEN json_valid(line) THEN line END END"
+)
+"""SQL of `seals.opened`: a line that is what was sealed, or from before there were seals; NULL for a damaged one."""
 
 
 def age(row: dict[str, Any]) -> tuple[float, float, float]:
@@ -262,10 +324,8 @@ class Follower:
             whole = added[: added.rfind(b"\n") + 1]
             self._seen[path] = at + len(whole)
             for line in whole.splitlines():
-                with contextlib.suppress(ValueError, RecursionError):
-                    row = json.loads(line)
-                    if isinstance(row, dict):
-                        yield row
+                with contextlib.suppress(ValueError):
+                    yield seals.opened(line).values
 
 
 class Counter:
@@ -313,9 +373,8 @@ def _last_counter(path: Path) -> int:
             start = max(0, end - size)
             file.seek(start)
             for line in reversed(file.read(end - start).splitlines()):
-                with contextlib.suppress(ValueError, RecursionError):
-                    row = json.loads(line)
-                    number = row.get("counter") if isinstance(row, dict) else None
+                with contextlib.suppress(ValueError):
+                    number = seals.opened(line).values.get("counter")
                     if isinstance(number, int) and 0 < number < 10**15:
                         return number
             if start == 0 or size >= 1 << 22:
@@ -332,8 +391,10 @@ class Writer:
         try:
             files.make_folder(folder)
             self.counter = Counter(folder)
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND
-            self.handles = {path: os.open(path, flags, files.OWN_FILE) for path in (self.verdicts, self.path)}
+            with _alone(folder):
+                _end_the_dead(folder)
+                self.handles = {path: _held(path) for path in (self.verdicts, self.path)}
+            self.lines = dict.fromkeys(self.handles, 0)
         except OSError as error:
             do = "choose another --data DIR"
             raise UserError(f"the ledger cannot be written: {error.strerror}", folder, do) from error
@@ -352,10 +413,11 @@ class Writer:
             assert row.keys() <= COLUMNS.keys(), row.keys() - COLUMNS.keys()
             full = {k: _plain(v) for k, v in row.items() if v is not None} | added
             path = self.verdicts if row["kind"] == "verdict" else self.path
-            lines[path].append(json.dumps(full, separators=(",", ":"), allow_nan=False))
+            lines[path].append(seals.text(full, allow_nan=False))
         for path, texts in lines.items():
             if texts:
-                self._write(path, ("\n".join(texts) + "\n").encode("utf-8", "replace"))
+                self._write(path, ("\n".join(texts) + "\n").encode())
+                self.lines[path] += len(texts)
         with contextlib.suppress(OSError):
             self.counter.next()  # the lines are there now: whoever looks for a change finds them
 
@@ -374,11 +436,70 @@ class Writer:
         self.close()
 
     def close(self) -> None:
-        """Close the files; an empty one is removed."""
+        """End the files and close them; an empty one is removed."""
+        if any(self.lines.values()):
+            with contextlib.suppress(OSError):  # the disk is full: who reads is told that there is no end
+                _end(self.handles[self.path], self.job, self.lines[self.path], self.lines[self.verdicts])
         for path, handle in self.handles.items():
             os.close(handle)
             if path.exists() and path.stat().st_size == 0:
                 path.unlink()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Of several jobs that begin, one after the other: none takes another's new files for those of a dead one."""
+    handle = files.take_lock(folder / ".opening", wait=True)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _held(path: Path) -> int:
+    """A new file to append to, locked while its job lives: who reads tells a living job from a dead one."""
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND, files.OWN_FILE)
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(handle, fcntl.LOCK_EX)  # waits for the instant in which somebody looks whether it is locked
+    return handle
+
+
+def _end(handle: int, job: str, told: int, verdicts: int) -> None:
+    """Append the line that ends a job's files; a torn line before it is closed."""
+    size = os.fstat(handle).st_size
+    torn = b"\n" if size and os.pread(handle, 1, size - 1) != b"\n" else b""
+    row = {"kind": "end", "told_lines": told, "verdict_lines": verdicts, "time": round(time.time(), 3), "job": job}
+    os.write(handle, torn + seals.text(row).encode() + b"\n")
+    os.fsync(handle)
+
+
+def _end_the_dead(folder: Path) -> None:
+    """End the files of jobs that were killed, with what is there: whoever begins a job here asks again for what they
+    lack, so from now on they are no trouble."""
+    tallies = Tallies()
+    for told, verdicts in _pairs(folder):
+        if files.locked(told) or not _open_ended(tallies, told, verdicts):
+            continue
+        handle = os.open(told, os.O_CREAT | os.O_RDWR | os.O_APPEND, files.OWN_FILE)
+        try:
+            counts = [tallies.of([path]).lines for path in (told, verdicts) if path.is_file()]
+            _end(handle, told.name.partition(".")[0], *[*counts, 0][:2])
+        finally:
+            os.close(handle)
+
+
+def _pairs(folder: Path) -> list[tuple[Path, Path]]:
+    """The two files of every job, in order; either may be missing."""
+    jobs = sorted({path.name.partition(".")[0] for path in folder.glob("*.jsonl")}) if folder.is_dir() else []
+    return [(folder / f"{job}.jsonl", folder / f"{job}{_VERDICTS}") for job in jobs]
+
+
+def _open_ended(tallies: Tallies, told: Path, verdicts: Path) -> bool:
+    """Whether the job's files are of the kind that has an end, and lack it."""
+    names, judged = (tallies.of([path] if path.is_file() else []) for path in (told, verdicts))
+    old = names.unsealed + judged.unsealed and not names.sealed + judged.sealed
+    return names.end is None and not old
 
 
 def _unwritable(error: OSError, path: Path) -> UserError:

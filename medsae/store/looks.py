@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from medsae import files
+from medsae import files, seals
 from medsae.progress import UserError
 
 _TOKEN = re.compile(r"[0-9a-f]{16}")
@@ -37,10 +37,9 @@ class Looks:
     def state(self) -> dict[str, Any]:
         """What the service says of itself: phase (loading, ready, stopped)."""
         try:
-            found = json.loads((self.folder / "state.json").read_text())
+            return seals.read(self.folder / "state.json")
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
 
     def ask(self, picture: bytes) -> str:
         """Hand a picture over; the token of its answer. UserError where the folder is not writable."""
@@ -100,4 +99,4 @@ class Looks:
 
     def tell(self, **state: Any) -> None:
         """Write state.json."""
-        files.write(self.folder / "state.json", json.dumps(state))
+        files.write(self.folder / "state.json", seals.text(state))

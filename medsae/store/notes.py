@@ -2,22 +2,26 @@
 
 `data/notes/<id of the SAE, or of the embeddings for raw>.jsonl`: one JSON line a change, fsynced, never rewritten. The
 newest line of a neuron is its note; the older ones stay as its history. A note belongs to the neuron, not to a scoring
-of it, so a new run of scores or names loses nothing. A torn last line costs that line.
+of it, so a new run of scores or names loses nothing. Every line is sealed (`medsae.seals`): one that is not what was
+written is named and costs that line alone. `<id>.size` beside it keeps how long the file was, so that lines which are
+gone from its end are missed.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import pandas as pd
 
-from medsae import files
+from medsae import files, seals
 from medsae.progress import UserError
 from medsae.store.artifacts import Artifact, Store
+from medsae.store.tally import Tallies
 
 Verdict: TypeAlias = Literal["", "agree", "disagree"]
 
@@ -35,6 +39,8 @@ class Note:
     time: float = 0.0
     by: str = ""
     """Who wrote it, where people sign in."""
+    called: str = ""
+    """What people call the neuron, whether or not a model named it."""
 
 
 def representation(scores: Artifact) -> str:
@@ -66,33 +72,66 @@ class Notes:
         """The note on a neuron; an empty one where there is none."""
         return self.all().get(neuron, Note(neuron))
 
-    def put(self, note: Note) -> None:
-        """Append a note with the present time; UserError when the folder is not writable or the disk is full."""
-        line = json.dumps(asdict(replace(note, time=time.time())), ensure_ascii=False)
+    def put(self, *notes: Note) -> None:
+        """Append notes with the present time; UserError when the folder is not writable or the disk is full."""
+        now = time.time()
+        lines = [seals.text(asdict(replace(note, time=now))) for note in notes]
+        if not lines:
+            return
         try:
             files.make_folder(self.path.parent)
-            files.append_line(self.path, line)
+            handle = files.take_lock(self.path.with_suffix(".lock"), wait=True)
+            try:
+                files.append_line(self.path, "\n".join(lines))
+                files.write(self.path.with_suffix(".size"), seals.text({"bytes": self.path.stat().st_size}))
+            finally:
+                if handle is not None:
+                    os.close(handle)
         except OSError as error:
             raise UserError(f"the note was not saved: {error.strerror}", self.path, "mend it and save again") from error
 
+    def change(self, neurons: Iterable[int], change: Callable[[Note], Note]) -> None:
+        """Change the newest notes of several neurons, as `put` keeps them; what does not change is not written."""
+        known = self.all()
+        before = [known.get(neuron, Note(neuron)) for neuron in neurons]
+        self.put(*(after for note in before if (after := change(note)) != note))
+
     def table(self) -> pd.DataFrame:
-        """neuron, star, tags, verdict, text, name, time, by of every neuron with a note."""
+        """neuron, star, tags, verdict, text, name, time, by, called of every neuron with a note."""
         rows = [{**asdict(n), "tags": ", ".join(n.tags)} for n in self.all().values()]
-        frame = pd.DataFrame(rows, columns=["neuron", "star", "tags", "verdict", "text", "name", "time", "by"])
+        frame = pd.DataFrame(rows, columns=[field.name for field in fields(Note)])
         return frame.sort_values("neuron").reset_index(drop=True)
 
-    def _lines(self) -> list[str]:
-        if not self.path.is_file():
-            return []
-        return self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+    def troubles(self) -> list[UserError]:
+        """Lines that are not what was written, and lines that are gone from the end of the file."""
+        found, do = [], "take the file from a copy, or write the notes anew"
+        tally = Tallies().of([self.path] if self.path.is_file() else [])
+        if n := len(tally.damaged):
+            what = f"{n:,} {'note is' if n == 1 else 'notes are'} damaged and left out, first line {tally.damaged[0]:,}"
+            found.append(UserError(what, self.path, do))
+        if self.stamp() < (was := self._was()):
+            what = f"notes are gone: the file has {self.stamp():,} of {was:,} bytes"
+            found.append(UserError(what, self.path, do))
+        return found
+
+    def _was(self) -> int:
+        """Bytes of the file after the last note; 0 where that is not known."""
+        try:
+            return int(seals.read(self.path.with_suffix(".size"))["bytes"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+
+    def _lines(self) -> list[bytes]:
+        return self.path.read_bytes().split(b"\n") if self.path.is_file() else []
 
 
-def _parse(line: str) -> Note | None:
+def _parse(line: bytes) -> Note | None:
     try:
-        values = json.loads(line)
+        values = seals.opened(line).values
         return Note(int(values["neuron"]), bool(values["star"]), tuple(str(t) for t in values["tags"]),
                     values["verdict"] if values["verdict"] in ("agree", "disagree") else "", str(values["text"]),
-                    str(values["name"]), float(values["time"]), str(values.get("by", "")))  # fmt: skip
+                    str(values["name"]), float(values["time"]), str(values.get("by", "")),
+                    str(values.get("called", "")))  # fmt: skip
     except (ValueError, KeyError, TypeError):
         return None
 

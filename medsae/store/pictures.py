@@ -9,7 +9,7 @@ import os
 import secrets
 from pathlib import Path
 
-from medsae import files
+from medsae import files, seals
 from medsae.store.artifacts import Store
 
 
@@ -34,7 +34,7 @@ def salt(store: Store) -> bytes:
             lock = files.take_lock(path.with_name("patient-salt.lock"), wait=True)
             try:
                 if _read(path) is None:  # of two processes the first one's stays
-                    files.write(path, secrets.token_bytes(_SALT_BYTES))
+                    files.write(path, seals.text({"salt": secrets.token_hex(_SALT_BYTES)}))
                 found = _read(path)
             finally:
                 if lock is not None:
@@ -48,11 +48,15 @@ def keeps_salt(store: Store) -> bool:
 
 
 def _read(path: Path) -> bytes | None:
+    """The salt in a file; None where there is none, or it is damaged: then patients get other hashes, and two pages
+    that show the same hash were not made before and after that."""
     try:
         value = path.read_bytes()
-    except OSError:
+        if len(value) == _SALT_BYTES:  # from before there were seals
+            return value
+        return bytes.fromhex(seals.opened(value).values["salt"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return value if len(value) == _SALT_BYTES else None
 
 
 def hashed(patient: str, salt: bytes) -> str:

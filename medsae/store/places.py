@@ -7,13 +7,15 @@ millisecond; a query over all lines takes half a second.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from medsae import seals
 
 _RUN = re.compile(rb'"run":"([^"\\]*)"')
 _NEURON = re.compile(rb'"neuron":(\d+)')
@@ -48,12 +50,10 @@ class Places:
             with part.path.open("rb") as file:
                 file.seek(part.start)
                 for line in file.read(part.end - part.start).splitlines():
-                    try:
-                        row = json.loads(line)
-                    except ValueError:
-                        continue
-                    if isinstance(row, dict) and row.get("run") == run and row.get("neuron") == neuron:
-                        found.append(row)
+                    with contextlib.suppress(ValueError):
+                        row = seals.opened(line).values
+                        if row.get("run") == run and row.get("neuron") == neuron:
+                            found.append(row)
         return found
 
     def _look(self) -> None:

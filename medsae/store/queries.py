@@ -72,6 +72,8 @@ def difference(reader: Reader, first: Artifact, second: Artifact, strong: bool =
         a=first,
         b=second,
     ).iloc[0]
+    if first.parents.get("cohort") != second.parents.get("cohort"):
+        return Difference(_none(row["value"]), note="two studies: no image is in both, so no draw pairs")
     same = all(first.config.get(k) == second.config.get(k) for k in ("images", "seed", "bootstraps", "draws"))
     if not same or row["n"] < 2:
         return Difference(_none(row["value"]), note="draws do not pair: other images, seed or number of draws")

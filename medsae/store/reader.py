@@ -20,6 +20,7 @@ import pandas as pd
 
 from medsae.progress import UserError
 from medsae.store.artifacts import TABLES, Artifact
+from medsae.store.connections import in_memory
 
 if TYPE_CHECKING:
     # pandas' own annotations give a column the type of everything that a column could be; that checks nothing.
@@ -124,6 +125,4 @@ class Reader:
 
 
 def _connect() -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(
-        ":memory:", config={"memory_limit": f"{MEMORY_MIB}MiB", "threads": 2, "preserve_insertion_order": True}
-    )
+    return in_memory(memory_limit=f"{MEMORY_MIB}MiB", threads=2, preserve_insertion_order=True)

@@ -12,15 +12,16 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medsae import config as configs
-from medsae import files
+from medsae import files, seals
 from medsae.progress import UserError
 from medsae.store.artifacts import Store
+from medsae.store.looks import Looks
 from medsae.store.troubles import explained
 
 
@@ -59,7 +60,7 @@ class Requests:
     def state(self) -> dict[str, Any]:
         """What the service says of itself: phase (loading, ready, working, stopped), neuron, done, total, error."""
         try:
-            return json.loads((self.folder / "state.json").read_text())
+            return seals.read(self.folder / "state.json")
         except (OSError, ValueError):
             return {}
 
@@ -70,8 +71,8 @@ class Requests:
     def job(self) -> str | None:
         """The job that ran the service last; None when the app never started one (or it is gone)."""
         try:
-            return str(json.loads((self.folder / "job.json").read_text())["job"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return str(seals.read(self.folder / "job.json")["job"])
+        except (OSError, ValueError, KeyError):
             return None
 
     # --- the service's side
@@ -103,7 +104,7 @@ class Requests:
         found = []
         for path in self.folder.glob("*.ask"):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                request = json.loads(path.read_text())
+                request = seals.read(path)
                 found.append((float(request["time"]), int(request["neuron"]), bool(request["again"]), path))
         for _, neuron, again, path in sorted(found):
             with contextlib.suppress(FileNotFoundError):
@@ -129,8 +130,30 @@ class Requests:
         _write(self.folder / "state.json", {**state, "time": time.time()})
 
 
+def service_state(data: Path, step: str, job: str, command: Sequence[str]) -> dict[str, Any]:
+    """What the service that a job runs says of itself: `phase` and more; empty where it has said nothing.
+
+    A service of names is found by the job that it remembers; one of pictures by the scores in its command.
+    """
+    if step == "look":
+        at = list(command).index("--scores") + 1 if "--scores" in command else len(command)
+        return Looks(data, command[at]).state() if at < len(command) else {}
+    for path in (data / "jobs" / "watch").glob("*/job.json"):
+        if _json(path).get("job") == job:
+            return _json(path.with_name("state.json"))
+    return {}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _write(path: Path, value: dict[str, Any]) -> None:
     try:
-        files.write(path, json.dumps(value))
+        files.write(path, seals.text(value))
     except OSError as error:
         raise explained(error, path) or error from error

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import time
 from pathlib import Path
 from typing import TypeAlias
 
-from medsae import files
+from medsae import files, seals
 
 Stamp: TypeAlias = tuple[int, int, int, int]
 FRESH_NS = 2 * 10**9
@@ -39,7 +38,7 @@ def sha256_once(path: Path, notes: Path) -> str:
             return digest
         with contextlib.suppress(OSError):
             files.make_folder(notes)
-            files.write(note, json.dumps([str(path), *stamp, digest]))
+            files.write(note, seals.text({"file": [str(path), *stamp, digest]}))
     _known[path] = (stamp, digest)
     return digest
 
@@ -51,7 +50,7 @@ def _stamp(path: Path) -> Stamp:
 
 def _noted(note: Path, path: Path, stamp: Stamp) -> str | None:
     try:
-        *about, digest = json.loads(note.read_text())
-    except (OSError, ValueError, TypeError):
+        *about, digest = seals.read(note)["file"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return digest if about == [str(path), *stamp] and isinstance(digest, str) else None

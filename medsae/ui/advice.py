@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from medsae.store.artifacts import Artifact
-from medsae.ui import hiding, look
+from medsae.ui import look
 
 
 def show(sae: Artifact | None) -> None:
@@ -14,4 +14,4 @@ def show(sae: Artifact | None) -> None:
     for one in told if isinstance(told, list) else []:
         if isinstance(one, dict):
             words = f"This SAE: {one.get('what')}. What to try: {one.get('do')}."
-            st.warning(look.literal(hiding.text(words, shown=False)))
+            st.warning(look.literal(words))

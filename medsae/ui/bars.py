@@ -60,6 +60,41 @@ def correlation(row: Mapping[Any, Any], tone: str, most: float = 1.0) -> str:
     return bar + f'<u style="left:{50 + 50 * low:.1f}%;width:{max(0.5, 50 * (high - low)):.1f}%"></u>'
 
 
+def pair(frame: Frame, names: tuple[str, str]) -> str:
+    """One row a label with the correlations of two neurons (rho_first, low_first, ..., rho_second, ...) as marks on one
+    scale that has 0 in it, their 95 % intervals as lines, both numbers at the right."""
+    sides = ("first", "second")
+    ends = frame[[f"{part}_{side}" for part in ("rho", "low", "high") for side in sides]].astype(float)
+    low, high = min(0.0, float(ends.min().min())), max(0.0, float(ends.max().max()))
+    span = max(high - low, 0.1)
+
+    def place(rho: float) -> float:
+        return 100 * (rho - low) / span
+
+    rows = []
+    for row in frame.to_dict("records"):
+        title = escape(f"{row['label']}: " + ", ".join(
+            f"{name} {format.signed(row[f'rho_{side}'])} {format.interval(row[f'low_{side}'], row[f'high_{side}'])}"
+            for name, side in zip(names, sides, strict=True)))  # fmt: skip
+        marks = f'<b style="left:{place(0.0):.1f}%"></b>'
+        for side, mark in zip(sides, ("sae", "raw"), strict=True):
+            a, b = row[f"low_{side}"], row[f"high_{side}"]
+            if not format.missing(a):
+                width = max(0.5, place(b) - place(a))
+                marks += f'<u class="ms-ends-{mark}" style="left:{place(a):.1f}%;width:{width:.1f}%"></u>'
+            marks += f'<i class="ms-mark ms-mark-{mark}" style="left:{place(row[f"rho_{side}"]):.1f}%"></i>'
+        numbers = "".join(f'<span class="n">{format.signed(row[f"rho_{side}"])}</span>' for side in sides)
+        rows.append(
+            f'<span>{escape(str(row["label"]))}</span><span class="ms-track ms-dots ms-pair" title="{title}" '
+            f'role="img" aria-label="{title}">{marks}</span>{numbers}'
+        )
+    heads = "".join(f'<span class="n">{escape(name)}</span>' for name in names)
+    legend = "".join(f'<span><i class="ms-mark ms-mark-{mark}"></i>neuron {escape(name)}</span>'
+                     for name, mark in zip(names, ("sae", "raw"), strict=True))  # fmt: skip
+    return (f'<div class="ms-legend">{legend}</div><div class="ms-bars ms-four"><span></span><span></span>{heads}'
+            f'{"".join(rows)}</div>')  # fmt: skip
+
+
 def recovery(frame: Frame, neuron: Callable[[object], str]) -> str:
     """One row a planted factor, most recovered on top: AUROC of the best neuron by each of `MARKS`, from 0.5 (chance)
     or the least there is to 1, the 95 % interval of the SAE's as a line, its number, and the HTML that `neuron` makes

@@ -89,8 +89,9 @@ def _title(study: Study, image: int, caption: dict[str, Any] | None) -> str:
     return " · ".join(p for p in parts if p)
 
 
-def neuron_cards(study: Study, scores: Artifact, cohort: Artifact, rows: Frame) -> str:
-    """HTML of one card a neuron: its three strongest radiographs, number, entropy, name or strongest label, density."""
+def neuron_cards(study: Study, scores: Artifact, cohort: Artifact, rows: Frame, boxes: bool = False) -> str:
+    """HTML of one card a neuron: its three strongest radiographs, number, entropy, name or strongest label, density;
+    with `boxes` a box on each that chooses it (`picking.boxes` makes them work)."""
     numbers = [int(n) for n in rows["neuron"]]
     top = query_images.top_images(study.reader, scores, numbers)
     thumbs = query_images.thumbnails(study.reader, cohort, [int(i) for i in top["image"]])
@@ -108,13 +109,19 @@ def neuron_cards(study: Study, scores: Artifact, cohort: Artifact, rows: Frame) 
         note = study.notes.get(neuron)
         star = ' <span class="ms-raw" title="starred">★</span>' if note and note.star else ""
         cards.append(
-            f'<a class="ms-card" data-go href="{escape(links.neuron_url(neuron))}">'
+            f'{_box(neuron) if boxes else ""}<a class="ms-card" data-go href="{escape(links.neuron_url(neuron))}">'
             f'<div class="ms-strip">{strip}</div>'
             f'<div class="ms-row"><b>{neuron}{star}</b><span class="ms-soft">{entropy_text(study, row)}</span></div>'
             f'<div class="ms-text">{name_or_label(study, row)}</div>'
-            f'<div class="ms-row ms-soft"><span>{escape(density_text(row))}</span></div></a>'
+            f'<div class="ms-row ms-soft"><span>{escape(density_text(row))}</span></div></a>{"</div>" if boxes else ""}'
         )
     return f'<div class="ms-cards">{"".join(cards)}</div>'
+
+
+def _box(neuron: int) -> str:
+    """The beginning of a cell with a box over its card: no link may hold another control."""
+    box = f'<input type="checkbox" class="ms-pick" data-neuron="{neuron}" aria-label="Choose neuron {neuron}">'
+    return f'<div class="ms-cell">{box}'
 
 
 def entropy_text(study: Study, row: dict[str, Any]) -> str:
@@ -125,8 +132,11 @@ def entropy_text(study: Study, row: dict[str, Any]) -> str:
 
 
 def name_or_label(study: Study, row: dict[str, Any]) -> str:
-    """The neuron's name, else the label it follows most with rho; escaped."""
-    name = study.names.get(int(row["neuron"]))
+    """What people call the neuron and beside it the model's name, else the label it follows most with rho; escaped."""
+    called, name = study.called.get(int(row["neuron"])), study.names.get(int(row["neuron"]))
+    if called:
+        both = f' <span class="ms-soft">· model: {escape(name)}</span>' if name else ""
+        return f"<b>{escape(called)}</b>{both}"
     if name:
         return escape(name)
     if format.missing(row.get("top_label")):

@@ -56,6 +56,10 @@ __all__ = [
 ]
 
 
+TEXT_PX = 12
+"""Size of a chart's text on a screen of usual size; it grows with the text of the page."""
+
+
 def soft() -> str:
     """The theme's colour of soft text, 4.5:1 on its background: Streamlit's own axes are paler."""
     return "#59626e" if st.context.theme.type == "light" else "#a3acb8"
@@ -72,9 +76,13 @@ def show(figure: go.Figure, key: str, alt: str, save: bool = True, roam: bool = 
         "scrollZoom": roam,
     }
     printed = go.Figure(figure) if save else figure
-    figure.update_layout(height=round(figure.layout.height * links.scale()))  # type: ignore[attr-defined]
+    scale = links.scale()
+    text = dict(color=soft(), size=round(TEXT_PX * scale))
+    figure.update_layout(height=round(figure.layout.height * scale))  # type: ignore[attr-defined]
+    figure.update_layout(legend_font_size=text["size"], hoverlabel_font_size=text["size"])
     for axes in (figure.update_xaxes, figure.update_yaxes):
-        axes(tickfont=dict(color=soft()), title_font=dict(color=soft()))
+        axes(tickfont=text, title_font=text)
+    figure.update_traces(textfont_size=round(11 * scale), selector=dict(mode="markers+text"))
     if st.context.theme.type != "light":
         dark = [[at, colour] for at, colour in DARK]
         figure.for_each_trace(

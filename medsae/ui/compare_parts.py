@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from medsae.progress import UserError
-from medsae.store import queries
+from medsae.store import housekeeping, queries
 from medsae.store.artifacts import Artifact
 from medsae.store.reader import Frame, Reader
 from medsae.ui import charts, export, format, links, look
 from medsae.ui import study as studies
 from medsae.ui.study import Study
+
+
+def across(study: Study, scores: Artifact) -> Artifact | None:
+    """The scores of another study that the reader chose to compare with; None: what the sidebar says."""
+    theirs = [
+        a for a in study.artifacts if a.kind == "scores" and a.parents.get("cohort") != scores.parents.get("cohort")
+    ]
+    theirs = [a for a in theirs if study.parent(a, "cohort") is not None and not housekeeping.of(a).archived]
+    if not theirs:
+        return None
+    options = {"": "this study, as chosen at the left"} | {a.id: _whole_title(study, a) for a in theirs}
+    if len(set(options.values())) < len(options):
+        options = {id: f"{text} · {id[-4:]}" if id else text for id, text in options.items()}
+    chosen = links.choose(st.selectbox, "Compare with a representation of", "against", options, "", width=520)
+    return next((a for a in theirs if a.id == chosen), None)
+
+
+def _whole_title(study: Study, scores: Artifact) -> str:
+    cohort = study.parent(scores, "cohort")
+    return f"{studies.cohort_title(cohort) if cohort else '?'} · {studies.title(study.artifacts, scores)}"
+
+
+def two_titles(study: Study, scores: Artifact, other: Artifact) -> tuple[str, str]:
+    """How both sides are called; with their studies where these are two."""
+    if scores.parents.get("cohort") != other.parents.get("cohort"):
+        return _whole_title(study, scores), _whole_title(study, other)
+    return studies.title(study.artifacts, scores), studies.title(study.artifacts, other)
 
 
 def shift(study: Study, scores: Artifact, other: Artifact) -> None:
@@ -34,8 +62,12 @@ def shift(study: Study, scores: Artifact, other: Artifact) -> None:
         a, b = first.get(key), second.get(key)
         show = format.percent if key == "selective_share" else format.number
         both = f"{show(a.value if a else None)} / {show(b.value if b else None)}"
-        items.append((both, f"{name}\n{' / '.join(studies.short_titles(study))}", ""))
+        items.append((both, f"{name}\n{' / '.join(_short(study, scores, other))}", ""))
     studies.figures(items)
+
+
+def _short(study: Study, scores: Artifact, other: Artifact) -> tuple[str, str]:
+    return studies.short_titles(study) if other is study.versus else two_titles(study, scores, other)
 
 
 def best_neurons(study: Study, scores: Artifact, other: Artifact) -> None:
@@ -45,7 +77,7 @@ def best_neurons(study: Study, scores: Artifact, other: Artifact) -> None:
         queries.best_of_labels(study.reader, other), on="label", suffixes=("", "_other")
     )
     frame = frame[frame["auroc_other_half"].notna() & frame["auroc_other_half_other"].notna()]
-    few = frame["label"].isin(list(study.scarce))
+    few = frame["label"].isin([*study.scarce, *queries.scarce_labels(study.reader, other, links.least())])
     if few.any():
         st.caption(f"Left out, too few images: {', '.join(sorted(frame['label'][few]))}.")
     frame = frame[~few]
@@ -56,8 +88,8 @@ def best_neurons(study: Study, scores: Artifact, other: Artifact) -> None:
         charts.pairs(
             frame,
             ("auroc_other_half", "auroc_other_half_other"),
-            (studies.title(study.artifacts, scores), studies.title(study.artifacts, other)),
-            studies.colours(study),
+            two_titles(study, scores, other),
+            studies.colours(study, other),
         ),
         "best-of-labels",
         "AUROC of the best neuron of each label in both representations",
@@ -69,6 +101,12 @@ def matched(study: Study, scores: Artifact, other: Artifact) -> None:
     look.section(
         "Matched neurons", "each with the other side's neuron that goes with it most; a point opens the neuron"
     )
+    if scores.parents.get("cohort") != other.parents.get("cohort"):
+        look.empty(
+            "Not between two studies",
+            "Neurons are matched by their activations on the same images, and these two have none in common.",
+        )
+        return
     mine, theirs = study.parent(scores, "embeddings"), study.parent(other, "embeddings")
     if mine is None or theirs is None:
         look.empty("Nothing to match by", "The embeddings that these scores were made from are not here.")
@@ -173,6 +211,13 @@ def all_saes(study: Study, cohort: Artifact) -> Frame:
     return pd.DataFrame(rows)
 
 
+def _settings(row: dict[str, Any]) -> str:
+    """A few words that tell an SAE from the others of its plot: `topk 16 × 4`."""
+    size = next((row[name] for name in ("k", "l1") if not format.missing(row[name])), None)
+    words = [str(row["kind"] or ""), "" if size is None else f"{size:g}"]
+    return " ".join(filter(None, words)) + f" × {row['expansion'] or '?'}"
+
+
 def pareto(study: Study, frame: Frame) -> None:
     """FVE over L0 of every SAE, the one that is looked at among them, and the table behind it."""
     assert study.scores is not None
@@ -182,6 +227,7 @@ def pareto(study: Study, frame: Frame) -> None:
             for r in frame.to_dict("records")
         ],
         here=frame["scores"] == study.scores.id,
+        label=[format.shortened(_settings(r), 22) for r in frame.to_dict("records")],
     )
     left, right = st.columns([2, 3], gap="medium")
     with left:

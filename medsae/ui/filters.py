@@ -17,7 +17,8 @@ SHOW = {
     "all": "all",
     "defined": "defined",
     "selective": "selective",
-    "named": "named",
+    "named": "named by a model",
+    "called": "named by you",
     "unjudged": "named, not judged",
     "agree": "you agreed",
     "disagree": "you disagreed",
@@ -33,6 +34,7 @@ ORDER = {
     "density": "least active",
     "-fall": "falls most given attributes",
     "neuron": "number",
+    "name": "name, A to Z",
 }
 DENSITY = {"": "any", "0.0001": "0.01 %", "0.001": "0.1 %", "0.01": "1 %", "0.05": "5 %", "0.2": "20 %"}
 RHO = {"": "any", "0.1": "0.1", "0.2": "0.2 (published filter)", "0.3": "0.3", "0.5": "0.5"}
@@ -48,6 +50,8 @@ def complete(study: Study, chosen: queries.Filter) -> queries.Filter:
         ids = {n for n, note in study.notes.items() if note.star}
     if chosen.show == "named":
         ids = set(study.names)
+    if chosen.show == "called":
+        ids = set(study.called)
     if chosen.show == "unjudged":
         ids = {n for n, name in study.names.items() if not _judged(study, n, name)}
     if chosen.show in ("agree", "disagree"):
@@ -55,9 +59,14 @@ def complete(study: Study, chosen: queries.Filter) -> queries.Filter:
     if chosen.search:
         words = chosen.search.lower()
         found = {n for n, name in study.names.items() if words in name.lower()}
-        found |= {n for n, note in study.notes.items() if words in f"{note.text} {' '.join(note.tags)}".lower()}
+        found |= {
+            n for n, note in study.notes.items() if words in f"{note.called} {note.text} {' '.join(note.tags)}".lower()
+        }
         found |= {int(words)} if words.isascii() and words.isdigit() and len(words) < 10 else set()
         ids = found if ids is None else ids & found
+    if chosen.sort == "name":
+        known = sorted(study.shown_names, key=lambda n: (study.shown_names[n].casefold(), n))
+        chosen = replace(chosen, by_name=tuple(known))
     return chosen.among(ids).among(in_area(study))
 
 
@@ -104,9 +113,10 @@ def bar(study: Study, scores: Artifact, cohort: Artifact, page: str = "neurons")
 
 
 def with_people(study: Study, frame: Frame) -> Frame:
-    """Rows with a column `neuron`, and beside them people's notes: star, tags, verdict, note."""
+    """Rows with a column `neuron`, and beside them people's notes: called, star, tags, verdict, note."""
     notes = [study.notes.get(int(n)) for n in frame["neuron"]]
     return frame.assign(
+        called=[n.called if n else "" for n in notes],
         star=[bool(n and n.star) for n in notes],
         tags=[", ".join(n.tags) if n else "" for n in notes],
         verdict=[n.verdict if n else "" for n in notes],

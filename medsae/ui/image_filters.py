@@ -38,7 +38,7 @@ def bar(study: Study, scores: Artifact, cohort: Artifact) -> Search:
     there = find_images.choices(study.reader, cohort)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         labels = _labels("has", known, 250) + _labels("lacks", known, 250)
-        view = _one("Projection", "proj", there.views, 120)
+        view = _one("View", "proj", there.views, 120)
         sex = _one("Sex", "sex", there.sexes, 90)
         text = links.text("Neurons that fire on it", "fires", "name, label or number", ("page",), width=220)
         default: Order = "strongest" if text else "number"

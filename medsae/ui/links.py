@@ -112,6 +112,11 @@ def neuron_url(neuron: int, **values: Any) -> str:
     return url("neuron", (*STUDY, *FILTER, "which", "one"), neuron=neuron, **values)
 
 
+def pair_url(neuron: int, other: int) -> str:
+    """A link to two neurons side by side."""
+    return url("pair", (*STUDY, *FILTER), neuron=neuron, other=other)
+
+
 def put(**values: Any) -> None:
     """Write parameters into the URL; None removes."""
     for name, value in values.items():

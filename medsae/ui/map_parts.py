@@ -59,7 +59,7 @@ def coloured(study: Study, places: Frame, colour: str, passing: set[int]) -> Fra
         values = [str(label) if s else "not selective" for label, s in zip(places["top_label"], known, strict=True)]
     return places.assign(
         colour=pd.Series(values, index=places.index), passes=[int(n) in passing for n in places["neuron"]],
-        text=[_text(study, row) for row in places.to_dict("records")],
+        text=_texts(study, places),
     )  # fmt: skip
 
 
@@ -70,9 +70,11 @@ def _tag(study: Study, neuron: int) -> str:
     return note.tags[0] if note.tags else "starred" if note.star else "no tag"
 
 
-def _text(study: Study, row: dict[str, object]) -> str:
-    neuron = int(row["neuron"])  # type: ignore[call-overload]
-    said = study.names.get(neuron) or ""
-    label = "" if format.missing(row["top_label"]) else f"{row['top_label']} ρ {format.signed(row['top_rho'])}"  # type: ignore[arg-type]
-    words = [f"neuron {neuron}", look.escape(said)[:80], look.escape(label)]
-    return "<br>".join(word for word in words if word)
+def _texts(study: Study, places: Frame) -> list[str]:
+    """What is said of each neuron under the mouse: its number, its name, the label it follows most."""
+    names, found = study.names, []
+    for neuron, label, rho in zip(places["neuron"], places["top_label"], places["top_rho"], strict=True):
+        name = look.escape(names[int(neuron)][:80]) if int(neuron) in names else ""
+        follows = "" if format.missing(label) else f"{look.escape(str(label))} ρ {format.signed(rho)}"
+        found.append("<br>".join(filter(None, (f"neuron {int(neuron)}", name, follows))))
+    return found

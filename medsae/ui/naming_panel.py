@@ -93,7 +93,7 @@ def render(scores: Artifact, neuron: int) -> None:
     """The naming panel: ask for a name, follow the asking, read the result with the evidence for and against it."""
     study = studies.current()
     look.section("Name", "made by a model or by the labels, then tested on images it has not seen")
-    config = _chosen(scores)
+    config = chosen(scores)
     if config is not None:
         waiting = Requests(study.store, config).waiting(neuron)
         # A fragment polls only while something is under way; the whole page runs once more when the answer is there.
@@ -126,7 +126,7 @@ def asked_of() -> dict[str, str]:
     return {name: offer.label for name, offer in backends.all().items()}
 
 
-def _chosen(scores: Artifact) -> Name | None:
+def chosen(scores: Artifact) -> Name | None:
     """The config that the panel's choosers describe; None (said on the page) while it is not complete."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         backend = links.choose(st.segmented_control, "Asked of", "backend", asked_of(), _usual(scores)[0])
@@ -226,7 +226,8 @@ def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]
     verdicts = ledger.verdicts(run.run, neuron)
     there = [a for a in ABOUT if (verdicts["about"] == a).any()]
     if there:
-        about = links.choose(st.segmented_control, "Pictures judged for", "about", {a: ABOUT[a] for a in there}, "name")
+        first = "name" if "name" in there else there[0]  # lines of the ledger may be gone
+        about = links.choose(st.segmented_control, "Pictures judged for", "about", {a: ABOUT[a] for a in there}, first)
         if about != "name":
             cards.show(f'<div class="ms-soft">judged: <b>{escape(str(row[f"{about}_concept"]))}</b></div>')
         cards.show(verdict_grid(study, verdicts[verdicts["about"] == about], run.test != "detection"))

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from medsae.progress import UserError
 from medsae.store import queries, query_images
 from medsae.store.artifacts import Artifact
-from medsae.store.notes import Note, Notes, representation
 from medsae.store.reader import Frame
-from medsae.ui import (
-    bars,
-    cards,
-    charts,
-    export,
-    followed_parts,
-    format,
-    links,
-    login,
-    look,
-    maps,
-    naming_panel,
-    report,
-)
+from medsae.ui import bars, cards, charts, export, followed_parts, format, links, look, maps, naming_panel, report
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -56,8 +39,17 @@ def header(study: Study, scores: Artifact, chosen: queries.Filter, row: Row) -> 
             "ArrowRight",
             "next neuron (→)",
         ),
+        look.chip(
+            "beside …", links.url("pair", (*links.STUDY, *links.FILTER), neuron=number), "", "side by side with another"
+        ),
     ]
-    look.heading(f"Neuron {number}", studies.title(study.artifacts, scores), study.names.get(number, ""), tools)
+    look.heading(f"Neuron {number}", studies.title(study.artifacts, scores), _both_names(study, number), tools)
+
+
+def _both_names(study: Study, number: int) -> str:
+    """What people call a neuron, and what a model called it where that is something else."""
+    called, name = study.called.get(number, ""), study.names.get(number, "")
+    return f"{called} (model: {name})" if called and name and called != name else called or name
 
 
 def headline(study: Study, row: Row, tone: look.Tone) -> None:
@@ -223,65 +215,6 @@ def neighbours(study: Study, scores: Artifact, number: int) -> None:
         ]
         with place:
             st.html(look.table([("neuron", True), (title, False), ("cosine", True)], rows))
-
-
-def judgement(study: Study, scores: Artifact, number: int) -> None:
-    """Star and verdict on the name, each one key and saved at once: a reader goes through neurons without the mouse."""
-    known = study.notes.get(number, Note(number))
-    name = study.names.get(number, "")
-
-    def keep(**values: Any) -> None:
-        try:
-            Notes(study.store, representation(scores)).put(replace(known, by=login.name(), **values))
-        except UserError as error:
-            st.session_state["_unsaved"] = error
-
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="_judgement"):
-        st.button(
-            "★ starred" if known.star else "☆ star",
-            key=f"_star-{scores.id}-{number}",
-            shortcut="s",
-            type="primary" if known.star else "secondary",
-            on_click=lambda: keep(star=not known.star),
-        )
-        for verdict, key in (("agree", "a"), ("disagree", "d")):
-            on = known.verdict == verdict and known.name == name
-            st.button(
-                verdict,
-                key=f"_{verdict}-{scores.id}-{number}",
-                shortcut=key,
-                type="primary" if on else "secondary",
-                disabled=not name,
-                help=None if name else "There is no name to judge yet.",
-                on_click=lambda verdict=verdict, on=on: keep(verdict="" if on else verdict, name=name),
-            )
-    unsaved = st.session_state.pop("_unsaved", None)
-    if unsaved is not None:
-        look.problem(unsaved)
-    if known.verdict and known.name != name:
-        who = known.by or "You"
-        st.caption(format.escape(f"{who} said “{known.verdict}” to another name: {known.name}"))
-
-
-def note(study: Study, scores: Artifact, number: int) -> None:
-    """Tags and text; saved when the button is pressed, kept for ever."""
-    known = study.notes.get(number, Note(number))
-    look.section("Your note", f"last by {known.by}" if known.by else "no new run loses it")
-    with st.form(f"note-{scores.id}-{number}", border=False):
-        tags = st.text_input("Tags", ", ".join(known.tags), placeholder="artefact, left, pacemaker")
-        text = st.text_area("Text", known.text, height=80)
-        if st.form_submit_button("Save"):
-            words = tuple(dict.fromkeys(t.strip() for t in tags.split(",") if t.strip()))
-            try:
-                Notes(study.store, representation(scores)).put(
-                    replace(known, tags=words, text=text.strip(), by=login.name())
-                )
-            except UserError as error:
-                look.problem(error)
-                return
-            st.rerun()
-    if known.time:
-        st.caption(f"saved {time.strftime('%Y-%m-%d %H:%M', time.localtime(known.time))}")
 
 
 def correlations(study: Study, scores: Artifact, row: Row) -> Frame:

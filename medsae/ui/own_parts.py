@@ -15,6 +15,7 @@ from PIL import Image
 from medsae import config as configs
 from medsae.cohorts.checking import decode_apart
 from medsae.cohorts.pictures import PictureError
+from medsae.jobs import Job
 from medsae.progress import UserError
 from medsae.store import maps as stored
 from medsae.store import pictures
@@ -37,7 +38,9 @@ def service(study: Study, scores: Artifact) -> bool:
     looks = Looks(study.store.data, scores.id)
     alive, phase = looks.alive(), looks.state().get("phase")
     if alive and phase == "ready":
+        _unload(scores)
         return True
+    studies.say_stopped()
     if alive or st.session_state.get("_own-started") == scores.id:
         _waiting(study, scores)
         return False
@@ -52,15 +55,37 @@ def service(study: Study, scores: Artifact) -> bool:
     return False
 
 
+def _jobs_of(scores: Artifact) -> list[Job]:
+    """The jobs that hold, or held, the models of these scores; newest first."""
+    return [j for j in studies.jobs().list() if j.step == "look" and scores.id in j.command]
+
+
+def _unload(scores: Artifact) -> None:
+    """That the models are loaded, and a button that stops their service."""
+    job = next((j for j in _jobs_of(scores) if j.state == "running"), None)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption("The encoder and the SAE are loaded; their service ends by itself when nobody asks.")
+        if job is not None and st.button("Stop the service", type="tertiary"):
+            studies.stop(job)
+            st.session_state.pop("_own-started", None)
+            deadline = time.monotonic() + 10
+            while studies.jobs().get(job.id).state == "running" and time.monotonic() < deadline:
+                time.sleep(0.1)
+            st.rerun()
+
+
 @st.fragment(run_every=0.5)
 def _waiting(study: Study, scores: Artifact) -> None:
     looks = Looks(study.store.data, scores.id)
     if looks.alive() and looks.state().get("phase") == "ready":
         st.rerun()
-    mine = [j for j in studies.jobs().list() if j.step == "look" and scores.id in j.command]
+    mine = _jobs_of(scores)
     if mine and mine[0].state in ("failed", "interrupted", "cancelled"):
         st.session_state.pop("_own-started", None)
-        st.error(look.literal(f"The models were not loaded: {mine[0].error or mine[0].state}"))
+        st.error(look.literal(f"The models were not loaded: {mine[0].error or studies.state_in_words(mine[0])}"))
+        st.html(look.chip("what it printed", links.url("runs", tab="jobs", job=mine[0].id)))
+        if st.button("Try again"):
+            st.rerun(scope="app")
         return
     st.caption("Loading the encoder and the SAE …")
 

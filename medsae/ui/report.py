@@ -27,7 +27,7 @@ img { width: 100%; height: 100%; object-fit: contain; min-height: 0; } figcaptio
 def html(study: Study, scores: Artifact, cohort: Artifact, row: dict[str, Any]) -> bytes:
     """The report of one neuron (a row of `neuron`); every text is escaped."""
     number = int(row["neuron"])
-    name, note = study.names.get(number), study.notes.get(number)
+    name, note = study.shown_names.get(number), study.notes.get(number)
     images = query_images.images_of(study.reader, scores, cohort, number, "top", True, 18)
     thumbs = query_images.thumbnails(study.reader, cohort, [int(i) for i in images["image"]])
     captions = query_images.captions(

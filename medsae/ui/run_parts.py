@@ -12,7 +12,7 @@ import streamlit as st
 
 from medsae import config as configs
 from medsae import plugins
-from medsae.jobs import Job
+from medsae.jobs import AGAIN, Job
 from medsae.progress import UserError
 from medsae.store import housekeeping, queries, query_images
 from medsae.store.artifacts import KINDS, Artifact, Store
@@ -37,18 +37,22 @@ STEPS: dict[str, type] = {
 
 def live(study: Study) -> None:
     """Running jobs, refreshed every second while there are any."""
-    if any(j.state == "running" for j in studies.jobs().list()):
-        _live(study.store, study.patients)
+    running = {j.id for j in studies.jobs().list() if j.state == "running"}
+    if running:
+        _live(study.store, study.patients, running)
+    else:
+        studies.say_stopped()
     for kind in KINDS:
         for id, _ in study.store.unfinished(kind):
             st.caption(f"Being built, or interrupted: {id}. The same command goes on from what is finished.")
 
 
 @st.fragment(run_every=1.0)
-def _live(store: Store, patients: bool) -> None:
+def _live(store: Store, patients: bool, before: set[str]) -> None:
     running = [j for j in studies.jobs().list() if j.state == "running"]
-    if not running:
-        st.rerun()
+    if before != {j.id for j in running}:
+        st.rerun()  # the list below says how one has ended
+    studies.say_stopped()
     for job in running:
         with st.container(border=True):
             look.section(
@@ -61,8 +65,7 @@ def _live(store: Store, patients: bool) -> None:
             word, why = ("Cancel", "What is finished stays; the same command goes on.")
             if studies.serves(job):
                 word, why = ("Stop the service", "Its answers stay; the next question starts it again.")
-            if st.button(word, key=f"cancel-{job.id}", help=why):
-                studies.jobs().cancel(job.id)
+            st.button(word, key=f"cancel-{job.id}", help=why, on_click=studies.stop, args=(job,))
     if any(job.step in ("train", "run") for job in running):
         _curves(store, min(job.started for job in running))
 
@@ -235,18 +238,12 @@ def jobs(study: Study) -> None:
     if not found:
         look.empty("No job yet", "Steps that are started here or in a terminal are listed with progress and log.")
         return
-    job = next((j for j in found if j.id == wanted), None)
-    if job is not None:  # above the list: who asks for one job wants to read why it failed
-        with st.container(border=True):
-            _job(study, job)
     rows = [
         [
-            look.link(
-                format.shortened(hiding.command(j.command, study.patients), 90), links.url("runs", tab="jobs", job=j.id)
-            ),
-            f'<span class="{_TONES.get(j.state, "")}">{j.state}</span>',
-            format.escape(_when(j.started)),
-            format.duration((j.ended or time.time()) - j.started) if j.state != "interrupted" else format.NOTHING,
+            look.link(_command(j, study.patients, 90), links.url("runs", tab="jobs", job=j.id)),
+            _state(j, study.patients),
+            format.escape(_when(j.started)) if j.started else format.NOTHING,
+            _took(j),
             look.link(j.result, links.url("runs", id=j.result)) if j.result else "",
         ]
         for j in found[:60]
@@ -256,26 +253,69 @@ def jobs(study: Study) -> None:
         st.html(look.table(columns, rows))
 
 
+_LAST_LINES = 12
+"""Lines of a log that are shown at once."""
+
+
+def chosen_job(study: Study) -> None:
+    """The job of the address, above everything else: who asks for one wants to read why it failed."""
+    wanted = st.query_params.get("job")
+    job = next((j for j in studies.jobs().list() if j.id == wanted), None)
+    if job is not None:
+        with st.container(border=True):
+            _job(study, job)
+
+
+def _command(job: Job, patients: bool, longest: int = 10_000) -> str:
+    """What was started; the id of a job whose record is damaged."""
+    return format.shortened(hiding.command(job.command, patients), longest) or job.id
+
+
+def _took(job: Job) -> str:
+    known = job.started and (job.ended or job.state == "running")
+    return format.duration((job.ended or time.time()) - job.started) if known else format.NOTHING
+
+
+def _state(job: Job, patients: bool) -> str:
+    """How a job stands; of one that failed in part also what is left."""
+    said = f'<span class="{_TONES.get(job.state, "")}">{studies.state_in_words(job)}</span>'
+    if job.state != "part failed" or not job.error:
+        return said
+    return f'{said}<br><span class="ms-soft">{format.escape(hiding.text(job.error, patients, []))}</span>'
+
+
 def _job(study: Study, job: Job) -> None:
     """What one job said, and how to go on with it."""
-    look.section(hiding.command(job.command, study.patients), job.state)
+    look.section(_command(job, study.patients), studies.state_in_words(job))
     known = [word for word in job.command if "/" in word]
     if job.error:
-        st.error(look.literal(hiding.text(job.error, study.patients, known)))
-    if job.state in ("failed", "interrupted", "cancelled") and st.button("Resume", key=f"resume-{job.id}"):
+        tell = st.warning if job.state == "part failed" else st.error
+        tell(look.literal(hiding.text(job.error, study.patients, known)))
+    if job.command and job.state in AGAIN and st.button("Resume", key=f"resume-{job.id}", help=_RESUME):
         _start(lambda: studies.jobs().resume(job.id))
-    log = hiding.text(studies.jobs().log(job.id)[-6000:], study.patients, known)
-    if log:
-        st.code(log, language=None, wrap_lines=True, height=300 if log.count("\n") > 14 else "content")
-    elif (studies.jobs().folder / job.id / "log.txt").is_file():
-        st.caption("It has printed nothing yet." if job.state == "running" else "It printed nothing.")
-    else:
-        st.caption("It was started in a terminal: what it printed stands there.")
+    _log(study, job, known)
     if job.state != "running":
         keeping_parts.remove_job(study, job.id)
 
 
-_TONES = {"done": "ms-good", "failed": "ms-bad", "running": "ms-sae", "cancelled": "ms-soft", "interrupted": "ms-raw"}
+def _log(study: Study, job: Job, known: list[str]) -> None:
+    """The last lines of what a job printed, which say why it ended; all of it for who opens it."""
+    log = hiding.text(studies.jobs().log(job.id), study.patients, known).rstrip()
+    lines = log.splitlines()
+    if log:
+        st.code("\n".join(lines[-_LAST_LINES:])[-6000:], language=None, wrap_lines=True)
+    elif (studies.jobs().folder / job.id / "log.txt").is_file():
+        st.caption("It has printed nothing yet." if job.state == "running" else "It printed nothing.")
+    else:
+        st.caption("It was started in a terminal: what it printed stands there.")
+    if len(lines) > _LAST_LINES:
+        with st.expander(f"All that it printed ({format.plural(len(lines), 'line')})"):
+            st.code(log, language=None, wrap_lines=True, height=400)
+
+
+_RESUME = "The same command: it does what is left, and keeps what is finished."
+_TONES = {"done": "ms-good", "failed": "ms-bad", "part failed": "ms-bad", "damaged": "ms-bad", "running": "ms-sae",
+          "cancelled": "ms-soft", "interrupted": "ms-raw"}  # fmt: skip
 
 
 def start(study: Study) -> None:

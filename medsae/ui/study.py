@@ -12,6 +12,7 @@ import math
 import shlex
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,7 @@ from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.ledger import Ledger
 from medsae.store.notes import Note, Notes, representation
 from medsae.store.reader import Frame, Reader
+from medsae.store.requests import service_state
 from medsae.store.titles import cohort_title, is_raw, title, titles
 from medsae.ui import format, links, look
 
@@ -99,6 +101,16 @@ class Study:
         return Notes(self.store, representation(self.scores)).all() if self.scores else {}
 
     @cached_property
+    def called(self) -> dict[int, str]:
+        """neuron -> what people call it, of those that people named."""
+        return {n: note.called for n, note in self.notes.items() if note.called}
+
+    @cached_property
+    def shown_names(self) -> dict[int, str]:
+        """neuron -> the name that stands for it in lists: people's, else the model's."""
+        return {**self.names, **self.called}
+
+    @cached_property
     def scarce(self) -> dict[str, int]:
         """label -> images on its scarcer side, of the labels that have too few to say much."""
         return queries.scarce_labels(self.reader, self.scores, links.least()) if self.scores else {}
@@ -117,10 +129,11 @@ class Study:
         return "raw" if scores is not None and is_raw(scores) else "sae"
 
 
-def colours(study: Study) -> tuple[str, str]:
-    """Chart colours of the two representations; violet for a second one of the same kind."""
+def colours(study: Study, other: Artifact | None = None) -> tuple[str, str]:
+    """Chart colours of the two representations (`other`: in the place of the one compared with); violet for a second
+    one of the same kind."""
     assert study.scores is not None
-    raw = [is_raw(s) if s is not None else None for s in (study.scores, study.versus)]
+    raw = [is_raw(s) if s is not None else None for s in (study.scores, other or study.versus)]
     first = look.RAW if raw[0] else look.SAE
     return first, look.SECOND if raw[0] == raw[1] else look.RAW if raw[1] else look.SAE
 
@@ -219,6 +232,14 @@ def short_titles(study: Study) -> tuple[str, str]:
     return title(study.artifacts, study.scores), title(study.artifacts, study.versus)
 
 
+def troubles(study: Study) -> list[UserError]:
+    """What is wrong with the names and notes of what is looked at: what is damaged is left out of the page."""
+    found = []
+    for scores in dict.fromkeys(a.id for a in (study.scores, study.versus) if a is not None):
+        found += _ledger(str(study.store.data), scores).troubles()
+    return found + (Notes(study.store, representation(study.scores)).troubles() if study.scores else [])
+
+
 def _default_versus(scores: Artifact, others: list[Artifact]) -> Artifact | None:
     """The raw scores of the same embeddings and label policy, else of the same embeddings, else any other."""
 
@@ -253,7 +274,7 @@ def _stamp(folder: Path) -> int:
 @st.cache_resource(show_spinner=False, max_entries=4, ttl=20)
 def _scan(data: str, stamps: tuple[int, ...]) -> tuple[tuple[Artifact, ...], tuple[UserError, ...]]:
     found, problems = Store(Path(data)).scan()
-    return tuple(found), tuple(problems)
+    return tuple(found), (*problems, *Jobs(Path(data)).troubles(), *housekeeping.troubles(Path(data)))
 
 
 def choose() -> Study:
@@ -434,17 +455,59 @@ def show_job(job: Job) -> None:
     state = job.progress
     done, total = state.get("done"), state.get("total")
     what = state.get("what", "starting")
-    if serves(job) and (not total or done == total):
-        st.caption(
-            "A service: the model is loaded and waits for questions from the pages; it ends by itself when idle."
-        )
+    if serves(job):
+        st.caption(look.literal(_state_of_service(job)))
         return
     text = what if what == job.step else f"{job.step}: {what}"
-    if total:
+    if total and done != total:
         text += f" · {done:,} of {total:,} {state.get('unit', '')}"
-    if state.get("seconds_left") is not None:
+    if total and done == total:
+        text += " · going on"  # a full bar is of one part; the next has said nothing yet
+    elif state.get("seconds_left") is not None:
         text += f" · {format.duration(state['seconds_left'])} left"
     st.progress(min(1.0, done / total) if total and done else 0.0, text=text)
+
+
+def _state_of_service(job: Job) -> str:
+    """What a service does, in words: it has no end, so neither a bar nor a time that is left."""
+    state = service_state(Store().data, job.step, job.id, job.command)
+    if state.get("phase") == "loading":
+        return "A service: its model is being loaded."
+    done, total = job.progress.get("done"), job.progress.get("total")
+    if not total or done == total:
+        return "A service: the model is loaded and waits for questions from the pages; it ends by itself when idle."
+    unit = job.progress.get("unit") or ""
+    return f"A service, at work: {job.progress.get('what', '')}, {done or 0:,} of {total:,} {unit}".rstrip()
+
+
+def stop(job: Job) -> None:
+    """Send a job its Ctrl-C, and remember to say what came of it (`say_stopped`)."""
+    jobs().cancel(job.id)
+    st.session_state["_stopped"] = st.session_state.get("_stopped", {}) | {job.id: time.monotonic()}
+
+
+_SAID_SECONDS = 20.0
+"""How long it is said that a job was stopped."""
+
+
+def say_stopped() -> None:
+    """What came of the jobs that this reader stopped a moment ago."""
+    asked = st.session_state.get("_stopped", {})
+    for job in [j for j in jobs().list() if j.id in asked] if asked else []:
+        who = "The service" if serves(job) else f"The job {job.step}"
+        if job.state == "running":
+            st.info(f"{who} is being stopped: it ends what cannot be left half done.")
+        elif time.time() - (job.ended or time.time()) > _SAID_SECONDS:
+            asked.pop(job.id)
+        elif job.state == "cancelled":
+            st.success(f"{who} was stopped. What it had finished stays.")
+        else:
+            st.success(f"{who} had ended before it could be stopped.")
+
+
+def state_in_words(job: Job) -> str:
+    """The state of a job as lists say it: a service has no end, so who cancels it has stopped it."""
+    return "stopped" if serves(job) and job.state == "cancelled" else job.state
 
 
 def serves(job: Job) -> bool:

@@ -35,6 +35,7 @@ TERMS = {
 
 def explain(*words: str) -> None:
     """A small menu that explains the words of this page."""
+    # It may be longer than the window: a reader without a mouse scrolls what can have the focus.
     with st.popover("What do the words mean?", type="tertiary"):
         rows = "".join(f"<dt>{look.escape(word)}</dt><dd>{look.escape(TERMS[word])}</dd>" for word in words)
-        st.html(f'<dl class="ms-terms">{rows}</dl>')
+        st.html(f'<dl class="ms-terms" tabindex="0">{rows}</dl>')

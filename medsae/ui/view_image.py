@@ -34,8 +34,8 @@ def data(
     caption = query_images.captions(study.reader, cohort, [image], studies.labels(study, cohort)).to_dict("records")[0]
     fires = query_images.firing(study.reader, scores, image, 12) if scores else pd.DataFrame()
     at = among.index(image) if among and image in among else None
-    page, keep = on or ("neuron", (*links.STUDY, *links.FILTER, "neuron", "which", "one", "beside"))
-    step = {i: links.url(page, keep, view=among[i]) for i in range(len(among))} if among else {}
+    page, keep = on or ("neuron", (*links.STUDY, *links.FILTER, "neuron", "which", "one", "by", "beside"))
+    steps = [links.url(page, keep, view=each) for each in among or []]
     return {
         "image": image,
         "src": pictures.data_uri(picture) if picture else None,
@@ -47,14 +47,13 @@ def data(
             {
                 "href": links.url("neuron", neuron=int(n["neuron"])),
                 "value": format.percent(n["share"], 0),
-                "text": f"{int(n['neuron'])} {study.names.get(int(n['neuron'])) or n['top_label'] or ''}",
+                "text": f"{int(n['neuron'])} {study.shown_names.get(int(n['neuron'])) or n['top_label'] or ''}",
             }
             for n in fires.to_dict("records")
         ],
         "page": link,
-        "previous": step.get(at - 1) if at is not None else None,
-        "next": step.get(at + 1) if at is not None else None,
-        "places": list(step.values())[:9],
+        "steps": steps,
+        "at": at,
         "close": close,
     }
 
@@ -63,7 +62,7 @@ def beside(study: Study, scores: Artifact, cohort: Artifact, neuron: int, image:
     """What the viewer needs to show a second picture: the one the address names, and links that put one there."""
     keep = (*links.STUDY, *links.FILTER, "neuron", "which", "one", "by", "view")
     other = links.whole("beside")
-    found: dict[str, Any] = {"name": study.names.get(neuron, "")}
+    found: dict[str, Any] = {"name": study.names.get(neuron, ""), "called": study.called.get(neuron, "")}
     silent = None
     if not studies.is_raw(scores):
         rows = query_images.images_of(study.reader, scores, cohort, neuron, "silent", True, 1)

@@ -1,13 +1,17 @@
 const el = (name, props = {}, ...children) => { const e = document.createElement(name);
   for (const [k, v] of Object.entries(props)) k in e ? e[k] = v : e.setAttribute(k, v); e.append(...children); return e; };
-// Kept while the reader goes from picture to picture: window and level, and which control has the focus.
-const kept = { center: 0.5, width: 1, invert: false, focus: null };
+// Kept while the reader goes from picture to picture: window and level, which control has the focus, and where the
+// reader is going: a second quick press is one step further than the first, though its picture is not there yet.
+const kept = { center: 0.5, width: 1, invert: false, focus: null, going: null, marking: 0 };
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 export default function (component) {
-  const { data, parentElement } = component;
+  const { data, parentElement, setTriggerValue } = component;
   const root = parentElement.querySelector(".root");
+  clearInterval(kept.marking); // the last call of this function left it
   root.replaceChildren();
-  if (!data || data.image == null) { kept.focus = null; return; }
+  if (!data || data.image == null) { kept.focus = kept.going = null; return; }
+  const steps = data.steps || [], row = steps.join();
+  if (kept.going && (kept.going.row !== row || kept.going.at === data.at)) kept.going = null;
   const NS = "http://www.w3.org/2000/svg";
   const id = "wl" + Math.random().toString(36).slice(2);
   const svg = document.createElementNS(NS, "svg"), filter = document.createElementNS(NS, "filter"), transfer = document.createElementNS(NS, "feComponentTransfer");
@@ -59,11 +63,14 @@ export default function (component) {
   const links = el("div", { className: "list" });
   if (data.neurons.length) links.append(el("div", { className: "soft", textContent: "Neurons that fire here, by share of their maximum" }));
   for (const n of data.neurons) { const a = el("a", { href: n.href }); a.setAttribute("data-go", ""); a.append(el("span", { textContent: n.text }), el("span", { textContent: n.value })); links.append(a); }
-  const bar = el("div", { className: "bar" }, inv, button("in", "zoom in (+)", () => zoomTo(zoom * 1.4)), button("out", "zoom out (−)", () => zoomTo(zoom / 1.4)), reset);
-  const follow = (text, href, key) => { const a = el("a", { href, textContent: text }); a.setAttribute("data-go", ""); a.dataset.role = text; if (key) a.dataset.viewerKey = key; bar.append(a); return a; };
+  const bar = el("div", { className: "bar" }, inv, button("in", "zoom in (+)", () => zoomTo(zoom * 1.4)), button("out", "zoom out (−)", () => zoomTo(zoom / 1.4)), reset), ways = el("div", { className: "bar" });
+  const follow = (text, href, key) => { const a = el("a", { href, textContent: text }); a.setAttribute("data-go", ""); a.dataset.role = text; if (key) a.dataset.viewerKey = key; ways.append(a); return a; };
   let close = null;
-  if (data.previous) follow("← previous", data.previous, "ArrowLeft");
-  if (data.next) follow("next →", data.next, "ArrowRight");
+  const leave = (href) => { const a = el("a", { href }); a.setAttribute("data-go", ""); ways.append(a); a.click(); a.remove(); };
+  const goTo = (at) => { if (steps[at] == null || at === (kept.going ? kept.going.at : data.at)) return; kept.going = { row, at }; leave(steps[at]); };
+  const turn = (by) => goTo((kept.going ? kept.going.at : data.at) + by);
+  const walk = (text, by, key) => { const b = button(text, text, () => turn(by)); b.dataset.viewerKey = key; b.disabled = steps[data.at + by] == null; ways.append(b); };
+  if (data.at != null) { walk("← previous", -1, "ArrowLeft"); walk("next →", 1, "ArrowRight"); }
   for (const [text, href, key] of data.side || []) follow(text, href, key);
   if (data.page) follow("image page", data.page);
   if (data.close) close = follow("close (Esc)", data.close, "Escape");
@@ -76,23 +83,30 @@ export default function (component) {
     const b = button(text, text, () => page()[i]?.click());
     judge.append(b);
   });
+  // A name of the reader's own; saved by Enter or by leaving the field.
+  const called = data.close && data.called != null ? el("input", { type: "text", id: id + "n", value: data.called, maxLength: 120, placeholder: "what you would call it (n)", autocomplete: "off" }) : null;
+  const name = () => { const text = called.value.trim(); if (text !== data.called) { data.called = text; setTriggerValue("named", text); } };
+  if (called) { called.dataset.role = "called"; called.onchange = name; }
   const mark = () => [...judge.children].forEach((b, i) => { const p = page()[i]; if (p) { b.disabled = p.disabled; b.setAttribute("aria-pressed", p.getAttribute("kind") === "primary"); } });
   mark();
-  const marking = setInterval(mark, 300); // the page's buttons are drawn again when the server has kept what was said
+  kept.marking = setInterval(mark, 300); // the page's buttons are drawn again when the server has kept what was said
   const side = el("div", { className: "side" }, el("h2", { textContent: data.title }), ...(data.name ? [el("div", { textContent: data.name })] : []), el("div", { className: "soft", textContent: data.what }), facts,
-    el("label", { htmlFor: id + "w", textContent: "window (contrast)" }), w, el("label", { htmlFor: id + "c", textContent: "level (brightness)" }), c, bar, judge, links);
+    el("label", { htmlFor: id + "w", textContent: "window (contrast)" }), w, el("label", { htmlFor: id + "c", textContent: "level (brightness)" }), c, bar, ways, judge, ...(called ? [el("label", { htmlFor: id + "n", textContent: "your name for this neuron" }), called] : []), links);
   const view = el("div", { className: "view" }, el("div", { className: "stages" }, ...stages, svg), side);
   const keys = (e) => {
     e.stopPropagation(); // the same keys walk neurons on the page behind
     if (e.metaKey || e.ctrlKey || e.altKey) return;
     if (e.target.type === "range" && e.key.startsWith("Arrow")) return;
+    if (e.target.type === "text") { if (e.key === "Enter") { e.preventDefault(); name(); (close || view).focus(); } return; }
     const judged = ["s", "a", "d"].indexOf(e.key);
     if (e.key === "i") inv.click(); else if (e.key === "r" || e.key === "0") reset.click();
     else if (e.key === "+" || e.key === "=") zoomTo(zoom * 1.4); else if (e.key === "-") zoomTo(zoom / 1.4);
     else if (judged >= 0 && judge.children[judged]) judge.children[judged].click();
-    else if (/^[1-9]$/.test(e.key) && (data.places || [])[e.key - 1]) { const a = el("a", { href: data.places[e.key - 1] }); a.setAttribute("data-go", ""); bar.append(a); a.click(); a.remove(); }
+    else if (/^[1-9]$/.test(e.key)) goTo(e.key - 1);
+    else if (e.key === "n" && called) { e.preventDefault(); called.focus(); called.select(); }
     else if (zoom > 1 && e.key.startsWith("Arrow") && e.shiftKey) { x += { ArrowLeft: 0.1, ArrowRight: -0.1 }[e.key] || 0; y += { ArrowUp: 0.1, ArrowDown: -0.1 }[e.key] || 0; apply(); }
-    else if (data.close) { const a = [...bar.querySelectorAll("a")].find((x) => x.dataset.viewerKey === e.key); if (!a) return; kept.focus = a.dataset.role; e.preventDefault(); a.click(); }
+    else if (data.at != null && /^Arrow(Left|Right)$/.test(e.key)) { e.preventDefault(); kept.focus = e.key === "ArrowLeft" ? "← previous" : "next →"; turn(e.key === "ArrowLeft" ? -1 : 1); }
+    else if (data.close) { const a = [...ways.querySelectorAll("a")].find((x) => x.dataset.viewerKey === e.key); if (!a) return; kept.focus = a.dataset.role; e.preventDefault(); a.click(); }
   };
   apply();
   side.addEventListener("focusin", (e) => { kept.focus = e.target.dataset.role || kept.focus; });
@@ -102,10 +116,10 @@ export default function (component) {
     dialog.addEventListener("click", (e) => { if (e.target === dialog) close.click(); });
     dialog.addEventListener("keydown", keys);
     root.append(dialog); dialog.showModal();
-    ([...side.querySelectorAll("[data-role]")].find((e) => e.dataset.role === kept.focus) || close || inv).focus();
-    return () => { clearInterval(marking); dialog.close(); };
+    ([...side.querySelectorAll("[data-role]")].find((e) => e.dataset.role === kept.focus && !e.disabled) || close || inv).focus();
+    return () => { clearInterval(kept.marking); dialog.close(); };
   }
   view.tabIndex = 0; view.addEventListener("keydown", keys);
   root.append(el("div", { className: "inline" }, view));
-  return () => clearInterval(marking);
+  return () => clearInterval(kept.marking);
 }

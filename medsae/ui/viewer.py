@@ -6,9 +6,11 @@ window is a linear map of grey values done by the browser's own filter, so it co
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import streamlit as st
 from streamlit.components.v2 import component
 
 _HTML = '<div class="root"></div>'
@@ -21,12 +23,18 @@ _viewer = component(
 )
 
 
-def draw(key: str, data: dict[str, Any] | None) -> None:
+def draw(key: str, data: dict[str, Any] | None, named: Callable[[str], None] | None = None) -> None:
     """Mount the viewer. Keys of `data`: image, src (data URI), alt, title, what, facts [(name, value)], neurons
-    [{href, text, value}], page, previous, next, close (links or None; with `close` it is a dialog); optionally name,
-    places (links of the number keys), side [(text, link, key)], beside {src, alt, title, said}: a second picture that
-    moves with the first. None: closed.
+    [{href, text, value}], page, close (links or None; with `close` it is a dialog); optionally name,
+    steps (links of the pictures in their order) with at (the place of this one), side [(text, link, key)], called (what
+    people call the neuron), beside {src, alt, title, said}: a second picture that moves with the first. None: closed.
 
-    Everything is put into the page as text, never as HTML.
+    named: called with the name that the reader gave inside the viewer. Everything is put into the page as text, never
+    as HTML.
     """
-    _viewer(key=key, data=data or {"image": None}, height="content")
+
+    def told() -> None:
+        if named is not None:
+            named(str(st.session_state[key]["named"] or ""))
+
+    _viewer(key=key, data=data or {"image": None}, height="content", on_named_change=told)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st_
 
 from medsae.scoring.layout import LEAST, places
@@ -50,6 +50,7 @@ def test_what_lies_in_an_area():
     assert neuron_map.inside(frame, polygon(neuron_map.box([-0.6, 0.1], [0.1, -0.1]))) == {0, 2}
 
 
+@settings(deadline=None, max_examples=50)
 @given(st_.lists(st_.tuples(st_.floats(-1.04, 1.04), st_.floats(-1.04, 1.04)), min_size=3, max_size=200))
 def test_an_area_fits_into_an_address_and_comes_back(points):
     x, y = zip(*points, strict=True)

@@ -28,6 +28,7 @@ PAGES = (
     "entropy",
     "correlations",
     "neurons",
+    "map",
     "neuron",
     "images",
     "image",

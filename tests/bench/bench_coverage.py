@@ -1,11 +1,12 @@
 """What the statistics of `score` claim, by simulation: coverage of intervals, error rates of tests. For docs/statistics.md.
 
-    python tests/bench/bench_coverage.py [all | auroc | selective | mixed | entropy | partial | tails] [--share 1]
+    python tests/bench/bench_coverage.py [all | auroc | selective | mixed | entropy | trainings | partial | tails] [--share 1]
 
 auroc: coverage of the AUROC interval, 0.5 to 1, 5 to 500 positives, one and several images a patient.
 selective: complete nulls, sparse and dense, one and several images a patient: runs with any selective neuron.
 mixed: planted neurons among nothing: false-discovery proportion and power.
 entropy: known populations: interval of the mean entropy at this n, its endless value, the share of selective neurons.
+trainings: interval of SAE - raw over patients and trainings.
 partial: neurons that follow No Finding alone: how often the two-sided p of the partial entropies is at or below 0.05.
 tails: p at depth of complete nulls by pooled draws, generalised Pareto tails of own draws, and own exact tails.
 
@@ -27,7 +28,7 @@ from scipy.special import ndtri
 from scipy.stats import genpareto
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from medsae.rates import benjamini_hochberg, centred_interval, endless, jackknife
+from medsae.rates import benjamini_hochberg, centred_interval, endless, jackknife, trainings_interval
 from medsae.scoring.activity import ArraySource, Held
 from medsae.scoring.auroc import auroc_interval
 from medsae.scoring.bootstrap import bootstrap
@@ -257,6 +258,53 @@ def entropy(share: float) -> None:
                   flush=True)  # fmt: skip
 
 
+def trainings(share: float) -> None:
+    """Trainings as neurons drawn anew (an SAE of another seed finds other ones), minus fixed raw neurons."""
+    runs = max(10, int(200 * share))
+    print(f"\nSAE - raw over patients and trainings (400 images, 40 sparse neurons and 20 dense; {runs} runs)")
+    raw_weights = np.random.default_rng(4).normal(size=(K, 20)) * 0.3
+
+    def sae(rng: np.random.Generator, unlike: float) -> np.ndarray:
+        """Weights of one training: `unlike` is how much its neurons are its own alone."""
+        weights = np.zeros((K, 40))
+        for i in range(40):
+            weights[rng.choice(K, rng.integers(0, 4), replace=False), i] = rng.exponential(1.0)
+        return weights * np.exp(unlike * rng.normal())
+
+    def mean_of(one: Scored) -> float:
+        return float(np.nanmean(entropy_bits(one.found.columns(slice(0, K)).rho_mk)))
+
+    def drawn(one: Scored, seed: int) -> np.ndarray:
+        again = Resamples(one.patients, 60, seed)
+        return np.array([np.nanmean(entropy_bits(rho)) for rho, _ in correlations_of_draws(
+            one.held, one.design.y_nk, one.design.mask_nk, again)])  # fmt: skip
+
+    for unlike in (0.0, 1.0):
+
+        def study(run: int, trained: int, unlike: float = unlike) -> tuple[World, list[Scored], Scored]:
+            rng = np.random.default_rng([run, trained, 13])
+            world = World.of(rng, 400)
+            saes = [scored(world, activations(rng, world, 40, True, world.y @ sae(rng, unlike)), True)
+                    for _ in range(trained)]  # fmt: skip
+            return world, saes, scored(world, activations(rng, world, 20, False, world.y @ raw_weights), False)
+
+        many = [(np.mean([mean_of(one) for one in saes]) - mean_of(raw))
+                for _, saes, raw in (study(100_000 + run, 5) for run in range(max(20, int(400 * share))))]  # fmt: skip
+        truth = float(np.mean(many))
+        for trained in (1, 2, 3, 5):
+            held, width = [], []
+            for run in range(runs):
+                _, saes, raw = study(run, trained)
+                values = np.array([mean_of(one) for one in saes])
+                moved = np.mean([drawn(one, run) for one in saes], axis=0) - drawn(raw, run)
+                low, high = trainings_interval(float(values.mean()) - mean_of(raw), moved, values, [mean_of(raw)])
+                held.append(low <= truth <= high)
+                width.append(high - low)
+            print(f"trainings differ {'in their neurons' if not unlike else 'in how strong they are too':25s} "
+                  f"{trained} of them: covers {error(float(np.mean(held)), runs)}, width {np.mean(width):.3f}",
+                  flush=True)  # fmt: skip
+
+
 def partial(share: float) -> None:
     runs = max(10, int(200 * share))
     print(f"\nNeurons that follow No Finding alone (500 images, 150 neurons, {runs} runs): two-sided p <= 0.05 in")
@@ -334,7 +382,9 @@ def _pareto(strength_mk: np.ndarray, drawn_tmk: np.ndarray) -> np.ndarray:
     return out
 
 
-PARTS = dict(auroc=auroc, selective=selective, mixed=mixed, entropy=entropy, partial=partial, tails=tails)
+PARTS = dict(
+    auroc=auroc, selective=selective, mixed=mixed, entropy=entropy, trainings=trainings, partial=partial, tails=tails
+)
 
 
 def main() -> None:

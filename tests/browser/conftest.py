@@ -48,7 +48,7 @@ def serve(data: Path, log: Path) -> tuple[subprocess.Popen, str]:
     port = free_port()
     with log.open("wb") as out:
         server = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless=true"],
+            [sys.executable, "-m", "streamlit", "run", "web.py", "--server.port", str(port), "--server.headless=true"],
             cwd=ROOT, env=os.environ | {"MEDSAE_DATA": str(data)}, stdout=out, stderr=out,
         )  # fmt: skip
     for _ in range(600):
@@ -66,6 +66,7 @@ def serve(data: Path, log: Path) -> tuple[subprocess.Popen, str]:
 def synthetic():
     """The module tests/bench/synthetic.py."""
     spec = importlib.util.spec_from_file_location("synthetic_for_browser", ROOT / "tests/bench/synthetic.py")
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

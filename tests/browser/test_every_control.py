@@ -9,21 +9,10 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.browser
-PAGES = [
-    "",
-    "entropy",
-    "correlations",
-    "neurons",
-    "neuron?neuron=3",
-    "images?fires=3",
-    "image",
-    "concepts",
-    "compare",
-    "runs",
-    "about",
-]
+PAGES = ["", "entropy", "correlations", "neurons", "neuron?neuron=3", "pair?neuron=3&other=7", "map", "images?fires=3",
+         "read", "image", "concepts", "own", "compare", "runs", "about"]  # fmt: skip
 MORE = ["runs?tab=jobs", "runs?tab=start", "neuron?neuron=3&view=5"]
-WIDTHS = (800, 1024, 1280, 1920)
+WIDTHS = (800, 1024, 1280, 1920, 3840)
 
 COVERED = """() => {
   const bad = [], clear = (e) => { const r = e.getBoundingClientRect(), s = getComputedStyle(e);

@@ -109,7 +109,7 @@ def shared(tmp_path_factory, synthetic):
     log = folder / "log.txt"
     with log.open("wb") as out:
         server = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless=true",
+            [sys.executable, "-m", "streamlit", "run", "web.py", "--server.port", str(port), "--server.headless=true",
              "--secrets.files", str(folder / "secrets.toml")],
             cwd=ROOT, env=os.environ | {"MEDSAE_DATA": str(folder / "data")}, stdout=out, stderr=out,
         )  # fmt: skip

@@ -8,17 +8,23 @@ import shutil
 import time
 from pathlib import Path
 
-from study import Row, Study, command, temporary
-
-from pages import inside
+from damage import inside
+from lanes import LANES, lanes
+from study import Row, Study, command, spent, temporary
 
 WHOLE_EVERY = 8
 """After so many kills the step is left alone, and its result compared."""
 
 
 def kills(study: Study, step: str, n: int, seed: int = 0, until: float = math.inf) -> Row:
-    """`n` kills in one step, or as many as there is time for."""
-    row, chance, began = Row(f"SIGKILL in {step}"), random.Random(f"{step}{seed}"), time.monotonic()
+    """`n` kills that fall into one step, two at a time, or as many as there is time for."""
+    share = [n // LANES + (lane < n % LANES) for lane in range(LANES)]
+    [row] = lanes(lambda lane: [_kills(study, step, share[lane], f"{step}{seed}{lane}", until)])
+    return row
+
+
+def _kills(study: Study, step: str, n: int, seed: str, until: float) -> Row:
+    row, chance, began, cpu = Row(f"SIGKILL in {step}"), random.Random(seed), time.monotonic(), spent()
     expected = study.content(step, study.data)
     with temporary("kill") as folder:
         data = study.copy(folder / "data", upto=step)
@@ -28,8 +34,8 @@ def kills(study: Study, step: str, n: int, seed: int = 0, until: float = math.in
         _remove(study, step, data)
         while row.hits < n and row.tries < 3 * n and time.monotonic() < until:
             row.tries += 1
-            ended = command(study.words[step], data, kill_after=chance.uniform(0, 1.05 * usual))
-            row.hits += ended.status == -9
+            ended = command(study.words[step], data, kill_after=chance.uniform(0, usual))
+            row.hits += ended.status == -9 and _began(data)
             _, out, problems = inside(["list"], data)
             if "Traceback" in problems or "damaged" in problems:
                 row.bad(f"kill {row.hits}: {problems.strip()[-200:]}", lost=True)
@@ -39,8 +45,14 @@ def kills(study: Study, step: str, n: int, seed: int = 0, until: float = math.in
                 _remove(study, step, data)
             elif ended.status != -9:
                 row.bad(f"kill {row.hits}: status {ended.status}: {ended.err.strip()[-200:]}")
-    row.seconds = time.monotonic() - began
+            shutil.rmtree(data / "jobs", ignore_errors=True)
+    row.seconds, row.cpu = time.monotonic() - began, spent() - cpu
     return row
+
+
+def _began(data: Path) -> bool:
+    """Whether the killed command had registered its job and not ended it: the kill fell into the step."""
+    return any(not (path.parent / "end.json").exists() for path in (data / "jobs").glob("*/job.json"))
 
 
 def _ended_well(row: Row, study: Study, step: str, data: Path, expected: object, where: str) -> None:
@@ -52,5 +64,5 @@ def _ended_well(row: Row, study: Study, step: str, data: Path, expected: object,
 
 
 def _remove(study: Study, step: str, data: Path) -> None:
-    shutil.rmtree(study.folder(step, data))
+    shutil.rmtree(study.folder(step, data), ignore_errors=True)
     shutil.rmtree(data / "jobs", ignore_errors=True)

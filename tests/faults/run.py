@@ -2,7 +2,7 @@
 
     python tests/faults/run.py [--kills 200] [--flips 1000] [--urls 500] [--minutes 18] [--short] [SECTION ...]
 
-Sections: kills disks damage urls readonly readers pictures replies. Each stops at its share of the minutes, and the table
+Sections: kills disks damage shards urls readonly sessions pictures replies. Each stops at its share of the minutes, and the table
 gives the tries that were made. Full disks need root (a tmpfs is mounted) and are left out, and said, without.
 """
 
@@ -18,16 +18,16 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import damage
 import disks
 import kills
 import photographs
-import sessions
+import server
+import shards
 import study
 from study import KIND, ROOT, Row
 
-import pages
-
-SHARES = {"kills": 0.42, "disks": 0.14, "damage": 0.16, "urls": 0.14}
+SHARES = {"kills": 0.5, "disks": 0.12, "damage": 0.2, "urls": 0.08, "shards": 0.05}
 """Of the minutes; the others take what they take."""
 
 
@@ -53,7 +53,7 @@ def main() -> int:
             found.append(row)
             _print(row)
 
-    print(f"{'what':44} {'tries':>6} {'met':>6} {'failed':>7} {'lost or silent':>15} {'seconds':>8}")
+    print(f"{'what':44} {'tries':>6} {'met':>6} {'failed':>7} {'lost or silent':>15} {'seconds':>8} {'cpu':>7}")
     if asked.short:
         return _short()
     with study.temporary("faults") as folder:
@@ -65,10 +65,11 @@ def main() -> int:
         for step in KIND:
             part("kills", lambda s, step=step: [kills.kills(s, step, asked.kills, until=until("kills", len(KIND)))])
         part("disks", lambda s: disks.rows(s, until=until("disks")))
-        part("damage", lambda s: pages.damage(s, asked.flips, until=until("damage")))
-        part("urls", lambda s: pages.urls(s, asked.urls, until=until("urls")))
-        part("readonly", pages.read_only)
-        part("readers", sessions.readers)
+        part("damage", lambda s: damage.damage(s, asked.flips, until=until("damage")))
+        part("shards", lambda s: shards.unfinished(s, 60, until=until("shards")))
+        part("urls", lambda s: server.urls(s, damage.hostile(asked.urls), until("urls")))
+        part("readonly", damage.read_only)
+        part("sessions", server.sessions)
         part("pictures", lambda s: photographs.bad())
     if not asked.sections or "replies" in asked.sections:
         replies = Path(__file__).with_name("test_replies.py")
@@ -85,8 +86,9 @@ def _short() -> int:
         found += [kills.kills(made, "train", 3)]
         found += disks.full_disk(made, (0.3,), ("embed",)) if disks.can_mount() else []
         found += disks.size_limit(made, (0.3,), ("score",))
-        found += pages.damage(made, 25, pages_every=12)
-        found += sessions.readers(made, n=6, seconds=2.0)
+        found += damage.damage(made, 24, pages_every=12)
+        found += shards.unfinished(made, 2)
+        found += server.sessions(made, n=4, seconds=3.0)
         found += photographs.bad(1)
     for row in found:
         _print(row)
@@ -100,7 +102,10 @@ def _end(found: list[Row], began: float) -> int:
 
 
 def _print(row: Row) -> None:
-    print(f"{row.what:44} {row.tries:6,} {row.hits:6,} {row.failed:7,} {row.lost:15,} {row.seconds:8.1f}", flush=True)
+    print(
+        f"{row.what:44} {row.tries:6,} {row.hits:6,} {row.failed:7,} {row.lost:15,} {row.seconds:8.1f} {row.cpu:7.1f}",
+        flush=True,
+    )
     for note in row.notes:
         print(f"    {note}", flush=True)
 

@@ -31,7 +31,9 @@ class Row:
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     hits: int = 0
-    """Tries in which the fault was met (a kill before the end, a disk that was full)."""
+    """Tries in which the fault was met (a kill within the step, a disk that was full)."""
+    cpu: float = 0.0
+    """Seconds of processor that it took: what a quiet machine would need of one core."""
 
     def bad(self, note: str, lost: bool = False) -> None:
         self.failed += not lost
@@ -42,6 +44,11 @@ class Row:
     @property
     def good(self) -> bool:
         return self.hits > 0 and not self.failed and not self.lost
+
+
+def spent() -> float:
+    """Seconds of processor of this process and of the children that have ended."""
+    return sum(os.times()[:4])
 
 
 def prepare() -> Callable[[], None]:
@@ -126,6 +133,8 @@ class Study:
     data: Path
     words: dict[str, list[str]]
     ids: dict[str, str]
+    seconds: dict[str, float]
+    """How long each step took when it was left alone."""
 
     def folder(self, step: str, data: Path | None = None) -> Path:
         """Where the result of a step lies."""
@@ -138,9 +147,8 @@ class Study:
             if step == upto:
                 break
             shutil.copytree(self.folder(step), self.folder(step, to))
-        for part in ("cache",):
-            if (self.data / part).is_dir():
-                shutil.copytree(self.data / part, to / part, dirs_exist_ok=True)
+        if (self.data / "cache").is_dir():
+            shutil.copytree(self.data / "cache", to / "cache", dirs_exist_ok=True)
         return to
 
     def content(self, step: str, data: Path) -> object:
@@ -175,11 +183,14 @@ def make(folder: Path, patients: int = 70) -> Study:
     root, data = write_chexpert(folder / "source", patients), folder / "data"
     ids: dict[str, str] = {}
     words: dict[str, list[str]] = {}
+    seconds: dict[str, float] = {}
 
     def step(name: str, *arguments: str) -> None:
         words[name] = [name, *arguments]
+        began = time.monotonic()
         ended = command(words[name], data)
         assert ended.status == 0, (name, ended)
+        seconds[name] = time.monotonic() - began
         ids[name] = ended.out.strip().splitlines()[-1]
 
     step("ingest", "chexpert", "--root", str(root), "--per-class", "20", "--workers", "1")
@@ -188,7 +199,7 @@ def make(folder: Path, patients: int = 70) -> Study:
     step("train", "--embeddings", ids["embed"], "--k", "4", "--expansion", "2", "--epochs", "40", "--device", "cpu")
     step("score", "--sae", ids["train"], "--images", "all", "--draws", "20", "--bootstraps", "20", "--device", "cpu")
     step("name", "--scores", ids["score"], "--top", "6", "--pictures", "3")
-    return Study(data, words, ids)
+    return Study(data, words, ids, seconds)
 
 
 @contextmanager

@@ -191,7 +191,7 @@ def test_other_files_are_refused(files, tmp_path):
     with pytest.raises(UserError, match="no such table"):
         from_file(npy, tmp_path / "none.csv")
     rows.write_bytes(b"Path\n\xff\xfe\x00")
-    with pytest.raises(UserError, match="not a table of text"):
+    with pytest.raises(UserError, match="it is no text"):
         from_file(npy, rows)
 
 

@@ -10,13 +10,27 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {"cohorts", "simulated", "encoders", "sae", "scoring", "naming", "store", "formats", "effects", "reading"}
-SHELF = {"files", "shards", "progress", "plugins", "device", "rates", "geometry", "runs", "reports"}
+SHELF = {
+    "dialects",
+    "files",
+    "seals",
+    "shards",
+    "progress",
+    "plugins",
+    "device",
+    "rates",
+    "geometry",
+    "runs",
+    "reports",
+}
 BASE = SHELF | {"config"}
 MAY_IMPORT = {
     "config": SHELF,
     "files": set(),
-    "shards": {"files"},
-    "progress": {"files"},
+    "seals": set(),
+    "dialects": {"progress"},
+    "shards": {"files", "seals"},
+    "progress": {"files", "seals"},
     "plugins": {"progress"},
     "device": {"progress"},
     "rates": set(),
@@ -32,10 +46,11 @@ MAY_IMPORT = {
     "api": BASE | {"store", "sae"},
     "paper": BASE | {"paper", "store"},
     "cli": BASE | {"jobs", "steps", "store", "launch", "paper"},
-    "ui": BASE | {"ui", "paper", "store", "jobs", "cohorts"},  # cohorts: the one decoder, for the viewer (decision 055)
-    "app": BASE | {"ui", "store", "jobs"},
+    "ui": BASE
+    | {"ui", "paper", "store", "jobs", "cohorts", "reading"},  # cohorts: the one decoder, for the viewer (decision 055)
+    "app": BASE | {"ui", "store", "jobs", "reading"},
 }
-FILES = sorted([*ROOT.glob("medsae/**/*.py"), *ROOT.glob("pages/*.py"), ROOT / "app.py"])
+FILES = sorted([*ROOT.glob("medsae/**/*.py"), *ROOT.glob("pages/*.py"), ROOT / "app.py", ROOT / "web.py"])
 
 
 def room(path: Path) -> str:

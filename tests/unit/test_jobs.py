@@ -41,7 +41,7 @@ def test_failure_and_cancel_are_kept(tmp_path):
     with pytest.raises(KeyboardInterrupt), jobs.running(tmp_path, ["score"]):
         raise KeyboardInterrupt
     states = {job.step: (job.state, job.error) for job in Jobs(tmp_path).list()}
-    assert states["embed"][0] == "failed" and "no such cohort" in states["embed"][1]
+    assert states["embed"][0] == "failed" and "no such cohort" in str(states["embed"][1])
     assert states["score"][0] == "cancelled"
 
 
@@ -110,3 +110,20 @@ def test_a_second_ctrl_c_does_not_keep_the_end_from_being_written(tmp_path, monk
         signal.signal(signal.SIGINT, before)
     (job,) = jobs.Jobs(tmp_path).list()
     assert job.state == "cancelled"
+
+
+def test_a_command_of_which_part_failed_says_so_and_can_be_started_again(tmp_path, monkeypatch):
+    """Exit status 3 is neither done nor failed; 2 without an exception is failed."""
+    from medsae import cli
+
+    states = {}
+    for status in (0, 3, 2):
+        result = {"id": "scores-x", "exit": status, "left": "3 of 5 neurons named and tested; 2 server error"}
+        monkeypatch.setattr(cli, "_step", lambda *_, result=result: dict(result))
+        assert cli.main(["name", "--scores", "x", "--top", "5", "--data", str(tmp_path / str(status))]) == status
+        [states[status]] = Jobs(tmp_path / str(status)).list()
+    assert [states[s].state for s in (0, 3, 2)] == ["done", "part failed", "failed"]
+    assert states[3].error == "3 of 5 neurons named and tested; 2 server error" and states[3].state in jobs.AGAIN
+    again = Jobs(tmp_path / "3").resume(states[3].id)
+    assert again.command == states[3].command
+    wait(lambda: Jobs(tmp_path / "3").get(again.id).state != "running")

@@ -26,7 +26,7 @@ def ledger(tmp_path):
     return Ledger(Store(tmp_path), "scores-x")
 
 
-def name(neuron, p=0.5, **values):
+def name(neuron, p: float | None = 0.5, **values):
     return {"kind": "name", "run": "r", "neuron": neuron, "status": "ok", "concept": f"c{neuron}", "p": p,
             "accuracy": 1 - (p or 0), **values}  # fmt: skip
 
@@ -62,7 +62,7 @@ def test_a_newer_result_supersedes_and_both_stay(ledger):
         writer.append([RUN, name(3, concept=concept) | {"concept": concept}])
         writer.close()
     assert ledger.names()["concept"].tolist() == ["new"]
-    assert sum(path.read_bytes().count(b"\n") for path in ledger.files()) == 4
+    assert sum(path.read_bytes().count(b"\n") for path in ledger.files()) == 4 + 2, "and a line that ends each file"
 
 
 @pytest.mark.parametrize(

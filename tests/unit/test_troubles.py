@@ -96,9 +96,14 @@ def test_damaged_files_of_a_job_are_lived_with(tmp_path):
     (second / "end.json").write_text('{"state": "exploded", "ended": []}')
     (second / "progress.json").write_text('{"done": "three", "total": {}, "facts": 7}')
     (third / "job.json").write_bytes(b"\xff\xfe")
-    [job] = Jobs(tmp_path).list()
-    assert job.state == "interrupted" and job.ended is None
-    assert job.progress["done"] is None and job.progress["facts"] == {}
-    for id in (first.name, "", "..", "a/b", "x" * 5000, "a\0b"):
+    of = {job.id: job for job in Jobs(tmp_path).list()}
+    assert [of[path.name].state for path in (first, second, third)] == ["damaged", "interrupted", "damaged"]
+    job = of[second.name]
+    assert job.ended is None and job.progress["done"] is None and job.progress["facts"] == {}
+    assert not of[third.name].command and "job.json" in str(of[third.name].error)
+    with pytest.raises(UserError, match=r"job\.json"):
+        Jobs(tmp_path).resume(third.name)
+    assert [Path(str(trouble.where)) for trouble in Jobs(tmp_path).troubles()] == [third / "job.json"]
+    for id in ("", "..", "a/b", "x" * 5000, "a\0b"):
         with pytest.raises(UserError, match="no job"):
             Jobs(tmp_path).get(id)

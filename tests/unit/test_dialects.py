@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medsae.cohorts import dialects, tabular
+from medsae import dialects
+from medsae.cohorts import tabular
 from medsae.cohorts.findings import guess_separators, parse_findings
 from medsae.cohorts.table import read_table
 from medsae.cohorts.tabular import MISSING, UNREADABLE
@@ -77,9 +78,30 @@ def test_one_table_in_every_dialect(dialect: str, tmp_path: Path) -> None:
 
 
 def test_excel_where_the_engine_is_there(tmp_path: Path) -> None:
-    pytest.importorskip("openpyxl")
     pd.DataFrame(as_json(ROWS)).to_excel(tmp_path / "t.xlsx", index=False)
     assert dialects.read(tmp_path / "t.xlsx").table["patient"].tolist() == ["003", "3", "7"]
+
+
+def test_rows_of_embeddings_are_read_from_excel_and_from_any_other_dialect(tmp_path: Path) -> None:
+    """`embed --rows`: the same reader as ingest's; a file without a header keeps its first line as a row."""
+    from medsae.encoders import rows
+
+    paths = ["a/1.png", "a/2.png", "b/3.png"]
+    table = pd.DataFrame({"n": [1, 2, 3], "Path": paths})
+    table.to_excel(tmp_path / "t.xlsx", index=False)
+    table.to_parquet(tmp_path / "t.parquet")
+    table.to_csv(tmp_path / "t.csv.gz", sep=";", index=False, encoding="utf-16")
+    written(tmp_path / "t.jsonl", "\n".join(json.dumps({"n": i, "Path": p}) for i, p in enumerate(paths)))
+    written(tmp_path / "t.json", json.dumps([{"Path": p} for p in paths]))
+    written(tmp_path / "list.json", json.dumps(paths))
+    for name in ("t.xlsx", "t.parquet", "t.csv.gz", "t.jsonl", "t.json", "list.json"):
+        said: list[str] = []
+        assert rows.row_paths(tmp_path / name, said) == paths and not said, name
+    written(tmp_path / "bare.txt", "\n".join(paths) + "\n")
+    written(tmp_path / "numbers.csv", "a/1.png,0.5,0.5\na/2.png,0.5,1\nb/3.png,0,0\n")
+    for name in ("bare.txt", "numbers.csv"):
+        said = []
+        assert rows.row_paths(tmp_path / name, said) == paths and "no header" in said[0], name
 
 
 def test_excel_without_the_engine_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,8 +25,6 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 
-from medsae.cohorts.reports import read_reports, sha256_of_reports
-from medsae.files import sha256_of
 from medsae.progress import UserError
 
 BLANKS = ("", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "null", "NULL", "Null", "<NA>", "NaT")
@@ -46,6 +44,8 @@ class Read:
     """Every column as text (`str`, NaN for an empty cell), names stripped of blanks."""
     first_line: int | None
     """Line of the first row as an editor counts; None where the file has no lines (Parquet, Excel)."""
+    headed: bool = True
+    """False where the columns are only numbered, because nothing but the first row could name them."""
     told: list[str] = field(default_factory=list)
     """What had to be guessed: an encoding, a separator that is not a comma, columns without a name."""
 
@@ -56,14 +56,15 @@ class Read:
         return f"{self.path}, line {row + self.first_line}"
 
 
-def read(path: Path, rows: int | None = None) -> Read:
-    """The first `rows` rows, or all, of a table; raises UserError for one that is missing, empty or unreadable."""
-    if path.is_dir() and any(path.glob("*.xml")):
-        return Read(path, read_reports(path, rows), None)
+def read(path: Path, rows: int | None = None, header: bool = True) -> Read:
+    """The first `rows` rows, or all, of a table; raises UserError for one that is missing, empty or unreadable.
+
+    `header` off: the first line of a table of text is a row like the others, since it may name the columns or not.
+    """
     if not path.is_file():
         raise UserError("the table does not exist", path, "check the path")
     try:
-        found = _read(path, rows)
+        found = _read(path, rows, header)
     except pd.errors.EmptyDataError:
         raise UserError("the table is empty", path, "give a table with a header and rows") from None
     except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeError, OSError, ValueError, EOFError, csv.Error,
@@ -76,17 +77,7 @@ def read(path: Path, rows: int | None = None) -> Read:
     return found
 
 
-def sha256_of_table(path: Path) -> str:
-    """Of the bytes of a table, or of all reports in a folder of reports."""
-    return sha256_of_reports(path) if path.is_dir() else sha256_of(path)
-
-
-def columns_of(path: Path) -> list[str]:
-    """The names of the columns; raises UserError like `read`."""
-    return list(read(path, rows=1).table.columns)
-
-
-def _read(path: Path, rows: int | None) -> Read:
+def _read(path: Path, rows: int | None, header: bool) -> Read:
     with path.open("rb") as file:
         magic = file.read(8)
     if magic[:4] == b"PAR1":
@@ -105,15 +96,15 @@ def _read(path: Path, rows: int | None) -> Read:
     if start == "{" or (start == "[" and re.match(r"\s*\[\s*\{", text)):
         return _read_json(path, magic, encoding, rows)
     try:
-        return _read_csv(path, magic, encoding, head, rows, told)
+        return _read_csv(path, magic, encoding, head, rows, header, told)
     except UnicodeDecodeError:
         if encoding not in ("utf-8", "utf-8-sig"):
             raise
     told.append(f"{path.name} is not UTF-8: read as Latin-1 (Windows-1252)")
     try:
-        return _read_csv(path, magic, "cp1252", head, rows, told)
+        return _read_csv(path, magic, "cp1252", head, rows, header, told)
     except UnicodeDecodeError:
-        return _read_csv(path, magic, "latin-1", head, rows, told)
+        return _read_csv(path, magic, "latin-1", head, rows, header, told)
 
 
 @contextmanager
@@ -161,7 +152,9 @@ def _encoding(head: bytes) -> str:
 # --- CSV --------------------------------------------------------------------------------------------------------------
 
 
-def _read_csv(path: Path, magic: bytes, encoding: str, head: bytes, rows: int | None, told: list[str]) -> Read:
+def _read_csv(
+    path: Path, magic: bytes, encoding: str, head: bytes, rows: int | None, header: bool, told: list[str]
+) -> Read:
     text = head.decode(encoding, errors="ignore")
     if "\x00" in text:
         raise ValueError("it holds zero bytes: it is no text")
@@ -171,8 +164,9 @@ def _read_csv(path: Path, magic: bytes, encoding: str, head: bytes, rows: int | 
     skip = 1 if named else 0
     body = text[named.end() :] if named else text
     separator = named.group(1) if named else _separator(body)
-    header = next((row for row in csv.reader(io.StringIO(body), delimiter=separator) if any(row)), [])
-    _refuse_twins([name.strip() for name in header], path)
+    first = next((row for row in csv.reader(io.StringIO(body), delimiter=separator) if any(row)), [])
+    if header:
+        _refuse_twins([name.strip() for name in first], path)
     if separator != ",":
         told = [*told, f"{path.name}: columns parted by {'tab' if separator == chr(9) else repr(separator)}"]
     with _opened(path, magic) as file, warnings.catch_warnings():
@@ -180,13 +174,15 @@ def _read_csv(path: Path, magic: bytes, encoding: str, head: bytes, rows: int | 
         try:
             table = pd.read_csv(
                 file, sep=separator, encoding=encoding, dtype=str, keep_default_na=False, na_values=list(BLANKS),
-                skiprows=skip, nrows=rows, index_col=False, skipinitialspace=True,
+                skiprows=skip, nrows=rows, index_col=False, skipinitialspace=True, header=0 if header else None,
             )  # fmt: skip
         except pd.errors.ParserWarning as error:
             raise ValueError("rows have more cells than the header has names") from error
-    if len(table.columns) == 1 and len(header) <= 1 and len(table) and rows is None:
+    if not header:
+        return Read(path, table, 1 + skip, False, told)
+    if len(table.columns) == 1 and len(first) <= 1 and len(table) and rows is None:
         told = [*told, f"{path.name} has one column: is its separator one of comma, semicolon, tab, |?"]
-    return Read(path, _named(table, told, path), 2 + skip, told)
+    return Read(path, _named(table, told, path), 2 + skip, told=told)
 
 
 def _separator(text: str) -> str:
@@ -254,7 +250,7 @@ def _read_json(path: Path, magic: bytes, encoding: str, rows: int | None) -> Rea
     if not all(isinstance(row, dict) for row in found):
         raise ValueError("its lines are no JSON objects")
     told: list[str] = []
-    return Read(path, _named(_texts(pd.DataFrame(found, dtype=object), rows), told, path), first, told)
+    return Read(path, _named(_texts(pd.DataFrame(found, dtype=object), rows), told, path), first, told=told)
 
 
 def _read_excel(path: Path, rows: int | None, engine: str) -> Read:
@@ -264,7 +260,7 @@ def _read_excel(path: Path, rows: int | None, engine: str) -> Read:
         raise UserError("this is an Excel file, and its reader is not installed", path,
                         f"pip install {engine}, or save the table as CSV") from error  # fmt: skip
     told = [f"{path.name}: the first sheet"]
-    return Read(path, _named(_texts(table, rows), told, path), None, told)
+    return Read(path, _named(_texts(table, rows), told, path), None, told=told)
 
 
 def _texts(table: pd.DataFrame, rows: int | None) -> pd.DataFrame:

@@ -1,0 +1,32 @@
+"""Connections to DuckDB, and where they may put what does not fit into memory: never into an artifact, nor into the
+folder that a command was started in."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+
+def in_memory(**config: Any) -> duckdb.DuckDBPyConnection:
+    """A connection without a file of its own; the caller closes it."""
+    return duckdb.connect(":memory:", config={"temp_directory": _spill(), **config})
+
+
+def read_only(path: Path) -> duckdb.DuckDBPyConnection:
+    """A connection to a file that nobody may write to; the caller closes it. Raises duckdb.Error."""
+    return duckdb.connect(str(path), read_only=True, config={"temp_directory": _spill()})
+
+
+def writable(path: Path, spill: Path) -> duckdb.DuckDBPyConnection:
+    """A connection to a file that is being made, with a folder for what does not fit into memory."""
+    return duckdb.connect(str(path), config={"temp_directory": str(spill)})
+
+
+def _spill() -> str:
+    """A folder of this connection alone, which DuckDB makes when it needs it, and removes."""
+    return str(Path(tempfile.gettempdir()) / f"medsae-spill-{os.getpid()}-{secrets.token_hex(4)}")
