@@ -12,8 +12,8 @@ What is newer is told by `counter`, which every append of any job raises by one,
 
 Kinds of lines: `run` (what was asked of whom), `explanation`, `control` (another neuron's or a random description),
 `verdict` (one picture), `name` (the result for a neuron), `audit` (how well the judge tells one label), `truth` (what a
-neuron of a simulated cohort follows, and whether its name says it), `end` (of the job's files, with the numbers of their
-lines).
+neuron of a simulated cohort follows, and whether its name says it), `end` (of the job's files, with the numbers of
+their lines).
 """
 
 from __future__ import annotations
