@@ -20,7 +20,7 @@ from tools.simgemma.world import World
 class LanguageSettings:
     """How the language part is trained. Batches are per process."""
 
-    steps: int = 600
+    steps: int = 400
     judged: int = 40
     named: int = 6
     listed: int = 4
