@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from medsae import config as c
-from medsae.plugins import sources
+from medsae.plugins import backends, sources
 from medsae.progress import Progress, UserError
 from medsae.steps import run
 from medsae.store.artifacts import Store
@@ -42,9 +42,10 @@ def run_preset(config: c.RunDemo | c.RunPaper, store: Store, progress: Progress)
 
 
 def _name(neurons: int, scores: str, store: Store, progress: Progress) -> None:
-    """The best neurons named by the labels, then by simgemma, whose names are the newest and so the ones shown. Scores
-    of too few images to name anything are left without names, and that is said."""
-    for backend, model in (("labels", None), ("medgemma", "simgemma")):
+    """The best neurons named by the labels and by simgemma; the newest names are the ones shown, so those come last that
+    pages ask first. Scores of too few images to name anything are left without names, and that is said."""
+    asked: list[tuple[str, str | None]] = [("labels", None), ("medgemma", "simgemma")]
+    for backend, model in asked if backends.get("medgemma").first else reversed(asked):
         try:
             run(c.Name(scores=scores, top=neurons, backend=backend, model=model), store, progress)
         except UserError as error:

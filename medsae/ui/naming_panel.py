@@ -112,13 +112,16 @@ def render(scores: Artifact, neuron: int) -> None:
     _result(study, scores, run, row)
 
 
-def _usual(scores: Artifact) -> tuple[str, str | None]:
-    """The backend, and its model, that is asked where nobody chooses: a model that comes with the program and knows
-    the pictures of this cohort, else the labels."""
+def _known(backend: str) -> str | None:
+    """The model of a backend that comes with the program and knows the pictures of this cohort."""
     cohort = studies.current().cohort
     source = None if cohort is None else cohort.facts.get("source")
-    known = [(name, model) for name, offer in backends.all().items() for model, of in offer.knows if of == source]
-    return known[0] if known else ("labels", None)
+    return next((model for model, of in backends.get(backend).knows if of == source), None)
+
+
+def _usual() -> str:
+    """The backend that is asked where nobody chooses."""
+    return next((name for name, offer in backends.all().items() if offer.first and _known(name)), "labels")
 
 
 def asked_of() -> dict[str, str]:
@@ -129,7 +132,7 @@ def asked_of() -> dict[str, str]:
 def chosen(scores: Artifact) -> Name | None:
     """The config that the panel's choosers describe; None (said on the page) while it is not complete."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        backend = links.choose(st.segmented_control, "Asked of", "backend", asked_of(), _usual(scores)[0])
+        backend = links.choose(st.segmented_control, "Asked of", "backend", asked_of(), _usual())
         protocols = {p: p for p in get_args(Protocol)}
         protocol = links.choose(st.segmented_control, "Protocol", "protocol", protocols, "strict")
         pictures = links.choose(st.segmented_control, "Pictures a side", "pictures", ["most", "30", "20", "10"], "most")
@@ -143,8 +146,7 @@ def chosen(scores: Artifact) -> Name | None:
             st.caption("An OpenAI-compatible server with vision: vLLM, llama.cpp, LM Studio, Ollama.")
             return None
     if backend != "labels":
-        usual, known = _usual(scores)
-        own = known if usual == backend else None
+        own = _known(backend)
         placeholder = f"{own}, google/medgemma-4b-it, or a folder" if own else "google/medgemma-4b-it, or a folder"
         if backend == "endpoint":
             placeholder = "the only one served"
