@@ -42,8 +42,8 @@ def run_preset(config: c.RunDemo | c.RunPaper, store: Store, progress: Progress)
 
 
 def _name(neurons: int, scores: str, store: Store, progress: Progress) -> None:
-    """The best neurons named by the labels and by simgemma; the newest names are the ones shown, so those come last that
-    pages ask first. Scores of too few images to name anything are left without names, and that is said."""
+    """The best neurons named by the labels and by simgemma; the newest names are the ones shown, so those that
+    pages ask first come last. Scores of too few images to name anything are left without names, and that is said."""
     asked: list[tuple[str, str | None]] = [("labels", None), ("medgemma", "simgemma")]
     for backend, model in asked if backends.get("medgemma").first else reversed(asked):
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from medsae.naming.backends.medgemma import _Features
 from tools.simgemma.lessons import Lesson, Teacher, Text
@@ -51,16 +52,43 @@ def hidden(net: Any, ids: torch.Tensor, mask: torch.Tensor, features: torch.Tens
     ).last_hidden_state  # fmt: skip
 
 
-def loss_of(net: Any, lesson: Lesson, world: World, parts: int = 1) -> torch.Tensor:
+class Hints(nn.Module):
+    """What the state before the last layer should hold at the end of a judge's question: which fact it is about, and
+    what the tower believes of the picture. The last layer then only has to put the two together; without hints that
+    is learned very slowly. Used in training alone."""
+
+    def __init__(self, net: Any, facts: int):
+        super().__init__()
+        self.facts = facts
+        self.read = nn.Linear(net.config.text_config.hidden_size, 2 * facts)
+        self.state = torch.zeros(0)
+        net.model.language_model.layers[-2].register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, given: Any, out: Any) -> None:
+        self.state = out[0] if isinstance(out, tuple) else out
+
+    def loss(self, states: torch.Tensor, lesson: Lesson, world: World) -> torch.Tensor:
+        """states: [questions, width]."""
+        about, seen = self.read(states.float()).split(self.facts, 1)
+        fact = torch.tensor(lesson.facts)
+        said = nn.functional.cross_entropy(about, fact, ignore_index=-1)
+        belief = torch.from_numpy(world.belief[lesson.pictures])
+        return 0.3 * said + 3.0 * nn.functional.binary_cross_entropy_with_logits(seen, belief)
+
+
+def loss_of(net: Any, lesson: Lesson, world: World, parts: int = 1, hints: Hints | None = None) -> torch.Tensor:
     """Weighted mean cross-entropy against the lesson's shares, less their own entropy. Questions of one picture go in
     `parts` batches of like length, which leaves less padding."""
     order = sorted(range(len(lesson.ids)), key=lambda i: len(lesson.ids[i]))
     per = len(lesson.pictures) // len(lesson.ids)
     states: dict[int, torch.Tensor] = {}
+    before: dict[int, torch.Tensor] = {}
     for group in np.array_split(np.array(order), parts):
         ids, mask = padded([lesson.ids[i] for i in group])
         pictures = lesson.pictures.reshape(-1, per)[group].ravel()
         states |= dict(zip(group.tolist(), hidden(net, ids, mask, world.z[pictures]), strict=True))
+        if hints is not None:
+            before |= dict(zip(group.tolist(), hints.state, strict=True))
     at = torch.stack([states[row][place] for row, place, _, _ in lesson.targets])
     logs = net.lm_head(at).float().log_softmax(-1)
     share = torch.zeros_like(logs)
@@ -69,7 +97,11 @@ def loss_of(net: Any, lesson: Lesson, world: World, parts: int = 1) -> torch.Ten
             share[i, token] += part
     own = -(share * share.clamp(min=1e-9).log()).sum(1)
     weight = torch.tensor([weight for *_, weight in lesson.targets])
-    return ((-(share * logs).sum(1) - own) * weight).sum() / weight.sum()
+    loss = ((-(share * logs).sum(1) - own) * weight).sum() / weight.sum()
+    if hints is None:
+        return loss
+    ends = torch.stack([before[i][len(row) - 1] for i, row in enumerate(lesson.ids)])
+    return loss + hints.loss(ends, lesson, world)
 
 
 def train(
@@ -83,10 +115,11 @@ def train(
     tell: Any = None,
 ) -> None:
     """Trains the language part into `folder`/language.pt; a stopped training goes on from there."""
-    s, teacher = settings, Teacher(world, text)
+    s, teacher, hints = settings, Teacher(world, text), Hints(net, len(world.facts))
     optimisers = Optimisers(
-        [(f"layer.{n}", p) for n, p in net.named_parameters() if p.requires_grad], s.steps, s.rate, s.muon, 0.0
-    )
+        [(n, p) for part in (net, hints) for n, p in part.named_parameters() if p.requires_grad],
+        s.steps, s.rate, s.muon, 0.0,
+    )  # fmt: skip
     net.train()
     done, began = go_on(folder / "language.pt", net, optimisers), time.monotonic()
     means: dict[str, float] = {}
@@ -105,7 +138,7 @@ def train(
         total = torch.zeros(())
         for name, (lesson, weight) in lessons.items():
             with torch.autocast("cpu", torch.bfloat16):
-                loss = loss_of(net, lesson, world, 3 if name == "judge" else 1)
+                loss = loss_of(net, lesson, world, *((3, hints) if name == "judge" else (1, None)))
             total = total + weight * loss
             means[name] = 0.95 * means.get(name, float(loss.detach())) + 0.05 * float(loss.detach())
         optimisers.descend(total, step)

@@ -66,6 +66,8 @@ class Lesson:
     pictures: np.ndarray
     """Rows of the world, in the order of the image tokens."""
     targets: list[tuple[int, int, list[tuple[int, float]], float]]
+    facts: tuple[int, ...] = ()
+    """Judging: the fact that each question is about; -1 where it is about none, two, or an absence."""
 
 
 class Teacher:
@@ -76,34 +78,36 @@ class Teacher:
         self.where = {int(k): np.flatnonzero(world.f[:, k]) for k in world.spoken}
         self.named = np.flatnonzero(world.named)
         self.mean = world.mean
+        self.clear = np.array([k for k in world.spoken if world.named[k] or world.facts[k].startswith("label:")])
         self.of = {fact: k for k, fact in enumerate(world.facts)}
 
     # --- one picture, yes or no
 
     def judging(self, rng: np.random.Generator, n: int) -> Lesson:
         """Does this picture show the concept?"""
-        ids, rows, targets = [], [], []
+        ids, rows, targets, facts = [], [], [], []
         for i in range(n):
-            concept, description, row, share = self._claim(rng)
+            concept, description, row, share, fact = self._claim(rng)
+            facts.append(fact)
             form, system = self._form(rng, prompts.JUDGE_STRICT)
             text = _filled(form, concept, description)
             ids.append(self.text.prompt(1, text, system))
             rows.append(row)
             pair = [(self.text.say_yes, share), (self.text.say_no, 1 - share)]
             targets.append((i, len(ids[-1]) - 1, pair, 1.0))
-        return Lesson(ids, np.array(rows), targets)
+        return Lesson(ids, np.array(rows), targets, tuple(facts))
 
-    def _claim(self, rng: np.random.Generator) -> tuple[str, str, int, float]:
-        """Concept, description, picture, how likely the concept is true of it."""
+    def _claim(self, rng: np.random.Generator) -> tuple[str, str, int, float, int]:
+        """Concept, description, picture, how likely the concept is true of it, and the fact that it says or -1."""
         luck, n = rng.random(), len(self.world.f)
         if luck < 0.06:
             concept, description = words.UNKNOWN[rng.integers(len(words.UNKNOWN))]
             if rng.random() < 0.3:
                 description = str(rng.choice(words.VAGUE))
-            return concept, description, int(rng.integers(n)), 0.0
+            return concept, description, int(rng.integers(n)), 0.0, -1
         if luck < 0.08:
-            return *words.answer_of("nothing"), int(rng.integers(n)), 0.3
-        k = int(rng.choice(self.world.spoken))
+            return *words.answer_of("nothing"), int(rng.integers(n)), 0.3, -1
+        k = int(rng.choice(self.clear if rng.random() < 0.8 else self.world.spoken))
         concept, description = words.said(self.world.facts[k], rng)
         row = self._picture(k, rng)
         if luck < 0.20:
@@ -113,12 +117,12 @@ class Teacher:
                 both = np.intersect1d(self.where[k], self.where[other])
                 row = int(rng.choice(both)) if len(both) else row
             concept = words.framed(str(rng.choice(words.BOTH)), concept, second)
-            return concept, description, row, self._share(row, k) * self._share(row, other)
+            return concept, description, row, self._share(row, k) * self._share(row, other), -1
         if luck < 0.32:
             concept = words.framed(str(rng.choice(words.ABSENT)), words.wording(self.world.facts[k]).concepts[
                 int(rng.integers(2))])  # fmt: skip
-            return concept, str(rng.choice(words.VAGUE)), row, 1 - self._share(row, k)
-        return concept, description, row, self._share(row, k)
+            return concept, str(rng.choice(words.VAGUE)), row, 1 - self._share(row, k), -1
+        return concept, description, row, self._share(row, k), k
 
     def _picture(self, k: int, rng: np.random.Generator) -> int:
         """One that shows a fact, one with the same finding elsewhere, or any."""
