@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 import tyro.conf
 
-from medsae import plugins
+from medsae import plugins, shards
 from medsae.progress import UserError
 
 Protocol: TypeAlias = Literal["strict", "paper"]
@@ -52,6 +52,18 @@ class Command:
     """Print the result as JSON on stdout."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sharded:
+    """What every step takes that several machines can do together (docs/how-to/slurm.md)."""
+
+    shard: str | None = runtime(None)
+    """Make only part i of N, given as i/N; when all are done, `medsae merge` and the same words make the whole."""
+
+    def __post_init__(self) -> None:
+        if self.shard is not None:
+            shards.numbers(self.shard)
+
+
 # --- ingest -----------------------------------------------------------------------------------------------------------
 
 
@@ -83,7 +95,7 @@ class Splitting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FromFiles(Splitting, Command):
+class FromFiles(Splitting, Sharded, Command):
     """What every source takes whose pictures are files; a published data set adds its own options."""
 
     root: Path
@@ -109,6 +121,7 @@ class FromFiles(Splitting, Command):
 
     def __post_init__(self) -> None:
         Splitting.__post_init__(self)
+        Sharded.__post_init__(self)
         check(self.workers is None or self.workers >= 1, f"--workers {self.workers} must be at least 1")
         # Absolute from the start: a relative folder would make two studies one, and a job started elsewhere fail.
         if self.root is not None:
@@ -198,7 +211,7 @@ class Pooling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embed(Pooling, Command):
+class Embed(Pooling, Sharded, Command):
     """Encode every picture of a cohort, or take embeddings made elsewhere."""
 
     cohort: str
@@ -228,7 +241,9 @@ class Embed(Pooling, Command):
     makes = "embeddings"
 
     def __post_init__(self) -> None:
+        Sharded.__post_init__(self)
         check((self.encoder is None) != (self.from_ is None), "give either --encoder or --from")
+        check(self.shard is None or self.from_ is None, "--shard goes with --encoder: --from is read at once")
         if self.encoder is not None:
             plugins.encoders.get(self.encoder)
         check(self.rows is None or self.from_ is not None, "--rows goes with --from")
@@ -323,7 +338,7 @@ _IMPLIED = {"l1": "relu", "decoder_norm": "relu", "k": "topk", "l0": "jumprelu"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Command):
+class Train(Sharded, Command):
     """Train a sparse autoencoder on embeddings. `--l1` alone means kind relu, `--k` alone means kind topk."""
 
     embeddings: str
@@ -369,6 +384,9 @@ class Train(Command):
     makes = "sae"
 
     def __post_init__(self) -> None:
+        Sharded.__post_init__(self)
+        check(self.shard is None or self.sweep is not None, "--shard goes with --sweep: its members are the pieces",
+              do="train one SAE on one machine")  # fmt: skip
         check(self.l1 is None or self.l1 >= 0, f"--l1 {self.l1} must not be negative")
         check(self.l0 is None or self.l0 >= 0, f"--l0 {self.l0} must not be negative")
         for name in ("k", "expansion", "epochs", "batch"):
@@ -430,7 +448,7 @@ class Train(Command):
                 raise UserError(f"--sweep {part!r}: {error}", None, "as in l1=1e-4,3e-4") from error
         names = [axis[0][0] for axis in axes]
         check(len(set(names)) == len(names), "--sweep names an option twice")
-        return [replace(self, sweep=None, **dict(values)) for values in itertools.product(*axes)]
+        return [replace(self, sweep=None, shard=None, **dict(values)) for values in itertools.product(*axes)]
 
     @property
     def sae(self) -> SaeKind:
@@ -448,7 +466,7 @@ ATTRIBUTES = ("view", "sex", "age")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score(Command):
+class Score(Sharded, Command):
     """Score every neuron of a representation: correlations, entropies, what shuffled labels give, top images."""
 
     embeddings: str | None = None
@@ -486,6 +504,9 @@ class Score(Command):
     """Only these labels, separated by commas (default: all; the published code takes 8 of them)."""
     given: str = added("view,sex,age")
     """Attributes that partial correlations take out of the labels, separated by commas: of view, sex, age."""
+    vocabulary: str | None = added(None)
+    """A file of terms, one a line, for the text lens (default: the shipped list of radiological terms); the record
+    holds its name and the beginning of its sha256."""
     confounders: str = added("view,age,sex,devices,site")
     """Attributes of the cohort, separated by commas, that each neuron's strongest correlation is held against."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
@@ -495,6 +516,7 @@ class Score(Command):
     makes = "scores"
 
     def __post_init__(self) -> None:
+        Sharded.__post_init__(self)
         check(
             (self.sae is None) != (self.representation is None),
             "give either --sae ID, or --embeddings ID --representation raw",
@@ -597,8 +619,12 @@ class ExportScores(Command):
 # --- name, run, list, show --------------------------------------------------------------------------------------------
 
 
+NO_MODEL = ("labels", "reports", "vocabulary")
+"""Backends that look at no picture."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Name(Command):
+class Name(Sharded, Command):
     """Name neurons and put the names to the test: which pictures fire, judged by someone who knows only the name."""
 
     scores: str
@@ -669,6 +695,8 @@ class Name(Command):
     makes = "names"
 
     def __post_init__(self) -> None:
+        Sharded.__post_init__(self)
+        check(self.shard is None or not (self.watch or self.again), "--shard does not go with --watch or --again")
         chosen = [flag for flag, on in (("--neurons", self.neurons is not None), ("--top", self.top is not None),
                                         ("--all", self.all)) if on]  # fmt: skip
         check(len(chosen) <= 1, f"{' and '.join(chosen)} exclude each other")
@@ -677,9 +705,9 @@ class Name(Command):
         self.neuron_list()
         check(self.endpoint is not None or self.backend != "endpoint",
               "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
-        check(self.endpoint is None or self.backend not in ("labels", "medgemma", "reports"),
+        check(self.endpoint is None or self.backend not in (*NO_MODEL, "medgemma"),
               "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
-        check(self.model is None or self.backend not in ("labels", "reports"),
+        check(self.model is None or self.backend not in NO_MODEL,
               f"--model does not belong to --backend {self.backend}")  # fmt: skip
         check(self.namer != self.backend, f"--namer {self.namer} is what --backend does anyway", do="leave it out")
         check(not self.four_bit or self.backend == "medgemma", "--four-bit belongs to --backend medgemma")
@@ -688,7 +716,7 @@ class Name(Command):
         check(self.against == "ordinary" or self.protocol == "strict", "--against hard belongs to --protocol strict")
         check(self.test == "detection" or self.pictures is None or self.pictures >= 5,
               f"--test {self.test} shows five pictures at once: --pictures must be at least 5")  # fmt: skip
-        check(self.backend not in ("labels", "reports") or (self.test, self.against) == ("detection", "ordinary"),
+        check(self.backend not in NO_MODEL or (self.test, self.against) == ("detection", "ordinary"),
               f"--backend {self.backend} looks at no picture: it is tested by detection alone, and compares nothing",
               do="choose another --backend")  # fmt: skip
         for name in ("pictures", "concurrency", "batch"):
@@ -735,6 +763,14 @@ class RunPaper(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Merge(Command):
+    """Put together what commands with --shard 1/N ... N/N have made: `medsae merge` and the words of the step."""
+
+    words: tyro.conf.Positional[tuple[str, ...]]
+    """The step and its options, without --shard."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class List(Command):
     """The artifacts, newest first."""
 
@@ -773,12 +809,15 @@ class ReadingCreate(Command):
     neurons: str | None = None
     """Comma-separated numbers of neurons (default: --top)."""
     top: int = 10
-    """Without --neurons: so many of the named neurons, best accuracy first (--names none: most selective first)."""
+    """Without --neurons: so many of the named neurons, best accuracy first (where none has a name: strongest |rho|)."""
     images: str = "20+20"
     """Firing and silent images of a neuron, each of another patient."""
-    names: Literal["own", "rival", "none"] = "own"
+    names: Literal["own", "rival", "none", "readers"] = "own"
     """`own`: readers are shown the model's name. `rival`: another neuron's name too, in tasks of their own that look
-    alike. `none`: readers name the neuron themselves, then are tested on their own name."""
+    alike. `none`: readers name the neuron themselves, then are tested on their own name. `readers`: names that readers
+    gave in the reading --of, and the model's, on the same images, in tasks that look alike."""
+    of: str | None = None
+    """With --names readers: the reading in which the names were given."""
     run: str | None = None
     """Run of names whose names and images are read (default: the newest)."""
     readers: str | None = None
@@ -795,6 +834,7 @@ class ReadingCreate(Command):
 
     def __post_init__(self) -> None:
         check(self.top >= 1, f"--top {self.top} must be at least 1")
+        check((self.of is None) == (self.names != "readers"), "--names readers and --of READING go together")
         self.sides()
         readers = self.reader_list()
         check(self.each >= 1, f"--each {self.each} must be at least 1")
@@ -985,8 +1025,12 @@ def command_line(config: Any) -> list[str]:
     words = {RunDemo: ["run", "demo"], RunPaper: ["run", "paper"], List: ["list"], Show: ["show"],
              ReadingCreate: ["reading", "create"]}.get(type(config))  # fmt: skip
     words = words or [config.step, *([config.source] if hasattr(config, "source") else [])]
+    merges = getattr(config, "shard", None) == shards.MERGE
+    words = ["merge", *words] if merges else words
     for f in fields(config):
         value = getattr(config, f.name)
+        if f.name == "shard" and merges:
+            continue
         if f.default is not dataclasses.MISSING and value == f.default:
             continue
         flag = f.name.rstrip("_").replace("_", "-")

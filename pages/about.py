@@ -105,7 +105,9 @@ Patients are shown as a short salted hash; numbers from file paths appear only w
     )
     look.section("Keys")
     st.markdown(
-        "`←` `→` previous and next (neuron, page, picture) · `s` star · `a` agree, `d` disagree with its name · "
-        "`i` invert · `r` reset the window · `Esc` close or clear"
+        "`←` `→` previous and next (neuron, page, image) · `s` star · `a` agree, `d` disagree with its name · "
+        "`Esc` close or clear · in the viewer `n` your name for the neuron, `1` to `9` that image, `c` the nearest "
+        "silent one beside it, `b` keep it beside the next, `+` `-` zoom, `i` invert, `r` reset · in the gallery shift "
+        "and a click: choose neurons"
     )
 studies.foot()

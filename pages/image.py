@@ -3,7 +3,7 @@
 import streamlit as st
 
 from medsae.store import queries, query_images
-from medsae.ui import cards, export, format, links, look, terms, view_image, viewer
+from medsae.ui import cards, effect_parts, export, format, links, look, terms, view_image, viewer
 from medsae.ui import study as studies
 
 PAGE = {"title": "Image", "place": 60}
@@ -64,6 +64,8 @@ with left, st.container(border=True):
         ]
         st.html(look.table([*columns, ("fires on", True)], rows))
         export.menu({f"Neurons of image {image}": lambda: fires}, scores.id)
+with right, st.container(border=True):
+    effect_parts.image(study, scores, image)
 with right, st.container(border=True):
     look.section("Other patients' pictures with the same code", "cosine of neuron activations")
     if studies.is_raw(scores):

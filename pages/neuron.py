@@ -4,6 +4,7 @@ import streamlit as st
 
 from medsae.store import queries
 from medsae.ui import (
+    effect_parts,
     filters,
     followed_parts,
     format,
@@ -16,6 +17,7 @@ from medsae.ui import (
     terms,
     view_image,
     viewer,
+    word_parts,
 )
 from medsae.ui import study as studies
 
@@ -60,6 +62,10 @@ with left:
     maps.localisation(study, scores, number)
     neuron_parts.naming(scores, number)
     if not studies.is_raw(scores):
+        with st.container(border=True):
+            word_parts.neuron(study, scores, number)
+        with st.container(border=True):
+            effect_parts.neuron(study, scores, number)
         with st.container(border=True):
             neuron_parts.neighbours(study, scores, number)
 with right:

@@ -5,7 +5,7 @@ import math
 import streamlit as st
 
 from medsae.store import queries
-from medsae.ui import cards, export, filters, format, links, look, picking, terms
+from medsae.ui import cards, export, filters, format, links, look, picking, terms, word_parts
 from medsae.ui import study as studies
 
 PAGE = {"title": "Neurons", "place": 40}
@@ -15,6 +15,7 @@ here = (*links.STUDY, *links.FILTER)
 look.heading("Neurons", studies.title(study.artifacts, scores))
 terms.explain("neuron", "entropy", "selective", "density", "dead", "correlation, rho")
 chosen = filters.bar(study, scores, cohort)
+word_parts.search(study, scores)
 total = queries.count(study.reader, scores, chosen)
 pages = max(1, math.ceil(total / cards.A_PAGE))
 page = min(pages, links.whole("page", 1, 1) or 1)

@@ -131,6 +131,12 @@ class SimClip:
         """uint8 grey [h, w] -> float32 [1, 128, 128] in [-2, 2]."""
         return self._values[square(picture, self.size)][None]
 
+    @staticmethod
+    def knows(caption: str) -> bool:
+        """Whether the text tower knows every word of it."""
+        words = "".join(c if c.isalnum() else " " for c in caption.lower()).split()
+        return bool(words) and set(words) <= set(WORDS)
+
     @torch.inference_mode()
     def embed_text(self, captions: list[str]) -> np.ndarray:
         """float32 [t, 128] of unit length; a caption without a known word gives what no words give."""

@@ -6,6 +6,7 @@ error comes with the status 200. Nothing here trusts the body.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ def completion(body: Any) -> Completion | None:
     text = _joined(content)
     if text is None:
         return None
+    if not text.strip() and isinstance(message.get("refusal"), str):
+        text = message["refusal"]
     logprobs = choice.get("logprobs")
     logprobs = logprobs.get("content") if isinstance(logprobs, dict) else None
     text, thought = without_thinking(text)
@@ -76,12 +79,38 @@ def error_in(body: Any) -> tuple[int, str] | None:
     return int(code), str(said or error)[:2000]
 
 
+def streamed(text: str) -> dict[str, Any] | None:
+    """The body of a completion that came in pieces (`data: {...}` lines), though none were asked for; None for a text
+    that is none."""
+    if not text.lstrip().startswith("data:"):
+        return None
+    said, places, last = "", [], {}
+    for line in text.splitlines():
+        try:
+            piece = json.loads(line.removeprefix("data:"))
+            choice = piece["choices"][0]
+        except (ValueError, RecursionError, KeyError, IndexError, TypeError):
+            continue
+        part = choice.get("delta") or choice.get("message") or {}
+        said += part["content"] if isinstance(part, dict) and isinstance(part.get("content"), str) else ""
+        logprobs = choice.get("logprobs")
+        places += (
+            logprobs["content"] if isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list) else []
+        )
+        last = {"finish_reason": choice.get("finish_reason")} if choice.get("finish_reason") else last
+    if not said:
+        return None
+    return {"choices": [{"message": {"content": said}, "logprobs": {"content": places} if places else None, **last}]}
+
+
 def _joined(content: Any) -> str | None:
     """The text of a content: itself, of its parts, "" for null; None for anything else."""
     if content is None:
         return ""
     if isinstance(content, str):
         return content
+    if isinstance(content, dict):  # one part, not in a list
+        content = [content]
     if not isinstance(content, list):
         return None
     texts = []

@@ -33,6 +33,11 @@ _NO_VISION = re.compile(
     r"|mmproj|text-only|does not (?:see|take) (?:image|picture)",
     re.IGNORECASE,
 )
+_NO_MODEL = re.compile(
+    r"model\b.{0,200}?\b(?:does not exist|not found|is not (?:loaded|served|available)|unknown)|no such model"
+    r"|unknown model|model_not_found",
+    re.IGNORECASE | re.DOTALL,
+)
 _LOGPROBS = re.compile(
     r"log_?probs?.{0,120}?(?:max(?:imum)?(?: allowed| value)?(?: is| of)?:? ?|less than or equal to |at most |<= ?"
     r"|up to |between 0 and |in (?:the )?range (?:of )?\[?0, ?|not (?:be )?(?:greater|larger|more) than )(\d+)",
@@ -59,11 +64,29 @@ def of(said: str, pictures: int, picture_tokens: int) -> tuple[str, str] | None:
               f"{pictures} pictures in one prompt")  # fmt: skip
         return f"{least}, a naming question shows {pictures}", do
     if _CONTEXT.search(said):
+        shown = "1 picture" if pictures == 1 else f"{pictures} pictures"
         need = f" (about {pictures * picture_tokens + 600:,} tokens)" if picture_tokens else ""
-        return f"the server's context is too small for a question with {pictures} pictures{need}", CONTEXT
+        return f"the server's context is too small for a question with {shown}{need}", CONTEXT
     if _NO_VISION.search(said):
         return "the model does not take pictures", "serve a model with vision (llama.cpp: also its --mmproj file)"
     return None
+
+
+def of_code(code: int, model: str) -> tuple[str, str] | None:
+    """(what is wrong, what to do) where the status of a refusal alone tells it, else None."""
+    if 300 <= code < 400:
+        return "the server sends requests to another address", "give that address: a redirection is not followed"
+    if code == 413:
+        return ("the server, or a proxy before it, refuses requests of this size",
+                "raise its limit (nginx: client_max_body_size 64m)")  # fmt: skip
+    if code == 402:
+        return f"the account that serves {model!r} is not paid", "look at the account"
+    return None
+
+
+def no_such_model(said: str) -> bool:
+    """Whether a refusal says that the model is not there."""
+    return _NO_MODEL.search(said) is not None
 
 
 def logprobs_cap(said: str) -> int | None:

@@ -159,18 +159,25 @@ def _object(text: str, keys: tuple[str, ...]) -> dict[str, Any] | None:
         fit = sum(k in lower for k in keys)
         if best is None or fit > best[0] or fit == best[0] == len(keys):
             best = fit, lower
+    if best is None or not best[0]:
+        lines = {key: m[1] for key in keys if (m := re.search(_LINE.format(key), text, re.IGNORECASE | re.MULTILINE))}
+        if len(lines) == len(keys) > 1:  # a model that writes headings instead of an object
+            return lines
     return None if best is None else best[1]
 
 
 _DECODER = json.JSONDecoder(strict=False)
 _COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
+_LINE = r"^[\s*#>\-\d.]*{}[\s*]*:[\s*]*(\S.*?)[\s*]*$"
+"""A line "**Concept:** ..." """
+_QUOTES = str.maketrans("\u201c\u201d\u201e\u00ab\u00bb\u2018\u2019", '"""""' + "''")
 _TRIES = 200
 """Brackets at which a value is looked for."""
 
 
 def _values(text: str, opening: str) -> Iterator[Any]:
     """Every value that can be decoded at an `opening` bracket, from left to right, values within it left out."""
-    for mended in (text, _COMMA.sub(lambda m: m[1] or "", text)):
+    for mended in (text, _COMMA.sub(lambda m: m[1] or "", text), text.translate(_QUOTES)):
         at, found = -1, False
         for _ in range(_TRIES):
             at = mended.find(opening, at + 1)

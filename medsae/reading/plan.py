@@ -16,7 +16,9 @@ import numpy as np
 
 from medsae.progress import UserError
 
-About: TypeAlias = Literal["own", "rival", "none"]
+About: TypeAlias = Literal["own", "rival", "none", "readers"]
+"""Whose name: the model's, another neuron's, the reader's own, or one that a reader gave in an earlier reading."""
+ABOUTS: tuple[About, ...] = ("own", "rival", "none", "readers")
 Said: TypeAlias = Literal["yes", "no", "unsure"]
 SAID: tuple[Said, ...] = ("yes", "no", "unsure")
 Item: TypeAlias = tuple[int, int]
@@ -79,7 +81,7 @@ class Reading:
 def parse(found: Mapping[str, Any]) -> Reading:
     """The reading of a record; ValueError, KeyError or TypeError where it is none."""
     tasks = tuple(_task(task) for task in found["tasks"])
-    if not tasks or found["names"] not in ("own", "rival", "none"):
+    if not tasks or found["names"] not in ABOUTS:
         raise ValueError("no tasks")
     plain = {name: str(found[name]) for name in ("id", "scores", "cohort", "title", "judge")}
     return Reading(
@@ -94,6 +96,8 @@ def _task(found: Mapping[str, Any]) -> Task:
         Shown(int(s["image"]), bool(s["fires"]), int(s["patient"]), None if s["model"] is None else bool(s["model"]))
         for s in found["images"]
     )
+    if found["about"] not in ABOUTS:
+        raise ValueError("a task of no kind")
     return Task(int(found["neuron"]), found["about"], str(found["concept"]), str(found["description"]), images,
                 tuple(int(i) for i in found["naming"]))  # fmt: skip
 

@@ -144,6 +144,7 @@ def methods(reading: Reading, stands: Stands) -> str:
     question = {
         "own": "the model's name of the neuron was shown",
         "rival": "the model's name and another neuron's name were shown in separate, unmarked tasks",
+        "readers": "names that other readers had given and the model's name were shown in separate, unmarked tasks",
         "none": "the reader first named the neuron from images on which it fires, and was then asked about that name",
     }[reading.names]
     who = (f"Each neuron was assigned to {reading.each} of {len(reading.readers)} readers" if reading.readers

@@ -4,7 +4,9 @@ A patient takes the label rows of another patient in a random order (docs/decisi
 images are alike, and those of different patients are not: given which share of positives the lending patient has, each
 image of the borrower is positive with that chance.
 
-- Fires on at most 12 images: all their label patterns, with the chances that the lending patients give them.
+- Fires on at most 12 images: all their label patterns, with the chances that the lending patients give them. Lenders
+  are drawn one by one from all patients, so where a large share of the patients fires it is on the safe side (by a
+  quarter at 12 of 60 patients).
 - On images of at most 64 patients: the double saddle-point with patients as the independent parts.
 - On more: patients as units, each with its sum of activations and its mean label; with so many patients what varies
   within a patient only widens the spread.

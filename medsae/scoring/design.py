@@ -157,10 +157,10 @@ class Profiles:
     @cached_property
     def unique_bits_m(self) -> NDArray[np.float64]:
         """Eq. 5 of what each label alone adds to a regression on all of them (size of the semi-partial correlation)."""
-        transform = self.design.unique_rr
-        good = np.isfinite(np.diag(transform))
-        unique = np.nan_to_num(self.partial_mr[:, good]) @ transform[np.ix_(good, good)]
-        return np.where(np.isfinite(self.partial_mr).any(1), entropy_bits(unique), np.nan)
+        known = np.isfinite(self.partial_mr)
+        # A label without a spread has no column of its own: its rows and columns of T are left out as zeros.
+        unique = np.where(known, self.partial_mr, 0.0) @ np.nan_to_num(self.design.unique_rr)
+        return np.where(known.any(1), entropy_bits(unique), np.nan)
 
 
 def among(

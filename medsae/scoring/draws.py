@@ -7,17 +7,19 @@ draws of an SAE and of raw can be paired.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from medsae.scoring.activity import Held, shape_of, squared, times
 from medsae.scoring.labels import mask_patterns
-from medsae.scoring.sufficient import pearson
+from medsae.scoring.sufficient import correlation
+
+Arrays: TypeAlias = "dict[str, NDArray[Any]]"
 
 BUDGET_BYTES = 400 * 2**20
 """Memory for the float64 sums of one group of draws."""
@@ -53,6 +55,34 @@ class Draws(Protocol):
     def group(self, begin: int, end: int) -> tuple[NDArray[np.int32] | None, NDArray[np.float32] | None]: ...
 
 
+GROUP, GROUP_FAR = 20, 50
+"""Draws that are finished together: of activations in memory, and of those that every pass computes again."""
+
+
+class Kept(Protocol):
+    """Where finished groups of draws lie, and which of them this command makes."""
+
+    def group(self, what: str, number: int, make: Callable[[], Arrays]) -> Arrays | None:
+        """Group `number` of the draws `what` as it was kept, else made and kept; None where another makes it."""
+        ...
+
+    def expect(self, what: str, groups: int) -> None:
+        """There will be so many groups; raises UserError where some are missing that only others make."""
+        ...
+
+
+class Nowhere:
+    """Nothing is kept, all is made."""
+
+    def group(self, what: str, number: int, make: Callable[[], Arrays]) -> Arrays | None:
+        return make()
+
+    def expect(self, what: str, groups: int) -> None: ...
+
+
+NOWHERE = Nowhere()
+
+
 @dataclass(frozen=True)
 class Permutations:
     """Label rows shuffled between patients: each patient takes the label rows of another.
@@ -67,6 +97,7 @@ class Permutations:
     seed: int
     strata_n: NDArray[np.integer] | None = None
     """Patients change places only with patients whose images have the same values of this (smallest and largest)."""
+    kept: Kept = NOWHERE
 
     @cached_property
     def strata_p(self) -> NDArray[np.intp] | None:
@@ -109,6 +140,7 @@ class Resamples:
     patients: Patients
     draws: int
     seed: int
+    kept: Kept = NOWHERE
 
     def weights(self, draw: int) -> NDArray[np.float32]:
         """How often each image counts [n]."""
@@ -135,6 +167,28 @@ class Groups:
 
 
 @dataclass(frozen=True)
+class Some:
+    """The draws begin .. end of others."""
+
+    of: Draws
+    begin: int
+    end: int
+
+    @property
+    def draws(self) -> int:
+        return self.end - self.begin
+
+    def group(self, begin: int, end: int) -> tuple[NDArray[np.int32] | None, NDArray[np.float32] | None]:
+        return self.of.group(self.begin + begin, self.begin + end)
+
+
+def in_groups(held: Held, draws: Draws) -> list[range]:
+    """The draws that are finished together; the same on every machine."""
+    size = GROUP if held.near else GROUP_FAR
+    return [range(at, min(at + size, draws.draws)) for at in range(0, draws.draws, size)]
+
+
+@dataclass(frozen=True)
 class Sums:
     """Sums over (weighted) images, `_q` a pattern of known labels: of disjoint sets of images they add."""
 
@@ -158,9 +212,9 @@ class Sums:
         """Correlations [m, k] (NaN where undefined) and the (weighted) number of images a label [k]."""
         n_k = self.n_q[self.pattern_k]
         if len(self.n_q) == 1:  # every label of every image known: one spread a neuron, one a label
-            return pearson(n_k, self.y_k, self.yy_k, self.z_mq, self.zz_mq, self.zy_mk)[0], n_k
+            return correlation(n_k, self.y_k, self.yy_k, self.z_mq, self.zz_mq, self.zy_mk), n_k
         z_mk, zz_mk = self.z_mq[:, self.pattern_k], self.zz_mq[:, self.pattern_k]
-        return pearson(n_k, self.y_k, self.yy_k, z_mk, zz_mk, self.zy_mk)[0], n_k
+        return correlation(n_k, self.y_k, self.yy_k, z_mk, zz_mk, self.zy_mk), n_k
 
 
 def correlations_of_draws(

@@ -38,13 +38,12 @@ def entropy_bits(rho_mk: NDArray[np.floating]) -> NDArray[np.float64]:
 
     p = |rho| / sum |rho| (Eq. 4), H = -sum p log2 p (Eq. 5), written as log2 S - sum |rho| log2 |rho| / S.
     """
-    size = np.abs(rho_mk, dtype=np.float64)
-    np.nan_to_num(size, copy=False, nan=0.0)
+    size = np.fmax(np.abs(rho_mk, dtype=np.float64), 0.0)  # NaN becomes 0
     total = size.sum(1)
     # The scale of |rho| does not matter: divide first, so that tiny correlations do not underflow.
-    p = np.divide(size, total[:, None], out=np.zeros_like(size), where=total[:, None] > 0)
-    logs = np.log2(p, out=np.zeros_like(p), where=p > 0)
-    bits = -np.einsum("mk,mk->m", p, logs)
+    p = size / np.where(total > 0, total, 1.0)[:, None]
+    # p log p is 0 at p = 0, and below 1e-297 for what is lifted to the floor.
+    bits = -np.einsum("mk,mk->m", p, np.log2(np.maximum(p, 1e-300)))
     # -0.0 of a one-label neuron is 0; a rounding error below zero is 0 too.
     return np.where(total > 0, np.maximum(bits, 0.0), np.nan)
 

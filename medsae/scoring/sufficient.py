@@ -191,12 +191,34 @@ def pearson(
 
     A spread below 1e-3 of the root mean square of the shifted activations is fp32 rounding, not spread: constant.
     """
-    z_var = n * zz - z * z
-    y_var = n * yy - y * y
+    y_var, z_var = _spreads(n, y, yy, z, zz)
+    few = n < 3
+    reason = np.where(few, 1, np.where(np.isnan(y_var), 2, np.where(np.isnan(z_var), 3, 0))).astype(np.uint8)
+    return correlation(n, y, yy, z, zz, zy), reason
+
+
+def correlation(
+    n: NDArray[np.float64],
+    y: NDArray[np.float64],
+    yy: NDArray[np.float64],
+    z: NDArray[np.float64],
+    zz: NDArray[np.float64],
+    zy: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """The same without reasons, NaN where undefined. A root for each label and each neuron, not for each pair."""
+    y_var, z_var = _spreads(n, y, yy, z, zz)
+    rho = n * zy - z * y
+    rho *= 1 / np.sqrt(z_var)
+    rho *= 1 / np.sqrt(np.where(n < 3, np.nan, y_var))
+    return np.clip(rho, -1, 1, out=rho)
+
+
+def _spreads(
+    n: NDArray[np.float64], y: NDArray[np.float64], yy: NDArray[np.float64], z: NDArray[np.float64],
+    zz: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+    """n^2 times the variance of labels and neurons; NaN where there is none."""
+    y_var, z_var = n * yy - y * y, n * zz - z * z
     y_flat = y_var <= 1e-9 * np.maximum(n * yy, 1)
     z_flat = z_var <= 1e-6 * np.maximum(n * zz, np.finfo(float).tiny)
-    few = n < 3
-    reason = np.where(few, 1, np.where(y_flat, 2, np.where(z_flat, 3, 0))).astype(np.uint8)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rho = (n * zy - z * y) / np.sqrt(np.where(reason == 0, z_var * y_var, np.nan))
-    return np.clip(rho, -1, 1), reason
+    return np.where(y_flat, np.nan, y_var), np.where(z_flat, np.nan, z_var)

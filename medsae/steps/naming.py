@@ -17,10 +17,12 @@ from medsae.naming.backends.divided import Divided
 from medsae.naming.backends.labels import concept_of
 from medsae.naming.cost import Cost, estimate
 from medsae.naming.memory import LASTING, Memory, Outcome, Setup
-from medsae.naming.run import Namer, Surroundings
+from medsae.naming.run import PORTION, Namer, Surroundings
 from medsae.naming.selection import firing_least
 from medsae.plugins import backends
 from medsae.progress import Progress, Task, UserError
+from medsae.shards import Part
+from medsae.steps import together
 from medsae.steps.cohort_pictures import new_cohort
 from medsae.steps.naming_study import MOST_PICTURES, StudyOfScores
 from medsae.store.artifacts import Artifact, Store
@@ -83,6 +85,9 @@ def _name(config: c.Name, store: Store, study: StudyOfScores, progress: Progress
         memory, news = remember(ledger, setup, backend, writer)
         setup = _asking_anew(config, setup, ledger, memory)
         namer = _namer(config, study, setup, backend, memory, writer, claims, news)
+        part = together(store, config, [setup.run, *map(str, neurons)], progress)
+        if part is not None:
+            neurons = _part(part, neurons, namer)
         cost = _cost(config, study, namer, neurons, memory)
         progress.say(cost.text())
         if config.cost:
@@ -221,6 +226,16 @@ def choose(config: c.Name, study: StudyOfScores) -> list[int]:
     what = f"no neuron has {config.pictures} firing and {config.pictures} silent pictures to be tested on"
     c.check(bool(found), what, study.scores.id, do)
     return found
+
+
+def _part(part: Part, neurons: list[int], namer: Namer) -> list[int]:
+    """The neurons of one of several commands: whole portions, whose names serve each other as controls. The merging
+    command gets all; UserError while some have no result."""
+    portions = [neurons[i : i + PORTION] for i in range(0, len(neurons), PORTION)]
+    part.mine([k for k, portion in enumerate(portions) if any(n not in namer.memory.done for n in portion)])
+    if not part.merges:
+        namer.alone = True
+    return [n for k, portion in enumerate(portions) if part.makes(k) for n in portion]
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import io
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class StudyOfScores:
     """One scores artifact with its cohort."""
 
     def __init__(self, store: Store, scores: Artifact, seed: int):
-        self.scores, self.seed = scores, seed
+        self.store, self.scores, self.seed = store, scores, seed
         self.cohort = _cohort(store, scores)
         self.dense = "sae" not in scores.parents
         self.lock = threading.Lock()
@@ -209,6 +210,41 @@ class StudyOfScores:
         scored = set(self.scored.tolist())
         return column, {image: text for image, text in found if image in scored}
 
+    def terms(self, neuron: int) -> list[tuple[str, float]]:
+        """The terms nearest to a neuron's direction and their cosines; UserError for scores that have no words."""
+        why = self.scores.facts.get("words") or "not computed then: score again with another --seed"
+        c.check(why == "computed", f"these scores have no vocabulary: {why}", self.scores.id,
+                "choose another --backend")  # fmt: skip
+        return self._rows(
+            f"SELECT term, cosine FROM lens JOIN term USING (position) WHERE neuron = {int(neuron)} ORDER BY rank"
+        )  # type: ignore[return-value]
+
+    def nearness(self) -> Callable[[int, str], bool | None]:
+        """(image, term) -> whether the image's cosine with the term is among the largest quarter of the scored images;
+        None for an image or a term that is not there."""
+        self.terms(0)
+        embeddings = self.store.parent(self.scores.parents["embeddings"], "embeddings")
+        with embeddings.connect() as connection:
+            rows = connection.execute('SELECT image, "row" FROM embedding_row').fetchall()
+        row_of = dict(rows)
+        known = [(image, row_of[image]) for image in self.scored.tolist() if image in row_of]
+        x_nd = np.load(embeddings.file("x.npy"), mmap_mode="r")[[row for _, row in known]]
+        place = {image: i for i, (image, _) in enumerate(known)}
+        term_td = np.load(self.scores.file("terms.npy"))
+        column = {str(term).lower(): int(p) for term, p in self._rows("SELECT term, position FROM term")}
+        unit = np.asarray(x_nd, np.float32) / np.maximum(np.linalg.norm(x_nd, axis=1, keepdims=True), 1e-12)
+
+        @lru_cache(1024)
+        def nearest(position: int) -> np.ndarray:
+            cosine = unit @ term_td[position]
+            return cosine >= np.quantile(cosine, 0.75)
+
+        def near(image: int, term: str) -> bool | None:
+            position = column.get(term.strip().lower())
+            return None if position is None or image not in place else bool(nearest(position)[place[image]])
+
+        return near
+
     def naming_evidence(self, neuron: int) -> tuple[list[int], list[int]]:
         """Scored pictures of naming patients, one a patient: those on which a neuron fires, strongest first, and those
         of patients on whom it never fires."""
@@ -272,6 +308,8 @@ class StudyOfScores:
                 "naming and detection patients are disjoint"]  # fmt: skip
         if backend == "reports":
             said = ["names come from the reports of naming patients, verdicts from those of other patients"]
+        if backend == "vocabulary":
+            said = ["names and verdicts are both the encoder's own: a circle"]
         if backend == "labels":
             said = ["the labels' correlations are taken over all scored images, the tested ones among them"]
         if not self.dense:

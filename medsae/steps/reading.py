@@ -31,7 +31,8 @@ def create(config: c.ReadingCreate, store: Store, progress: Progress) -> dict[st
     scores = store.parent(config.scores, "scores")
     with contextlib.closing(StudyOfScores(store, scores, config.seed)) as study:
         ledger = Ledger(store, scores.id)
-        source = _Source(study, ledger, _run(config, ledger, scores.id), config)
+        given = _given(store, config.of, scores.id) if config.of else {}
+        source = _Source(study, ledger, _run(config, ledger, scores.id), config, given)
         tasks, notes = [], []
         for neuron in source.neurons():
             found, why = source.tasks(neuron)
@@ -69,16 +70,33 @@ def _run(config: c.ReadingCreate, ledger: Ledger, scores: str) -> dict[str, Any]
     if config.run is not None:
         runs = [run for run in runs if str(run["run"]).startswith(config.run)]
         c.check(bool(runs), f"these scores have no run of names {config.run!r}", scores, "medsae list names")
-    c.check(bool(runs) or config.names == "none", "no neuron of these scores has a name to read", scores,
+    c.check(bool(runs) or config.names in ("none", "readers"), "no neuron of these scores has a name to read", scores,
             f"python -m medsae name --scores {scores} --top 50, or --names none")  # fmt: skip
     return runs[0] if runs else None
+
+
+def _given(store: Store, id: str, scores: str) -> dict[int, list[str]]:
+    """neuron -> the names that readers gave it in a reading of the same scores, each once."""
+    reading, stands = plan.opened(Readings(store), id)
+    c.check(reading.scores == scores, f"the reading {id} is of other scores", reading.scores, "choose another --of")
+    found: dict[int, list[str]] = {}
+    for standing in stands.values():
+        for task, name in sorted(standing.names.items()):
+            mine = found.setdefault(reading.tasks[task].neuron, [])
+            if name.lower() not in [other.lower() for other in mine]:
+                mine.append(name)
+    c.check(bool(found), f"no reader gave a name in the reading {id}", None, "it must be one of --names none")
+    return found
 
 
 class _Source:
     """Where names, images and the model's verdicts come from."""
 
-    def __init__(self, study: StudyOfScores, ledger: Ledger, run: dict[str, Any] | None, config: c.ReadingCreate):
-        self.study, self.ledger, self.run, self.config = study, ledger, run, config
+    def __init__(
+        self, study: StudyOfScores, ledger: Ledger, run: dict[str, Any] | None, config: c.ReadingCreate,
+        given: dict[int, list[str]],
+    ):  # fmt: skip
+        self.study, self.ledger, self.run, self.config, self.given = study, ledger, run, config, given
         words = (str(run["backend"]), str(run["model"] or "")) if run else ()
         self.judge = " ".join(dict.fromkeys(word for word in words if word))
         self.names: dict[int, dict[str, Any]] = {}
@@ -98,7 +116,9 @@ class _Source:
             c.check(not beyond, f"there is no neuron {', '.join(map(str, beyond[:5]))}", self.study.scores.id,
                     f"neurons go from 0 to {self.study.m - 1}")  # fmt: skip
             return wanted
-        if self.config.names == "none":
+        if self.given:
+            return list(self.given)
+        if not self.names:
             return self.study.ordered("max_abs_rho DESC", 2 * sum(self.config.sides()))[: self.config.top]
         best = sorted(self.names.values(), key=lambda row: -(row["accuracy"] or 0.0))
         return [int(row["neuron"]) for row in best[: self.config.top]]
@@ -106,8 +126,10 @@ class _Source:
     def tasks(self, neuron: int) -> tuple[list[Task], str]:
         """The tasks of one neuron, or why there are none."""
         named = self.names.get(neuron)
-        if self.config.names != "none" and named is None:
+        if self.config.names in ("own", "rival") and named is None:
             return [], "it has no name in this run"
+        if self.config.names == "readers" and neuron not in self.given:
+            return [], "no reader gave it a name"
         if self.config.names == "rival" and (named is None or named["shuffled_concept"] is None):
             return [], "its run has no other neuron's name to set against its own"
         shown = self._images(neuron)
@@ -116,6 +138,10 @@ class _Source:
             return [], f"it has {least} images on a side that can be shown"
         if self.config.names == "none":
             return [Task(neuron, "none", "", "", shown, self._naming(neuron))], ""
+        if self.config.names == "readers":
+            theirs = [Task(neuron, "readers", name, "", _unjudged(shown)) for name in self.given[neuron]]
+            mine = [Task(neuron, "own", str(named["concept"]), "", shown)] if named else []
+            return theirs + mine, ""
         assert named is not None
         # What the labels' or the reports' baseline says beside its name tells how the neuron correlates.
         plain = self.run is not None and self.run["backend"] in ("labels", "reports")
@@ -164,6 +190,11 @@ class _Source:
             if told and told.get("naming"):
                 return tuple(int(i) for i in told["naming"])
         return self.study.plan(neuron, "strict", max(self.config.sides()), 0.0).naming
+
+
+def _unjudged(shown: tuple[Shown, ...]) -> tuple[Shown, ...]:
+    """The same images without the model's verdicts, which were on another name."""
+    return tuple(c.replace(one, model=None) for one in shown)
 
 
 def listed(store: Store, as_json: bool) -> str:

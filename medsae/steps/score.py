@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -13,7 +14,9 @@ import pandas as pd
 
 from medsae import config as c
 from medsae.progress import Progress, UserError
+from medsae.shards import Part, Shards
 from medsae.steps import found, tokens
+from medsae.steps.labels import labels_of
 from medsae.steps.train import split_rows
 from medsae.store.artifacts import Artifact, Store
 
@@ -30,6 +33,11 @@ _AGE_BANDS = [0, 20, 40, 60, 80, 200]
 def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
     """Stream the representation over the scored images and write the tables of docs/protocol.md."""
     config = config.resolved()
+    vocabulary_file = Path(config.vocabulary).expanduser() if config.vocabulary else None
+    if vocabulary_file:
+        from medsae.naming.vocabulary import stamp
+
+        config = replace(config, vocabulary=stamp(vocabulary_file))
     sae = store.parent(config.sae, "sae") if config.sae else None
     embeddings = store.parent(sae.parents["embeddings"] if sae else config.embeddings or "", "embeddings")
     cohort = store.parent(embeddings.parents["cohort"], "cohort")
@@ -48,8 +56,10 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             return build.existing.manifest
         # Imported here: finding that the scores are there already needs no torch and no scipy.
         from medsae.scoring.activity import ArraySource, near_one
+        from medsae.scoring.draws import NOWHERE
+        from medsae.scoring.labels import label_matrix
         from medsae.scoring.measures import declared
-        from medsae.scoring.scores import Choices, Known, score_arrays
+        from medsae.scoring.scores import Choices, Known, draw_some, score_arrays
 
         rows = split_rows(embeddings, cohort)["balanced" if config.images == "evaluation" else config.images]
         if not len(rows):
@@ -61,7 +71,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         x_nd = np.load(embeddings.file("x.npy"), mmap_mode="r")[rows]
         cells = tokens.Tokens.of(embeddings)
         pooled = tokens.check_scored(config, cells)
-        images, values_nk, labels = _labels(embeddings, cohort, rows, config.label_list)
+        images, values_nk, labels = labels_of(embeddings, cohort, rows, config.label_list)
         near_nd, power = near_one(x_nd)
         if power:
             progress.say(
@@ -82,9 +92,14 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
                       attributes=_attributes(images) | _kept_attributes(cohort, images["image"]),
                       held=_held(config, cohort, images["image"].to_numpy()),
                       truth=_truth(cohort, images["image"].to_numpy(), rivals))  # fmt: skip
+        part = build.part(config, progress)
+        kept = KeptDraws(build.shards, part) if part else NOWHERE
         choices = Choices(uncertain=config.uncertain, unstated=config.unstated, draws=config.draws,
                           bootstraps=config.bootstraps, fdr=config.fdr, top=config.top, seed=config.seed,
-                          given=config.attributes)  # fmt: skip
+                          given=config.attributes, kept=kept)  # fmt: skip
+        if part and not part.merges:
+            draw_some(source, known, choices, progress)
+            return build.shard_done(part, progress)
         scores = score_arrays(source, known, choices, decoder_md=decoder, raw=raw if sae else None, progress=progress)
         image_of_row = images["image"].to_numpy(np.int32)
         kept = scores.activation
@@ -113,6 +128,25 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             frames |= made.tables
             if not without_maps:
                 np.save(build.path / maps.REFERENCE_FILE, made.reference_cd)
+        without_effects = "only of an SAE that takes whole embeddings"
+        if sae and not cells and kept.complete:
+            from medsae.steps import effects
+
+            y_nk, mask_nk = label_matrix(values_nk, config.uncertain, config.unstated)
+            active = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
+            told = effects.Scored(embeddings, cohort, images, rows, labels, y_nk, mask_nk, active, sae, config)
+            said = effects.at_score(told, store, progress)
+            frames, without_effects = frames | said.tables, ""
+            np.save(build.path / effects.LOGITS_FILE, said.logit_nr)
+        without_words = "only of an SAE that takes whole embeddings"
+        if sae and not cells and decoder is not None:
+            from medsae.steps import words
+
+            lens = words.at_score(embeddings, decoder, x_nd, (vocabulary_file, config.seed), store, progress)
+            frames, without_words = frames | lens.tables, lens.why or "computed"
+            if not lens.why:
+                np.save(build.path / words.LENS_FILE, lens.cosine_mt)
+                np.save(build.path / words.TERMS_FILE, lens.term_td)
         if decoder is not None:
             frames["place"] = _places(decoder, scores.neuron, config.seed, progress)
         if sae and versus:
@@ -124,12 +158,37 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         measures = scores.summary.set_index("measure")["value"]
         facts = {"representation": "sae" if sae else "raw", "m": source.m, "n": len(rows), "labels": labels,
                  "encoder": embeddings.facts["encoder"], "protocol": config.protocol, "images": config.images,
-                 "activations_complete": bool(kept.complete), "maps": without_maps or "exact"}  # fmt: skip
+                 "activations_complete": bool(kept.complete), "maps": without_maps or "exact",
+                 "effects": without_effects or "computed",
+                 "words": without_words}  # fmt: skip
         facts |= {"tokens": pooled, "grid": embeddings.facts["grid"]} if cells else {}
         facts |= {"activation_unit": f"2^{power}"} if power and not sae and not cells else {}
         headline = ("mean_entropy", "null_mean_entropy", "selective_share", "active_share", "dead_share")
         facts |= {k: float(measures[k]) for k in headline if k in measures and np.isfinite(measures[k])}
         return build.publish(facts | parents).manifest
+
+
+@dataclass(frozen=True)
+class KeptDraws:
+    """Groups of draws as pieces in a folder: those of the null and those of the bootstrap (`scoring.draws.Kept`)."""
+
+    folder: Path
+    part: Part
+
+    def group(self, what: str, number: int, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray] | None:
+        pieces = Shards(self.folder / what, "npz")
+        if not self.part.makes(number):
+            return None
+        if pieces.finished(number) is None:
+            with pieces.writing(number) as new, new.open("wb") as file:
+                np.savez(file, allow_pickle=False, **make())
+        with np.load(pieces.path(number), allow_pickle=False) as found:
+            return dict(found)
+
+    def expect(self, what: str, groups: int) -> None:
+        pieces = Shards(self.folder / what, "npz")
+        if self.part.merges:
+            self.part.mine([k for k in range(groups) if pieces.finished(k) is None], pieces)
 
 
 @dataclass(frozen=True)
@@ -221,30 +280,6 @@ def _random(raw: Any, m: int, seed: int) -> Any:
     from medsae.scoring.activity import RandomDirections
 
     return RandomDirections(raw, m, seed)
-
-
-def _labels(
-    embeddings: Artifact, cohort: Artifact, rows: np.ndarray, only: list[str]
-) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
-    """Images of the rows (in their order), label values float64 [n, k] with NaN for blank, label names.
-
-    `only`: some of the labels by name (any case); all where it is empty.
-    """
-    with embeddings.connect() as connection:
-        image = connection.execute('SELECT image FROM embedding_row ORDER BY "row"').df()["image"].to_numpy()[rows]
-    with cohort.connect() as connection:
-        labels = [r[0] for r in connection.execute("SELECT label FROM label_name ORDER BY position").fetchall()]
-        by_name = {name.lower(): name for name in labels}
-        strange = [name for name in only if name.lower() not in by_name]
-        if strange:
-            raise UserError(f"the cohort has no label {', '.join(strange)}", cohort.id,
-                            f"its labels are {', '.join(labels)}")  # fmt: skip
-        labels = [by_name[name.lower()] for name in only] or labels
-        columns = ", ".join(f"max(value) FILTER (label = ${i + 1}) AS c{i}" for i in range(len(labels)))
-        table = connection.execute(f"SELECT image, {columns} FROM label GROUP BY image ORDER BY image", labels).df()
-        images = connection.execute("SELECT image, patient, view, sex, age FROM image ORDER BY image").df()
-    values_nk = table.set_index("image").loc[image].to_numpy(float, na_value=np.nan)
-    return images.set_index("image").loc[image].reset_index(), values_nk, labels
 
 
 def _attributes(images: pd.DataFrame) -> dict[str, np.ndarray]:

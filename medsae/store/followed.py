@@ -134,6 +134,17 @@ def falls(reader: Reader, scores: Artifact, limit: int = 12) -> Frame:
     )  # fmt: skip
 
 
+def who_follow(reader: Reader, scores: Artifact) -> list[int]:
+    """Neurons whose correlation is wholly or partly that of an attribute."""
+    if not has(reader, scores):
+        return []
+    rows = reader.query(
+        "SELECT neuron FROM {s}.confounded WHERE verdict LIKE 'follows %' OR verdict LIKE 'partly %' ORDER BY neuron",
+        s=scores,
+    )
+    return [int(n) for n in rows["neuron"]]
+
+
 def verdicts(reader: Reader, scores: Artifact) -> dict[str, int]:
     """How many neurons have each kind of verdict: holds, partly, follows, no settled correlation."""
     if not has(reader, scores):

@@ -286,6 +286,45 @@ CREATE TABLE given (
     low DOUBLE,                  -- 95 % interval, by patient
     high DOUBLE                  -- 95 % interval
 );
+CREATE TABLE readout (
+    position INTEGER NOT NULL,   -- column of readout.npy
+    label TEXT NOT NULL,         -- what is read out
+    kind TEXT NOT NULL,          -- probe (logistic regression on training patients) or text (zero-shot direction)
+    n INTEGER,                   -- training images that a probe was fitted on
+    positives INTEGER,           -- of them with the label
+    penalty DOUBLE,              -- ridge penalty, chosen on a fifth of the training patients
+    constant DOUBLE,             -- score of what the SAE rebuilds of no neuron
+    auroc DOUBLE,                -- of the score on the scored images
+    low DOUBLE,                  -- 95 % interval, by patient
+    high DOUBLE,                 -- 95 % interval
+    reason TEXT                  -- why NULL
+);
+CREATE TABLE effect (
+    neuron INTEGER NOT NULL,     -- neuron.neuron
+    position INTEGER NOT NULL,   -- readout.position
+    effect DOUBLE NOT NULL,      -- what one unit of activation adds to the score (probe: log odds; text: cosine)
+    typical DOUBLE,              -- effect times the mean activation on the images that fire
+    low DOUBLE,                  -- 95 % interval of typical, from fitting the probe; NULL for text
+    high DOUBLE,                 -- 95 % interval
+    fall DOUBLE,                 -- AUROC of the read-out minus the same with the neuron at 0 (or at any one value)
+    null_fall DOUBLE,            -- median fall of the 20 neurons that fire about as often
+    null_most DOUBLE,            -- largest fall of them
+    alone DOUBLE                 -- AUROC of what this neuron alone adds
+);
+CREATE TABLE term (
+    position INTEGER NOT NULL,   -- column of lens.npy, row of terms.npy
+    kind TEXT NOT NULL,          -- finding, device, position, artefact, own
+    term TEXT NOT NULL,          -- words, as they were given to the encoder's text tower
+    null_high DOUBLE NOT NULL,   -- 95 % of 1,000 directions drawn at random have a smaller cosine with it
+    null_most DOUBLE NOT NULL    -- the largest cosine of them
+);
+CREATE TABLE lens (
+    neuron INTEGER NOT NULL,     -- neuron.neuron
+    rank INTEGER NOT NULL,       -- 1: the nearest term
+    position INTEGER NOT NULL,   -- term.position
+    cosine DOUBLE NOT NULL,      -- of the neuron's decoder row with the term
+    p DOUBLE NOT NULL            -- share of random directions whose nearest term is as near as this neuron's
+);
 CREATE TABLE neighbour (
     neuron INTEGER NOT NULL,     -- neuron.neuron
     rank INTEGER NOT NULL,       -- 1 ..

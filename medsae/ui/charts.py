@@ -70,7 +70,7 @@ def show(figure: go.Figure, key: str, alt: str, save: bool = True, roam: bool = 
     pan and draw areas in."""
     config = {
         "displaylogo": False,
-        "displayModeBar": True if roam else "hover",
+        "displayModeBar": True if roam else _bar(figure),
         # The camera would save the window's theme and cut what does not fit: `export.plots` draws for print.
         "modeBarButtonsToRemove": ["toImage", "autoScale2d", *([] if roam else ["lasso2d"])],
         "scrollZoom": roam,
@@ -94,6 +94,12 @@ def show(figure: go.Figure, key: str, alt: str, save: bool = True, roam: bool = 
         study = studies.current()
         export.plots({alt: lambda: printed}, " · ".join(a.id for a in (study.scores, study.versus) if a), key)
     return event
+
+
+def _bar(figure: go.Figure) -> str | bool:
+    """Whether plotly's buttons appear: where nothing is dragged there is nothing to zoom, and without a mouse they
+    would lie over the legend for ever."""
+    return False if figure.layout.dragmode is False else "hover"  # type: ignore[attr-defined]
 
 
 def clicked(event: Any) -> list[Any] | None:

@@ -14,7 +14,7 @@ import pandas as pd
 import streamlit as st
 
 from medsae import reports
-from medsae.config import Name, Protocol
+from medsae.config import NO_MODEL, Name, Protocol
 from medsae.jobs import Jobs
 from medsae.plugins import backends
 from medsae.progress import UserError
@@ -145,7 +145,7 @@ def chosen(scores: Artifact) -> Name | None:
         if fields["endpoint"] is None:
             st.caption("An OpenAI-compatible server with vision: vLLM, llama.cpp, LM Studio, Ollama.")
             return None
-    if backend != "labels":
+    if backend not in NO_MODEL:
         own = _known(backend)
         placeholder = f"{own}, google/medgemma-4b-it, or a folder" if own else "google/medgemma-4b-it, or a folder"
         if backend == "endpoint":

@@ -21,7 +21,8 @@ from medsae.store.spreadsheet import csv as safe_csv
 from medsae.ui import cards, format, full_picture, links, look, reader
 from medsae.ui.study import Study
 
-KINDS = {"own": "the model's names", "rival": "the model's and other neurons' names", "none": "names of their own"}
+KINDS = {"own": "the model's names", "rival": "the model's and other neurons' names", "none": "names of their own",
+         "readers": "names of readers and the model's"}  # fmt: skip
 QUESTION = "Does this image show it?"
 AHEAD = 5
 """Images that lie in the browser before they are asked for."""
@@ -64,8 +65,9 @@ def what_is_gone(study: Study, reading: Reading) -> Artifact | None:
         look.problem(UserError(f"the cohort {reading.cohort} of this reading is not here: its images cannot be shown",
                                None, "every answer is kept, and the results are below"))  # fmt: skip
     elif study.get(reading.scores) is None:
-        st.caption(f"The scores {reading.scores} are not here any more. The reading holds its own names and images, so "
-                   "it goes on, and nothing is lost.")  # fmt: skip
+        scores = look.literal(reading.scores)
+        st.caption(f"The scores {scores} are not here any more. The reading holds its own names and images, so it goes "
+                   "on, and nothing is lost.")  # fmt: skip
     return cohort
 
 
@@ -221,7 +223,7 @@ def outcome(study: Study, reading: Reading, stands: dict[str, Standing], cohort:
     _files(study, reading, stands)
 
 
-KINDS_OF = {"own": "own name", "rival": "another's name", "none": "their own"}
+KINDS_OF = {"own": "own name", "rival": "another's name", "none": "their own", "readers": "a reader's name"}
 
 
 def _number(found: Number, signed: bool = False) -> str:

@@ -62,6 +62,9 @@ for (const [query] of size.large) query.addEventListener("change", measure);
 // tells light-dark() of style.css which of two colours is meant.
 const theme = () => { const app = document.querySelector(".stApp"); if (app) document.documentElement.style.colorScheme = getComputedStyle(app).colorScheme; };
 new MutationObserver(theme).observe(document.querySelector(".stApp") || document.body, { attributes: true, attributeFilter: ["class"] });
+// Streamlit's field for files calls itself a presentation though it has a name and can have the focus.
+const mend = () => document.querySelectorAll('[data-testid="stFileUploaderDropzone"][role="presentation"]').forEach((e) => e.setAttribute("role", "group"));
+new MutationObserver(mend).observe(document.body, { subtree: true, childList: true });
 // Streamlit calls the function below again whenever its data change: what listens is set up once, here.
 document.addEventListener("click", onClick);
 document.addEventListener("keydown", onKey);
@@ -73,5 +76,6 @@ export default function (component) {
   size.tell = (scale) => component.setStateValue("scale", scale);
   measure();
   theme();
+  mend();
   document.documentElement.dataset.medsaeLinks = "ready";
 }

@@ -3,6 +3,7 @@
 import io
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -197,7 +198,7 @@ def test_exports_carry_peoples_notes(named, ids):
     )
     scores = store.get(ids.scores)
     names = Ledger(store, ids.scores).names()
-    study = SimpleNamespace(notes=Notes(store, ids.sae).all())
+    study: Any = SimpleNamespace(notes=Notes(store, ids.sae).all())
     frame = filters.with_people(study, concepts.table(names, "abc"))
     lines = concepts.provenance(scores, concepts.runs(names)[0])
     read = pd.read_csv(io.BytesIO(concepts.csv(frame, lines)), comment="#").set_index("neuron")
@@ -206,3 +207,13 @@ def test_exports_carry_peoples_notes(named, ids):
     rows = concepts.markdown(frame, lines).decode().splitlines()
     assert rows[0].endswith("| Star | Verdict | Tags | Note |") and rows[0].count("|") == rows[1].count("|")
     assert next(r for r in rows if r.startswith("| 1 ")).endswith("| ★ | disagree | device, left | =1+1 &lt;b&gt;\\| |")
+
+
+@pytest.mark.parametrize(
+    "shared", ["naming and detection patients are disjoint", "naming and detection use the same pictures"]
+)
+def test_overview_says_what_naming_and_testing_share(app, html, data, ids, shared):
+    with Ledger(Store(data), ids.scores).writer() as writer:
+        writer.append([RUN | {"overlap": f"{shared}; 3 of 160 scored images"}, row(2, "Effusion", 0.8)])
+    text = html(app.open("overview", scores=ids.scores))
+    assert shared in text and "3 of 160 scored" not in text and "not made from" not in text

@@ -11,7 +11,9 @@ from medsae.store.reader import Reader
 def stored(data, ids):
     store = Store(data)
     scores = store.get(ids.scores)
-    return Reader(), scores, store.get(scores.parents["cohort"])
+    reader = Reader()
+    yield reader, scores, store.get(scores.parents["cohort"])
+    reader.close()
 
 
 def first(stored):

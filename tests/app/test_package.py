@@ -72,7 +72,7 @@ def test_a_study_opens_from_the_installed_package(command, installed, data, ids)
     code = (
         "import sys, medsae, medsae.launch\nfrom pathlib import Path\n"
         "from streamlit.testing.v1 import AppTest\n"
-        "test = AppTest.from_file(str(medsae.launch.script()), default_timeout=60)\n"
+        "test = AppTest.from_file(str(medsae.launch.script().with_name('app.py')), default_timeout=60)\n"
         "test.query_params['scores'] = sys.argv[1]\n"
         "test.switch_page('pages/neurons.py').run()\n"
         "assert not test.exception, test.exception\n"

@@ -23,20 +23,11 @@ import numpy as np
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
-PAGES = (
-    "overview",
-    "entropy",
-    "correlations",
-    "neurons",
-    "map",
-    "neuron",
-    "images",
-    "image",
-    "compare",
-    "concepts",
-    "runs",
-    "about",
-)
+
+from medsae.config import CHEXPERT_LABELS  # noqa: E402
+
+PAGES = ("overview", "entropy", "correlations", "neurons", "map", "neuron", "images", "image", "compare", "concepts",
+         "runs", "about")  # fmt: skip
 
 
 INTERACTIONS = {
@@ -90,8 +81,22 @@ def resident_mib(pid: int | str = "self") -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def scripts(visits: int) -> None:
-    """p50 and p95 of script time of each page, and memory over the visits."""
+def asked(page: str, rng: np.random.Generator) -> dict[str, str]:
+    """What an address asks of a page, another thing each time."""
+    found = {"neuron": str(rng.integers(0, 8192)), "image": str(rng.integers(0, 100))}
+    if page == "images":
+        a, b = rng.choice(CHEXPERT_LABELS, 2, replace=False)
+        searches = [{"has": a, "lacks": b, "proj": str(rng.choice(["AP", "PA"])), "agelo": str(rng.integers(18, 60))},
+                    {"has": a, "fires": str(rng.choice(["left", "faint", "basal"])), "sex": str(rng.choice(["F", "M"]))},
+                    {"page": str(rng.integers(1, 4000)), "order": str(rng.choice(["number", "random", "oldest"]))}]  # fmt: skip
+        found |= searches[rng.integers(3)]
+    if page == "map":
+        found |= {"colour": str(rng.choice(["label", "entropy", "density"])), "q": str(rng.choice(["", "left"]))}
+    return found
+
+
+def scripts(visits: int, only: list[str]) -> None:
+    """p50 and p95 of script time of each page (`only` these), and memory over the visits."""
     from streamlit.runtime.pages_manager import PagesManager
     from streamlit.testing.v1 import AppTest
 
@@ -107,12 +112,14 @@ def scripts(visits: int) -> None:
     memory = []
     rng = np.random.default_rng(0)
     for turn in range(2):
-        for page in PAGES:
+        for page in only or PAGES:
             app.switch_page(f"pages/{page}.py").run()
             walls, cpus = [], []
             for _ in range(max(3, visits // len(PAGES) // 2)):
-                app.query_params["neuron"] = str(rng.integers(0, 8192))
-                app.query_params["image"] = str(rng.integers(0, 100))
+                for name in list(app.query_params):
+                    del app.query_params[name]
+                for name, value in asked(page, rng).items():
+                    app.query_params[name] = value
                 wall, cpu = time.perf_counter(), time.process_time()
                 app.run()
                 walls.append(1000 * (time.perf_counter() - wall))
@@ -121,9 +128,13 @@ def scripts(visits: int) -> None:
             size = sum(len(e.proto.SerializeToString()) for e in app.main if getattr(e, "proto", None) is not None)
             if turn:
                 say(page=page, p50_ms=round(np.median(walls)), p95_ms=round(np.quantile(walls, 0.95)),
-                    cpu_p50_ms=round(np.median(cpus)), kib_sent=round(size / 1024))  # fmt: skip
+                    cpu_p50_ms=round(np.median(cpus)), cpu_p95_ms=round(np.quantile(cpus, 0.95)), kib_sent=round(size / 1024))  # fmt: skip
             memory.append(resident_mib())
-    say(what="memory of this process", after_first_round_mib=round(memory[len(PAGES) - 1]), last_mib=round(memory[-1]))
+    say(
+        what="memory of this process",
+        after_first_round_mib=round(memory[len(memory) // 2 - 1]),
+        last_mib=round(memory[-1]),
+    )
 
 
 def browser(data: Path, only: list[str]) -> None:
@@ -184,10 +195,10 @@ if __name__ == "__main__":
     parser.add_argument("--visits", type=int, default=200)
     parser.add_argument("--no-browser", action="store_true")
     parser.add_argument("--no-scripts", action="store_true")
-    parser.add_argument("--only", nargs="*", help="of the interactions (see INTERACTIONS) only these")
+    parser.add_argument("--only", nargs="*", help="only these pages (see PAGES and INTERACTIONS)")
     given = parser.parse_args()
     os.environ["MEDSAE_DATA"] = str(given.data)
     if not given.no_scripts:
-        scripts(given.visits)
+        scripts(given.visits, [page for page in given.only or [] if page in PAGES])
     if not given.no_browser:
         browser(given.data, given.only or [])

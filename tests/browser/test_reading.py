@@ -137,6 +137,17 @@ def test_two_readers_in_two_browsers_stop_go_on_and_finish(visit, world):
     assert plan.standing(readings.answers(id, "Ada").rows()).repeated == 1
     two.page.context.close()
 
+    # Ada's connection is lost, and she closes the tab: the browser sends what was not kept when she comes back.
+    item = one.item
+    assert item is not None
+    one.page.evaluate("() => { WebSocket.prototype.send = () => {}; }")
+    one.press("y" if fires[item] else "n")
+    one.page.locator('.root[data-done="4"][data-pending="1"]').wait_for()
+    again = parts.Visit(one.page.context, address)
+    one.page.close()
+    one = Desk(again, id, "Ada")
+    one.kept(4)
+
     # The scores are deleted while both read; both finish all the same.
     shutil.rmtree(made.data / "artifacts/scores" / made.scores)
     for desk in (one, ben):

@@ -6,6 +6,7 @@ The short form asks a few questions of each kind; `MEDSAE_FAULTS=long` asks 150 
 """
 
 import base64
+import gzip
 import json
 import math
 import os
@@ -24,7 +25,7 @@ from medsae.store.artifacts import Store
 from medsae.store.ledger import Ledger
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
-import naming_world as nw
+import naming_world as nw  # pyright: ignore[reportMissingImports]
 
 LONG = os.environ.get("MEDSAE_FAULTS") == "long"
 REPLIES = 150 if LONG else 60
@@ -74,6 +75,25 @@ DRESSED = {
     "a code fence": lambda a: f"```json\n{a}\n```",
     "trailing comma, capital keys": lambda a: a.replace("concept", "Concept").replace('"}', '",\n}'),
     "single quotes": lambda a: str(json.loads(a)) if a.startswith("{") else f"'{a}'",
+    "typographic quotes": lambda a: (
+        a.replace('{"', "{\u201c")
+        .replace('": "', "\u201d: \u201c")
+        .replace('", "', "\u201d, \u201c")
+        .replace('"}', "\u201d}")
+    ),
+    "headings instead of an object": lambda a: (
+        "".join(f"**{k.title()}:** {v}\n" for k, v in json.loads(a).items()) if a.startswith("{") else f"**{a}**"
+    ),
+    "one part, not in a list": lambda a: message(content={"type": "text", "text": a}),
+    "packed": lambda a: status(200, gzip.compress(json.dumps(message(content=a)).encode()), Content_Encoding="gzip"),
+    "in pieces": lambda a: status(
+        200,
+        b"".join(
+            b"data: %b\n\n" % json.dumps({"choices": [{"delta": {"content": c}}]}).encode() for c in (a[:2], a[2:])
+        )
+        + b"data: [DONE]\n",
+    ),
+    "a byte order mark": lambda a: status(200, b"\xef\xbb\xbf" + json.dumps(message(content=a)).encode()),
     "a preface": lambda a: f"Answer: {a}",
 }
 # What says nothing: it must be counted as nothing.
@@ -86,7 +106,9 @@ NOTHING = {
     "thinking without end": "<think>It may be yes, it may be no", "NaN logprobs": odd(math.nan), "logprobs of 3": odd(3.0),
     "null choices": {"choices": None}, "no choices": {"choices": []}, "content is a number": message(content=3),
     "error with status 200": {"error": {"message": "Rate limit exceeded", "code": 429}},
-    "HTML with status 200": status(200, b"<html><h1>Sign in</h1></html>"), "not UTF-8": status(200, b"\xff\xfe\x00{"),
+    "a refusal in its own field": message(content=None, refusal="I'm sorry, but I can't help with that."),
+    "a filter of contents": message(content="", finish="content_filter"), "elsewhere": status(307, b"", Location="/x"),
+    "too large": status(413, b"<html>413"), "HTML with status 200": status(200, b"<html><h1>Sign in</h1></html>"), "not UTF-8": status(200, b"\xff\xfe\x00{"),
     "half a reply": cut_off, "hung up": hang_up, "no reply": silence, "400": status(400, b'{"error": "bad request"}'),
     "500": status(500, b"<html>Internal Server Error</html>"), "429": status(429, b"{}", Retry_After="0.01"),
     "503": status(503, b'{"detail": "overloaded"}'),

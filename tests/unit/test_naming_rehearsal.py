@@ -22,7 +22,7 @@ from medsae.store.claims import Claims
 from medsae.store.ledger import Ledger
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
-import naming_world as nw
+import naming_world as nw  # pyright: ignore[reportMissingImports]
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,22 @@ def test_a_refusal_of_the_real_question_is_told_before_the_run(world, message, w
         ask(world, address)
     assert do in str(caught.value) and message[:40] in str(caught.value)
     assert Ledger(Store(world.data), world.scores).files() == []
+
+
+@pytest.mark.parametrize("code, message, what, do", [
+    (404, '{"error": {"message": "The model `x` does not exist"}}', "has no model", "--model NAME"),
+    (413, "<html>413 Request Entity Too Large</html>", "requests of this size", "client_max_body_size"),
+    (307, "", "sends requests to another address", "give that address"),
+    (400, "maximum context length is 64 tokens", "context is too small for a question with 1 picture ", "max-model-len"),
+    (400, "no \x1b[2Jvision: text-only model", r"does not take pictures .*no  \[2Jvision", "vision"),
+], ids=("model", "size", "redirect", "context", "escape codes"))  # fmt: skip
+def test_a_refusal_of_the_first_small_question_is_told_by_its_cause(world, code, message, what, do):
+    """Not every server that refuses a picture is blind; what would steer a terminal is not printed."""
+    refused = lambda *_: lambda handler: handler.reply(code, message.encode())  # noqa: E731
+    server = nw.Server(world, mangle=refused, mangle_first=True)
+    with server.serve() as address, pytest.raises(UserError, match=what) as caught:
+        ask(world, address)
+    assert do in str(caught.value) and "\x1b" not in str(caught.value)
 
 
 def test_the_right_address_is_found(world, monkeypatch):

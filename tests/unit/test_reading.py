@@ -168,11 +168,12 @@ def test_those_on_the_list_read_what_they_are_given_and_others_nothing():
 
 
 def test_a_plan_comes_back_from_its_record():
-    for names in ("own", "rival", "none"):
+    for names in plan.ABOUTS:
         one = reading(names, readers=("Ada", "Ben"))
         assert plan.parse(json.loads(json.dumps(one.record()))) == one
     record = reading().record()
-    for wrong in ({"tasks": []}, {"names": "all"}, {"tasks": [{}]}, {"each": None}):
+    for wrong in ({"tasks": []}, {"names": "all"}, {"tasks": [{}]}, {"each": None},
+                  {"tasks": [{**record["tasks"][0], "about": "all"}]}):  # fmt: skip
         with pytest.raises((KeyError, TypeError, ValueError)):
             plan.parse({**record, **wrong})
 

@@ -99,6 +99,22 @@ def test_readers_who_name_see_other_patients_than_they_are_tested_on(world, run)
         assert not {i // 2 for i in task.naming} & {s.image // 2 for s in task.images}
 
 
+def test_names_of_readers_and_of_the_model_are_set_against_each_other_on_the_same_images(world, run):
+    none = created(world, run, "--neurons", "0,5", "--images", "5+5", "--names", "none", "--seed", "3")
+    kept = Readings(Store(world.data))
+    for who, names in (("Ada", ("Left thing", "A line")), ("Ben", ("left thing", "A tube"))):
+        kept.answers(none.id, who).add([{"kind": "name", "task": t, "said": n} for t, n in enumerate(names)])
+    made = created(world, run, "--images", "5+5", "--names", "readers", "--of", none.id)
+    tasks = [(task.neuron, task.about, task.concept) for task in made.tasks]
+    own = Ledger(Store(world.data), world.scores).names().set_index("neuron").loc[0, "concept"]
+    assert tasks == [(0, "readers", "Left thing"), (0, "own", own), (5, "readers", "A line"), (5, "readers", "A tube")]
+    assert [s.image for s in made.tasks[0].images] == [s.image for s in made.tasks[1].images]
+    assert all(s.model is None for s in made.tasks[0].images) and any(s.model is not None for s in made.tasks[1].images)
+    status, _, err = run("create", "--scores", world.scores, "--names", "readers", "--of", made.id)
+    assert status == 2 and "no reader gave a name" in err
+    assert run("create", "--scores", world.scores, "--names", "readers")[0] == 2
+
+
 def test_what_cannot_be_read_is_left_out_with_its_reason(world, run):
     _, _, err = run("create", "--scores", world.scores, "--neurons", "0,5,6", "--images", "4+4")
     assert "neuron 5 is left out: it has no name in this run" in err and "neuron 6 is left out" in err

@@ -217,6 +217,17 @@ def test_a_label_with_too_few_images_has_a_reason():
     assert best[1].whole_neuron is None and np.isnan(best[1].whole.value)
 
 
+def test_a_label_of_nearly_all_images_has_too_few_without_it():
+    y = np.ones((40, 1), np.float32)
+    y[:9] = 0
+    z = np.random.default_rng(3).random((40, 3), dtype=np.float32)
+    (best,) = best_neurons(held_of(z, False), y, np.ones(y.shape, bool), Patients.of(np.arange(40)), 0)
+    first = halves(Patients.of(np.arange(40)), 0)
+    chosen, other = (int((y[side, 0] == 0).sum()) for side in (first, ~first))
+    assert min(chosen, other) < 5 and best.neuron is None
+    assert f"{20 - chosen} + {20 - other} positive and {chosen} + {other} negative images" in best.reason
+
+
 def test_truth_is_recovered_by_the_neuron_that_holds_it():
     rng = np.random.default_rng(4)
     n, d = 400, 12

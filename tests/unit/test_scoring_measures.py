@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import stdtrit
 
 from medsae import plugins
-from medsae.rates import endless, jackknife
+from medsae.rates import centred_interval, endless, jackknife, trainings_interval
 from medsae.scoring.activity import ArraySource, Held
 from medsae.scoring.curve import entropy_curve
 from medsae.scoring.design import Design, Profiles
@@ -62,6 +63,18 @@ def test_a_band_of_few_draws_is_not_printed():
     assert np.isnan(values["null_m"].low) and "too few draws" in values["null_m"].note and values["null_m"].n == 38
     _against_shuffled(values, "m", "bits", np.linspace(3, 4, 200))
     assert values["null_m"].low < 3.1 and "too few" not in values["null_m"].note
+    null, n = values["null_m"], np.linspace(3, 4, 200)
+    assert (null.value, null.low, null.high, null.n) == (pytest.approx(3.5), *np.quantile(n, [0.025, 0.975]), 200)
+    assert values["null_m_sd"].value == pytest.approx(n.std(ddof=1)) and values["null_m_sd"].n == 200
+    assert null.note.startswith("bits; mean of the draws") and values["null_m_sd"].note.startswith("bits; spread")
+    assert values["m_p_two_sided"].value == 1 and values["m_p_two_sided"].n == 200
+    # Where fewer were asked for than a band of many needs, all of them are enough; of a single draw there is no spread.
+    _against_shuffled(values, "m", "bits", np.linspace(3, 4, 20))
+    assert np.isfinite(values["null_m"].low) and np.isfinite(values["null_m_sd"].value)
+    _against_shuffled(values, "m", "bits", np.array([3.2, np.nan]))
+    assert values["null_m"].value == 3.2 and np.isnan([values["null_m"].low, values["null_m_sd"].value]).all()
+    _against_shuffled(values, "m", "bits", np.full(3, np.nan))
+    assert np.isnan(values["null_m"].value) and values["null_m"].n == 0 and "defined in 0 of 3" in values["null_m"].note
 
 
 def test_floor_is_the_entropy_of_perfect_detectors_and_unique_floor_is_zero():
@@ -191,6 +204,24 @@ def test_a_measure_is_one_declaration(monkeypatch):
     assert "largest_rho" in set(declared().measure)
 
 
+def test_an_interval_over_patients_and_trainings_by_hand():
+    draws = np.array([-0.1, 0.1, -0.1, 0.1, np.nan])  # variance 0.04 / 3
+    values = [3.0, 3.2, 3.4]  # variance 0.04, of the mean a third of it
+    low, high = trainings_interval(0.5, draws, values, [2.7])
+    total = 2 * 0.04 / 3
+    # Satterthwaite: total^2 / ((0.04 / 3)^2 / 2) = 8 degrees of freedom, t = 2.306.
+    assert (low, high) == tuple(pytest.approx(0.5 + side * 2.306 * total**0.5, rel=1e-4) for side in (-1, 1))
+    low, high = trainings_interval(0.5, draws, values, [2.5, 2.7])
+    total = 0.04 / 3 + 0.04 / 3 + 0.02 / 2
+    freedom = total**2 / ((0.04 / 3) ** 2 / 2 + 0.01**2 / 1)
+    assert high - 0.5 == pytest.approx(stdtrit(freedom, 0.975) * total**0.5)
+    assert trainings_interval(0.5, draws, [3.2], [2.7]) == centred_interval(0.5, draws)
+    same = trainings_interval(0.5, draws, [3.2, 3.2], [2.7])
+    assert same[1] - 0.5 == pytest.approx(1.96 * (0.04 / 3) ** 0.5, rel=1e-3), "trainings that agree add nothing"
+    for nothing in (trainings_interval(np.nan, draws, values), trainings_interval(0.5, [0.1], values)):
+        assert np.isnan(nothing).all()
+
+
 def test_several_trainings_widen_the_interval():
     class Read:
         def alias(self, one):
@@ -212,6 +243,20 @@ def test_several_trainings_widen_the_interval():
     three: Any = entropies.shift(reader, [one(3.1), one(3.2), one(3.3)], [raw])
     assert alone.value == pytest.approx(-0.2) and three.value == pytest.approx(-0.2)
     assert three.seeds == 3 and three.high - three.low > 0.3 > 0.05 > alone.high - alone.low
+
+
+def test_every_declared_measure_is_a_row_with_all_that_is_said_of_it():
+    rows = declared().set_index("measure")
+    assert set(rows.index) == set(plugins.measures.all())
+    assert list(rows.of.unique()) == ["profiles", "scored", "neurons", "sae"]
+    for name, one in plugins.measures.all().items():
+        row = rows.loc[name]
+        assert (row.label, row.unit, row.meaning, row.of) == (one.label, one.unit, one.help, one.of)
+        assert (row.over if isinstance(row.over, str) else "") == one.over
+        assert (row.null_measure if isinstance(row.null_measure, str) else None) == one.null_measure
+        assert np.isnan(row.null_value) if one.null_value is None else row.null_value == one.null_value
+    assert rows.null_measure["matched_raw_entropy"] == "null_matched_raw_entropy"
+    assert rows.null_measure["mean_entropy"] == "null_mean_entropy" and rows.null_value["entropy_relative"] == 1
 
 
 def test_the_table_in_the_docs_is_the_declarations():

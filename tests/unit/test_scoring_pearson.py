@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsae.progress import UserError
-from medsae.scoring.activity import ArraySource, gathered, nonzeros
+from medsae.scoring.activity import ArraySource, Held, gathered, nonzeros
+from medsae.scoring.draws import Patients, Resamples, correlations_of_draws
 from medsae.scoring.labels import label_matrix, mask_patterns, one_hot
+from medsae.scoring.null import largest
 from medsae.scoring.sufficient import REASONS, Sufficient
 
 
@@ -178,11 +180,11 @@ def test_mask_patterns_and_attributes():
     patterns, index = mask_patterns(mask)
     assert index.tolist() == [0, 0, 1]
     np.testing.assert_array_equal(patterns[:, index], mask)
-    y, known, names = one_hot(["AP", "PA", None, "AP", "PA", "AP", "PA", "LL"])
+    y, known, names = one_hot(np.array(["AP", "PA", None, "AP", "PA", "AP", "PA", "LL"], object))
     assert names == ["AP", "PA"]
     assert y[:, 0].tolist() == [1, 0, 0, 1, 0, 1, 0, 0]
     assert known.sum(0).tolist() == [7, 7]
-    assert one_hot([None, None])[0].shape == (2, 0)
+    assert one_hot(np.array([None, None]))[0].shape == (2, 0)
 
 
 @settings(max_examples=30, deadline=None)
@@ -193,3 +195,22 @@ def test_blocks_of_any_size_are_gathered_without_loss(n, block, rows):
     np.testing.assert_array_equal(np.concatenate([z for _, z in parts]), z)
     assert [p.start for p, _ in parts[1:]] == [p.stop for p, _ in parts[:-1]]
     assert all(len(z) >= rows for _, z in parts[:-1]) and all(len(z) < 2 * rows for _, z in parts)
+
+
+def test_rounding_never_takes_a_correlation_beyond_one():
+    y = (np.random.default_rng(0).random(300) < 0.3).astype(np.float32)
+    z = (y[:, None] * np.linspace(-3, 5, 400)[None]).astype(np.float32)
+    held = Held(ArraySource(z, True), 300)
+    for _ in held.first_pass():
+        pass
+    once = Resamples(Patients.of(np.arange(300)), 3, 0)
+    for rho, _ in correlations_of_draws(held, y[:, None], np.ones((300, 1), bool), once):
+        size = np.abs(rho[np.isfinite(rho)])
+        assert len(size) >= 398 and size.min() > 1 - 1e-6 and size.max() <= 1
+        assert set(np.sign(rho[np.isfinite(rho)])) == {-1, 1}
+
+
+def test_the_largest_of_each_row_and_where_it_stands():
+    value, where = largest(np.array([[0.2, np.nan, 0.7], [np.nan] * 3, [0.0, 0.0, np.nan], [3.0, 1.0, 2.0]]))
+    np.testing.assert_array_equal(value, [0.7, np.nan, 0.0, 3.0])
+    assert where.tolist() == [2, -1, 0, 0]

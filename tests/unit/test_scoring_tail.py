@@ -309,7 +309,7 @@ def test_shares_are_as_alike_as_two_rows_of_one_lender():
     same = _as_alike_as_pairs(np.full((3, 2), 0.5), np.array([2.0, 2, 2]), value)
     np.testing.assert_allclose(same, 0.5)
     alone = _as_alike_as_pairs(np.array([[1.0, 0], [0, 1.0]]), np.ones(2), value)
-    np.testing.assert_allclose(alone, [[1, 0], [0, 1]]), "single images stay as they are"
+    np.testing.assert_allclose(alone, [[1, 0], [0, 1]], err_msg="single images stay as they are")
 
 
 def test_chances_of_one_borrower_are_those_of_all_lenders():
@@ -414,3 +414,39 @@ def test_batches_of_patients_give_what_each_gives_alone(monkeypatch):
     np.testing.assert_allclose(tail_p_, alone, rtol=1e-4)
     monkeypatch.setattr(clustered, "CELLS", 300)
     np.testing.assert_allclose(of(columns)[1], alone, rtol=1e-4)
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_own_tail_is_over_the_images_where_the_label_is_known_times_the_labels(sparse):
+    z = np.zeros((12, 3), np.float32)
+    z[[0, 1, 5, 11], 1] = [3.0, 1.0, 2.0, 9.0]  # the label of image 11 is not known
+    z[:, 0], z[2, 2] = 1.0, 1.0
+    y, mask = np.zeros((12, 2), np.float32), np.ones((12, 2), bool)
+    y[[0, 5, 6], 1], mask[11, 1] = 1, False
+    held = Held(ArraySource(z, sparse), 12)
+    for _ in held.first_pass():
+        pass
+    strength = np.full((3, 2), 0.1)
+    strength[1, 1] = 2.4
+    strength[2, 0] = np.nan
+    p, label = np.array([0.5, 0.01, 0.04]), np.array([0, 1, 1])
+    found = tail_p(held, y, mask, Patients.of(np.arange(12)), strength, p, label, np.ones(3))
+    expected = counted(np.array([3.0, 1.0, 2.0]), 11, (0.0, 1.0), 3, 2.4)
+    assert 0 < expected < 0.1 and found[1] == pytest.approx(2 * expected)
+    assert found[0] == 0.5, "not promising" and found[2] == 1.0
+    assert tail_p(held, y, mask, Patients.of(np.arange(12)), strength, p + 0.05, label, np.ones(3))[1] == pytest.approx(
+        0.06
+    )
+
+
+def test_saddle_point_of_patients_is_near_the_counted_patterns():
+    rng = np.random.default_rng(12)
+    code = np.repeat(np.arange(40), 3)
+    y = (rng.random(40)[code] * 0.7 + rng.random(120) * 0.3 > 0.72).astype(float)
+    lender = lent(y, code)
+    rows = np.array([0, 1, 4, 7, 8, 30, 45, 60, 61, 77, 90, 110])
+    # Counting lends with replacement and so gives a little more here, where a quarter of the patients fire.
+    for distance in (1.5, 2.2):
+        parts = _parts(rows, rng.uniform(2, 5, 12), lender, distance)
+        counted_p, saddle_p = clustered._enumerated(parts), clustered._saddle([parts])[0]
+        assert 0.001 < counted_p < 0.3 and saddle_p == pytest.approx(counted_p, rel=0.35)

@@ -82,6 +82,14 @@ class Study(Protocol):
         """The attribute that holds report text, and image -> text; UserError without one, or when it is not clear."""
         ...
 
+    def terms(self, neuron: int) -> list[tuple[str, float]]:
+        """Terms of the vocabulary nearest to a neuron's direction, with cosines; UserError for scores without words."""
+        ...
+
+    def nearness(self) -> Callable[[int, str], bool | None]:
+        """(image, term) -> whether the image is among the quarter that lies nearest to the term; None: not known."""
+        ...
+
     def naming_evidence(self, neuron: int) -> tuple[list[int], list[int]]:
         """Pictures of naming patients, one a patient: those on which the neuron fires, and silent ones."""
         ...

@@ -178,22 +178,37 @@ class Endpoint(Backend):
         blind = self._send(_messages("", text, []), None, 4, False)
         seeing = self._send(_messages("", text, [_square()]), None, 4, False)
         self._check_door(seeing, elsewhere=False)
-        if seeing.code in (404, 405) and blind.code == seeing.code:
+        if seeing.code in (404, 405) and blind.code == seeing.code and not diagnosis.no_such_model(seeing.text):
             what = f"there is no chat API at this address (HTTP {seeing.code}: {seeing.text[:200]})"
             do = f"did you mean {' or '.join(diagnosis.other_addresses(self.address))}?"
             raise UserError(what, self.address, do)
+        self._check_refusal(seeing)
         if seeing.status == "rejected" or (seeing.status == "server error" and blind.status == "ok"):
             what = f"the model {self.model!r} does not take pictures (HTTP {seeing.code}: {seeing.text[:300]})"
             raise UserError(what, self.address, "serve a model with vision (llama.cpp: also its --mmproj file)")
         if seeing.status != "ok":
-            what = f"the server does not answer a question: {seeing.status} (HTTP {seeing.code}: {seeing.text[:300]})"
-            raise UserError(what, self.address, "look at its log; --timeout-seconds raises the wait")
+            code = f"HTTP {seeing.code}: " if seeing.code else ""
+            what = f"the server does not answer a question: {seeing.status} ({code}{seeing.text[:300]})"
+            do = "look at its log; --timeout-seconds raises the wait"
+            if seeing.code == 429:
+                do = "wait until it takes requests again, or ask fewer at once (--concurrency)"
+            raise UserError(what, self.address, do)
         counts = [found.tokens_in for a in (blind, seeing) if (found := completion(a.body)) is not None]
         if len(counts) == 2 and all(counts):
             if counts[0] == counts[1]:
                 what = f"the server takes pictures but the model {self.model!r} does not see them"
                 raise UserError(f"{what} (no tokens for a picture)", self.address, "serve a model with vision")
             self.picture_tokens = max(0, counts[1] - counts[0])
+
+    def _check_refusal(self, seeing: Answer) -> None:
+        """UserError when a refused question with one picture says why, and it is not that the model is blind."""
+        if seeing.status != "rejected":
+            return
+        found = diagnosis.of(seeing.text, 1, 0) or diagnosis.of_code(seeing.code, self.model)
+        if diagnosis.no_such_model(seeing.text):
+            found = f"the server has no model {self.model!r}", "give the name that it serves: --model NAME"
+        if found is not None:
+            raise UserError(f"{found[0]} (HTTP {seeing.code}: {seeing.text[:300]})", self.address, found[1])
 
     def rehearse(
         self, explain: Question | None, judge: Callable[[str, str], Question | None], say: Callable[[str], None],

@@ -16,12 +16,13 @@ import random
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from medsae.naming.completion import error_in
+from medsae.naming.completion import error_in, streamed
 from medsae.naming.replies import Status
 from medsae.progress import UserError
 
@@ -180,7 +181,7 @@ class Client:
         response.close()  # read1 leaves it open at the last byte, and an open reply blocks the next request
         if response.will_close:
             self._close()
-        text, code = _text(chunks), response.status
+        text, code = _text(chunks, response.getheader("Content-Encoding")), response.status
         if code >= 500 or code == 429:
             return Answer("server error", code=code, text=text), _seconds(response.getheader("Retry-After"))
         if code != 200:
@@ -188,7 +189,9 @@ class Client:
         try:
             found = json.loads(text)
         except (ValueError, RecursionError):
-            return Answer("broken reply", code=code, text=text), None
+            found = streamed(text)
+            if found is None:
+                return Answer("broken reply", code=code, text=text), None
         error = error_in(found)
         if error is None:
             return Answer("ok", found, code, text), None
@@ -243,8 +246,14 @@ def _one_line(key: str) -> str:
     return key
 
 
-def _text(chunks: list[bytes]) -> str:
-    return b"".join(chunks)[:REPLY_LIMIT].decode(errors="replace")
+def _text(chunks: list[bytes], packed: str | None = None) -> str:
+    """The words of a reply: unpacked where a proxy packed them unasked, without what would steer a terminal."""
+    data = b"".join(chunks)[:REPLY_LIMIT]
+    if (packed or "").strip().lower() in ("gzip", "deflate"):
+        with contextlib.suppress(zlib.error):
+            data = zlib.decompressobj(wbits=47).decompress(data, REPLY_LIMIT)  # 47: gzip or zlib
+    text = data.decode("utf-8-sig", errors="replace")
+    return text if text.isprintable() else "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
 
 
 def _seconds(header: str | None) -> float | None:
