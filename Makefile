@@ -40,7 +40,7 @@ test: check
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile --ignore tests/browser
 	$(PY) -m pytest tests/browser
 
-# Kills, full disks, flipped bits, hostile links, bad pictures and replies: prints the table, about 20 minutes.
+# Kills, full disks, flipped bits, hostile links, bad pictures and replies: prints the table, at most 20 minutes.
 faults: $(TEST_STAMP)
 	$(PY) tests/faults/run.py
 

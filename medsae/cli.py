@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from medsae import __version__, jobs, launch, plugins
+from medsae import __version__, jobs, launch, plugins, shards
 from medsae import config as c
 from medsae.progress import File, Progress, Terminal, UserError
 from medsae.store import housekeeping
@@ -46,6 +46,7 @@ COMMANDS: dict[str, Any] = {
     "train": c.Train,
     "score": c.Score,
     "name": c.Name,
+    "merge": c.Merge,
     "run": Annotated[c.RunDemo, _named("demo")] | Annotated[c.RunPaper, _named("paper")],
     "look": c.Look,
     "reading": Annotated[c.ReadingCreate, _named("create")]
@@ -72,6 +73,7 @@ _ABOUT = {
     "train": "embeddings -> sparse autoencoder",
     "score": "embeddings, raw or through an SAE -> scores of every neuron",
     "name": "scores + a vision-language model -> names, put to the test",
+    "merge": "the parts that --shard i/N of a step has made -> its artifact",
     "run": "all steps of a preset",
     "look": "a picture of your own -> the neurons that fire on it, and where",
     "reading": "the detection test of names, done by people",
@@ -153,7 +155,8 @@ def _run(config: Any, store: Store) -> int:
         with jobs.running(store.data, c.command_line(replace(config, json=False, data=None))) as job:
             result = _step(config, store, File(job.folder / "progress.json", Terminal()))
             status = int(result.get("exit", 0))
-            job.result, job.error = result["id"], result.pop("left", None)
+            job.result = result["id"] if result.get("published", True) else None
+            job.error = result.pop("left", None)
             job.state = "done" if status == 0 else "part failed" if status == 3 else "failed"
         print(_json(result) if config.json else result["id"])
         return status
@@ -215,6 +218,8 @@ def _parse(words: list[str]) -> Any:
         raise UserError(f"{words[0]} stands before the command", None, "python -m medsae COMMAND [options]")
     if words[0] not in COMMANDS:
         raise UserError(f"no command {words[0]!r}", None, f"commands: {', '.join(COMMANDS)}")
+    if words[0] == "merge" and len(words) > 1 and words[1] not in ("-h", "--help"):
+        return _merge(words[1:])
     marks = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
     kind, about = COMMANDS[words[0]], None
     if words[0] == "ingest":
@@ -229,6 +234,18 @@ def _parse(words: list[str]) -> Any:
             offers = "\n".join(f"  {name:20}{offer.help}" for name, offer in registry.all().items())
             about = f"{kind.__doc__}\n\n{flag} is one of (with it, --help tells its own options too):\n{offers}"
     return tyro.cli(kind, prog=f"python -m medsae {words[0]}", args=words[1:], config=marks, description=about)
+
+
+def _merge(words: list[str]) -> Any:
+    """The config of a step, as the command that puts its parts together; UserError for a step without parts."""
+    config = _parse(words)
+    if not isinstance(config, c.Sharded):
+        raise UserError(
+            f"{words[0]} is not done in parts", None, "merge goes with ingest, embed, score, name and train --sweep"
+        )
+    if config.shard is not None:
+        raise UserError("merge takes the words of the step without --shard", None, f"leave --shard {config.shard} out")
+    return replace(config, shard=shards.MERGE)
 
 
 def _ingest(words: list[str]) -> tuple[list[str], Any]:

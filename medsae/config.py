@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 import tyro.conf
 
-from medsae import plugins
+from medsae import plugins, shards
 from medsae.progress import UserError
 
 Protocol: TypeAlias = Literal["strict", "paper"]
@@ -52,6 +52,18 @@ class Command:
     """Print the result as JSON on stdout."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sharded:
+    """What every step takes that several machines can do together (docs/how-to/slurm.md)."""
+
+    shard: str | None = runtime(None)
+    """Make only part i of N, given as i/N; when all are done, `medsae merge` and the same words make the whole."""
+
+    def __post_init__(self) -> None:
+        if self.shard is not None:
+            shards.numbers(self.shard)
+
+
 # --- ingest -----------------------------------------------------------------------------------------------------------
 
 
@@ -83,7 +95,7 @@ class Splitting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FromFiles(Splitting, Command):
+class FromFiles(Splitting, Sharded, Command):
     """What every source takes whose pictures are files; a published data set adds its own options."""
 
     root: Path
@@ -109,6 +121,7 @@ class FromFiles(Splitting, Command):
 
     def __post_init__(self) -> None:
         Splitting.__post_init__(self)
+        Sharded.__post_init__(self)
         check(self.workers is None or self.workers >= 1, f"--workers {self.workers} must be at least 1")
         # Absolute from the start: a relative folder would make two studies one, and a job started elsewhere fail.
         if self.root is not None:
@@ -198,7 +211,7 @@ class Pooling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embed(Pooling, Command):
+class Embed(Pooling, Sharded, Command):
     """Encode every picture of a cohort, or take embeddings made elsewhere."""
 
     cohort: str
@@ -228,7 +241,9 @@ class Embed(Pooling, Command):
     makes = "embeddings"
 
     def __post_init__(self) -> None:
+        Sharded.__post_init__(self)
         check((self.encoder is None) != (self.from_ is None), "give either --encoder or --from")
+        check(self.shard is None or self.from_ is None, "--shard goes with --encoder: --from is read at once")
         if self.encoder is not None:
             plugins.encoders.get(self.encoder)
         check(self.rows is None or self.from_ is not None, "--rows goes with --from")
@@ -323,7 +338,7 @@ _IMPLIED = {"l1": "relu", "decoder_norm": "relu", "k": "topk", "l0": "jumprelu"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Command):
+class Train(Sharded, Command):
     """Train a sparse autoencoder on embeddings. `--l1` alone means kind relu, `--k` alone means kind topk."""
 
     embeddings: str
@@ -369,6 +384,9 @@ class Train(Command):
     makes = "sae"
 
     def __post_init__(self) -> None:
+        Sharded.__post_init__(self)
+        check(self.shard is None or self.sweep is not None, "--shard goes with --sweep: its members are the pieces",
+              do="train one SAE on one machine")  # fmt: skip
         check(self.l1 is None or self.l1 >= 0, f"--l1 {self.l1} must not be negative")
         check(self.l0 is None or self.l0 >= 0, f"--l0 {self.l0} must not be negative")
         for name in ("k", "expansion", "epochs", "batch"):
@@ -430,7 +448,7 @@ class Train(Command):
                 raise UserError(f"--sweep {part!r}: {error}", None, "as in l1=1e-4,3e-4") from error
         names = [axis[0][0] for axis in axes]
         check(len(set(names)) == len(names), "--sweep names an option twice")
-        return [replace(self, sweep=None, **dict(values)) for values in itertools.product(*axes)]
+        return [replace(self, sweep=None, shard=None, **dict(values)) for values in itertools.product(*axes)]
 
     @property
     def sae(self) -> SaeKind:
@@ -448,7 +466,7 @@ ATTRIBUTES = ("view", "sex", "age")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score(Command):
+class Score(Sharded, Command):
     """Score every neuron of a representation: correlations, entropies, what shuffled labels give, top images."""
 
     embeddings: str | None = None
@@ -498,6 +516,7 @@ class Score(Command):
     makes = "scores"
 
     def __post_init__(self) -> None:
+        Sharded.__post_init__(self)
         check(
             (self.sae is None) != (self.representation is None),
             "give either --sae ID, or --embeddings ID --representation raw",
@@ -605,7 +624,7 @@ NO_MODEL = ("labels", "reports", "vocabulary")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Name(Command):
+class Name(Sharded, Command):
     """Name neurons and put the names to the test: which pictures fire, judged by someone who knows only the name."""
 
     scores: str
@@ -624,7 +643,8 @@ class Name(Command):
     protocol: Protocol = "strict"
     """`strict`: one picture a prompt, naming and detection patients disjoint. `paper`: the published way."""
     model: str | None = None
-    """endpoint: name of the model (default: the only one served). medgemma: google/medgemma-4b-it, or a folder."""
+    """endpoint: name of the model (default: the only one served). medgemma: google/medgemma-4b-it (default), a folder,
+    or simgemma, a small one that comes with the program and knows only simulated radiographs."""
     endpoint: str | None = None
     """endpoint: base address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1."""
     pictures: int | None = None
@@ -650,6 +670,8 @@ class Name(Command):
     """medgemma: weights in 4 bits (needs a CUDA device and the package bitsandbytes)."""
     seed: int = 0
     """Seed of the choice of pictures and controls; sent to the model too."""
+    force: bool = runtime(False)
+    """Use simgemma on other pictures than simulated ones too; its names then mean nothing."""
     allow_remote: bool = runtime(False)
     """endpoint: allow an address outside this machine; radiographs are then sent there."""
     again: bool = runtime(False)
@@ -662,8 +684,8 @@ class Name(Command):
     """endpoint: requests in flight."""
     timeout_seconds: float = runtime(120.0)
     """endpoint: longest wait for one reply."""
-    batch: int = runtime(8)
-    """medgemma: prompts a forward pass."""
+    batch: int | None = runtime(None)
+    """medgemma: prompts a forward pass (default: 8; simgemma: 64)."""
     idle_minutes: float = runtime(30.0)
     """watch: stop after so many minutes without a request."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
@@ -673,6 +695,8 @@ class Name(Command):
     makes = "names"
 
     def __post_init__(self) -> None:
+        Sharded.__post_init__(self)
+        check(self.shard is None or not (self.watch or self.again), "--shard does not go with --watch or --again")
         chosen = [flag for flag, on in (("--neurons", self.neurons is not None), ("--top", self.top is not None),
                                         ("--all", self.all)) if on]  # fmt: skip
         check(len(chosen) <= 1, f"{' and '.join(chosen)} exclude each other")
@@ -708,12 +732,17 @@ class Name(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class RunDemo(Command):
-    """The simulated cohort, its encoder, an SAE, scores of raw and SAE."""
+    """The simulated cohort, its encoder, an SAE, scores of raw and SAE, names of the best neurons."""
 
     images: int | None = None
     """Number of simulated pictures (default: the preset's)."""
     seed: int = 0
     """Seed of the simulation and of the SAE."""
+    names: int = 24
+    """Neurons that the labels and simgemma name; 0: none."""
+
+    def __post_init__(self) -> None:
+        check(self.names >= 0, f"--names {self.names} must be at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -731,6 +760,14 @@ class RunPaper(Command):
 
     def __post_init__(self) -> None:
         check(self.seeds is None or self.seeds >= 1, f"--seeds {self.seeds} must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge(Command):
+    """Put together what commands with --shard 1/N ... N/N have made: `medsae merge` and the words of the step."""
+
+    words: tyro.conf.Positional[tuple[str, ...]]
+    """The step and its options, without --shard."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -988,8 +1025,12 @@ def command_line(config: Any) -> list[str]:
     words = {RunDemo: ["run", "demo"], RunPaper: ["run", "paper"], List: ["list"], Show: ["show"],
              ReadingCreate: ["reading", "create"]}.get(type(config))  # fmt: skip
     words = words or [config.step, *([config.source] if hasattr(config, "source") else [])]
+    merges = getattr(config, "shard", None) == shards.MERGE
+    words = ["merge", *words] if merges else words
     for f in fields(config):
         value = getattr(config, f.name)
+        if f.name == "shard" and merges:
+            continue
         if f.default is not dataclasses.MISSING and value == f.default:
             continue
         flag = f.name.rstrip("_").replace("_", "-")

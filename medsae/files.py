@@ -86,12 +86,13 @@ def append_line(path: Path, line: str, durable: bool = True) -> None:
             os.fsync(file.fileno())
 
 
-def take_lock(path: Path, wait: bool = False) -> int | None:
-    """A file descriptor that holds an exclusive lock on `path` (made where it is missing) until it is closed; None when
-    another holds it and `wait` is off. The kernel lets go when the process ends, however it ends."""
+def take_lock(path: Path, wait: bool = False, shared: bool = False) -> int | None:
+    """A file descriptor that holds an exclusive lock on `path` (made where it is missing) until it is closed; `shared`:
+    one that others may hold as well. None when another is in the way and `wait` is off. The kernel lets go when the
+    process ends, however it ends."""
     handle = os.open(path, os.O_CREAT | os.O_RDWR, OWN_FILE)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         os.close(handle)
         return None

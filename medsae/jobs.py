@@ -152,7 +152,7 @@ class Jobs:
         """Records of jobs that are not what was written; the job is listed all the same."""
         found = [path for path in sorted(self.folder.glob("*/*.json")) if path.parent.name not in _SERVICES]
         do = "nothing of it is used; start the job again"
-        return [UserError(f"the record of a job is damaged: {p.name}", p, do) for p in found if _read(p)[1]]
+        return [UserError(f"job {p.parent.name}: {p.name} is damaged", p, do) for p in found if _read(p)[1]]
 
     def cancel(self, id: str) -> None:
         """Send Ctrl-C to a running job; what it has finished stays."""

@@ -10,6 +10,7 @@ a GPU.
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from medsae import files, seals
 from medsae.encoders import Encoder, TokenEncoder
 from medsae.encoders.plan import Plan, Runner, make_plan
 from medsae.progress import Progress, Silent, UserError
-from medsae.shards import Shards
+from medsae.shards import Part, Shards
 
 AHEAD = 3
 """Batches that may wait decoded: enough to smooth a slow picture, little memory (19 MB for 32 MedCLIP inputs each)."""
@@ -74,12 +75,15 @@ class How:
     """Threads that decode; None: one a core."""
     choices: Path | None = None
     """A file that remembers which precision and layout was fastest on this machine: two runs choose alike."""
+    part: Part | None = None
+    """Which of several commands this is; None: it is alone and makes all."""
 
 
 def embed(
     pictures: Pictures, encoder: Encoder, how: How, *, shards: Path, progress: Progress | None = None
-) -> tuple[np.ndarray, EmbedReport]:
-    """x_nd float32 [n, d] (a read-only memory map of `shards`/x.npy) and how it was made.
+) -> tuple[np.ndarray | None, EmbedReport]:
+    """x_nd float32 [n, d] (a read-only memory map of `shards`/x.npy) and how it was made; None for `x_nd` from one of
+    several commands that has made its part.
 
     `shards` holds the finished work and belongs to this question; shards of another question in it are discarded.
     Rows of pictures that cannot be decoded are NaN and reported. Raises UserError when every picture fails, when the
@@ -95,6 +99,8 @@ def embed(
         return _finished(pieces, k, (count, encoder.dim), "float32")
 
     ranges, report = _run(pictures, encoder, how, pieces, {"unit_norm": unit_norm}, keep, done, progress or Silent())
+    if how.part and not how.part.merges:
+        return None, report
     x_nd, failed = _merge(pieces, ranges, encoder.dim)
     return x_nd, _none_left(replace(report, failed=failed), len(pictures))
 
@@ -123,7 +129,7 @@ def embed_tokens(
     *,
     shards: Path,
     progress: Progress | None = None,
-) -> tuple[list[Path], np.ndarray, EmbedReport]:
+) -> tuple[list[Path], np.ndarray | None, EmbedReport]:
     """Files of float16 [pictures, kept, d] (`how.shard_size` pictures each), the mean over all tokens of each picture
     as float32 [n, d], and how they were made. Rows of pictures that cannot be decoded are NaN.
 
@@ -147,6 +153,8 @@ def embed_tokens(
 
     question = {"tokens": asdict(keep)}
     ranges, report = _run(pictures, flat, how, pieces, question, write_both, done, progress or Silent())
+    if how.part and not how.part.merges:
+        return [], None, report
     x_nd, failed = _merge(means, ranges, d)
     report = _none_left(replace(report, failed=failed), len(pictures))
     return [pieces.path(k) for k in range(len(ranges))], x_nd, report
@@ -184,13 +192,19 @@ def _run(
     threads = how.workers or os.cpu_count() or 1
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         plan = _kept_plan(shards, question, how.device, how.precision)
+        if plan is None and how.part is not None:
+            plan = _begun(shards, how.part)
         if plan is None:
-            pieces.discard()
+            if how.part is None:  # else another command may have begun just now
+                pieces.discard()
             sample = _sample(pictures, encoder, min(batch, n), pool)
             plan = make_plan(encoder, sample, how.device, how.precision, batch, how.choices, progress)
-            files.write(shards / "plan.json", seals.text({**question, **asdict(plan)}))
+            plan = _agreed(shards / "plan.json", question, plan)
         ranges = [range(at, min(at + shard_size, n)) for at in range(0, n, shard_size)]
-        todo = [k for k, rows in enumerate(ranges) if not done(k, len(rows))]
+        own = [k for k in range(len(ranges)) if how.part is None or how.part.makes(k)]
+        todo, n = [k for k in own if not done(k, len(ranges[k]))], sum(len(ranges[k]) for k in own)
+        if how.part is not None:
+            todo = how.part.mine(todo, pieces)
         left = sum(len(ranges[k]) for k in todo)
         if left < n:
             progress.say(f"{n - left:,} of {n:,} pictures are encoded already; going on with the other {left:,}")
@@ -345,6 +359,33 @@ def _kept_plan(shards: Path, question: dict, device: str, precision: str) -> Pla
         return None
     fits = device in ("auto", plan.device) and precision in ("auto", plan.precision)
     return plan if saved == question and fits and plan.torch == torch.__version__ else None
+
+
+def _begun(shards: Path, part: Part) -> None:
+    """UserError where other shards have begun in another way than is asked for now; theirs is not thrown away."""
+    if (shards / "plan.json").exists():
+        told = (shards / "plan.json").read_text()
+        raise UserError("the shards here were begun in another way (device, precision, torch or encoder)", shards,
+                        f"what they began with: {' '.join(told.split())}; ask for the same, or throw them away with "
+                        "`medsae gc --yes`")  # fmt: skip
+    if part.merges:
+        raise UserError("no shard has encoded anything here yet", shards, part.command(1, 2))
+
+
+def _agreed(path: Path, question: dict[str, Any], plan: Plan) -> Plan:
+    """The plan that is kept at `path`: ours, or that of another command that came first."""
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    files.write(new, seals.text({**question, **asdict(plan)}))
+    try:
+        os.link(new, path)  # unlike a rename it never replaces what is there
+    except FileExistsError:
+        other = _kept_plan(path.parent, question, plan.device, "auto")
+        if other is not None:
+            return other
+        os.replace(new, path)  # of another question
+    finally:
+        new.unlink(missing_ok=True)
+    return plan
 
 
 def _finished(pieces: Shards, k: int, shape: tuple[int, ...], dtype: str) -> bool:

@@ -51,9 +51,10 @@ class Agenda:
         chunks = [neurons[i : i + size] for i in range(0, len(neurons), size)]
         self.portions = deque(_Portion(deque(chunk)) for chunk in chunks)
         self.of = {neuron: portion for portion in self.portions for neuron in portion.unasked}
+        self.known = frozenset(others)
         self.others = set(others)
-        """Neurons whose names may serve as shuffled controls now: no name of a later portion is among them, so that
-        the choice does not depend on the order in which replies arrive."""
+        """Neurons whose names may serve as shuffled controls now: those known before and those of this portion, and no
+        other, so that the choice does not depend on the order in which replies arrive, nor on who names the rest."""
         self.ahead = False
 
     def next(self) -> tuple[int, Step] | None:
@@ -61,7 +62,7 @@ class Agenda:
         while self.portions:
             first, second = self.portions[0], self.portions[1] if len(self.portions) > 1 else None
             if first.explained:
-                self.others.update(first.names)
+                self.others = {*self.known, *first.names}
                 self.ahead = not self.ahead
                 if self.ahead and second is not None and second.unasked:
                     return second.next(False)

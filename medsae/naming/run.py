@@ -149,6 +149,9 @@ class Namer:
         """Key of a question in flight -> others that wait for the same answer."""
         self.elsewhere: list[tuple[_Ask, Question]] = []
         """Questions that another command asks just now."""
+        self.alone = False
+        """One of several commands on different neurons: names that others have given are no controls here, so that the
+        choice does not depend on who was first."""
         self.left_to_others: list[int] = []
         """Neurons that another command names just now."""
         self.looked = 0.0
@@ -174,7 +177,7 @@ class Namer:
 
     def _round(self, todo: Sequence[int], task: Task, stop: Callable[[], bool]) -> None:
         """Name the neurons of `todo`; those that another command names just now are left to it."""
-        agenda = Agenda(todo, PORTION, self.memory.explained)
+        agenda = Agenda(todo, PORTION, () if self.alone else self.memory.explained)
         questions: deque[tuple[_Ask, Question]] = deque()
         drawn: deque[tuple[_Ask, Question]] = deque()
 

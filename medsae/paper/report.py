@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 from medsae import files
 from medsae.paper import colours, plots, printed
 from medsae.progress import UserError
-from medsae.store import concepts, queries, query_images, titles
+from medsae.store import concepts, queries, query_images, titles, trained
 from medsae.store.artifacts import Artifact, Store
 from medsae.store.filter import LEAST, Filter
 from medsae.store.ledger import Ledger
@@ -210,6 +210,20 @@ def _tables(study: Study) -> dict[str, tuple[Frame, str]]:
     return made
 
 
+_TRAINED = {
+    trained.OTHERS: "trained on the training patients",
+    trained.SCORED: "trained on images of which some are scored here",
+    trained.UNKNOWN: "brought from another program, trained on images that are not known here",
+    trained.NOTHING: "left untrained, as a control",
+}
+
+
+def _trained(study: Study) -> str:
+    """What the SAE has seen, as a part of a sentence."""
+    found = trained.trained_on(study.artifacts, study.scores)
+    return _TRAINED[found or trained.UNKNOWN]
+
+
 def _number(value: Any, digits: int = 2) -> str:
     return "–" if value is None or value != value else f"{value:.{digits}f}".replace("-", "−")
 
@@ -361,9 +375,10 @@ def methods(study: Study) -> str:
         parts.append(f"Embeddings of d = {embeddings.facts.get('d')} came from {embeddings.facts.get('encoder')} "
                      f"({_settings(embeddings.config)}).")  # fmt: skip
     if sae:
+        measured = sae.facts.get("history_on") or "held-out images"
         parts.append(f"A sparse autoencoder ({sae.facts.get('kind')}, {sae.facts.get('m'):,} neurons, expansion "
-                     f"{sae.facts.get('expansion')}) was trained on the training patients ({_settings(sae.config)}); "
-                     f"it explains {_number(sae.facts.get('fve'), 3)} of the variance held out.")  # fmt: skip
+                     f"{sae.facts.get('expansion')}) was {_trained(study)} ({_settings(sae.config)}); it explains "
+                     f"{_number(sae.facts.get('fve'), 3)} of the variance of {measured}.")  # fmt: skip
     parts.append(
         "Every neuron's activations were correlated (Pearson) with every label over the images where it is known "
         f"({_settings(study.scores.config)}). Entropy is H = -sum p log2 p with p = |rho| / sum |rho|; its null comes "

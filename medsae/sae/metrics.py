@@ -32,7 +32,7 @@ def quality(kind: config.SaeKind, weights: dict[str, Tensor], x_nd: Tensor) -> Q
     error, l1, active = (torch.zeros((), dtype=torch.float64, device=x_nd.device) for _ in range(3))
     for x in in_blocks(x_nd, m):
         z = activations(kind, weights, x)
-        error += times_transposed(z, weights["W_dec"].T).add_(weights["b_pre"]).sub_(x).square().sum()
+        error += times_transposed(z, weights["W_dec"].T, "decode").add_(weights["b_pre"]).sub_(x).square().sum()
         l1 += z.sum()
         active += z.count_nonzero()
     spread = float((x_nd - x_nd.mean(0)).square().sum(dtype=torch.float64))

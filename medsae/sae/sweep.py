@@ -37,6 +37,7 @@ def sweep(
     checkpoint_dirs: list[Path],
     progress: Progress,
     device: str = "auto",
+    choices: Path | None = None,
 ) -> list[TrainResult]:
     """Train resolved configs, each as if alone (same bits on a CPU); results in the order of `options`.
 
@@ -57,6 +58,7 @@ def sweep(
             checkpoint_dirs=[checkpoint_dirs[i] for i in group.places],
             progress=progress,
             device=device,
+            choices=choices,
         )
         results |= dict(zip(group.places, done, strict=True))
     return [results[i] for i in range(len(options))]

@@ -25,7 +25,20 @@ from medsae import config, files
 from medsae.device import pick
 from medsae.progress import Progress, Task, UserError
 from medsae.sae import checkpoint, kinds
-from medsae.sae.gradients import Dense, Question, Screen, SharedSearch, Sparse, above, in_blocks
+from medsae.sae.gradients import (
+    Dense,
+    Products,
+    Question,
+    Screen,
+    SharedSearch,
+    Sparse,
+    above,
+    blocks,
+    choose,
+    in_blocks,
+    restored,
+    using,
+)
 from medsae.sae.gradients.screen import low_precision_is_faster
 from medsae.sae.metrics import dead_neurons, quality
 from medsae.sae.model import Sae, normalised
@@ -70,6 +83,8 @@ class TrainResult:
     device: str
     history_on: str
     """Which images the history was measured on."""
+    products: Products
+    """Which library carried out the products on all cells (CPU)."""
 
 
 def train(
@@ -81,15 +96,17 @@ def train(
     progress: Progress,
     device: str = "auto",
     checkpoint_seconds: float = 60.0,
+    choices: Path | None = None,
 ) -> TrainResult:
     """Train an SAE on raw embeddings [n, d] by a resolved config; goes on from the checkpoint in `checkpoint_dir`.
 
     Tokens on disk (`TokenRows`) are streamed, within `token_memory_mib`.
     In the folder it keeps `checkpoint.safetensors` and `history.jsonl` (one `HistoryRow` a line, for those who watch).
     Killed and started again on a CPU it ends with the same bits as if it had never stopped.
+    `choices`: a file that remembers which library multiplies fastest here, so that two runs choose alike.
     UserError for what cannot be trained (see `check`), and for a loss that is no longer a number."""
     return train_together(x_train_nd, x_holdout_nd, [options], checkpoint_dirs=[checkpoint_dir], progress=progress,
-                          device=device, checkpoint_seconds=checkpoint_seconds)[0]  # fmt: skip
+                          device=device, checkpoint_seconds=checkpoint_seconds, choices=choices)[0]  # fmt: skip
 
 
 def train_together(
@@ -101,6 +118,7 @@ def train_together(
     progress: Progress,
     device: str = "auto",
     checkpoint_seconds: float = 60.0,
+    choices: Path | None = None,
 ) -> list[TrainResult]:
     """`train` for several configs of one batch size, number of epochs and seed: each batch is fetched once, and every
     one of them takes its step on it. Each ends with the same bits as if it were trained alone."""
@@ -129,16 +147,20 @@ def train_together(
     for option, folder in zip(options, checkpoint_dirs, strict=True):
         assert option.batch and option.expansion
         m = option.expansion * x_nd.shape[1]
-        space = spaces.setdefault(m, Workspace(option.batch, x_nd.shape[1], m, where))
+        if m not in spaces:
+            spaces[m] = Workspace(option.batch, x_nd.shape[1], m, where, choices)
+        space = spaces[m]
         members.append(Member(option, x_nd, normalisation, space, folder, progress))
     run_epochs(members, x_nd, x_seen_nd, progress, checkpoint_seconds)
     results = []
     for member in members:
         kind, weights = member.options.sae, member.trainer.weights
-        dead = [dead_neurons(kind, weights, x) for x in (x_nd.in_order() if isinstance(x_nd, Streamed) else [x_nd])]
-        dead_m = torch.stack(dead).all(0).cpu().numpy()
+        every = x_nd.in_order() if isinstance(x_nd, Streamed) else [x_nd]
+        with using(member.trainer.products):
+            dead_m = torch.stack([dead_neurons(kind, weights, x) for x in every]).all(0).cpu().numpy()
         sae = Sae(kind, {k: v.detach().cpu() for k, v in weights.items()}, normalisation)
-        results.append(TrainResult(sae, member.history, dead_m, member.seconds, device_name(where), seen))
+        results.append(TrainResult(sae, member.history, dead_m, member.seconds, device_name(where), seen,
+                                   member.trainer.products))  # fmt: skip
     return results
 
 
@@ -162,14 +184,20 @@ def check(x_train_nd: np.ndarray | TokenRows, x_holdout_nd: np.ndarray | None, o
 class Workspace:
     """Memory for the search of active cells in a batch, made once and used by every training of this shape in turn."""
 
-    def __init__(self, n: int, d: int, m: int, device: torch.device):
-        self.shape, self.device = (n, d, m), device
+    def __init__(self, n: int, d: int, m: int, device: torch.device, choices: Path | None = None):
+        self.shape, self.device, self.choices = (n, d, m), device, choices
 
     @cached_property
     def screen(self) -> Screen:
         """Made when the first step is done on a list."""
         n, d, m = self.shape
         return Screen(n, d, m, low_precision_is_faster(d, m))
+
+    @cached_property
+    def products(self) -> Products:
+        """Measured, or taken from `choices`, when a training begins that has no checkpoint."""
+        n, d, m = self.shape
+        return choose(-(-n // blocks(n, d, m)), d, m, self.choices) if self.device.type == "cpu" else Products()
 
     @cached_property
     def shared(self) -> SharedSearch:
@@ -193,6 +221,11 @@ class Trainer:
         """Share of cells that had a part in the last step: decides how the next one is done (on a CPU)."""
         self.asked: Question | None = None
         """The question of the next step, if somebody asked for it."""
+
+    @cached_property
+    def products(self) -> Products:
+        """Who multiplies: what was chosen for this shape, unless a checkpoint says otherwise (`restore`)."""
+        return self.space.products
 
     @property
     def question(self) -> Question | None:
@@ -232,7 +265,8 @@ class Trainer:
             if step is not None:
                 self.share = len(cells.values) / (n * m)
                 return step
-        step = on_all_cells(self.kind, x_nd, w, grads)
+        with using(self.products):
+            step = on_all_cells(self.kind, x_nd, w, grads)
         if on_cpu:
             self.share = float(step.active) / (n * m)
         return step
@@ -242,9 +276,9 @@ class Trainer:
         tensors = {f"weights.{k}": v for k, v in self.weights.items()}
         return tensors | {f"adam.{k}": v for k, v in self.adam.state.items()}
 
-    def restore(self, tensors: dict[str, Tensor], share: float) -> None:
+    def restore(self, tensors: dict[str, Tensor], share: float, products: Products) -> None:
         """Take over what `state` gave."""
-        self.share, self.asked = share, None
+        self.share, self.asked, self.products = share, None, products
         for name, tensor in self.weights.items():
             tensor.copy_(tensors[f"weights.{name}"])
         for name, tensor in self.adam.state.items():
@@ -358,7 +392,8 @@ class Member:
     def end_epoch(self, x_seen_nd: Tensor) -> HistoryRow:
         """Measure, append to the history, and start to count anew."""
         self._stop_if_bad()
-        found = quality(self.options.sae, self.trainer.weights, x_seen_nd)
+        with using(self.trainer.products):
+            found = quality(self.options.sae, self.trainer.weights, x_seen_nd)
         loss = found.mse + float(self.penalty) / self.images
         dead = int((~self.fired_m).sum())
         row = HistoryRow(
@@ -376,6 +411,7 @@ class Member:
         own = {"penalty": self.penalty, "fired": self.fired_m}
         facts: dict[str, Any] = dict(
             question=self.question, steps=self.steps, share=self.trainer.share, seconds=self.seconds,
+            products=dataclasses.asdict(self.trainer.products),
             history=[dataclasses.asdict(row) for row in self.history],
         )  # fmt: skip
         checkpoint.save(self.folder, self.trainer.state() | own, facts)
@@ -398,7 +434,11 @@ class Member:
             found = None
         if found is not None:
             tensors, facts = found
-            self.trainer.restore(tensors, facts["share"])
+            products = restored(facts.get("products"))
+            if products is None:
+                progress.say("the products of this training cannot be carried out by the library that it began with: "
+                             "its last bits will differ")  # fmt: skip
+            self.trainer.restore(tensors, facts["share"], products or Products())
             self.steps, self.seconds = facts["steps"], facts["seconds"]
             self.history = [_row(row) for row in facts["history"]]
             self.penalty.copy_(tensors["penalty"])

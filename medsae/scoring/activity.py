@@ -162,6 +162,11 @@ class Held:
                 self.held = None
             yield rows, block if block.nnz < DENSE_SHARE * z_bm.size else z_bm
 
+    @property
+    def near(self) -> bool:
+        """Whether another pass costs little: the activations are in memory, or an array on disk."""
+        return self.held is not None or isinstance(self.source, ArraySource)
+
     def center(self, mean_m: NDArray[np.float64]) -> None:
         """What later passes over dense blocks subtract; held non-zeros stay as they are."""
         if self.held is None:

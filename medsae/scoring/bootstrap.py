@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from medsae.progress import Progress, Silent
 from medsae.scoring.activity import Held
 from medsae.scoring.design import Design
-from medsae.scoring.draws import Resamples, correlations_of_draws
+from medsae.scoring.draws import Arrays, Resamples, Some, correlations_of_draws, in_groups
 from medsae.scoring.measures import Statistic, number
 from medsae.scoring.null import Null
 
@@ -40,14 +41,43 @@ def bootstrap(
     values = {name: np.full(resamples.draws, np.nan) for name in statistics}
     reaching_t = np.full(resamples.draws, np.nan)
     tested = np.isfinite(null.p_m)
-    with (progress or Silent()).task("bootstrap by patient", resamples.draws, "draws") as task:
-        drawn = correlations_of_draws(held, design.all_nk, design.all_mask_nk, resamples)
-        for t, (all_mk, n_all) in enumerate(drawn):
-            profiles = design.profiles(all_mk, n_all, active_m)
-            for name, statistic in statistics.items():
-                values[name][t] = number(statistic(profiles))[0]
-            size_mk = np.abs(profiles.rho_mk) * np.sqrt(np.maximum(profiles.n_k - 1, 0))
-            top_m = np.where(np.isnan(size_mk), 0, size_mk).max(1, initial=0) / null.scale_m
+    drawn = resampled(held, design, active_m, resamples, statistics, progress or Silent())
+    for group, made in zip(in_groups(held, resamples), drawn, strict=True):
+        assert made is not None, "whoever puts a bootstrap together has all of its draws"
+        for name in values:
+            values[name][group.start : group.stop] = made[f"value.{name}"]
+        for t, strongest_m in zip(group, made["strongest"], strict=True):
+            top_m = strongest_m / null.scale_m
             reaching_t[t] = (top_m[tested] >= reach).mean() if tested.any() else np.nan
-            task.advance()
     return Bootstrap(values, reaching_t)
+
+
+def resampled(
+    held: Held,
+    design: Design,
+    active_m: NDArray[np.int64],
+    resamples: Resamples,
+    statistics: Mapping[str, Statistic],
+    progress: Progress,
+) -> Iterator[Arrays | None]:
+    """For each group of draws (`in_groups`) the `strongest` |rho| sqrt(n - 1) of each neuron [g, m] and `value.NAME`
+    [g]; None for groups of another command (`resamples.kept`)."""
+
+    def make(group: range) -> Arrays:
+        rows: list[dict[str, Any]] = []
+        some = Some(resamples, group.start, group.stop)
+        for all_mk, n_all in correlations_of_draws(held, design.all_nk, design.all_mask_nk, some):
+            profiles = design.profiles(all_mk, n_all, active_m)
+            size_mk = np.abs(profiles.rho_mk) * np.sqrt(np.maximum(profiles.n_k - 1, 0))
+            rows.append({
+                "strongest": np.where(np.isnan(size_mk), 0, size_mk).max(1, initial=0),
+                **{f"value.{name}": number(statistic(profiles))[0] for name, statistic in statistics.items()},
+            })  # fmt: skip
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    with progress.task("bootstrap by patient", resamples.draws, "draws") as task:
+        groups = in_groups(held, resamples)
+        resamples.kept.expect("bootstrap", len(groups))
+        for k, group in enumerate(groups):
+            yield resamples.kept.group("bootstrap", k, lambda group=group: make(group))
+            task.advance(len(group))

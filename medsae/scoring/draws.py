@@ -7,10 +7,10 @@ draws of an SAE and of raw can be paired.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from medsae.scoring.activity import Held, shape_of, squared, times
 from medsae.scoring.labels import mask_patterns
 from medsae.scoring.sufficient import correlation
+
+Arrays: TypeAlias = "dict[str, NDArray[Any]]"
 
 BUDGET_BYTES = 400 * 2**20
 """Memory for the float64 sums of one group of draws."""
@@ -53,6 +55,34 @@ class Draws(Protocol):
     def group(self, begin: int, end: int) -> tuple[NDArray[np.int32] | None, NDArray[np.float32] | None]: ...
 
 
+GROUP, GROUP_FAR = 20, 50
+"""Draws that are finished together: of activations in memory, and of those that every pass computes again."""
+
+
+class Kept(Protocol):
+    """Where finished groups of draws lie, and which of them this command makes."""
+
+    def group(self, what: str, number: int, make: Callable[[], Arrays]) -> Arrays | None:
+        """Group `number` of the draws `what` as it was kept, else made and kept; None where another makes it."""
+        ...
+
+    def expect(self, what: str, groups: int) -> None:
+        """There will be so many groups; raises UserError where some are missing that only others make."""
+        ...
+
+
+class Nowhere:
+    """Nothing is kept, all is made."""
+
+    def group(self, what: str, number: int, make: Callable[[], Arrays]) -> Arrays | None:
+        return make()
+
+    def expect(self, what: str, groups: int) -> None: ...
+
+
+NOWHERE = Nowhere()
+
+
 @dataclass(frozen=True)
 class Permutations:
     """Label rows shuffled between patients: each patient takes the label rows of another.
@@ -67,6 +97,7 @@ class Permutations:
     seed: int
     strata_n: NDArray[np.integer] | None = None
     """Patients change places only with patients whose images have the same values of this (smallest and largest)."""
+    kept: Kept = NOWHERE
 
     @cached_property
     def strata_p(self) -> NDArray[np.intp] | None:
@@ -109,6 +140,7 @@ class Resamples:
     patients: Patients
     draws: int
     seed: int
+    kept: Kept = NOWHERE
 
     def weights(self, draw: int) -> NDArray[np.float32]:
         """How often each image counts [n]."""
@@ -132,6 +164,28 @@ class Groups:
         count = len(self.patients.size_p)
         part_p = np.random.default_rng([self.seed, 5]).permutation(count) % self.draws
         return None, (part_p[self.patients.code_n] == np.arange(begin, end)[:, None]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Some:
+    """The draws begin .. end of others."""
+
+    of: Draws
+    begin: int
+    end: int
+
+    @property
+    def draws(self) -> int:
+        return self.end - self.begin
+
+    def group(self, begin: int, end: int) -> tuple[NDArray[np.int32] | None, NDArray[np.float32] | None]:
+        return self.of.group(self.begin + begin, self.begin + end)
+
+
+def in_groups(held: Held, draws: Draws) -> list[range]:
+    """The draws that are finished together; the same on every machine."""
+    size = GROUP if held.near else GROUP_FAR
+    return [range(at, min(at + size, draws.draws)) for at in range(0, draws.draws, size)]
 
 
 @dataclass(frozen=True)

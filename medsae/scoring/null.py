@@ -7,8 +7,9 @@ allow (selective neurons)? How the p-values reach below 1 / draws is explained i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from medsae.progress import Progress, Silent
 from medsae.rates import benjamini_hochberg
 from medsae.scoring.activity import Held
 from medsae.scoring.design import Design, Profiles
-from medsae.scoring.draws import Permutations, correlations_of_draws
+from medsae.scoring.draws import Arrays, Permutations, Some, correlations_of_draws, in_groups
 from medsae.scoring.entropy import entropy_bits
 from medsae.scoring.measures import Statistic, number
 from medsae.scoring.own_null import tail_p
@@ -84,29 +85,23 @@ def permutation_null(
     total_m, square_m, defined_m = np.zeros(m), np.zeros(m), np.zeros(m)
     strength_tmk = np.full((draws, m, k), np.nan, np.float32)
     design_m, design_count_m = np.zeros(m), np.zeros(m)
-    with (progress or Silent()).task("permutation null", draws, "draws") as task:
-        drawn = correlations_of_draws(held, design.y_nk, design.mask_nk, permutations, share=2)
-        given = replace(permutations, strata_n=design.strata_n)
-        mask_nr = design.mask_nk[:, design.kept_r]
-        # Partial correlations are drawn only where a measure may ask for them.
-        residual = correlations_of_draws(held, design.residual_nr, mask_nr, given, share=2) if statistics else None
-        for t, (rho_mk, n_k) in enumerate(drawn):
-            partial_mr = next(residual)[0] if residual else np.full((m, len(design.kept_r)), np.nan)
-            profiles = Profiles(rho_mk, n_k, partial_mr, design, profile.active_m)
-            bits = profiles.bits_m
+    drawn = null_draws(held, design, profile.active_m, permutations, statistics or {}, progress or Silent())
+    for group, made in zip(in_groups(held, permutations), drawn, strict=True):
+        assert made is not None, "whoever puts a null together has all of its draws"
+        at = slice(group.start, group.stop)
+        strength_tmk[at] = made["strength"]
+        for name in values:
+            values[name][at] = made[f"value.{name}"]
+        for t, bits in zip(group, made["bits"], strict=True):
             good = np.isfinite(bits)
             total_m[good] += bits[good]
             square_m[good] += bits[good] ** 2
             defined_m += good
             counts_tb[t] = np.histogram(bits[good], edges)[0]
-            for name, statistic in (statistics or {}).items():
-                values[name][t] = number(statistic(profiles))[0]
-            scaled_mk = rho_mk * np.sqrt(np.maximum(n_k - 1, 0))
-            strength_tmk[t] = np.abs(scaled_mk)
-            if not permutations.patients.single:
-                design_m += np.nansum(scaled_mk**2, axis=1)
-                design_count_m += np.isfinite(scaled_mk).sum(1)
-            task.advance()
+        if not permutations.patients.single:
+            for squares_m, count_m in zip(made["squares"], made["count"], strict=True):
+                design_m += squares_m
+                design_count_m += count_m
     seen = defined_m > 0
     entropy_mean = np.divide(total_m, defined_m, out=np.full(m, np.nan), where=seen)
     variance = np.divide(square_m, defined_m, out=np.full(m, np.nan), where=seen) - entropy_mean**2
@@ -128,6 +123,45 @@ def permutation_null(
     return Null(
         values, entropy_mean, np.sqrt(np.maximum(variance, 0)), histogram, p, label, benjamini_hochberg(p), scale_m
     )
+
+
+def null_draws(
+    held: Held,
+    design: Design,
+    active_m: NDArray[np.int64],
+    permutations: Permutations,
+    statistics: Mapping[str, Statistic],
+    progress: Progress,
+) -> Iterator[Arrays | None]:
+    """For each group of draws (`in_groups`) what the null is made of, a row a draw: `bits` [g, m], `strength` |rho|
+    sqrt(n - 1) [g, m, k], `squares` and `count` of it over the labels [g, m], and `value.NAME` [g]; None for groups of
+    another command (`permutations.kept`)."""
+    given = replace(permutations, strata_n=design.strata_n)
+    mask_nr = design.mask_nk[:, design.kept_r]
+
+    def make(group: range) -> Arrays:
+        rows: list[dict[str, Any]] = []
+        some, others = (Some(one, group.start, group.stop) for one in (permutations, given))
+        drawn = correlations_of_draws(held, design.y_nk, design.mask_nk, some, share=2)
+        # Partial correlations are drawn only where a measure may ask for them.
+        residual = correlations_of_draws(held, design.residual_nr, mask_nr, others, share=2) if statistics else None
+        for rho_mk, n_k in drawn:
+            partial_mr = next(residual)[0] if residual else np.full((held.m, len(design.kept_r)), np.nan)
+            profiles = Profiles(rho_mk, n_k, partial_mr, design, active_m)
+            scaled_mk = rho_mk * np.sqrt(np.maximum(n_k - 1, 0))
+            rows.append({
+                "bits": profiles.bits_m, "strength": np.abs(scaled_mk).astype(np.float32),
+                "squares": np.nansum(scaled_mk**2, axis=1), "count": np.isfinite(scaled_mk).sum(1),
+                **{f"value.{name}": number(statistic(profiles))[0] for name, statistic in statistics.items()},
+            })  # fmt: skip
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    with progress.task("permutation null", permutations.draws, "draws") as task:
+        groups = in_groups(held, permutations)
+        permutations.kept.expect("null", len(groups))
+        for k, group in enumerate(groups):
+            yield permutations.kept.group("null", k, lambda group=group: make(group))
+            task.advance(len(group))
 
 
 def largest(size_mk: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,17 +19,17 @@ from medsae.progress import Progress, Silent
 from medsae.scoring import frames
 from medsae.scoring.activity import Held, Source
 from medsae.scoring.best import best_neurons
-from medsae.scoring.bootstrap import Bootstrap, bootstrap
+from medsae.scoring.bootstrap import Bootstrap, bootstrap, resampled
 from medsae.scoring.confounded import Attribute, Cohort, confounded
 from medsae.scoring.curve import entropy_curve
 from medsae.scoring.design import Design, Profiles
-from medsae.scoring.draws import Patients, Permutations, Resamples
+from medsae.scoring.draws import NOWHERE, Kept, Patients, Permutations, Resamples
 from medsae.scoring.entropy import entropy
 from medsae.scoring.labels import Uncertain, Unstated, label_matrix, one_hot
 from medsae.scoring.matched import matched_entropy
 from medsae.scoring.measures import Scored, statistics
 from medsae.scoring.neighbours import coactivation_neighbours, decoder_neighbours
-from medsae.scoring.null import Null, largest, permutation_null, reach
+from medsae.scoring.null import Null, largest, null_draws, permutation_null, reach
 from medsae.scoring.profile import Activations, profile
 from medsae.scoring.recovery import truth_recovery
 from medsae.scoring.sufficient import Correlations, Sufficient
@@ -108,6 +109,8 @@ class Choices:
     seed: int = 0
     given: Sequence[str] = ()
     """Attributes that partial correlations take out."""
+    kept: Kept = NOWHERE
+    """Where finished draws lie."""
 
 
 def score_arrays(
@@ -134,8 +137,7 @@ def score_arrays(
     assert k == len(labels) and len(np.asarray(known.patients)) == n, "a name a label and a patient an image"
     grouped = Patients.of(known.patients)
     held = Held(source, n)
-    hot = {name: one_hot(values) for name, values in known.attributes.items()}
-    hot = {name: columns for name, columns in hot.items() if columns[2]}
+    hot = _hot(known)
     design = Design.of(y_nk, mask_nk, labels, {name: hot[name][0] for name in choices.given if name in hot})
     correlations, residual, confounders = _first_pass(held, design, hot, report)
     held.center(correlations.mean_m)
@@ -145,11 +147,9 @@ def score_arrays(
         profiles = profile(held, correlations.mean_m, choices.top)
         task.advance(held.m)
     taken = statistics()
-    permutations, resamples = Permutations(grouped, choices.draws, seed), Resamples(grouped, choices.bootstraps, seed)
+    permutations, resamples = _drawing(grouped, choices)
     null = permutation_null(held, design, correlations, profiles, permutations, fdr, taken, report)
-    resampled = bootstrap(
-        held, design, profiles.active_m, resamples, taken, null, reach(null, correlations, fdr), report
-    )
+    booted = bootstrap(held, design, profiles.active_m, resamples, taken, null, reach(null, correlations, fdr), report)
     with report.task("entropy of parts of the patients", 1, "pass") as task:
         curve = entropy_curve(held, design, grouped, seed, profiles.active_m)
         task.advance()
@@ -164,7 +164,7 @@ def score_arrays(
     attributes = [one for name, values in known.held.items() if (one := Attribute.of(name, values))]
     followed = confounded(held, Cohort(y_nk, mask_nk, labels, attributes, grouped, seed), top_m, report)
     observed = Profiles(correlations.rho_mk, correlations.n_k.astype(float), residual.rho_mk, design, profiles.active_m)
-    scored = Scored(observed, design, profiles, null, resampled.values, resampled.reaching_t, curve, matched, n, fdr)
+    scored = Scored(observed, design, profiles, null, booted.values, booted.reaching_t, curve, matched, n, fdr)
     return Scores(
         neuron=frames.neurons(correlations, entropies, (max_rho_m, top_m), scored),
         correlation=frames.correlations(correlations, labels),
@@ -175,11 +175,11 @@ def score_arrays(
         label_summary=frames.label_summary(np.asarray(known.values_nk), mask_nk, labels, best, correlations).assign(
             floor=design.floor.bits_k, partial_floor=design.floor.partial_bits_k
         ),
-        draw=_draws(null, resampled),
+        draw=_draws(null, booted),
         attribute_correlation=frames.attribute_correlations(confounders),
         recovery=_recovery(known.truth, held, known.patients, seed, report),
         neuron_measure=frames.neuron_measures(scored),
-        draw_measure=frames.draw_measures(null.values, resampled.values),
+        draw_measure=frames.draw_measures(null.values, booted.values),
         entropy_curve=curve.rows,
         neighbour=_neighbours(held, decoder_md, report),
         confounded=followed[0],
@@ -187,10 +187,43 @@ def score_arrays(
     )
 
 
+def draw_some(source: Source, known: Known, choices: Choices, progress: Progress | None = None) -> None:
+    """The draws of `score_arrays` and nothing else, for one of several commands that make them: `choices.kept` says
+    which are its own, and keeps them."""
+    report = progress or Silent()
+    y_nk, mask_nk = label_matrix(known.values_nk, choices.uncertain, choices.unstated)
+    held, hot = Held(source, len(y_nk)), _hot(known)
+    given = {name: hot[name][0] for name in choices.given if name in hot}
+    design = Design.of(y_nk, mask_nk, known.labels, given)
+    held.center(_first_pass(held, design, {}, report)[0].mean_m)
+    permutations, resamples = _drawing(Patients.of(known.patients), choices)
+    for made in (
+        null_draws(held, design, held.active_m, permutations, statistics(), report),
+        resampled(held, design, held.active_m, resamples, statistics(), report),
+    ):
+        for _ in made:
+            pass
+
+
+Hot: TypeAlias = Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_], list[str]]]
+
+
+def _hot(known: Known) -> Hot:
+    """Attributes as columns; without those that have no column."""
+    hot = {name: one_hot(values) for name, values in known.attributes.items()}
+    return {name: columns for name, columns in hot.items() if columns[2]}
+
+
+def _drawing(patients: Patients, choices: Choices) -> tuple[Permutations, Resamples]:
+    kept, seed = choices.kept, choices.seed
+    return (Permutations(patients, choices.draws, seed, kept=kept),
+            Resamples(patients, choices.bootstraps, seed, kept))  # fmt: skip
+
+
 def _first_pass(
     held: Held,
     design: Design,
-    attributes: Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_], list[str]]],
+    attributes: Hot,
     report: Progress,
 ) -> tuple[Correlations, Correlations, dict[str, tuple[list[str], Correlations]]]:
     """Correlations with the labels, with what is left of them and, in the same pass, with each attribute."""
@@ -217,8 +250,8 @@ def _neighbours(held: Held, decoder_md: NDArray[np.floating] | None, report: Pro
     return pd.concat(parts, ignore_index=True)
 
 
-def _draws(null: Null, resampled: Bootstrap) -> pd.DataFrame:
-    parts = (("permutation", null.values), ("bootstrap", resampled.values))
+def _draws(null: Null, booted: Bootstrap) -> pd.DataFrame:
+    parts = (("permutation", null.values), ("bootstrap", booted.values))
     names = ("mean_entropy", "mean_entropy_strong")
     return pd.concat(
         [

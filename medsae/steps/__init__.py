@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from importlib import import_module
 from typing import Any
 
+from medsae import config as c
+from medsae import shards
 from medsae.progress import Progress
-from medsae.store.artifacts import Store
+from medsae.shards import Part
+from medsae.store.artifacts import Store, versions
 
 # Imported when needed: finding that an artifact is there already loads no torch.
 _ROOMS: dict[str, tuple[str, str]] = {
@@ -29,6 +34,15 @@ def run(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
     room = _ROOMS[getattr(config, "step", "run")]
     module, name = ("sweep", "sweep") if getattr(config, "sweep", None) else room
     return getattr(import_module(f"medsae.steps.{module}"), name)(config, store, progress)
+
+
+def together(store: Store, config: Any, of: list[str], progress: Progress) -> Part | None:
+    """The part that `--shard` of a config asks for of a step without a folder of its own: its notes lie in the cache,
+    under what they are `of`. None where the whole is asked for."""
+    digest = hashlib.sha256(json.dumps([config.step, *of]).encode()).hexdigest()[:12]
+    folder = store.cache / "shards" / f"{config.step}-{digest}"
+    about = {"config": c.record(config), "inputs": {}, "versions": versions()}
+    return shards.join(folder, config.shard, ["python", "-m", "medsae", *c.command_line(config)], about, progress)
 
 
 def found(what: str, id: str, progress: Progress) -> None:

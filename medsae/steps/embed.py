@@ -18,6 +18,9 @@ from medsae.steps import found
 from medsae.steps.cohort_pictures import Pictures
 from medsae.store.artifacts import Artifact, Build, Store
 
+SHARD = 1024
+"""Pictures that are finished together: the pieces that several machines share."""
+
 
 def embed(config: c.Embed, store: Store, progress: Progress) -> dict[str, Any]:
     """Embeddings x[n, d] float32, one row an image of the cohort."""
@@ -40,16 +43,21 @@ def _encode(config: c.Embed, cohort: Artifact, store: Store, progress: Progress)
         from medsae.encoders import pipeline
 
         encoder = encoders.load_encoder(config.encoder, config.weights, store.cache, progress, config)
-        source = Pictures(cohort)
+        source, part = Pictures(cohort), build.part(config, progress)
         how = pipeline.How(
+            shard_size=SHARD,
             precision=config.precision, device=config.device, batch=config.batch, unit_norm=config.unit_norm,
             workers=config.workers, choices=store.cache / "encoders" / "choices.json",
+            part=part,
         )  # fmt: skip
         more: dict[str, Any] = {}
         if config.pool == "tokens":
             x_nd, report, more = _tokens(build, encoder, source, how, config, progress)
         else:
             x_nd, report = pipeline.embed(source, encoder, how, shards=build.shards, progress=progress)
+        if x_nd is None:
+            assert part is not None
+            return build.shard_done(part, progress)
         for image, reason in report.failed[:10]:
             progress.say(f"image {image} cannot be decoded any more and is left out: {reason}")
         usable = np.setdiff1d(np.arange(len(source)), [image for image, _ in report.failed])
@@ -63,7 +71,7 @@ def _encode(config: c.Embed, cohort: Artifact, store: Store, progress: Progress)
 
 def _tokens(
     build: Build, encoder: encoders.Encoder, source: Pictures, how: Any, config: c.Embed, progress: Progress
-) -> tuple[np.ndarray, Any, dict[str, Any]]:
+) -> tuple[np.ndarray | None, Any, dict[str, Any]]:
     """Tokens as part of the artifact; the mean over the tokens of each picture, the report and the facts of tokens."""
     from medsae.encoders import pipeline
     from medsae.steps import tokens
@@ -75,6 +83,8 @@ def _tokens(
     sampled = pipeline.Sampled(cells, config.tokens_per_image or cells, config.token_seed)
     tokens.Plan(len(source), cells, sampled.kept, able.token_dim).announce(build.path, progress)
     shards, x_nd, report = pipeline.embed_tokens(source, able, how, sampled, shards=build.shards, progress=progress)
+    if x_nd is None:
+        return None, report, {}
     chosen = None if sampled.kept == cells else np.stack([sampled.of(image) for image in range(len(source))])
     tokens.keep(build, shards, how.shard_size, chosen)
     more = {"tokens": sampled.kept, "grid": list(able.grid), "shard": how.shard_size, "unit_norm": False}

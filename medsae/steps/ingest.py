@@ -21,7 +21,7 @@ from medsae.cohorts import checking, marks, splits
 from medsae.cohorts.inside import refuse_outside
 from medsae.cohorts.tabular import CohortTable
 from medsae.progress import Progress, UserError
-from medsae.shards import Shards
+from medsae.shards import Part, Shards
 from medsae.steps import found
 from medsae.store.artifacts import Build, Store
 
@@ -59,8 +59,11 @@ def ingest(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
         read_otherwise: list[str] = []
         if config.pictures:
             paths = [os.path.join(table.root, path) for path in images["path"]]
-            pieces = Shards(build.shards, "parquet")
-            checked = _checked(pieces, paths, config.workers, progress)
+            pieces, part = Shards(build.shards, "parquet"), build.part(config, progress)
+            checked = _checked(pieces, paths, config.workers, progress, part)
+            if checked is None:
+                assert part is not None
+                return build.shard_done(part, progress)
             bad = checked["refused"].notna()
             refused = pd.DataFrame({"path": images["path"][bad.to_numpy()], "reason": checked["refused"][bad]})
             _say_refused(refused, len(images), table.root, progress)
@@ -226,13 +229,23 @@ def _say_changes(store: Store, config: Any, inputs: dict[str, str], table: Cohor
         return
 
 
-def _checked(pieces: Shards, paths: list[str], workers: int | None, progress: Progress) -> pd.DataFrame:
-    """Check every picture once; a finished shard of 2,000 is a file that a restarted ingest skips."""
+def _checked(
+    pieces: Shards, paths: list[str], workers: int | None, progress: Progress, part: Part | None
+) -> pd.DataFrame | None:
+    """Check every picture once; a finished shard of 2,000 is a file that a restarted ingest skips. None from one of
+    several commands that has checked its part."""
     starts = range(0, len(paths), _SHARD)
-    missing = [image for k, start in enumerate(starts) if pieces.finished(k) is None
-               for image in range(start, min(start + _SHARD, len(paths)))]  # fmt: skip
-    if len(missing) < len(paths):
-        progress.say(f"{len(paths) - len(missing):,} of {len(paths):,} pictures are checked already")
+    own = [k for k in range(len(starts)) if part is None or part.makes(k)]
+    todo = [k for k in own if pieces.finished(k) is None]
+    if part is not None:
+        todo = part.mine(todo, pieces)
+
+    def images(ks: list[int]) -> list[int]:
+        return [i for k in ks for i in range(starts[k], min(starts[k] + _SHARD, len(paths)))]
+
+    missing, all_own = images(todo), len(images(own))
+    if len(missing) < all_own:
+        progress.say(f"{all_own - len(missing):,} of {all_own:,} pictures are checked already")
     rows: list[dict[str, Any]] = []
     # One stream over all shards: the decoding processes never wait for a shard to be written.
     for position, seen in checking.check_pictures([paths[i] for i in missing], workers, progress, "checking pictures"):
@@ -243,6 +256,8 @@ def _checked(pieces: Shards, paths: list[str], workers: int | None, progress: Pr
             with pieces.writing(image // _SHARD) as new:
                 pq.write_table(pa.Table.from_pylist(rows, schema=_SHARD_SCHEMA), new, compression="none")
             rows = []
+    if part is not None and not part.merges:
+        return None
     columns = ["image", "width", "height", "sha256", "refused", "said"]
     frames = [pq.read_table(pieces.path(k), columns=columns).to_pandas() for k in range(len(starts))]
     return pd.concat(frames, ignore_index=True)

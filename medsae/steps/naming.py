@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from medsae import config as c
-from medsae.naming import audit, prompts
+from medsae.naming import audit, planted, prompts
 from medsae.naming.backends import Backend
 from medsae.naming.backends.divided import Divided
 from medsae.naming.backends.labels import concept_of
 from medsae.naming.cost import Cost, estimate
 from medsae.naming.memory import LASTING, Memory, Outcome, Setup
-from medsae.naming.run import Namer, Surroundings
+from medsae.naming.run import PORTION, Namer, Surroundings
 from medsae.naming.selection import firing_least
 from medsae.plugins import backends
 from medsae.progress import Progress, Task, UserError
+from medsae.shards import Part
+from medsae.steps import together
 from medsae.steps.cohort_pictures import new_cohort
 from medsae.steps.naming_study import MOST_PICTURES, StudyOfScores
 from medsae.store.artifacts import Artifact, Store
@@ -41,11 +43,24 @@ def name(config: c.Name, store: Store, progress: Progress) -> dict[str, Any]:
     backends.get(config.backend)
     config = c.replace(config, scores=scores.id)
     with contextlib.closing(StudyOfScores(store, scores, config.seed)) as study:
+        _refuse_unknown_pictures(config, study)
         if not config.watch:
             return _name(_with_pictures(config, study, progress), store, study, progress)
         requests = Requests(store, config)
         with requests.serving():
             return _watch(_with_pictures(config, study, progress), store, study, requests, progress)
+
+
+def _refuse_unknown_pictures(config: c.Name, study: StudyOfScores) -> None:
+    """UserError when the model has seen pictures of another source only, unless it is forced."""
+    known = dict(backends.get(config.backend).knows).get(config.model or "")
+    source = study.cohort.facts.get("source")
+    if known is None or known == source or config.force:
+        return
+    raise UserError(
+        f"{config.model} has seen {known} radiographs only: what it says of {source or 'other'} pictures means nothing",
+        study.cohort.id, "choose another --model or --backend; --force uses it all the same",
+    )  # fmt: skip
 
 
 def _with_pictures(config: c.Name, study: StudyOfScores, progress: Progress) -> c.Name:
@@ -70,6 +85,9 @@ def _name(config: c.Name, store: Store, study: StudyOfScores, progress: Progress
         memory, news = remember(ledger, setup, backend, writer)
         setup = _asking_anew(config, setup, ledger, memory)
         namer = _namer(config, study, setup, backend, memory, writer, claims, news)
+        part = together(store, config, [setup.run, *map(str, neurons)], progress)
+        if part is not None:
+            neurons = _part(part, neurons, namer)
         cost = _cost(config, study, namer, neurons, memory)
         progress.say(cost.text())
         if config.cost:
@@ -81,6 +99,7 @@ def _name(config: c.Name, store: Store, study: StudyOfScores, progress: Progress
             _audit(config, study, ledger, namer, progress)
             with progress.task(f"naming {len(neurons):,} neurons", cost.planned, "questions") as task:
                 namer.name(neurons, task)
+            _compare(namer, neurons, study)
         except UserError:
             _tell_end(namer, neurons, before, progress)
             raise
@@ -164,6 +183,21 @@ def _tell_end(
     return (3 if usable else 2), ended
 
 
+def _compare(namer: Namer, neurons: list[int], study: StudyOfScores) -> None:
+    """Where the truth is known, write down for every new name what its neuron follows, and whether the name says it."""
+    rows = []
+    for neuron in neurons:
+        if neuron not in namer.status or neuron not in namer.memory.explained:
+            continue
+        concept, _ = namer.memory.explained[neuron]
+        followed = study.follows(neuron)
+        if followed is not None:
+            rows.append(namer.row("truth", neuron=neuron, concept=concept, fact=followed.fact, follows=followed.rho,
+                                  match=planted.match(concept, followed)))  # fmt: skip
+    if rows:
+        namer.append(rows)
+
+
 def choose(config: c.Name, study: StudyOfScores) -> list[int]:
     """The neurons that the config names; UserError for one that is not there. `--top N` gives N that can be named and
     tested, where there are so many."""
@@ -192,6 +226,16 @@ def choose(config: c.Name, study: StudyOfScores) -> list[int]:
     what = f"no neuron has {config.pictures} firing and {config.pictures} silent pictures to be tested on"
     c.check(bool(found), what, study.scores.id, do)
     return found
+
+
+def _part(part: Part, neurons: list[int], namer: Namer) -> list[int]:
+    """The neurons of one of several commands: whole portions, whose names serve each other as controls. The merging
+    command gets all; UserError while some have no result."""
+    portions = [neurons[i : i + PORTION] for i in range(0, len(neurons), PORTION)]
+    part.mine([k for k, portion in enumerate(portions) if any(n not in namer.memory.done for n in portion)])
+    if not part.merges:
+        namer.alone = True
+    return [n for k, portion in enumerate(portions) if part.makes(k) for n in portion]
 
 
 @contextlib.contextmanager
@@ -367,6 +411,7 @@ def _answer(neuron: int, namer: Namer, study: StudyOfScores, requests: Requests,
         if not namer.memory.explanations:
             namer.rehearse([neuron], progress.say)
         namer.name([neuron], told, stop=lambda: requests.cancelled(neuron))
+        _compare(namer, [neuron], study)
     requests.done(neuron)
 
 

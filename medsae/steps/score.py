@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +14,7 @@ import pandas as pd
 
 from medsae import config as c
 from medsae.progress import Progress, UserError
+from medsae.shards import Part, Shards
 from medsae.steps import found, tokens
 from medsae.steps.labels import labels_of
 from medsae.steps.train import split_rows
@@ -55,9 +56,10 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             return build.existing.manifest
         # Imported here: finding that the scores are there already needs no torch and no scipy.
         from medsae.scoring.activity import ArraySource, near_one
+        from medsae.scoring.draws import NOWHERE
         from medsae.scoring.labels import label_matrix
         from medsae.scoring.measures import declared
-        from medsae.scoring.scores import Choices, Known, score_arrays
+        from medsae.scoring.scores import Choices, Known, draw_some, score_arrays
 
         rows = split_rows(embeddings, cohort)["balanced" if config.images == "evaluation" else config.images]
         if not len(rows):
@@ -90,9 +92,14 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
                       attributes=_attributes(images) | _kept_attributes(cohort, images["image"]),
                       held=_held(config, cohort, images["image"].to_numpy()),
                       truth=_truth(cohort, images["image"].to_numpy(), rivals))  # fmt: skip
+        part = build.part(config, progress)
+        kept = KeptDraws(build.shards, part) if part else NOWHERE
         choices = Choices(uncertain=config.uncertain, unstated=config.unstated, draws=config.draws,
                           bootstraps=config.bootstraps, fdr=config.fdr, top=config.top, seed=config.seed,
-                          given=config.attributes)  # fmt: skip
+                          given=config.attributes, kept=kept)  # fmt: skip
+        if part and not part.merges:
+            draw_some(source, known, choices, progress)
+            return build.shard_done(part, progress)
         scores = score_arrays(source, known, choices, decoder_md=decoder, raw=raw if sae else None, progress=progress)
         image_of_row = images["image"].to_numpy(np.int32)
         kept = scores.activation
@@ -159,6 +166,29 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         headline = ("mean_entropy", "null_mean_entropy", "selective_share", "active_share", "dead_share")
         facts |= {k: float(measures[k]) for k in headline if k in measures and np.isfinite(measures[k])}
         return build.publish(facts | parents).manifest
+
+
+@dataclass(frozen=True)
+class KeptDraws:
+    """Groups of draws as pieces in a folder: those of the null and those of the bootstrap (`scoring.draws.Kept`)."""
+
+    folder: Path
+    part: Part
+
+    def group(self, what: str, number: int, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray] | None:
+        pieces = Shards(self.folder / what, "npz")
+        if not self.part.makes(number):
+            return None
+        if pieces.finished(number) is None:
+            with pieces.writing(number) as new, new.open("wb") as file:
+                np.savez(file, allow_pickle=False, **make())
+        with np.load(pieces.path(number), allow_pickle=False) as found:
+            return dict(found)
+
+    def expect(self, what: str, groups: int) -> None:
+        pieces = Shards(self.folder / what, "npz")
+        if self.part.merges:
+            self.part.mine([k for k in range(groups) if pieces.finished(k) is None], pieces)
 
 
 @dataclass(frozen=True)

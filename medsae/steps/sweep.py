@@ -7,8 +7,8 @@ from typing import Any
 
 from medsae import config as c
 from medsae.progress import Progress
-from medsae.steps import found, run
-from medsae.steps.train import publish, read, resolved
+from medsae.steps import found, run, together
+from medsae.steps.train import choices, publish, read, resolved
 from medsae.store.artifacts import Artifact, Store
 
 
@@ -21,6 +21,13 @@ def sweep(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
     data = read(config, store, progress)
     options = list(dict.fromkeys(resolved(one, data) for one in config.swept()))
     manifests: dict[int, dict[str, Any]] = {}
+    ids = [c.identity(slug, option, [data.embeddings.id], {}) for option, slug in options]
+    part = together(store, config, ids, progress)
+    if part is not None:
+        lacking = [place for place, id in enumerate(ids) if not (store.artifacts / "sae" / id).is_dir()]
+        if not part.merges:
+            options = [one for place, one in enumerate(options) if part.makes(place)]
+        part.mine(lacking)
     with ExitStack() as stack:
         builds = {}
         for place, (option, slug) in enumerate(options):
@@ -36,6 +43,7 @@ def sweep(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
             results = train_together(
                 data.train_nd, data.holdout_nd, [options[place][0] for place in builds],
                 checkpoint_dirs=[build.shards for build in builds.values()], progress=progress, device=config.device,
+                choices=choices(store),
             )  # fmt: skip
             for (place, build), result in zip(builds.items(), results, strict=True):
                 manifests[place] = publish(build, result, options[place][0], data, progress)
@@ -43,6 +51,9 @@ def sweep(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
     rows = [_row(manifests[place], store, progress, config) for place in range(len(options))]
     for row, (option, _) in zip(rows, options, strict=True):
         row["swept"] = {name: getattr(option, name) for name in varied}
+    if part is not None and not part.merges:
+        progress.say(f"shard {part.index}/{part.of} is done; when all are: {part.merge_command}")
+        return {"id": " ".join(row["id"] for row in rows), "published": False, "sweep": rows}
     best = min(rows, key=lambda row: row["mean_entropy"] if row["mean_entropy"] is not None else float("inf"))
     below = [
         row for row in rows if row["high"] is not None and row["null_low"] is not None and row["high"] < row["null_low"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,9 +45,20 @@ def train(config: c.Train, store: Store, progress: Progress) -> dict[str, Any]:
         from medsae.sae import training
 
         result = training.train(
-            data.train_nd, data.holdout_nd, config, checkpoint_dir=build.shards, progress=progress, device=config.device
+            data.train_nd,
+            data.holdout_nd,
+            config,
+            checkpoint_dir=build.shards,
+            progress=progress,
+            device=config.device,
+            choices=choices(store),
         )
         return publish(build, result, config, data, progress)
+
+
+def choices(store: Store) -> Path:
+    """The file that remembers how products are carried out fastest on this machine."""
+    return store.cache / "sae" / "choices.json"
 
 
 def untrained(config: c.Train, slug: str, data: Data, store: Store, progress: Progress) -> dict[str, Any]:
@@ -69,7 +81,7 @@ def untrained(config: c.Train, slug: str, data: Data, store: Store, progress: Pr
 
         x_nd = measured.sample(data.train_nd, np.arange(len(data.train_nd)))
         sae = untrained(Sae.load(trained.file("sae.safetensors")), x_nd, config.seed)
-        facts = {k: v for k, v in trained.facts.items() if k not in ("device", "training_seconds")}
+        facts = {k: v for k, v in trained.facts.items() if k not in ("device", "training_seconds", "products")}
         seen = data.train_nd if data.holdout_nd is None else data.holdout_nd
         now = {"untrained": True, "control_of": id, "n_train": 0, "epochs": 0}
         facts = {k: v for k, v in facts.items() if k not in _MEASURED}
@@ -133,6 +145,7 @@ def publish(build: Build, result: TrainResult, config: c.Train, data: Data, prog
         "n_holdout": holdout, "loss": last.loss, "mse": last.mse, "fve": last.fve,
         "active_share": last.active_share, "active_neurons": last.active_share * m,
         "dead_share": float(np.mean(result.dead_m)), "device": result.device, "history_on": result.history_on,
+        "products": asdict(result.products),
         "advice": [asdict(one) for one in told],
         "training_seconds": round(result.seconds, 2), "cohort": data.cohort.id, "embeddings": data.embeddings.id,
     }).manifest  # fmt: skip

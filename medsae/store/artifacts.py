@@ -22,8 +22,8 @@ from typing import Any, cast
 import duckdb
 
 from medsae import config as configs
-from medsae import files
-from medsae.progress import UserError
+from medsae import files, shards
+from medsae.progress import Progress, UserError
 from medsae.store import connections
 from medsae.store import manifest as manifests
 from medsae.store.manifest import NAME as MANIFEST
@@ -35,7 +35,7 @@ KINDS = ("cohort", "embeddings", "sae", "scores")
 TABLES = "tables.duckdb"
 _AGAIN = "delete the folder and repeat the step"
 
-__all__ = ["KINDS", "MANIFEST", "SCHEMA_VERSION", "TABLES", "Artifact", "Build", "Store", "schema"]
+__all__ = ["KINDS", "MANIFEST", "SCHEMA_VERSION", "TABLES", "Artifact", "Build", "Store", "schema", "versions"]
 
 
 @dataclass(frozen=True)
@@ -195,9 +195,11 @@ class Store:
         """Build (or find) the artifact of a resolved config. `config.makes` is the kind.
 
         parents: role -> id; inputs: name -> sha256 of files from outside. With `build.existing` set there is nothing
-        to do. Raises UserError when another process builds the same artifact, or the folder is not writable.
+        to do. Shards of one artifact (`config.shard`) build side by side; whoever merges them waits for none of them.
+        Raises UserError when another process builds the same artifact, or the folder is not writable.
         """
         inputs = inputs or {}
+        together = getattr(config, "shard", None) not in (None, shards.MERGE)
         id = configs.identity(slug, config, list(parents.values()), inputs)
         final = self.artifacts / config.makes / id
         if final.is_dir():
@@ -207,7 +209,7 @@ class Store:
         building = final.parent / f".building-{id}"
         try:
             files.make_folder(building)
-            lock = files.take_lock(building / ".lock")
+            lock = files.take_lock(building / ".lock", shared=together)
         except OSError as error:
             raise cast(UserError, explained(error, building, self.data)) from error
         if lock is None:
@@ -224,7 +226,7 @@ class Store:
                 "command": ["python", "-m", "medsae", *configs.command_line(config)],
                 "parents": parents,
                 "inputs": inputs,
-                "versions": _versions(),
+                "versions": versions(),
                 "hardware": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
             }
             try:
@@ -236,7 +238,7 @@ class Store:
                 raise better from error
         finally:
             # What failed before its first shard leaves nothing behind.
-            if building.is_dir() and not any((building / ".shards").glob("*")):
+            if building.is_dir() and not together and not any((building / ".shards").glob("*")):
                 shutil.rmtree(building, ignore_errors=True)
             os.close(lock)
 
@@ -269,6 +271,17 @@ class Build:
         """A folder for what a restarted step may reuse; it is not part of the artifact."""
         path = self.path / ".shards"
         return files.make_folder(path)
+
+    def part(self, config: Any, progress: Progress) -> shards.Part | None:
+        """The part of this artifact that a config's `--shard` asks for; None where it asks for the whole."""
+        about = {name: self.manifest[name] for name in ("config", "inputs", "versions")}
+        words = self.manifest["command"]
+        return shards.join(self.shards, config.shard, words, about, progress)
+
+    def shard_done(self, part: shards.Part, progress: Progress) -> dict[str, Any]:
+        """What a shard returns in place of a manifest; says what comes after it."""
+        progress.say(f"shard {part.index}/{part.of} is done; when all are: {part.merge_command}")
+        return {"id": self.id, "published": False}
 
     @contextlib.contextmanager
     def database(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -358,7 +371,8 @@ def _notes(artifact: Path) -> Path:
 
 
 @cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of this program, of Python and of the packages that a result depends on."""
     names = ("medsae", "torch", "transformers", "duckdb", "numpy", "scipy", "pandas", "pillow", "streamlit")
     found = {}
     for name in names:

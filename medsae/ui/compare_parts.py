@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from medsae.progress import UserError
-from medsae.store import housekeeping, queries
+from medsae.store import housekeeping, queries, trained
 from medsae.store.artifacts import Artifact
 from medsae.store.reader import Frame, Reader
 from medsae.ui import charts, export, format, links, look
@@ -47,6 +47,7 @@ def two_titles(study: Study, scores: Artifact, other: Artifact) -> tuple[str, st
 def shift(study: Study, scores: Artifact, other: Artifact) -> None:
     """Mean entropies of both (all neurons, and those with max |rho| > 0.2), their difference, and their nulls."""
     first, second = queries.summary(study.reader, scores), queries.summary(study.reader, other)
+    beside = [_beside(study, one) for one in (scores, other)]
     items: list[tuple[str, str, str]] = []
     for key, strong, name in (
         ("mean_entropy", False, "all defined neurons"),
@@ -56,18 +57,37 @@ def shift(study: Study, scores: Artifact, other: Artifact) -> None:
         pair = f"{format.scaled(first.get(key), study.scale)} against {format.scaled(second.get(key), study.scale)}"
         value = None if d.value is None else d.value * study.scale
         items.append(
-            (f"{format.signed(value)} {study.unit_name}", f"{name}: {pair}\n{look.difference(d, study.scale)}", "")
+            (
+                f"{format.signed(value)} {study.unit_name}",
+                f"{name}: {pair}\n{look.difference(d, study.scale)}"
+                + _untrained([format.scaled(s.get(key), study.scale) if s else None for s in beside]),
+                "",
+            )
         )
     for key, name in (("selective_share", "selective neurons"), ("median_max_rho", "median strongest |ρ|")):
         a, b = first.get(key), second.get(key)
         show = format.percent if key == "selective_share" else format.number
         both = f"{show(a.value if a else None)} / {show(b.value if b else None)}"
-        items.append((both, f"{name}\n{' / '.join(_short(study, scores, other))}", ""))
+        control = _untrained([show(s[key].value if key in s else None) if s else None for s in beside])
+        items.append((both, f"{name}\n{' / '.join(_short(study, scores, other))}{control}", ""))
     studies.figures(items)
 
 
 def _short(study: Study, scores: Artifact, other: Artifact) -> tuple[str, str]:
     return studies.short_titles(study) if other is study.versus else two_titles(study, scores, other)
+
+
+def _beside(study: Study, scores: Artifact) -> dict[str, queries.Measure] | None:
+    """The measures of the untrained control of these scores; None where it was not scored alike."""
+    control = trained.control(study.artifacts, scores)
+    return queries.summary(study.reader, control) if control else None
+
+
+def _untrained(values: list[str | None]) -> str:
+    """A line with what the untrained controls have; nothing where there is none."""
+    if not any(values):
+        return ""
+    return f"\nuntrained control {' / '.join(value or format.NOTHING for value in values)}"
 
 
 def best_neurons(study: Study, scores: Artifact, other: Artifact) -> None:
@@ -206,6 +226,7 @@ def all_saes(study: Study, cohort: Artifact) -> Frame:
                 "entropy_bits": value("mean_entropy"),
                 "null_bits": value("null_mean_entropy"),
                 "selective": value("selective_share"),
+                "trained_on": found.text if (found := trained.trained_on(study.artifacts, scores)) else "",
             }
         )
     return pd.DataFrame(rows)
@@ -248,11 +269,12 @@ def pareto(study: Study, frame: Frame) -> None:
                 format.percent(r["silent"]),
                 f"{format.number(r['entropy_bits'])} <span class=ms-soft>({format.number(r['null_bits'])})</span>",
                 format.percent(r["selective"]),
+                format.escape(r["trained_on"]),
             ]
             for r in frame.to_dict("records")
         ]
         columns = [("SAE", False), ("neurons", True), ("L0", True), ("FVE", True), ("silent", True)]
-        st.html(look.table([*columns, ("bits (null)", True), ("selective", True)], rows))
+        st.html(look.table([*columns, ("bits (null)", True), ("selective", True), ("trained on", False)], rows))
     point = charts.clicked(event)
     if point:
         links.go(links.url("overview", (), scores=point[0]))

@@ -46,6 +46,12 @@ def heading(title: str, subtitle: str = "", name: str = "", tools: Sequence[str]
     )
 
 
+def badge(text: str, help: str, good: bool) -> str:
+    """HTML of a short word on what something is; `good` False: a reader must know it before believing a number."""
+    tone = "ms-good" if good else "ms-bad"
+    return f'<span class="ms-chip ms-badge {tone}" title="{escape(help)}">{escape(text)}</span>'
+
+
 def chip(text: str, href: str | None, key: str = "", title: str = "") -> str:
     """HTML of a small link; greyed where there is nowhere to go. `key`: the key that follows it."""
     if href is None:

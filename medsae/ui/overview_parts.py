@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from medsae.store import concepts, queries, query_images
+from medsae.store import concepts, queries, query_images, trained
 from medsae.store.artifacts import Artifact
 from medsae.store.filter import LEAST
 from medsae.ui import bars, cards, export, format, links, look, naming_panel, verdict
@@ -137,6 +137,8 @@ def steps(study: Study, scores: Artifact, cohort: Artifact) -> None:
         for step, each in made
         if each
     ]
+    badge = studies.trained_badge(study.artifacts, scores)
+    rows = [[a, f"{b} {badge}" if a == "SAE" else b, c] for a, b, c in rows]
     named = len(study.names)
     names_of = look.link(format.plural(named, "neuron"), links.url("concepts")) if named else "none yet"
     rows.append(["names", names_of, '<span class="ms-good">✓</span>' if named else ""])
@@ -195,12 +197,14 @@ def best_of_labels(study: Study, scores: Artifact) -> None:
         )
     frame = queries.best_of_labels(study.reader, scores)
     frame = frame.assign(few=frame["label"].isin(list(study.scarce))).sort_values("few", kind="stable")
+    control = trained.control(study.artifacts, scores)
+    beside = queries.best_of_labels(study.reader, control).set_index("label") if control else None
     rows = []
     for row in frame.to_dict("records"):
         n = f"{format.count(row['positives'])} of {format.count(row['used'])}"
         if row["few"]:
             why = f"too few images to say ({study.scarce[str(row['label'])]})"
-            cells = [format.escape(str(row["label"])), n, "", why, "", "", ""]
+            cells = [format.escape(str(row["label"])), n, "", why, "", "", "", *([""] if control else [])]
             rows.append([f'<span class="ms-soft">{cell}</span>' for cell in cells])
             continue
         rows.append(
@@ -212,9 +216,11 @@ def best_of_labels(study: Study, scores: Artifact) -> None:
                 _neuron(row["best_neuron_auroc"]),
                 f"{format.number(row['auroc'])} {_soft(row['low'], row['high'])}",
                 f"{format.number(row['auroc_other_half'])} {_soft(row['other_half_low'], row['other_half_high'])}",
+                *([] if beside is None else [format.number(beside["auroc_other_half"].get(row["label"]))]),
             ]
         )
     columns = ["images with it", "strongest ρ", "ρ", "best AUROC", "AUROC, all patients", "AUROC, other patients"]
+    columns += ["untrained control"] if control else []
     st.html(look.table([("label", False), *((c, True) for c in columns)], rows))
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import streamlit as st
 
 from medsae import plugins
-from medsae.store import entropies, queries
+from medsae.store import entropies, queries, trained
 from medsae.store.artifacts import Artifact
 from medsae.ui import format, look
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
 Summary = dict[str, queries.Measure]
+_UNTRAINED = (
+    '<span class="ms-soft" title="random directions with the norms and the activity of the trained SAE: what a measure'
+    ' is worth is what it has above this">&emsp;untrained control</span>'
+)
+"""The name of a row beside a measure (train --untrained, docs/decisions/107)."""
 THEN = '<span class="ms-soft">not computed then</span>'
 """In place of a measure that these scores are older than."""
 
@@ -65,7 +70,15 @@ def measures(study: Study, scores: Artifact) -> None:
     look.section("Measures", "interval over patients · what shuffled labels give, two-sided p · n")
     sides = [one for one in (scores, study.versus) if one is not None]
     summaries = [queries.summary(study.reader, one) | _of_sae(study.parent(one, "sae")) for one in sides]
-    rows = [[_name(study, one), *[_cell(study, s, one) for s in summaries]] for one in declared("overview")]
+    controls = [trained.control(study.artifacts, one) for one in sides]
+    beside = [
+        queries.summary(study.reader, one) | _of_sae(study.parent(one, "sae")) if one else None for one in controls
+    ]
+    rows = []
+    for one in declared("overview"):
+        rows.append([_name(study, one), *[_cell(study, s, one) for s in summaries]])
+        if any(beside):
+            rows.append([_UNTRAINED, *[_soft("–") if s is None else _cell(study, s, one) for s in beside]])
     titles = [studies.title(study.artifacts, one) for one in sides]
     st.html(look.table([("", False), *[(title, False) for title in titles]], rows))
     sentences(list(zip(titles, summaries, strict=True)))
@@ -81,6 +94,11 @@ def sentences(sides: list[tuple[str, Summary]]) -> None:
         side = entropies.side(summary)
         if side != "unknown":
             st.caption(f"{title}: mean entropy is {entropies.SAID[side]}.")
+
+
+def _known(study: Study, scores: Artifact) -> Summary:
+    """Every measure of some scores and of their SAE."""
+    return queries.summary(study.reader, scores) | _of_sae(study.parent(scores, "sae"))
 
 
 def _of_sae(sae: Artifact | None) -> Summary:

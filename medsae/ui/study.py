@@ -25,7 +25,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from medsae import config as configs
 from medsae.jobs import Job, Jobs
 from medsae.progress import UserError
-from medsae.store import followed, housekeeping, pictures, queries, query_images
+from medsae.store import followed, housekeeping, pictures, queries, query_images, trained
 from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.ledger import Ledger
 from medsae.store.notes import Note, Notes, representation
@@ -324,6 +324,9 @@ def choose() -> Study:
                 f"{scores.config.get('protocol')} protocol · {scores.config.get('images')} images · {policy}",
                 help=f"Labels were {defined}." if defined else None,
             )
+            badge = trained_badge(artifacts, scores)
+            if badge:
+                st.html(badge)
             links.found(scores=scores.id, versus=versus.id if versus else "none" if others else None)
         patients = (
             links.switch(
@@ -339,6 +342,12 @@ def choose() -> Study:
     study = Study(store, _reader(), artifacts, problems, cohort, scores, versus, unit, patients, gone)
     _run.study = study
     return study
+
+
+def trained_badge(artifacts: Sequence[Artifact], scores: Artifact) -> str:
+    """HTML of what the SAE of these scores was trained on; empty for a raw embedding."""
+    found = trained.trained_on(artifacts, scores)
+    return look.badge(f"trained on: {found.text}", found.help, found.apart) if found else ""
 
 
 def _newest(scored: Sequence[Artifact]) -> Artifact | None:

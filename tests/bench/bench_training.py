@@ -1,6 +1,6 @@
 """Training speed and quality against libraries that people use; see docs/performance.md for how to run it.
 
-python tests/bench/bench_training.py speed | crossover | whole | sweep | sweep_whole | memory | kinds | gpu
+python tests/bench/bench_training.py speed | dense | crossover | whole | sweep | sweep_whole | memory | kinds | gpu
 
 `kinds topk gated` measures these alone. Everything of a table is measured in one process, in turns (one step of each, then again), and medians are shown: on a
 machine that others use too, the ratios mean more than the milliseconds. Peers that are not installed are left out.
@@ -13,6 +13,7 @@ import gc
 import importlib
 import itertools
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,12 +30,14 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from medsae import config
 from medsae.progress import Silent
+from medsae.sae.gradients import Products, blocks, choose
 from medsae.sae.kinds import pre_activations
 from medsae.sae.metrics import dead_neurons, quality
 from medsae.sae.model import activations
 from medsae.sae.normalise import Normalisation
+from medsae.sae.stream import InMemory
 from medsae.sae.sweep import sweep as train_sweep
-from medsae.sae.training import Trainer, Workspace, batch_of, epoch_order, near_all, train
+from medsae.sae.training import Trainer, Workspace, near_all, train
 
 warnings.filterwarnings("ignore")
 D, M, N = 512, 8192, 4096
@@ -77,9 +81,10 @@ def ours(**fields) -> Trainer:
     return trainer
 
 
-def ours_relu(path: float, bias: float = BIAS) -> Callable[[], object]:
+def ours_relu(path: float, bias: float = BIAS, products: Products | None = None) -> Callable[[], object]:
     trainer, x = ours(kind="relu", l1=L1), data(N, D)
     trainer.weights["b_enc"].fill_(bias)
+    trainer.products = products or trainer.products
 
     def step() -> None:
         trainer.share = path
@@ -116,6 +121,7 @@ class Folded:
         e.mul_(2 / N)
         torch.mm(e, w_dec.T, out=g).add_(self.l1 / N)
         torch.ops.aten.threshold_backward.grad_input(g, z, 0, grad_input=g)
+        assert w_enc.grad is not None and b_enc.grad is not None, "made in __init__"
         torch.mm(z.T, e, out=w_dec.grad)
         torch.mm(g.T, x, out=w_enc.grad)
         torch.sum(g, 0, out=b_enc.grad)
@@ -135,6 +141,7 @@ class Folded:
 
     def _project(self) -> None:
         g = self.w_dec.grad
+        assert g is not None, "made in __init__"
         g.addcmul_(self.w_dec, torch.linalg.vecdot(g, self.w_dec)[:, None], value=-1)
 
 
@@ -211,6 +218,18 @@ def speed() -> None:
     table(in_turns(top, 7), "ours, topk")
 
 
+def dense() -> None:
+    """Every cell of every batch: with the products that are chosen here, with each library alone, and folded by hand."""
+    rows = -(-N // blocks(N, D, M))
+    chosen = choose(rows, D, M)
+    print(f"\nReLU through the matrix, batch {N}, d {D}, m {M}, {rows} images at a time: {chosen}")
+    ways = {"chosen": chosen, "oneDNN": Products("onednn", "onednn", "onednn"),
+            "torch (MKL)": Products("torch", "torch", "torch")}  # fmt: skip
+    steps = {name: ours_relu(1.0, products=way) for name, way in ways.items()}
+    loop, x = Folded(directions()), data(N, D)
+    table(in_turns({**steps, "folded by hand, decoder at norm 1": lambda: loop.unit_step(x)}, 5), "chosen")
+
+
 def crossover() -> None:
     """Both paths at several activities: where the list stops to pay."""
     print(
@@ -249,9 +268,10 @@ def whole(epochs: int = 24) -> None:
         "\n| epoch | ours, s | folded, s | times | FVE | FVE | L0 share | L0 share | error apart |\n" + "|---" * 9 + "|"
     )
     for epoch in range(epochs):
-        order, errors = epoch_order(x, 0, epoch), [0.0, 0.0]
-        for first in range(0, len(x), N):
-            batch = x[order[first : first + N]]
+        rows, errors = InMemory(x), [0.0, 0.0]
+        batch_of = rows.epoch(0, epoch, N)
+        for number in range(rows.batches(N)):
+            batch = batch_of(number)
             for i, step in enumerate((lambda: float(mine.step(batch).error), lambda: theirs.unit_step(batch))):  # noqa: B023
                 began = time.perf_counter()
                 errors[i] += step()
@@ -278,7 +298,7 @@ def memory(kind: str = "", path: str = "") -> None:
         return
 
     def steps(n: int, m: int, x: torch.Tensor, share: float) -> int:
-        own = {"relu": dict(l1=L1), "gated": dict(l1=L1), "jumprelu": dict(l0=1.0)}.get(kind, dict(k=K))
+        own: dict[str, Any] = {"relu": dict(l1=L1), "gated": dict(l1=L1), "jumprelu": dict(l0=1.0)}.get(kind, dict(k=K))
         options = config.Train(embeddings="bench", kind=kind, expansion=m // D, epochs=1, lr=LR, batch=n, **own)
         trainer = Trainer(options.resolved(n), n, Workspace(n, D, m, torch.device("cpu")), D)
         if share == 0.0:
@@ -377,7 +397,7 @@ def peer_trainer(name: str, d: int, m: int, steps: int, lr: float, seed: int, **
         "matryoshka": ("matryoshka_batch_top_k", "MatryoshkaBatchTopKTrainer"),
     }[name]  # fmt: skip
     module = importlib.import_module(f"dictionary_learning.trainers.{at}")
-    plain = dict(steps=steps, activation_dim=d, dict_size=m, layer=0, lm_name="-", lr=lr, seed=seed, device="cpu",
+    plain: dict[str, Any] = dict(steps=steps, activation_dim=d, dict_size=m, layer=0, lm_name="-", lr=lr, seed=seed, device="cpu",
                  warmup_steps=0)  # fmt: skip
     if name in ("relu", "gated", "jumprelu"):
         plain["sparsity_warmup_steps"] = None
@@ -459,7 +479,7 @@ def kinds(only: tuple[str, ...] = ()) -> None:
     train_x, seen_x, batch = x[:-HELD], x[-HELD:], 256
     print("\n| kind | options | library | L0 | FVE (mean +- sd of 3 seeds) | mean max cosine |\n" + "|---" * 6 + "|")
     for kind in only or OURS:
-        lr, epochs = RECIPES[kind]["lr"], RECIPES[kind]["epochs"]
+        lr, epochs = float(RECIPES[kind]["lr"]), int(RECIPES[kind]["epochs"])
         normal = Normalisation.fit(train_x)
         data_nd, seen = (torch.from_numpy(normal.apply(part)) for part in (train_x, seen_x))
         by_batch = kind in ("batchtopk", "matryoshka")
@@ -488,8 +508,8 @@ def kinds(only: tuple[str, ...] = ()) -> None:
                 for step in range(steps):
                     epoch, number = divmod(step, batches)
                     if number == 0:
-                        order = epoch_order(data_nd, seed, epoch)
-                    trainer.update(step, data_nd[batch_of(order, number, batches)])
+                        batch_of = InMemory(data_nd).epoch(seed, epoch, batch)
+                    trainer.update(step, batch_of(number))
                 with torch.no_grad():
                     ae = trainer.ae
                     w_dec = (ae.W_dec if hasattr(ae, "W_dec") else ae.decoder.weight.T).detach()
@@ -529,7 +549,7 @@ def line(kind: str, own: dict, library: str, found: list, chosen: list) -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     if sys.argv[1:2] in (["memory"], ["gpu"]):
         globals()[sys.argv[1]](*sys.argv[2:])
     elif sys.argv[1:2] == ["kinds"]:

@@ -124,8 +124,8 @@ def _damage(study: Study, n: int, seed: str, pages_every: int, until: float) -> 
                 row.bad(f"{where}: list ended with {status}: {problems[-200:]}")
             if not _named(study, data, path, kind, problems) and (kind == "artifacts" or told(study, data) != whole):
                 row.bad(f"{where}: silent", lost=True)
-            if i % pages_every == 0:
-                page = PAGES[(i // pages_every) % len(PAGES)]
+            if i // 2 % pages_every == 0:  # both after an artifact and after a small file
+                page = PAGES[i // pages_every % len(PAGES)]
                 for error in opened(data, page, {}):
                     row.bad(f"{where}: page {page}: {error[:300]}")
             files.write(path, content)

@@ -53,7 +53,10 @@ def main() -> int:
             found.append(row)
             _print(row)
 
-    print(f"{'what':44} {'tries':>6} {'met':>6} {'failed':>7} {'lost or silent':>15} {'seconds':>8} {'cpu':>7}")
+    print(
+        f"{'what':44} {'tries':>6} {'met':>6} {'failed':>7} {'lost or silent':>15} {'seconds':>8} {'cpu':>7}",
+        flush=True,
+    )
     if asked.short:
         return _short()
     with study.temporary("faults") as folder:

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "files": set(),
     "seals": set(),
     "dialects": {"progress"},
-    "shards": {"files", "seals"},
+    "shards": {"files", "progress", "seals"},
     "progress": {"files", "seals"},
     "plugins": {"progress"},
     "device": {"progress"},

@@ -63,7 +63,7 @@ def test_started_from_the_app_it_fails_with_its_message_and_log(tmp_path):
     assert all_jobs.get(job.id).state in ("running", "failed")
     ended = wait(lambda: (j := all_jobs.get(job.id)).state != "running" and j)
     assert ended.state == "failed" and "no embeddings with the id 'nothing'" in (ended.error or "")
-    assert "no embeddings with the id" in all_jobs.log(job.id)
+    wait(lambda: "no embeddings with the id" in all_jobs.log(job.id))  # it prints after it has said how it ended
     again = all_jobs.resume(job.id)
     assert again.command == job.command and again.id != job.id
     wait(lambda: all_jobs.get(again.id).state == "failed")

@@ -1,6 +1,6 @@
 """The order of questions: everything once, controls only from finished portions, and never idle without need."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsae.naming.agenda import Agenda
@@ -19,7 +19,7 @@ def test_by_hand():
     assert agenda.next() is None
     agenda.explained(1, True)
     assert [agenda.next(), agenda.next()] == [(0, "judge shuffled"), (1, "judge")] and agenda.others == {7, 0, 1}
-    assert agenda.next() == (2, "judge shuffled") and agenda.others == {7, 0, 1, 2}
+    assert agenda.next() == (2, "judge shuffled") and agenda.others == {7, 2}
     assert agenda.next() is None and not agenda.portions
 
 
@@ -32,6 +32,7 @@ def test_the_next_portion_is_explained_while_one_is_judged():
     assert steps == [(2, "explain"), (0, "judge"), (3, "explain"), (1, "judge")]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(1, 7), st.integers(1, 9), st.randoms())
 def test_every_neuron_is_explained_and_judged_once_in_any_order_of_replies(neurons, size, flying, random):
     agenda, asked, steps = Agenda(list(range(neurons)), size, []), [], []

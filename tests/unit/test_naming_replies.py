@@ -223,3 +223,32 @@ def test_near_identical_concepts_share_a_key():
     different = ["Left-sided pleural effusion", "Pulmonary edema", "No pleural effusion", ""]
     assert len({prompts.group_key(c) for c in [same[0], *different]}) == 5
     assert prompts.group_key("123 !!") == ""
+
+
+def test_limits_hold_to_the_letter():
+    def of(concept, description):
+        return replies.parse_explanation(json.dumps({"concept": concept, "description": description})).status
+
+    assert of("c" * replies.CONCEPT_LIMIT, "d" * replies.DESCRIPTION_LIMIT) == "ok"
+    assert of("c" * (replies.CONCEPT_LIMIT + 1), GOOD["description"]) == "too long"
+    assert of(GOOD["concept"], "d" * (replies.DESCRIPTION_LIMIT + 1)) == "too long"
+    bits = [replies.Verdict("ok", True), replies.Verdict("ok", False)]
+    assert replies.parse_verdicts("[1, 0]", 2) == bits
+    padded = "[1, 0]" + " " * (replies.TEXT_LIMIT - 6)
+    assert replies.parse_verdicts(padded, 2) == bits
+    assert replies.parse_verdicts(padded + " ", 2) == [replies.Verdict("too long")] * 2
+
+
+@pytest.mark.parametrize(("text", "number"), [
+    ('{"answer": 3}', 3), ('It is 7, so {"answer": 3}', 3), ("picture 4", 4), ("4 or 4", 4), ("1 or 2", None), ("0", None),
+    ("9", 9), ("10", None), ("3.5", None), ("3.", 3), ("none", None), ("  ", None), ('{"answer": "2"}', 2),
+    ('{"answer": null} 5', None), ("1" + " " * 20_000, None),
+], ids=repr)  # fmt: skip
+def test_a_choice_is_the_only_number_named(text, number):
+    assert replies.parse_choice(text, 9) == number
+
+
+def test_why_a_model_did_not_answer():
+    found = [replies.fault(*case) for case in ((True, True, True), (False, True, True), (True, True, False),
+                                               (False, False, True), (True, False, False))]  # fmt: skip
+    assert found == ["only thinking", "cut off", "cut off", "empty", None]

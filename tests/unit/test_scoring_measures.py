@@ -18,9 +18,11 @@ from medsae.scoring.draws import Patients, Permutations
 from medsae.scoring.entropy import entropy_bits
 from medsae.scoring.matched import cut_to_fire_like
 from medsae.scoring.measures import Value, declared, table
+from medsae.scoring.offered import matched
+from medsae.scoring.offered.activity import active_neurons, active_share, dead_count, dead_share
 from medsae.scoring.offered.entropy import followed, paper_entropy_best
-from medsae.scoring.offered.floor import paper_entropy_best_floor, relative
-from medsae.scoring.offered.selective import share_interval
+from medsae.scoring.offered.floor import neuron_floor, neuron_relative, paper_entropy_best_floor, relative
+from medsae.scoring.offered.selective import selective_count, selective_share, share_interval
 from medsae.scoring.scores import Choices, Known, score_arrays
 from medsae.scoring.summary import _against_shuffled, two_sided
 from medsae.store import entropies
@@ -243,6 +245,40 @@ def test_several_trainings_widen_the_interval():
     three: Any = entropies.shift(reader, [one(3.1), one(3.2), one(3.3)], [raw])
     assert alone.value == pytest.approx(-0.2) and three.value == pytest.approx(-0.2)
     assert three.seeds == 3 and three.high - three.low > 0.3 > 0.05 > alone.high - alone.low
+
+
+def test_a_neuron_lies_between_the_floor_of_its_label_and_its_own_null():
+    y, names = labels()
+    design = design_of(y, names)
+    floor = design.floor.bits_k
+    rho = np.array([[0.1, 0.2, -0.9, 0.3, np.nan], [0.5, 0.4, 0.4, 0.4, 0.4], [np.nan] * 5, [0.1, 0.1, 0.1, 0.6, 0.1]])
+    null = np.array([floor[2] + 0.4, floor[0] + 0.01, 3.0, floor[3] + 1.0])
+    profiles = Profiles(rho, np.ones(5), rho, design, np.ones(4, int))
+    scored = Something(design=design, profiles=profiles, null=Something(entropy_mean_m=null))
+    np.testing.assert_array_equal(neuron_floor(scored), [floor[2], floor[0], np.nan, floor[3]])
+    bits = entropy_bits(rho)
+    # The second has no room between the two, the third no correlation.
+    expected = [(bits[0] - floor[2]) / 0.4, np.nan, np.nan, bits[3] - floor[3]]
+    np.testing.assert_allclose(neuron_relative(scored), expected)
+
+
+def test_counts_of_silent_and_of_selective_neurons_and_of_what():
+    q = np.array([0.05, 0.01, 0.2, np.nan, 0.051])
+    scored = Something(profile=Something(active_m=np.array([0, 3, 5, 0, 1])), images=10, fdr=0.05, matched=None,
+                       null=Something(q_m=q, p_m=q), selective_t=np.full(20, 0.5))  # fmt: skip
+    assert dead_count(scored).n == 5
+    assert (dead_count(scored).value, dead_share(scored).value, dead_share(scored).n) == (2, 0.4, 5)
+    assert (active_neurons(scored).value, active_neurons(scored).n) == (0.9, 10)
+    assert (active_share(scored).value, active_share(scored).n) == (pytest.approx(0.18), 5)
+    assert (selective_count(scored).value, selective_count(scored).n) == (2, 4), "at the rate itself it is selective"
+    share = selective_share(scored)
+    assert (share.value, share.n) == (0.5, 4) and "rate 0.05" in share.note
+    for alone in (matched.matched_entropy(scored), matched.matched_raw_entropy(scored)):
+        assert np.isnan(alone.value) and alone.note == matched.NO_PARTNER
+    # Wilson widens where fewer than five are, or are not.
+    still = np.full(50, 0.05)
+    assert share_interval(5, 100, still) == (pytest.approx(0.05), pytest.approx(0.05))
+    assert share_interval(4, 100, np.full(50, 0.04))[1] > 0.09 and share_interval(96, 100, np.full(50, 0.96))[0] < 0.91
 
 
 def test_every_declared_measure_is_a_row_with_all_that_is_said_of_it():

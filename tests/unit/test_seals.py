@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsae import jobs, seals
+from medsae import files, jobs, seals
 from medsae.jobs import Jobs
 from medsae.progress import UserError
 from medsae.store import health, housekeeping, pictures
@@ -204,3 +204,46 @@ def test_a_request_with_a_flipped_number_asks_for_no_neuron(tmp_path):
     assert requests.take() is None
     path.write_bytes(data)
     assert requests.take() == (12, False)
+
+
+def test_the_prepared_thorax_tells_a_flipped_byte(tmp_path):
+    from medsae.simulated import projection
+
+    (tmp_path / "pose00.npy").write_bytes(bytes(100))
+    made = {"version": 1, "files": {"pose00.npy": files.sha256_of(tmp_path / "pose00.npy")}}
+    files.write(tmp_path / "identity.json", seals.text(made))
+    assert projection._identity(tmp_path) == made and projection._damaged(tmp_path, made) is None
+    assert projection._damaged(tmp_path, {"version": 1}) is None, "from before this was kept"
+    (tmp_path / "pose00.npy").write_bytes(bytes(50) + b"\1" + bytes(49))
+    assert projection._damaged(tmp_path, made) == "pose00.npy"
+    (tmp_path / "identity.json").write_bytes((tmp_path / "identity.json").read_bytes().replace(b":1,", b":3,"))
+    assert projection._identity(tmp_path) == {}
+
+
+def test_a_checkpoint_with_a_flipped_bit_is_none(tmp_path):
+    """One bit in a weight would give other weights under the same id."""
+    import torch
+
+    from medsae.sae import checkpoint
+
+    checkpoint.save(tmp_path, {"w": torch.arange(6.0), "b": torch.tensor(True)}, {"steps": 3})
+    path = tmp_path / checkpoint.NAME
+    data = path.read_bytes()
+    found = checkpoint.load(tmp_path)
+    assert found is not None and found[1] == {"steps": 3} and found[0]["w"].tolist() == [0, 1, 2, 3, 4, 5]
+    for what, changed in changes(data[-27:]):
+        path.write_bytes(data[:-27] + changed)
+        assert checkpoint.load(tmp_path) is None, what
+
+
+def test_duckdb_spills_neither_into_an_artifact_nor_into_the_working_folder(tmp_path):
+    from medsae.store import connections
+    from medsae.store.reader import Reader
+
+    path = tmp_path / "tables.duckdb"
+    connections.writable(path, tmp_path / "spill").close()
+    for connection in (connections.read_only(path), connections.in_memory(), Reader()._connection):
+        [(where,)] = connection.execute("SELECT current_setting('temp_directory')").fetchall()
+        assert Path(where).is_absolute() and "medsae-spill" in Path(where).name and tmp_path not in Path(where).parents
+        assert Path.cwd() not in Path(where).parents and not Path(where).exists()
+        connection.close()

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from medsae.sae.gradients.dense import Dense, in_blocks
-from medsae.sae.gradients.products import times_transposed
+from medsae.sae.gradients.dense import Dense, blocks, in_blocks
+from medsae.sae.gradients.products import Products, choose, restored, times_transposed, using
 from medsae.sae.gradients.screen import Question, Screen, above
 from medsae.sae.gradients.shared import SharedSearch
 from medsae.sae.gradients.sparse import Sparse
@@ -20,13 +20,18 @@ from medsae.sae.gradients.sparse import Sparse
 __all__ = [
     "Cells",
     "Dense",
+    "Products",
     "Question",
     "Screen",
     "SharedSearch",
     "Sparse",
     "above",
+    "blocks",
+    "choose",
     "in_blocks",
+    "restored",
     "times_transposed",
+    "using",
 ]
 
 

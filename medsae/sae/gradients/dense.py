@@ -21,9 +21,14 @@ CELLS_ON_GPU = 2**25
 def in_blocks(x_nd: Tensor, m: int, matrices: int = 1) -> Iterator[Tensor]:
     """Rows of x in equal blocks of so many that so many arrays [images, m] fit: on a CPU its cache, on a GPU 128 MiB.
     At least d / 4: with fewer, reading weights and adding up gradients for every block costs more than it saves."""
-    cells = CELLS_IN_CACHE if x_nd.device.type == "cpu" else CELLS_ON_GPU
-    rows = max(1, cells // (m * matrices), x_nd.shape[1] // 4)
-    return iter(x_nd.tensor_split(max(1, -(-len(x_nd) // rows))))
+    return iter(x_nd.tensor_split(blocks(len(x_nd), x_nd.shape[1], m, x_nd.device.type, matrices)))
+
+
+def blocks(n: int, d: int, m: int, device: str = "cpu", matrices: int = 1) -> int:
+    """In how many parts `in_blocks` cuts n rows."""
+    cells = CELLS_IN_CACHE if device == "cpu" else CELLS_ON_GPU
+    rows = max(1, cells // (m * matrices), d // 4)
+    return max(1, -(-n // rows))
 
 
 @dataclass
@@ -46,15 +51,15 @@ class Dense:
         return p_m
 
     def decode(self, v: Tensor, w_md: Tensor) -> Tensor:
-        return times_transposed(v, w_md.T)
+        return times_transposed(v, w_md.T, "decode")
 
     def correlate(self, e_nd: Tensor, w_md: Tensor) -> Tensor:
         return times_transposed(e_nd, w_md)
 
     def outer(self, v: Tensor, y_nd: Tensor) -> Tensor:
         if 2 * self.n <= y_nd.shape[1]:  # a small batch: v is smaller than the result
-            return times_transposed(v.T, y_nd.T)
-        return times_transposed(y_nd.T, v.T).T  # [d, m] first: v is not copied, and the sum of all slices once
+            return times_transposed(v.T, y_nd.T, "outer")
+        return times_transposed(y_nd.T, v.T, "outer").T  # [d, m] first: v is not copied, and the sum of all slices once
 
     def over_images(self, v: Tensor) -> Tensor:
         return v.sum(0)
