@@ -643,7 +643,8 @@ class Name(Sharded, Command):
     protocol: Protocol = "strict"
     """`strict`: one picture a prompt, naming and detection patients disjoint. `paper`: the published way."""
     model: str | None = None
-    """endpoint: name of the model (default: the only one served). medgemma: google/medgemma-4b-it, or a folder."""
+    """endpoint: name of the model (default: the only one served). medgemma: google/medgemma-4b-it (default), a folder,
+    or simgemma, a small one that comes with the program and knows only simulated radiographs."""
     endpoint: str | None = None
     """endpoint: base address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1."""
     pictures: int | None = None
@@ -669,6 +670,8 @@ class Name(Sharded, Command):
     """medgemma: weights in 4 bits (needs a CUDA device and the package bitsandbytes)."""
     seed: int = 0
     """Seed of the choice of pictures and controls; sent to the model too."""
+    force: bool = runtime(False)
+    """Use simgemma on other pictures than simulated ones too; its names then mean nothing."""
     allow_remote: bool = runtime(False)
     """endpoint: allow an address outside this machine; radiographs are then sent there."""
     again: bool = runtime(False)
@@ -681,8 +684,8 @@ class Name(Sharded, Command):
     """endpoint: requests in flight."""
     timeout_seconds: float = runtime(120.0)
     """endpoint: longest wait for one reply."""
-    batch: int = runtime(8)
-    """medgemma: prompts a forward pass."""
+    batch: int | None = runtime(None)
+    """medgemma: prompts a forward pass (default: 8; simgemma: 64)."""
     idle_minutes: float = runtime(30.0)
     """watch: stop after so many minutes without a request."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
@@ -729,12 +732,17 @@ class Name(Sharded, Command):
 
 @dataclass(frozen=True, kw_only=True)
 class RunDemo(Command):
-    """The simulated cohort, its encoder, an SAE, scores of raw and SAE."""
+    """The simulated cohort, its encoder, an SAE, scores of raw and SAE, names of the best neurons."""
 
     images: int | None = None
     """Number of simulated pictures (default: the preset's)."""
     seed: int = 0
     """Seed of the simulation and of the SAE."""
+    names: int = 24
+    """Neurons that the labels and simgemma name; 0: none."""
+
+    def __post_init__(self) -> None:
+        check(self.names >= 0, f"--names {self.names} must be at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -1028,6 +1036,8 @@ def command_line(config: Any) -> list[str]:
         flag = f.name.rstrip("_").replace("_", "-")
         if f.name in ("id", "picture"):
             words.append(str(value))
+        elif isinstance(value, bool) and f.default is None:  # three values: said by name
+            words += [f"--{flag}", str(value)]
         elif isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:

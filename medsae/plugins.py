@@ -92,6 +92,11 @@ class Source(Offer):
 class Backend(Offer):
     """Who names and judges. `load` names `load(config, study, progress) -> naming.backends.Backend`."""
 
+    knows: tuple[tuple[str, str], ...] = ()
+    """(model, source of cohorts) of models that have seen pictures of one source only; the others are refused."""
+    first: bool = False
+    """Where nobody chooses, pages ask its model about the pictures that it knows, before the labels."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Format(Offer):

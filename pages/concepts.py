@@ -40,7 +40,7 @@ else:
     pages = -(-len(frame) // naming_panel.ROWS)
     page = min(pages, links.whole("page", 1, 1) or 1)
     shown = frame.iloc[(page - 1) * naming_panel.ROWS : page * naming_panel.ROWS]
-    cards.show(naming_panel.concepts_table(shown, run))
+    cards.show(naming_panel.concepts_table(shown, run, naming_panel.truths(study.store, scores)))
     links.pager(pages)
     lines = concepts.provenance(scores, run)
     noted = filters.with_people(study, frame)

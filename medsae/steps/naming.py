@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from medsae import config as c
-from medsae.naming import audit, prompts
+from medsae.naming import audit, planted, prompts
 from medsae.naming.backends import Backend
 from medsae.naming.backends.divided import Divided
 from medsae.naming.backends.labels import concept_of
@@ -43,11 +43,24 @@ def name(config: c.Name, store: Store, progress: Progress) -> dict[str, Any]:
     backends.get(config.backend)
     config = c.replace(config, scores=scores.id)
     with contextlib.closing(StudyOfScores(store, scores, config.seed)) as study:
+        _refuse_unknown_pictures(config, study)
         if not config.watch:
             return _name(_with_pictures(config, study, progress), store, study, progress)
         requests = Requests(store, config)
         with requests.serving():
             return _watch(_with_pictures(config, study, progress), store, study, requests, progress)
+
+
+def _refuse_unknown_pictures(config: c.Name, study: StudyOfScores) -> None:
+    """UserError when the model has seen pictures of another source only, unless it is forced."""
+    known = dict(backends.get(config.backend).knows).get(config.model or "")
+    source = study.cohort.facts.get("source")
+    if known is None or known == source or config.force:
+        return
+    raise UserError(
+        f"{config.model} has seen {known} radiographs only: what it says of {source or 'other'} pictures means nothing",
+        study.cohort.id, "choose another --model or --backend; --force uses it all the same",
+    )  # fmt: skip
 
 
 def _with_pictures(config: c.Name, study: StudyOfScores, progress: Progress) -> c.Name:
@@ -86,6 +99,7 @@ def _name(config: c.Name, store: Store, study: StudyOfScores, progress: Progress
             _audit(config, study, ledger, namer, progress)
             with progress.task(f"naming {len(neurons):,} neurons", cost.planned, "questions") as task:
                 namer.name(neurons, task)
+            _compare(namer, neurons, study)
         except UserError:
             _tell_end(namer, neurons, before, progress)
             raise
@@ -167,6 +181,21 @@ def _tell_end(
         "the same command asks again for what a server or a lost reply kept from us; --again asks everything anew"
     )
     return (3 if usable else 2), ended
+
+
+def _compare(namer: Namer, neurons: list[int], study: StudyOfScores) -> None:
+    """Where the truth is known, write down for every new name what its neuron follows, and whether the name says it."""
+    rows = []
+    for neuron in neurons:
+        if neuron not in namer.status or neuron not in namer.memory.explained:
+            continue
+        concept, _ = namer.memory.explained[neuron]
+        followed = study.follows(neuron)
+        if followed is not None:
+            rows.append(namer.row("truth", neuron=neuron, concept=concept, fact=followed.fact, follows=followed.rho,
+                                  match=planted.match(concept, followed)))  # fmt: skip
+    if rows:
+        namer.append(rows)
 
 
 def choose(config: c.Name, study: StudyOfScores) -> list[int]:
@@ -382,6 +411,7 @@ def _answer(neuron: int, namer: Namer, study: StudyOfScores, requests: Requests,
         if not namer.memory.explanations:
             namer.rehearse([neuron], progress.say)
         namer.name([neuron], told, stop=lambda: requests.cancelled(neuron))
+        _compare(namer, [neuron], study)
     requests.done(neuron)
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from medsae import config as c
 from medsae.cohorts.pictures import PictureChanged, PictureError, PictureMissing, decode, read
+from medsae.naming import planted
 from medsae.naming.audit import Sample, choose
 from medsae.naming.backends import Picture, PictureGone
 from medsae.naming.selection import (
@@ -78,6 +79,7 @@ class StudyOfScores:
         self.hash_of = lru_cache(65_536)(self._hash_of)
         self.labels_of = lru_cache(65_536)(self._labels_of)
         self.plan = lru_cache(_KEPT_PLANS)(self._plan)
+        self._facts = lru_cache(1)(self._planted_facts)
 
     def close(self) -> None:
         """Let go of the artifacts' files, once no thread reads them."""
@@ -269,6 +271,35 @@ class StudyOfScores:
         code = self.patients.code_n
         samples = [choose(value_n, lambda i: int(code[i]), label, self.seed) for label, value_n in values.items()]
         return [sample for sample in samples if sample is not None]
+
+    def follows(self, neuron: int) -> planted.Followed | None:
+        """The planted fact that a neuron of a simulated cohort follows best; None for other cohorts."""
+        names, f = self._facts()
+        if not names:
+            return None
+        rows = self._rows(f"SELECT image, value FROM activation WHERE neuron = {int(neuron)}")
+        value = dict(rows)
+        if self.dense:  # of a dense neuron only some pictures are known
+            known = np.isin(self.scored, list(value))
+            return planted.follows(np.array([value[i] for i in self.scored[known].tolist()]), f[known], names)
+        return planted.follows(np.array([value.get(i, 0.0) for i in self.scored.tolist()], dtype=float), f, names)
+
+    def _planted_facts(self) -> tuple[list[str], np.ndarray]:
+        """Names and bool [scored images, facts] of what was planted; nothing where the truth is not known."""
+        with self.lock:
+            rows = self.pictures.execute(
+                "SELECT image, attribute, value FROM attribute WHERE starts_with(attribute, ?) ORDER BY attribute",
+                [planted.FACTOR],
+            ).fetchall()
+        if self.cohort.facts.get("source") != "simulated" or not rows:
+            return [], np.zeros((len(self.scored), 0), dtype=bool)
+        names = list(dict.fromkeys(attribute.removeprefix(planted.FACTOR) for _, attribute, _ in rows))
+        place, column = {int(i): k for k, i in enumerate(self.scored)}, {n: k for k, n in enumerate(names)}
+        f = np.zeros((len(self.scored), len(names)), dtype=bool)
+        for image, attribute, value in rows:
+            if value == "1" and image in place:
+                f[place[image], column[attribute.removeprefix(planted.FACTOR)]] = True
+        return planted.facts(names, f)
 
     def overlap(self, protocol: str, backend: str) -> str:
         """What the detection pictures share with the naming pictures and with the SAE's training, in words."""

@@ -65,6 +65,23 @@ class Headline:
     compared: int = 0
 
 
+@dataclass(frozen=True)
+class Right:
+    """Names of a run whose neuron follows a planted fact (a simulated cohort), compared with that fact."""
+
+    compared: int
+    same: int
+    """Say the fact that the neuron follows best, with its side or lobe."""
+    finding: int
+    """Say at least the same finding or device, wherever it is."""
+
+
+def right(truths: pd.DataFrame, run: str) -> Right:
+    """How many names of a run are right (`truths`: `Ledger.truths`); names that cannot be compared are left out."""
+    match = truths[(truths["run"] == run) & truths["match"].notna()]["match"]
+    return Right(len(match), int((match == "same").sum()), int(match.isin(["same", "finding"]).sum()))
+
+
 def runs(names: pd.DataFrame) -> list[RunOfNames]:
     """The runs of a ledger (`Ledger.names`), most recently used first."""
     found = []

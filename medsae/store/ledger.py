@@ -11,8 +11,9 @@ What is newer is told by `counter`, which every append of any job raises by one,
 (docs/decisions/095). Lines written before there was one have none: they are older than all that have, by their time.
 
 Kinds of lines: `run` (what was asked of whom), `explanation`, `control` (another neuron's or a random description),
-`verdict` (one picture), `name` (the result for a neuron), `audit` (how well the judge tells one label), `end` (of the
-job's files, with the numbers of their lines).
+`verdict` (one picture), `name` (the result for a neuron), `audit` (how well the judge tells one label), `truth` (what a
+neuron of a simulated cohort follows, and whether its name says it), `end` (of the job's files, with the numbers of
+their lines).
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ COLUMNS = {
     "label": "VARCHAR", "about": "VARCHAR", "image": "INTEGER", "fires": "BOOLEAN", "value": "DOUBLE",
     "quantile": "INTEGER",
     "hard_one": "BOOLEAN", "shown": "INTEGER[]", "yes": "BOOLEAN", "mass": "DOUBLE", "key": "VARCHAR",
+    # truth
+    "fact": "VARCHAR", "follows": "DOUBLE", "match": "VARCHAR",
     # verdict: probability of yes; name: p-value of the detection
     "p": "DOUBLE",
     # name
@@ -186,6 +189,15 @@ class Ledger:
             "FROM {lines} AS line JOIN asked USING (run) WHERE kind = 'audit' "
             f"QUALIFY row_number() OVER (PARTITION BY asked.backend, asked.model, label ORDER BY {NEWEST}) = 1 "
             "ORDER BY auroc DESC NULLS LAST, label"
+        )
+
+    def truths(self) -> pd.DataFrame:
+        """run, neuron, concept, fact (the planted fact that the neuron follows best), follows (their correlation) and
+        match (`naming.planted.Match`, or NULL): the newest of each; empty but for simulated cohorts."""
+        return self.query(
+            "SELECT run, neuron, concept, fact, follows, match FROM {lines} "
+            "WHERE kind = 'truth' AND neuron IS NOT NULL "
+            f"QUALIFY row_number() OVER (PARTITION BY run, neuron ORDER BY {NEWEST}) = 1 ORDER BY run, neuron"
         )
 
     def verdicts(self, run: str, neuron: int) -> pd.DataFrame:

@@ -45,6 +45,28 @@ def _audits(_ledger: Any, folder: str, stamp: tuple[int, int]) -> pd.DataFrame:
     return _ledger.audits()
 
 
+def truths(store: Store, scores: Artifact) -> pd.DataFrame:
+    """What the neurons of a simulated cohort follow, and whether their names say it (`Ledger.truths`)."""
+    ledger = studies.ledger(store, scores)
+    return _truths(ledger, str(ledger.folder), ledger.stamp())
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _truths(_ledger: Any, folder: str, stamp: tuple[int, int]) -> pd.DataFrame:
+    return _ledger.truths()
+
+
+def truth_of(found: pd.DataFrame, run: str, neuron: int) -> dict[str, Any] | None:
+    """The line of a neuron in a run."""
+    mine = found[(found["run"] == run) & (found["neuron"] == neuron)].to_dict("records")
+    return mine[0] if mine else None
+
+
+def fact_in_words(fact: str) -> str:
+    """`Consolidation:RUL` as "Consolidation, RUL"."""
+    return fact.replace(":", ", ")
+
+
 def judge(found: pd.DataFrame) -> None:
     """What the judge can see, under the names that it judged: a line and, on demand, the table."""
     known = found[found["auroc"].notna()]
@@ -90,6 +112,18 @@ def render(scores: Artifact, neuron: int) -> None:
     _result(study, scores, run, row)
 
 
+def _known(backend: str) -> str | None:
+    """The model of a backend that comes with the program and knows the pictures of this cohort."""
+    cohort = studies.current().cohort
+    source = None if cohort is None else cohort.facts.get("source")
+    return next((model for model, of in backends.get(backend).knows if of == source), None)
+
+
+def _usual() -> str:
+    """The backend that is asked where nobody chooses."""
+    return next((name for name, offer in backends.all().items() if offer.first and _known(name)), "labels")
+
+
 def asked_of() -> dict[str, str]:
     """The backends there are: name -> what people read."""
     return {name: offer.label for name, offer in backends.all().items()}
@@ -98,7 +132,7 @@ def asked_of() -> dict[str, str]:
 def chosen(scores: Artifact) -> Name | None:
     """The config that the panel's choosers describe; None (said on the page) while it is not complete."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        backend = links.choose(st.segmented_control, "Asked of", "backend", asked_of(), "labels")
+        backend = links.choose(st.segmented_control, "Asked of", "backend", asked_of(), _usual())
         protocols = {p: p for p in get_args(Protocol)}
         protocol = links.choose(st.segmented_control, "Protocol", "protocol", protocols, "strict")
         pictures = links.choose(st.segmented_control, "Pictures a side", "pictures", ["most", "30", "20", "10"], "most")
@@ -112,8 +146,13 @@ def chosen(scores: Artifact) -> Name | None:
             st.caption("An OpenAI-compatible server with vision: vLLM, llama.cpp, LM Studio, Ollama.")
             return None
     if backend not in NO_MODEL:
-        fields["model"] = links.text("Model", "model", "the only one served" if backend == "endpoint" else
-                                     "google/medgemma-4b-it, or a folder") or None  # fmt: skip
+        own = _known(backend)
+        placeholder = f"{own}, google/medgemma-4b-it, or a folder" if own else "google/medgemma-4b-it, or a folder"
+        if backend == "endpoint":
+            placeholder = "the only one served"
+        fields["model"] = links.text("Model", "model", placeholder) or own
+        if fields["model"] == own and own is not None:
+            st.caption(f"{own} is a small model that comes with the program. It has seen simulated radiographs only.")
     try:
         return Name(scores=scores.id, watch=True, **fields)
     except UserError as error:
@@ -183,7 +222,7 @@ def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]
     )
     label = top_labels(study, scores).get(neuron)
     known = audits(study.store, scores, run)
-    figures(row, run, known[known["label"] == label])
+    figures(row, run, known[known["label"] == label], truth_of(truths(study.store, scores), run.run, neuron))
     if run.overlap:
         st.caption(format.escape(run.overlap))
     verdicts = ledger.verdicts(run.run, neuron)
@@ -226,9 +265,16 @@ def _sentences(study: Study, run: RunOfNames, row: dict[str, Any], verdicts: pd.
         cards.show(look.table([("image", True), ("sentence", False)], rows))
 
 
-def figures(row: dict[str, Any], run: RunOfNames, audit: pd.DataFrame | None = None) -> None:
+RIGHT = {"same": ("right", "good"), "finding": ("right finding", ""), "other": ("another fact", "bad"),
+         "nothing": ("nothing said", "bad")}  # fmt: skip
+"""How a name compares with what its neuron follows: words and tone."""
+
+
+def figures(
+    row: dict[str, Any], run: RunOfNames, audit: pd.DataFrame | None = None, truth: dict[str, Any] | None = None
+) -> None:
     """Accuracy with interval, AUROC, what controls score, coverage; audit: how the judge tells the label
-    that the neuron follows, one row or none."""
+    that the neuron follows, one row or none; truth: what it follows in a simulated cohort."""
     what = "balanced accuracy" if run.protocol == "strict" else "accuracy"
     if run.test != "detection":
         what = f"{run.test}: share of {int(row['asked'])} sets of five answered rightly (without looking: 0.20)"
@@ -253,6 +299,9 @@ def figures(row: dict[str, Any], run: RunOfNames, audit: pd.DataFrame | None = N
         )  # fmt: skip
         items.insert(1, ("specific" if specific else "not specific", f"q {small(row['specific_q'])} over "
                          f"{int(row['specific_tests'])} neurons · {pairs}", "good" if specific else ""))  # fmt: skip
+    if truth is not None:
+        said, tone = RIGHT.get(str(truth["match"]), ("not compared", ""))
+        items.append((said, f"it follows the planted {fact_in_words(truth['fact'])}: ρ {truth['follows']:.2f}", tone))
     judged, asked = int(row["judged"]), int(row["asked"])
     items.append((f"{judged} of {asked}", "verdicts usable", "" if judged == asked else "bad"))
     if audit is not None and len(audit) and not format.missing(audit.iloc[0]["auroc"]):
@@ -310,6 +359,13 @@ def headlines(study: Study, scores: Artifact, found: pd.DataFrame, run: RunOfNam
     items = _headline(
         concepts.headline(found, run.run, bar), bar, studies.title(study.artifacts, scores), study.tone(scores)
     )
+    right = concepts.right(truths(study.store, scores), run.run)
+    if right.compared:
+        items.append((
+            f"{right.same} of {right.compared}",
+            "names are right: they say the planted fact that the neuron follows best, with its side; "
+            f"{right.finding} say the right finding or device", study.tone(scores),
+        ))  # fmt: skip
     if study.versus is not None:
         theirs = studies.named(study.store, study.versus)
         other = concepts.counterpart(run, theirs)
@@ -353,11 +409,12 @@ def _top_labels(data: str, scores: str, created: float) -> pd.Series:
     return frame.set_index("neuron")["top_label"]
 
 
-def concepts_table(frame: pd.DataFrame, run: RunOfNames) -> str:
-    """HTML of the Concepts table of a run; every text escaped."""
+def concepts_table(frame: pd.DataFrame, run: RunOfNames, known: pd.DataFrame | None = None) -> str:
+    """HTML of the Concepts table of a run; every text escaped. known: see `truths`."""
+    mine = {} if known is None else {int(r["neuron"]): r for r in known[known["run"] == run.run].to_dict("records")}
     columns = [("neuron", True), ("specific", True), ("accuracy", True), ("95 % interval", True),
                ("q against chance", True), ("AUROC", True), ("other's name", True), ("concept", False),
-               ("follows", False), ("also neurons", False)]  # fmt: skip
+               ("follows", False), *([("planted", False)] if mine else []), ("also neurons", False)]  # fmt: skip
     rows = []
     for row in frame.to_dict("records"):
         neuron = int(row["neuron"])
@@ -373,9 +430,17 @@ def concepts_table(frame: pd.DataFrame, run: RunOfNames) -> str:
             _link(neuron), _specific(row), f"<b>{format.number(row['accuracy'])}</b>",
             format.interval(row["low"], row["high"]),
             "–" if format.missing(row["q"]) else escape(small(row["q"])), format.number(row["auroc"]),
-            format.number(row["shuffled"]), concept, label, also,
+            format.number(row["shuffled"]), concept, label, *([_planted(mine.get(neuron))] if mine else []), also,
         ])  # fmt: skip
     return look.table(columns, rows)
+
+
+def _planted(truth: dict[str, Any] | None) -> str:
+    """The planted fact that a neuron follows, and whether its name says it."""
+    if truth is None:
+        return "–"
+    mark = {"same": "✓ ", "finding": "≈ "}.get(str(truth["match"]), "")
+    return f"{mark}{escape(fact_in_words(truth['fact']))}"
 
 
 def _specific(row: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ EVIL = "<script>document.title='taken'</script> opacity"
 
 def module(path):
     spec = importlib.util.spec_from_file_location(f"{path.stem}_for_naming", path)
+    assert spec is not None and spec.loader is not None
     found = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = found
     spec.loader.exec_module(found)
@@ -34,7 +35,7 @@ class App:
     def __init__(self, folder):
         self.folder, self.world = folder, nw.build(folder / "data", images=260, neurons=6, share=0.5)
         self.judge = nw.Server(self.world, error=0.2, mangle=self.mangle)
-        self.evil = False
+        self.evil, self.endpoint = False, ""
         self.start()
 
     def mangle(self, text, pictures, count):
@@ -107,7 +108,8 @@ def test_a_server_names_with_progress_verdicts_and_after_a_restart(app, tab):
     app.judge.delay = 0.0
     page.locator(".ms-name b", has_text="Birch shadow").wait_for()
     assert page.evaluate("window.still") == 1
-    assert page.locator("a.ms-pic.ms-right").count() and page.locator("a.ms-pic.ms-wrong").count()
+    for verdict in ("right", "wrong"):  # what lies below the name may be drawn a moment later
+        page.locator(f"a.ms-pic.ms-{verdict}").first.wait_for()
     assert "failed: refusal" in page.inner_text(".stMain")
     assert "another neuron's name" in page.inner_text(".stMain")
     shot(page, "server")

@@ -140,3 +140,22 @@ def test_dead_neurons_are_not_matched():
     assert set(found.a) == set(range(6))
     nothing = stability(a, a, live_a_m=np.zeros(10, bool))
     assert len(nothing.a) == 0 and np.isnan(nothing.mean)
+
+
+def test_neighbours_do_not_depend_on_the_unit_of_an_activation():
+    z = np.maximum(np.random.default_rng(9).normal(size=(60, 8)), 0).astype(np.float32)
+    found = []
+    for unit in (1.0, 2.0**-12):
+        held = Held(ArraySource(z * np.float32(unit), True), 60)
+        for _ in held.first_pass():
+            pass
+        found.append(coactivation_neighbours(held))
+    pd.testing.assert_frame_equal(found[0], found[1])
+    assert found[0]["value"].max() > 0.2
+
+
+def test_stability_says_how_random_directions_spread():
+    rows = np.random.default_rng(10).normal(size=(12, 6))
+    found = stability(rows, rows + 0.01, 0)
+    assert len(found.random_quantiles) == len(found.quantiles) and np.isfinite(found.random_quantiles).all()
+    assert found.random_quantiles[0] < found.random_mean < found.random_quantiles[-1] < found.quantiles[0] + 1e-9

@@ -26,6 +26,10 @@ from medsae.naming.completion import without_thinking
 from medsae.progress import Progress, UserError
 
 DEFAULT_MODEL = "google/medgemma-4b-it"
+SHIPPED = {"simgemma": Path(__file__).parents[1] / "simgemma"}
+"""Models that come with the program: their names, and where they lie."""
+BATCH, SHIPPED_BATCH = 8, 64
+"""Prompts, or pictures, a forward pass: the usual, and for models so small that more of them go at once."""
 YES = ("Yes", "yes", "YES", " Yes", " yes", " YES")
 NO = ("No", "no", "NO", " No", " no", " NO")
 CACHE_MIB = 8_192
@@ -220,7 +224,8 @@ class MedGemma(Backend):
 def make(config: Any, study: Study, progress: Progress) -> MedGemma:
     """The model of a config, loaded; UserError when its weights are not on this machine."""
     weights = Weights(config.model, config.device, config.four_bit)
-    return MedGemma(weights, study.jpeg, batch=config.batch, seed=config.seed, progress=progress)
+    batch = config.batch or (SHIPPED_BATCH if config.model in SHIPPED else BATCH)
+    return MedGemma(weights, study.jpeg, batch=batch, seed=config.seed, progress=progress)
 
 
 class _Features:
@@ -275,8 +280,8 @@ def _load(source: str, device: torch.device, four_bit: bool) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
     meanwhile = "--backend labels and --backend endpoint work meanwhile"
-    folder = Path(source).expanduser()
-    where = str(folder) if folder.is_dir() else source
+    folder = _folder(source)
+    where = source if folder is None else str(folder)
     options: dict[str, Any] = {"dtype": torch.float32 if device.type == "cpu" else torch.bfloat16}
     if four_bit:
         options |= _four_bit()
@@ -313,10 +318,16 @@ def _four_bit() -> dict[str, Any]:
             "device_map": "cuda"}  # fmt: skip
 
 
+def _folder(source: str) -> Path | None:
+    """The folder that a model's name stands for: one that comes with the program, or a path; None for another name."""
+    folder = SHIPPED.get(source, Path(source).expanduser())
+    return folder if folder.is_dir() else None
+
+
 def _fingerprint(source: str) -> str:
     """The source's name; for a folder its name and 8 hex digits over config and the weight files' names and sizes."""
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
+    folder = _folder(source)
+    if folder is None:
         return source
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     for path in sorted(folder.glob("*.safetensors")):

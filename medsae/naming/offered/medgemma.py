@@ -4,5 +4,7 @@ from medsae.plugins import Backend, backends
 
 backends.register(Backend(
     name="medgemma", label="MedGemma here", load="medsae.naming.backends.medgemma:make",
-    help="a Gemma 3 with vision in this process: google/medgemma-4b-it, or a folder",
+    help="a Gemma 3 with vision in this process: google/medgemma-4b-it, a folder, or simgemma (small, part of the "
+    "program, for simulated radiographs)",
+    knows=(("simgemma", "simulated"),),
 ))  # fmt: skip

@@ -1,0 +1,255 @@
+"""What the language part is taught: questions as the program asks them, in many wordings, with the right answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medsae.naming import prompts
+from medsae.naming.backends.medgemma import answer_tokens
+from tools.simgemma import words
+from tools.simgemma.build import answer
+from tools.simgemma.world import World, shared
+
+_SENTINEL = "QUESTION"
+
+
+class Text:
+    """Questions as token numbers, exactly as the backend makes them."""
+
+    def __init__(self, processor: Any):
+        self.processor, self.tokenizer = processor, processor.tokenizer
+        self.end = self.tokenizer.convert_tokens_to_ids("<end_of_turn>")
+        self.yes, self.no = answer_tokens(self.tokenizer)
+        self.say_yes, self.say_no = (self.encode(word)[0] for word in ("Yes", "No"))
+        self.bits = [self.tokenizer.encode(digit, add_special_tokens=False)[0] for digit in "01"]
+        self.forms: dict[tuple[int, str], tuple[str, str]] = {}
+        self.known: dict[tuple[int, str, str], list[int]] = {}
+
+    def prompt(self, pictures: int, text: str, system: str = prompts.SYSTEM) -> list[int]:
+        """A conversation with one question."""
+        key = (pictures, text, system)
+        if key not in self.known:
+            before, after = self._form(pictures, system)
+            if len(self.known) > 20_000:
+                self.known.clear()
+            self.known[key] = self.encode(before + text.strip() + after)
+        return self.known[key]
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _form(self, pictures: int, system: str) -> tuple[str, str]:
+        if (pictures, system) not in self.forms:
+            content = [{"type": "image"}] * pictures + [{"type": "text", "text": _SENTINEL}]
+            turns: list[dict[str, Any]] = [{"role": "user", "content": content}]
+            if system:
+                turns.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
+            made = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            made = made.replace(self.processor.boi_token, self.processor.full_image_sequence)
+            before, _, after = made.partition(_SENTINEL)
+            self.forms[pictures, system] = before, after
+        return self.forms[pictures, system]
+
+
+def _filled(form: str, concept: str, description: str, **more: Any) -> str:
+    return form.format(concept=prompts.quote(concept, 200), description=prompts.quote(description), **more)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A batch. targets: (row, position whose prediction counts, [token, share] pairs, weight)."""
+
+    ids: list[list[int]]
+    pictures: np.ndarray
+    """Rows of the world, in the order of the image tokens."""
+    targets: list[tuple[int, int, list[tuple[int, float]], float]]
+    facts: tuple[int, ...] = ()
+    """Judging: the fact that each question is about; -1 where it is about none, two, or an absence."""
+
+
+class Teacher:
+    """Makes lessons about a world."""
+
+    def __init__(self, world: World, text: Text, wear: float = 0.15):
+        self.world, self.text, self.wear = world, text, wear
+        self.where = {int(k): np.flatnonzero(world.f[:, k]) for k in world.spoken}
+        self.named = np.flatnonzero(world.named)
+        self.mean = world.mean
+        self.clear = np.array([k for k in world.spoken if world.named[k] or world.facts[k].startswith("label:")])
+        self.of = {fact: k for k, fact in enumerate(world.facts)}
+
+    # --- one picture, yes or no
+
+    def judging(self, rng: np.random.Generator, n: int) -> Lesson:
+        """Does this picture show the concept?"""
+        ids, rows, targets, facts = [], [], [], []
+        for i in range(n):
+            concept, description, row, share, fact = self._claim(rng)
+            facts.append(fact)
+            form, system = self._form(rng, prompts.JUDGE_STRICT)
+            text = _filled(form, concept, description)
+            ids.append(self.text.prompt(1, text, system))
+            rows.append(row)
+            pair = [(self.text.say_yes, share), (self.text.say_no, 1 - share)]
+            targets.append((i, len(ids[-1]) - 1, pair, 1.0))
+        return Lesson(ids, np.array(rows), targets, tuple(facts))
+
+    def _claim(self, rng: np.random.Generator) -> tuple[str, str, int, float, int]:
+        """Concept, description, picture, how likely the concept is true of it, and the fact that it says or -1."""
+        luck, n = rng.random(), len(self.world.f)
+        if luck < 0.06:
+            concept, description = words.UNKNOWN[rng.integers(len(words.UNKNOWN))]
+            if rng.random() < 0.3:
+                description = str(rng.choice(words.VAGUE))
+            return concept, description, int(rng.integers(n)), 0.0, -1
+        if luck < 0.08:
+            return *words.answer_of("nothing"), int(rng.integers(n)), 0.3, -1
+        k = int(rng.choice(self.clear if rng.random() < 0.8 else self.world.spoken))
+        concept, description = words.said(self.world.facts[k], rng)
+        row = self._picture(k, rng)
+        if luck < 0.20:
+            other = int(rng.choice(self.world.spoken))
+            second, _ = words.said(self.world.facts[other], rng, 0.7)
+            if rng.random() < 0.6:
+                both = np.intersect1d(self.where[k], self.where[other])
+                row = int(rng.choice(both)) if len(both) else row
+            concept = words.framed(str(rng.choice(words.BOTH)), concept, second)
+            return concept, description, row, self._share(row, k) * self._share(row, other), -1
+        if luck < 0.32:
+            concept = words.framed(str(rng.choice(words.ABSENT)), words.wording(self.world.facts[k]).concepts[
+                int(rng.integers(2))])  # fmt: skip
+            return concept, str(rng.choice(words.VAGUE)), row, 1 - self._share(row, k), -1
+        return concept, description, row, self._share(row, k), k
+
+    def _picture(self, k: int, rng: np.random.Generator) -> int:
+        """One that shows a fact, one with the same finding elsewhere, or any."""
+        luck, base = rng.random(), self.of.get(self.world.facts[k].partition(":")[0])
+        if luck < 0.45:
+            return int(rng.choice(self.where[k]))
+        if luck < 0.62 and base is not None and base != k and base in self.where:
+            return int(rng.choice(self.where[base]))
+        return int(rng.integers(len(self.world.f)))
+
+    def _share(self, row: int, k: int) -> float:
+        """Half what is true, half what the tower believes: what cannot be seen is not learned by heart."""
+        return 0.5 * float(self.world.f[row, k]) + 0.5 * float(self.world.belief[row, k])
+
+    def _form(self, rng: np.random.Generator, form: str) -> tuple[str, str]:
+        """A form of question and the system's words, now and then with words changed."""
+        if rng.random() >= self.wear:
+            return form, prompts.SYSTEM
+        luck = rng.random()
+        system = "" if luck < 0.2 else words.worn(prompts.SYSTEM, rng, 1) if luck < 0.5 else prompts.SYSTEM
+        return words.worn(form, rng), system
+
+    # --- several pictures, a name
+
+    def naming(self, rng: np.random.Generator, n: int) -> Lesson:
+        """What do these pictures have in common?"""
+        kind = rng.random()
+        many, top = (30, 15) if kind < 0.12 else (16, 10) if kind < 0.85 else (int(rng.integers(5, 17)), 10)
+        top, against = min(many, top), int(rng.integers(3, 7)) if 0.12 <= kind < 0.24 else 0
+        form = prompts.EXPLAIN_PAPER if many == 30 else prompts.EXPLAIN_AGAINST if against else prompts.EXPLAIN_STRICT
+        form, system = self._form(rng, form)
+        text = form.format(pictures=many, top=top, contrast=against)
+        ids, rows, targets = [], [], []
+        for i in range(n):
+            chosen = self.set_of(rng, many, top)
+            contrast = rng.integers(len(self.world.f), size=against)
+            best = shared(self.world, chosen, contrast if against else None)
+            said = answer(*words.answer_of("nothing" if best is None else self.world.facts[best]))
+            start = self.text.prompt(many + against, text, system)
+            reply = [*self.text.encode(said), self.text.end]
+            ids.append([*start, *reply])
+            rows += [*chosen.tolist(), *contrast.tolist()]
+            middle = reply.index(self.text.encode('", "description": "')[0])
+            targets += [(i, len(start) + j - 1, [(token, 1.0)], 1.0 if j <= middle else 0.1)
+                        for j, token in enumerate(reply)]  # fmt: skip
+        return Lesson(ids, np.array(rows), targets)
+
+    def set_of(self, rng: np.random.Generator, n: int, top: int) -> np.ndarray:
+        """Pictures as a neuron would choose them: most share a fact; or they lie far out along a direction of the
+        tokens; or they have nothing in common."""
+        kind, total = rng.random(), len(self.world.f)
+        if kind < 0.15:
+            return rng.choice(total, n, replace=False)
+        if kind < 0.35:
+            return self._along(rng, n, top)
+        k = int(rng.choice(self.named if rng.random() < 0.8 else self.world.spoken))
+        pool = self.where[k]
+        if rng.random() < 0.2:
+            both = np.intersect1d(pool, self.where[int(rng.choice(self.world.spoken))])
+            pool = both if len(both) > 24 else pool
+        first = rng.choice([1.0, 1.0, 0.9, 0.8, 0.65])
+        later = first * rng.choice([1.0, 0.8, 0.6, 0.4])
+        return np.array([int(rng.choice(pool)) if rng.random() < (first if i < top else later)
+                         else int(rng.integers(total)) for i in range(n)])  # fmt: skip
+
+    def _along(self, rng: np.random.Generator, n: int, top: int) -> np.ndarray:
+        """The strongest of some pictures along a random direction, and weaker ones."""
+        z = self.mean
+        direction = z[rng.integers(len(z))] - z.mean(0) + 0.6 * rng.normal(size=z.shape[1]) * z.std(0)
+        if rng.random() < 0.5:
+            direction = direction * (rng.random(z.shape[1]) < 0.3)
+        some = rng.choice(len(z), min(800, len(z)), replace=False)
+        ordered = some[np.argsort(-(z[some] @ direction))][: max(50, n + 10)]
+        weaker = np.sort(rng.choice(np.arange(top, len(ordered)), n - top, replace=False))
+        return np.concatenate([ordered[:top], ordered[weaker]])
+
+    # --- several pictures, a list of 0 and 1 (paper)
+
+    def listing(self, rng: np.random.Generator, n: int) -> Lesson:
+        """Which of these pictures show the concept?"""
+        many = 5 if rng.random() < 0.8 else int(rng.integers(1, 9))
+        example = str([1, 0, 0, 1, 0, 1, 1, 0, 1, 0][:many])
+        form, system = self._form(rng, prompts.JUDGE_PAPER)
+        ids, rows, targets = [], [], []
+        for i in range(n):
+            k = int(rng.choice(self.world.spoken))
+            chosen = [self._picture(k, rng) for _ in range(many)]
+            concept, description = words.said(self.world.facts[k], rng, 0.7)
+            text = _filled(form, concept, description, pictures=many, example=example)
+            start = self.text.prompt(many, text, system)
+            shares = [self._share(row, k) for row in chosen]
+            reply = [*self.text.encode(str([int(share >= 0.5) for share in shares])), self.text.end]
+            ids.append([*start, *reply])
+            rows += chosen
+            left = iter(shares)
+            for j, token in enumerate(reply):
+                digit = token in self.text.bits
+                share = next(left) if digit else 1.0
+                pair = [(self.text.bits[1], share), (self.text.bits[0], 1 - share)] if digit else [(token, 1.0)]
+                targets.append((i, len(start) + j - 1, pair, 1.0 if digit else 0.2))
+        return Lesson(ids, np.array(rows), targets)
+
+    # --- five pictures, one of them
+
+    def choosing(self, rng: np.random.Generator, n: int) -> Lesson:
+        """Which does not belong; which shows the concept most?"""
+        intruder = rng.random() < 0.5
+        form, system = self._form(rng, prompts.INTRUDER if intruder else prompts.RANK)
+        ids, rows, targets = [], [], []
+        for i in range(n):
+            k = int(rng.choice(self.named))
+            chosen, right = self._five(k, rng, 4 if intruder else int(rng.integers(1, 4)))
+            if intruder:
+                right = int(np.argmin([self._share(row, k) for row in chosen]))
+            concept, description = words.said(self.world.facts[k], rng, 0.7)
+            text = _filled(form, concept, description, pictures=5)
+            start = self.text.prompt(5, text, system)
+            reply = [*self.text.encode(f'{{"answer": {right + 1}}}'), self.text.end]
+            ids.append([*start, *reply])
+            rows += chosen
+            targets += [(i, len(start) + j - 1, [(token, 1.0)], 1.0 if j == 1 else 0.2)
+                        for j, token in enumerate(reply)]  # fmt: skip
+        return Lesson(ids, np.array(rows), targets)
+
+    def _five(self, k: int, rng: np.random.Generator, have: int) -> tuple[list[int], int]:
+        """Five pictures of which `have` show a fact, shuffled, and which shows it most as the tower sees it."""
+        without = np.flatnonzero(~self.world.f[:, k])
+        chosen = [*rng.choice(self.where[k], have), *rng.choice(without, 5 - have)]
+        order = [int(chosen[j]) for j in rng.permutation(5)]
+        return order, int(np.argmax([self._share(row, k) for row in order]))
