@@ -1036,6 +1036,8 @@ def command_line(config: Any) -> list[str]:
         flag = f.name.rstrip("_").replace("_", "-")
         if f.name in ("id", "picture"):
             words.append(str(value))
+        elif isinstance(value, bool) and f.default is None:  # three values: said by name
+            words += [f"--{flag}", str(value)]
         elif isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:

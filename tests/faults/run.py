@@ -62,11 +62,13 @@ def main() -> int:
     with study.temporary("faults") as folder:
         made = study.make(folder)
 
-        def until(name: str, parts: int = 1) -> float:
-            return time.monotonic() + 60 * asked.minutes * SHARES[name] / parts
+        def until(name: str) -> float:
+            return time.monotonic() + 60 * asked.minutes * SHARES[name]
 
-        for step in KIND:
-            part("kills", lambda s, step=step: [kills.kills(s, step, asked.kills, until=until("kills", len(KIND)))])
+        started = time.monotonic()
+        for i, step in enumerate(KIND):  # what one step leaves of its time is the next one's
+            end = started + 60 * asked.minutes * SHARES["kills"] * (i + 1) / len(KIND)
+            part("kills", lambda s, step=step, end=end: [kills.kills(s, step, asked.kills, until=end)])
         part("disks", lambda s: disks.rows(s, until=until("disks")))
         part("damage", lambda s: damage.damage(s, asked.flips, until=until("damage")))
         part("shards", lambda s: shards.unfinished(s, 60, until=until("shards")))

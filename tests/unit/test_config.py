@@ -15,6 +15,7 @@ COMMANDS = [
     "ingest table --table FILE --root DIR --label-columns A,B",
     "ingest simulated --images 10 --seed 3",
     "embed --cohort ID --encoder medclip-resnet",
+    "embed --cohort ID --encoder simclip --unit-norm False",
     "embed --cohort ID --from X.npy --rows ROWS.csv --name NAME",
     "train --embeddings ID",
     "train --embeddings ID --preset paper",
