@@ -3,6 +3,7 @@ folder that a command was started in."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import tempfile
@@ -14,12 +15,16 @@ import duckdb
 
 def in_memory(**config: Any) -> duckdb.DuckDBPyConnection:
     """A connection without a file of its own; the caller closes it."""
-    return duckdb.connect(":memory:", config={"temp_directory": _spill(), **config})
+    return duckdb.connect(":memory:", config={"temp_directory": _spill(secrets.token_hex(4)), **config})
 
 
 def read_only(path: Path) -> duckdb.DuckDBPyConnection:
-    """A connection to a file that nobody may write to; the caller closes it. Raises duckdb.Error."""
-    return duckdb.connect(str(path), read_only=True, config={"temp_directory": _spill()})
+    """A connection to a file that nobody may write to; the caller closes it. Raises duckdb.Error.
+
+    Connections of one process to one file share a database, and must be asked for it in the same words.
+    """
+    own = hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()
+    return duckdb.connect(str(path), read_only=True, config={"temp_directory": _spill(own)})
 
 
 def writable(path: Path, spill: Path) -> duckdb.DuckDBPyConnection:
@@ -27,6 +32,6 @@ def writable(path: Path, spill: Path) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(str(path), config={"temp_directory": str(spill)})
 
 
-def _spill() -> str:
-    """A folder of this connection alone, which DuckDB makes when it needs it, and removes."""
-    return str(Path(tempfile.gettempdir()) / f"medsae-spill-{os.getpid()}-{secrets.token_hex(4)}")
+def _spill(whose: str) -> str:
+    """A folder of one database of this process, which DuckDB makes when it needs it, and removes."""
+    return str(Path(tempfile.gettempdir()) / f"medsae-spill-{os.getpid()}-{whose}")

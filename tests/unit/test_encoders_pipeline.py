@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from medsae import seals
 from medsae.encoders.pipeline import How, embed
 from medsae.progress import Silent, UserError
 
@@ -248,9 +249,9 @@ def test_forced_bf16_records_its_cosine(tmp_path):
 def test_the_choice_is_remembered(tmp_path):
     choices = tmp_path / "choices.json"
     run(tmp_path / "a", precision="auto", choices=choices)
-    (key,) = known = json.loads(choices.read_text())
+    (key,) = known = seals.read(choices)
     known[key] = {"precision": "bf16", "channels_last": True, "cosine_to_fp32": 0.5}
-    choices.write_text(json.dumps(known))
+    choices.write_text(seals.text(known))
     _, report = run(tmp_path / "b", precision="auto", choices=choices)
     assert (report.precision, report.channels_last, report.cosine_to_fp32) == ("bf16", True, 0.5)
 

@@ -247,3 +247,14 @@ def test_duckdb_spills_neither_into_an_artifact_nor_into_the_working_folder(tmp_
         assert Path(where).is_absolute() and "medsae-spill" in Path(where).name and tmp_path not in Path(where).parents
         assert Path.cwd() not in Path(where).parents and not Path(where).exists()
         connection.close()
+
+
+def test_two_connections_of_one_process_to_one_file(tmp_path):
+    from medsae.store import connections
+
+    path = tmp_path / "tables.duckdb"
+    connections.writable(path, tmp_path / "spill").close()
+    first, second = connections.read_only(path), connections.read_only(path)
+    assert first.execute("SELECT 1").fetchall() == second.execute("SELECT 1").fetchall()
+    first.close()
+    second.close()
