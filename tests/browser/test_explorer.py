@@ -280,7 +280,7 @@ def test_a_training_is_started_cancelled_resumed_and_its_provenance_is_read(work
     resume.click()
     page.get_by_role("progressbar").first.wait_for()
     # It goes on by itself to the end, and the page says so without being asked again.
-    jobs.locator("tr", has_text=id).locator(".ms-good", has_text="done").wait_for()
+    jobs.locator("tr", has_text=id).locator(".ms-good", has_text="done").wait_for(timeout=180_000)
     assert len([p for p in (data / "jobs").iterdir() if p.is_dir()]) == 2
     (job,) = [j for j in Jobs(data).list() if j.state == "done"]
     assert job.result == id and Store(data).unfinished("sae") == []
@@ -377,6 +377,7 @@ def test_intervals_of_the_concepts_table_stand_on_one_line(visit, named, scheme)
 def test_a_reader_goes_through_names_without_the_mouse(visit, named):
     """a, d and s judge and mark at once, the arrow goes on; in a text field they are letters."""
     address, data, ids = named
+    Notes(Store(data), ids.sae).path.unlink(missing_ok=True)  # a key that was pressed before would undo itself here
     tab = visit(address=address)
     page = tab.open("neuron?sort=neuron&show=named")
     numbers, said = [], {}

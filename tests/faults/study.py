@@ -121,7 +121,8 @@ def command(words: list[str], data: Path, kill_after: float | None = None, befor
             os.killpg(pid, signal.SIGKILL)
             end = None
         time.sleep(0.002)
-    read = [(folder / name).read_text(errors="replace") for name in ("out", "err")]
+    # A kill may come before the child has opened them.
+    read = [path.read_text(errors="replace") if (path := folder / name).exists() else "" for name in ("out", "err")]
     shutil.rmtree(folder)
     return Ended(os.waitstatus_to_exitcode(code), *read)
 
