@@ -118,7 +118,10 @@ def command(words: list[str], data: Path, kill_after: float | None = None, befor
         if done:
             break
         if end is not None and time.monotonic() >= end:
-            os.killpg(pid, signal.SIGKILL)
+            try:
+                os.killpg(pid, signal.SIGKILL)
+            except ProcessLookupError:  # the child has not come to its own group yet
+                os.kill(pid, signal.SIGKILL)
             end = None
         time.sleep(0.002)
     # A kill may come before the child has opened them.

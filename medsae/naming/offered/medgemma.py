@@ -6,5 +6,5 @@ backends.register(Backend(
     name="medgemma", label="MedGemma here", load="medsae.naming.backends.medgemma:make",
     help="a Gemma 3 with vision in this process: google/medgemma-4b-it, a folder, or simgemma (small, part of the "
     "program, for simulated radiographs)",
-    knows=(("simgemma", "simulated"),),
+    knows=(("simgemma", "simulated"),), first=True,
 ))  # fmt: skip
