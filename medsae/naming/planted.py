@@ -42,11 +42,15 @@ class Followed:
 
 
 def facts(names: Sequence[str], f_nk: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Planted factors with their opposites (PA view, Male, Young) and Normal (no finding, no device); bool [n, k]."""
+    """Planted factors with their opposites (PA view, Male, Young) and Normal (no finding, no device); bool [n, k].
+
+    Of a cohort that was drawn without some of the factors, what can be told from the others.
+    """
     of = {name: f_nk[:, i] for i, name in enumerate(names)}
-    more = {name: ~of[opposite] for name, opposite in OPPOSITES.items()}
-    more["Normal"] = ~np.any([of[name] for name in (*FINDINGS, *DEVICES)], 0)
-    return [*names, *more], np.concatenate([f_nk, np.stack(list(more.values()), 1)], 1)
+    more = {name: ~of[opposite] for name, opposite in OPPOSITES.items() if opposite in of}
+    if all(name in of for name in (*FINDINGS, *DEVICES)):
+        more["Normal"] = ~np.any([of[name] for name in (*FINDINGS, *DEVICES)], 0)
+    return [*names, *more], np.column_stack([f_nk, *more.values()])
 
 
 def follows(activation_n: np.ndarray, f_nk: np.ndarray, names: Sequence[str]) -> Followed | None:

@@ -144,7 +144,7 @@ def test_name_it_from_the_button_to_the_result(app, html, data, ids):
     """A real job is started; the result appears; the service stays for the next neuron and is cancelled at the end."""
     from medsae.jobs import Jobs
 
-    test = app.open("neuron", scores=ids.scores, neuron=3, pictures=10)
+    test = app.open("neuron", scores=ids.scores, neuron=3, backend="labels", pictures=10)
     test.button(key="_name-it").click()
     app.run()
     config = c.Name(scores=ids.scores, watch=True, pictures=10)

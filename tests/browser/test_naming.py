@@ -90,7 +90,7 @@ def shot(page, name):
 
 
 def test_the_labels_name_without_a_model_and_without_reloading(app, tab):
-    page = tab("neuron?neuron=0&pictures=10")
+    page = tab("neuron?neuron=0&backend=labels&pictures=10")
     page.get_by_role("button", name="Name it").click()
     page.get_by_text("labels only, no model", exact=True).wait_for()
     page.locator("a.ms-pic.ms-right").first.wait_for()
