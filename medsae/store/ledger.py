@@ -422,11 +422,15 @@ class Writer:
             self.counter.next()  # the lines are there now: whoever looks for a change finds them
 
     def _write(self, path: Path, data: bytes) -> None:
+        handle = self.handles[path]
+        before = os.fstat(handle).st_size
         try:
             while data:
-                data = data[os.write(self.handles[path], data) :]
-            os.fsync(self.handles[path])
+                data = data[os.write(handle, data) :]
+            os.fsync(handle)
         except OSError as error:
+            with contextlib.suppress(OSError):  # this job alone writes here: half a line would spoil the next one too
+                os.ftruncate(handle, before)
             raise _unwritable(error, path) from error
 
     def __enter__(self) -> Writer:

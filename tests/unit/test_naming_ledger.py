@@ -1,5 +1,6 @@
 """The ledger: appended lines, torn lines, several writers, and the names and q-values read from it."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -132,6 +133,27 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "artifacts").write_text("a file in the way")
     with pytest.raises(UserError, match="ledger"):
         Ledger(Store(tmp_path), "x").writer()
+
+
+def test_a_full_disk_leaves_no_half_line(ledger, monkeypatch):
+    writer = ledger.writer()
+    writer.append([RUN, name(1)])
+    real, room = os.write, [40]
+
+    def full(handle, data):
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = real(handle, data[: room[0]])
+        room[0] -= written
+        return written
+
+    monkeypatch.setattr("medsae.store.ledger.os.write", full)
+    with pytest.raises(UserError, match="No space left"):
+        writer.append([name(2)])
+    room[0] = 10**6
+    writer.append([name(3)])
+    writer.close()
+    assert ledger.names()["neuron"].tolist() == [1, 3] and ledger.troubles() == []
 
 
 def test_an_unused_writer_leaves_no_file(ledger):
