@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 import tyro.conf
 
-from medsae import plugins, shards
+from medsae import files, plugins, shards
 from medsae.progress import UserError
 
 Protocol: TypeAlias = Literal["strict", "paper"]
@@ -99,7 +99,7 @@ class FromFiles(Splitting, Sharded, Command):
     """What every source takes whose pictures are files; a published data set adds its own options."""
 
     root: Path
-    """The folder of the data set as it was downloaded and unpacked."""
+    """The folder of the data set as it was downloaded and unpacked; or s3://BUCKET/PREFIX (gs, az, hf)."""
     views: Literal["frontal", "lateral", "all"] = "all"
     """Which projections to take."""
     pictures: bool = True
@@ -125,7 +125,7 @@ class FromFiles(Splitting, Sharded, Command):
         check(self.workers is None or self.workers >= 1, f"--workers {self.workers} must be at least 1")
         # Absolute from the start: a relative folder would make two studies one, and a job started elsewhere fail.
         if self.root is not None:
-            object.__setattr__(self, "root", Path(self.root).expanduser().resolve())
+            object.__setattr__(self, "root", files.absolute(self.root))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +165,7 @@ class IngestTable(FromFiles):
 
     def __post_init__(self) -> None:
         FromFiles.__post_init__(self)
-        object.__setattr__(self, "table", Path(self.table).expanduser().resolve())
+        object.__setattr__(self, "table", files.absolute(self.table))
         check(self.threshold is None or 0 < self.threshold <= 1, f"--threshold {self.threshold} must lie in (0, 1]")
 
 
@@ -374,7 +374,10 @@ class Train(Sharded, Command):
     """Not trained: random directions with the norms, thresholds and densities of the SAE that these options give
     (which must be there). The control that a measure must beat."""
     token_memory_mib: int = added(1024)
-    """Tokens: memory for those that are shuffled together (MiB); what is trained depends on it."""
+    """Rows read from disk: memory for those that are shuffled together (MiB); what is trained depends on it."""
+    stream_above_mib: int = added(4096)
+    """One vector an image: more MiB of training rows than this are not loaded but read from disk again in each epoch,
+    as tokens are. What is trained depends on it: rows are shuffled within --token-memory-mib."""
     images: Literal["train", "all"] = "train"
     """Training images: the train split, or every image (then nothing is held out, and it is said)."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
@@ -392,6 +395,9 @@ class Train(Sharded, Command):
         for name in ("k", "expansion", "epochs", "batch"):
             value = getattr(self, name)
             check(value is None or value >= 1, f"--{name} {value} must be at least 1")
+        for name in ("token_memory_mib", "stream_above_mib"):
+            value = getattr(self, name)
+            check(value >= 1, f"--{name.replace('_', '-')} {value} must be at least 1")
         check(self.encoder_norm is None or self.encoder_norm > 0,
               f"--encoder-norm {self.encoder_norm} must be positive")  # fmt: skip
         check(self.lr is None or self.lr > 0, f"--lr {self.lr} must be positive")
@@ -925,6 +931,68 @@ class App(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Plan(Command):
+    """What a study of so many images will take, step by step: core hours, GPU hours, memory, disk, dollars, and which
+    step breaks first. Core hours by measured unit costs, GPU hours by assumed rates (docs/scale.md)."""
+
+    pictures: int
+    """Images of the study."""
+    encoder: str = "simclip"
+    """Encoder; of one whose cost is not known here give --d and --gflop."""
+    neurons: int = 8192
+    """Neurons of the SAE."""
+    gpus: int = 0
+    """GPUs; without, encoder and SAE run on the cores."""
+    cores: int = 8
+    """Cores."""
+    memory_gib: float = 32.0
+    """Memory of the machine."""
+    disk_gb: float = 2000.0
+    """Room for what each step keeps."""
+    days: float = 7.0
+    """Longest that one step may take."""
+    d: int | None = None
+    """Dimensions of the embeddings (default: the encoder's)."""
+    gflop: float | None = None
+    """Billion operations of the encoder for a picture (default: the encoder's)."""
+    megapixels: float = 0.12
+    """Million pixels of a picture: 0.12 is CheXpert-small, 6 a full radiograph."""
+    picture_kb: float | None = None
+    """Kilobytes of a picture's file (default: 0.4 bytes a pixel)."""
+    active: float = 16.0
+    """Active neurons an image."""
+    epochs: int = 60
+    """Epochs of the training."""
+    named: int | None = None
+    """Neurons that are named (default: all)."""
+    gpu_tflops: float = 20.0
+    """Assumed of a GPU: thousand billion operations a second that it reaches in float32."""
+    gpu_low_tflops: float = 200.0
+    """Assumed of a GPU: the same in bfloat16, for encoders and vision-language models."""
+    core_hour: float = 0.05
+    """Dollars of an hour of a core (2025 list prices of large clouds, on demand, rounded; give yours)."""
+    gpu_hour: float = 4.0
+    """Dollars of an hour of a GPU of the class of an H100 (the same)."""
+    gb_month: float = 0.023
+    """Dollars of a gigabyte in object storage for a month; each step's is counted once (the same)."""
+    units: Path | None = None
+    """A file of unit costs measured on your machine (tests/bench/bench_plan.py units)."""
+
+    step = "plan"
+
+    def __post_init__(self) -> None:
+        for name in ("pictures", "neurons", "cores", "epochs"):
+            check(getattr(self, name) >= 1, f"--{name} {getattr(self, name)} must be at least 1")
+        for name in ("gpus", "core_hour", "gpu_hour", "gb_month"):
+            check(getattr(self, name) >= 0, f"--{name.replace('_', '-')} must not be negative")
+        for name in ("memory_gib", "disk_gb", "days", "megapixels", "active", "gpu_tflops", "gpu_low_tflops"):
+            check(getattr(self, name) > 0, f"--{name.replace('_', '-')} must be positive")
+        for name in ("d", "gflop", "picture_kb", "named"):
+            value = getattr(self, name)
+            check(value is None or value > 0, f"--{name.replace('_', '-')} must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Look(Command):
     """A picture of your own: which neurons fire on it, where, and how far it lies from the training images."""
 
@@ -1041,5 +1109,5 @@ def command_line(config: Any) -> list[str]:
         elif isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
-            words += [f"--{flag}", str(value)]
+            words += [f"--{flag}", files.shown(value) if isinstance(value, Path) else str(value)]
     return words

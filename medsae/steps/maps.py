@@ -21,6 +21,7 @@ import pandas as pd
 
 from medsae import config as c
 from medsae import encoders, plugins
+from medsae.arrays import Rows
 from medsae.geometry import packed
 from medsae.progress import Progress, UserError
 from medsae.store.artifacts import Artifact, Store
@@ -204,7 +205,7 @@ class Scored:
     cohort: Artifact
     images: pd.DataFrame
     """image, patient of each scored row."""
-    x_nd: np.ndarray
+    x_nd: np.ndarray | Rows
     activation: pd.DataFrame
     """neuron, row, value; sorted by neuron, value descending."""
     recovery: pd.DataFrame
