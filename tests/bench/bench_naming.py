@@ -30,7 +30,8 @@ from medsae import config as c
 from medsae.naming.backends import Reply, medgemma
 from medsae.naming.backends.medgemma import MedGemma
 from medsae.naming.memory import Memory, Setup
-from medsae.naming.run import Namer, Surroundings
+from medsae.naming.run import Namer
+from medsae.naming.states import Surroundings
 from medsae.progress import Silent
 from medsae.steps.naming import name
 from medsae.steps.naming_study import StudyOfScores

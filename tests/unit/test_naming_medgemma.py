@@ -2,6 +2,7 @@
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -213,8 +214,8 @@ def test_the_whole_way_ends_in_the_ledger(tmp_path, folder, protocol, monkeypatc
         ]
 
     monkeypatch.setattr(MedGemma, "ask", named)
-    monkeypatch.setattr("medsae.naming.run.ALIKE", {"explain": 10_000, "judge": 10_000})
-    found = name(c.replace(config, again=True), Store(tmp_path), Silent())
+    monkeypatch.setattr("medsae.naming.tally.ALIKE", {"explain": 10_000, "judge": 10_000})
+    found = name(replace(config, again=True), Store(tmp_path), Silent())
     names = Ledger(Store(tmp_path), world.scores).names()
     verdicts = Ledger(Store(tmp_path), world.scores).verdicts(str(names["run"][0]), 0)
     assert (names["status"] == "ok").all() and len(verdicts) == 30
