@@ -12,7 +12,7 @@ from PIL import Image
 
 from medsae import config as c
 from medsae.naming import prompts
-from medsae.naming.backends import Picture, PictureGone, Question
+from medsae.naming.backends import Picture, PictureGone, Question, Task
 from medsae.naming.backends.medgemma import MedGemma, Weights, answer_tokens
 from medsae.progress import Silent, UserError
 from medsae.steps.naming import name
@@ -44,7 +44,7 @@ def backend(folder):
     return MedGemma(Weights(str(folder), "cpu"), load, batch=4)
 
 
-def question(*images, task="judge", concept="effusion", tokens=6):
+def question(*images, task: Task = "judge", concept="effusion", tokens=6):
     pictures = tuple(Picture(i, f"sha{i}") for i in images)
     text = prompts.judge("strict", concept, "x " * len(concept))
     return Question(task, pictures, prompts.SYSTEM, text, None, tokens, 0, concept)
