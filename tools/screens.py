@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
@@ -49,7 +50,7 @@ def main() -> None:
             server.wait(20)
 
 
-def _shot(browser: Browser, address: str, name: str, theme: str) -> None:
+def _shot(browser: Browser, address: str, name: str, theme: Literal["dark", "light"]) -> None:
     context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=theme)
     visit = Visit(context, address)
     page = visit.open({"overview": "", "viewer": "neuron"}.get(name, name))
