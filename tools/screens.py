@@ -7,6 +7,7 @@ Only over simulated cohorts: radiographs of people are not for docs. Needs the p
 
 from __future__ import annotations
 
+import importlib
 import io
 import shutil
 import sys
@@ -20,10 +21,9 @@ from playwright.sync_api import Browser, sync_playwright
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/browser")]
 
-from conftest import FLAGS, Visit, serve  # noqa: E402
-
 from medsae.store.artifacts import Store  # noqa: E402
 
+tools = importlib.import_module("conftest")  # of tests/browser
 OUT = ROOT / "docs/screens"
 WIDTH, HEIGHT, TALLEST = 1280, 800, 1800
 PAGES = ("overview", "entropy", "correlations", "neurons", "map", "neuron", "images", "image", "compare", "pair",
@@ -38,8 +38,8 @@ def main() -> None:
         sys.exit(f"{data}: only simulated cohorts are shown in docs, not {sorted(map(str, sources))}")
     OUT.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        server, address = serve(data, Path(folder) / "log.txt")
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        server, address = tools.serve(data, Path(folder) / "log.txt")
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=tools.FLAGS)
         try:
             for theme in ("dark", "light"):
                 for name in asked:
@@ -52,7 +52,7 @@ def main() -> None:
 
 def _shot(browser: Browser, address: str, name: str, theme: Literal["dark", "light"]) -> None:
     context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=theme)
-    visit = Visit(context, address)
+    visit = tools.Visit(context, address)
     page = visit.open({"overview": "", "viewer": "neuron"}.get(name, name))
     if name == "viewer":
         page.locator(".ms-grid img, .ms-thumb").first.click()
