@@ -51,8 +51,9 @@ def test_where_a_step_breaks_is_where_it_no_longer_fits(step):
 def test_more_is_never_cheaper(field):
     more = dataclasses.replace(STUDY, **{field: getattr(STUDY, field) * 3})
     small, large = (scale.plan(study, MACHINE, UNITS) for study in (STUDY, more))
-    assert all(b.core_hours >= a.core_hours and b.gpu_hours >= a.gpu_hours and b.memory_gib >= a.memory_gib * 0.99
-               for a, b in zip(small.lines, large.lines, strict=True))  # fmt: skip
+    for a, b in zip(small.lines, large.lines, strict=True):
+        assert b.core_hours >= a.core_hours and b.gpu_hours >= a.gpu_hours
+        assert b.memory_gib >= a.memory_gib or a.step == "train"  # beyond 4 GiB its rows stay on disk
     assert small.record()["dollars"] < large.record()["dollars"]
 
 
