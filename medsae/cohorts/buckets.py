@@ -38,8 +38,9 @@ TABLES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".xlsx", ".gz",
 TABLE_BYTES = 2**30
 AT_ONCE = 16
 """Requests at a time: a bucket answers each after some tens of milliseconds, whatever it sends."""
-TRIES, PAUSE_SECONDS = 6, 0.2
-"""Of a request that failed as networks do; the pause doubles."""
+TRIES, ROUNDS, PAUSE_SECONDS = 6, 3, 0.2
+"""A request that failed as networks do is sent again by the package (S3: so many tries), and so many times by us
+whatever the package did; the pause doubles."""
 T = TypeVar("T")
 
 
@@ -77,13 +78,13 @@ def _place(url: str) -> tuple[Any, str]:
 
 def _again(work: Callable[[], T]) -> T:
     """What `work` gives, asked again where network or server failed; what cannot get better is raised at once."""
-    for number in range(TRIES):
+    for number in range(ROUNDS):
         try:
             return work()
         except (FileNotFoundError, PermissionError, IsADirectoryError):
             raise
         except Exception as error:  # each of these packages has errors of its own
-            if number == TRIES - 1:
+            if number == ROUNDS - 1:
                 raise OSError(f"the bucket did not answer ({type(error).__name__})") from error
             time.sleep(PAUSE_SECONDS * 2**number)
     raise AssertionError("unreachable")

@@ -101,7 +101,7 @@ def test_what_fails_is_asked_again_but_not_for_ever(monkeypatch):
         return answer
 
     assert buckets._again(work) == b"x"
-    answers[:] = [ConnectionError("reset")] * (buckets.TRIES + 1)
+    answers[:] = [ConnectionError("reset")] * (buckets.ROUNDS + 1)
     with pytest.raises(OSError, match="did not answer"):
         buckets._again(work)
     assert len(answers) == 1
@@ -185,16 +185,16 @@ def bucket(server, chexpert_root, monkeypatch):
         monkeypatch.setenv(name, value)
     buckets._filesystem.cache_clear()
     client = server.client()
-    client.create_bucket(Bucket="xr")
+    client.create_bucket(Bucket="hospital")
     for path in sorted(chexpert_root.rglob("*")):
         if path.is_file():
-            client.put_object(Bucket="xr", Key=f"data/chexpert/{path.relative_to(chexpert_root)}",
+            client.put_object(Bucket="hospital", Key=f"data/chexpert/{path.relative_to(chexpert_root)}",
                               Body=path.read_bytes())  # fmt: skip
     yield client
     server.failing, server.closed = False, ()
-    for one in client.list_objects_v2(Bucket="xr").get("Contents", []):
-        client.delete_object(Bucket="xr", Key=one["Key"])
-    client.delete_bucket(Bucket="xr")
+    for one in client.list_objects_v2(Bucket="hospital").get("Contents", []):
+        client.delete_object(Bucket="hospital", Key=one["Key"])
+    client.delete_bucket(Bucket="hospital")
     buckets._filesystem.cache_clear()
 
 
@@ -204,7 +204,7 @@ def command(data: Path, *words: str) -> subprocess.CompletedProcess[str]:
                           capture_output=True, env=os.environ.copy())  # fmt: skip
 
 
-URL = "s3://xr/data/chexpert"
+URL = "s3://hospital/data/chexpert"
 
 
 def test_a_bucket_is_ingested_embedded_and_shown_as_a_folder_is(server, bucket, chexpert_root, tmp_path):
@@ -214,7 +214,7 @@ def test_a_bucket_is_ingested_embedded_and_shown_as_a_folder_is(server, bucket, 
     folder = tmp_path / chexpert_root.name
     subprocess.run(["cp", "-r", str(chexpert_root), str(folder)], check=True)
     (folder / pictures[3].relative_to(chexpert_root)).write_bytes(b"<html>no picture</html>")
-    bucket.put_object(Bucket="xr", Key=bad, Body=b"<html>no picture</html>")
+    bucket.put_object(Bucket="hospital", Key=bad, Body=b"<html>no picture</html>")
     server.failing = True
     made = {}
     for name, root in (("bucket", URL), ("folder", str(folder))):
@@ -249,13 +249,13 @@ def test_a_bucket_is_ingested_embedded_and_shown_as_a_folder_is(server, bucket, 
     assert not list((tmp_path / "bucket/cache/buckets").iterdir())
 
     # a picture that became another one is another cohort, and the old one says so
-    bucket.put_object(Bucket="xr", Key=bad, Body=good)
+    bucket.put_object(Bucket="hospital", Key=bad, Body=good)
     done = command(tmp_path / "bucket", "ingest", "chexpert", "--root", URL, "--per-class", "5")
     assert done.returncode == 0 and "have changed" in done.stderr and done.stdout.split()[-1] != made["bucket"].id
     with made["bucket"].connect() as connection:
         path = connection.execute("SELECT path FROM image ORDER BY image LIMIT 1").fetchone()[0]
-    key = f"{made['bucket'].facts['root']}/{path}".removeprefix("s3://xr/")
-    bucket.put_object(Bucket="xr", Key=key, Body=good + b" ")
+    key = f"{made['bucket'].facts['root']}/{path}".removeprefix("s3://hospital/")
+    bucket.put_object(Bucket="hospital", Key=key, Body=good + b" ")
     done = command(tmp_path / "bucket", "embed", "--cohort", made["bucket"].id, "--encoder", "simclip", "--unit-norm",
                    "False")  # fmt: skip
     assert (
@@ -266,7 +266,7 @@ def test_a_bucket_is_ingested_embedded_and_shown_as_a_folder_is(server, bucket, 
 
 @pytest.mark.parametrize(
     ("closed", "told"),
-    [("/xr", "may not be listed"), ("/xr/data", "may be listed, and not read")],
+    [("/hospital", "may not be listed"), ("/hospital/data", "may be listed, and not read")],
     ids=["no list", "no read"],
 )
 def test_a_bucket_without_permission_is_told(server, bucket, medsae, closed, told):
@@ -278,25 +278,25 @@ def test_a_bucket_without_permission_is_told(server, bucket, medsae, closed, tol
 
 
 def test_what_is_not_there_is_told(bucket, medsae):
-    for root, told in (("s3://xr/other", "nothing below"), ("s3://nobody/p", "no such bucket")):
+    for root, told in (("s3://hospital/other", "nothing below"), ("s3://nobody/p", "no such bucket")):
         status, _, err = medsae("ingest", "chexpert", "--root", root)
         assert status == 2 and told in err, err
     with pytest.raises(PictureMissing):
         read(f"{URL}/nothing.jpg")
-    bucket.put_object(Bucket="xr", Key="empty.jpg", Body=b"")
+    bucket.put_object(Bucket="hospital", Key="empty.jpg", Body=b"")
     with pytest.raises(PictureError, match="empty file"):
-        read("s3://xr/empty.jpg")
+        read("s3://hospital/empty.jpg")
 
 
 def test_a_table_here_or_in_the_bucket_names_pictures_of_the_bucket(bucket, chexpert_root, medsae, tmp_path):
     paths = sorted(str(p.relative_to(chexpert_root)) for p in chexpert_root.rglob("*.jpg"))
     table = "Path,Edema\n" + "".join(f"{path},{i % 2}\n" for i, path in enumerate(paths))
     (tmp_path / "t.csv").write_text(table)
-    bucket.put_object(Bucket="xr", Key="data/chexpert/t.csv", Body=table.encode())
+    bucket.put_object(Bucket="hospital", Key="data/chexpert/t.csv", Body=table.encode())
     ids = [done.stdout.split()[-1] for words in (["--table", str(tmp_path / "t.csv"), "--root", URL],
            ["--table", f"{URL}/t.csv"]) if not (done := command(medsae.data, "ingest", "table", *words)).returncode]  # fmt: skip
     assert len(ids) == 2 and all(Store(medsae.data).get(id).facts["n"] == len(paths) for id in ids)
-    status, _, err = medsae("ingest", "table", "--table", f"{URL}/t.csv", "--root", "s3://xr/elsewhere")
+    status, _, err = medsae("ingest", "table", "--table", f"{URL}/t.csv", "--root", "s3://hospital/elsewhere")
     assert status == 2 and ("outside --root" in err or "nothing below" in err)
     outside = table.replace(paths[0], "../../../../../../etc/passwd.jpg", 1)
     (tmp_path / "outside.csv").write_text(outside)
