@@ -53,8 +53,8 @@ class Units:
     """Memory of a step before it holds any data."""
     ingest_image_bytes: float = 1500
     """Memory of ingest for each row of the table."""
-    embed_value_bytes: float = 8
-    """Memory of embed for each value of x (read from its pieces, then written)."""
+    embed_image_bytes: float = 400
+    """Memory of embed for an image: path and sha256 as text (counted, not measured); x itself is written in blocks."""
     train_value_bytes: float = 8
     """Memory of train for each value of the training rows, while they are loaded: as read, and normalised."""
     score_image_bytes: float = 700
@@ -192,10 +192,10 @@ def ingest(study: Study, machine: Machine, units: Units) -> Cost:
 
 
 def embed(study: Study, machine: Machine, units: Units) -> Cost:
-    values = study.images * study.network.d
     core, gpu = _encoded(study, machine, units)
-    return Cost(units.start_embed_s + study.images * core, study.images * gpu,
-                _memory(values * units.embed_value_bytes, units), 4.0 * values)  # fmt: skip
+    memory = _memory(study.images * units.embed_image_bytes, units)
+    return Cost(units.start_embed_s + study.images * core, study.images * gpu, memory,
+                4.0 * study.images * study.network.d)  # fmt: skip
 
 
 def _encoded(study: Study, machine: Machine, units: Units) -> tuple[float, float]:
