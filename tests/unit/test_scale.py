@@ -60,7 +60,7 @@ def test_more_is_never_cheaper(field):
 def test_activations_beyond_what_is_held_cost_passes_and_no_more_memory():
     near, far = (dataclasses.replace(STUDY, images=n) for n in (3_700_000, 3_800_000))  # 59 and 61 million
     one, other = (scale.score(study, MACHINE, UNITS) for study in (near, far))
-    assert other.core_s > 2 * one.core_s and other.memory_bytes < one.memory_bytes * 1.03
+    assert other.core_s > 1.2 * one.core_s and other.memory_bytes < one.memory_bytes * 1.03
 
 
 def test_every_limit_of_every_step_says_what_is_done_then():
