@@ -1,5 +1,5 @@
-"""Maps at score time: where the value of a neuron was collected, on its top pictures, and whether that is where the
-finding is (docs/decisions/072).
+"""Maps at score time: where the value of a neuron was collected, on its top pictures (docs/decisions/072). Whether that
+is where the finding is: `located`.
 
 A map is exact for encoders whose embedding is a sum over cells (`encoders.cells`): cells + constant = pre-activation.
 The cohort's mean map is taken off, because positive and negative parts nearly cancel and show anatomy otherwise; the
@@ -23,6 +23,8 @@ from medsae import config as c
 from medsae import encoders, plugins
 from medsae.geometry import packed
 from medsae.progress import Progress, UserError
+from medsae.steps import located
+from medsae.steps.located import Asked
 from medsae.store.artifacts import Artifact, Store
 
 if TYPE_CHECKING:
@@ -75,6 +77,11 @@ class Eye:
     unit_norm: bool
     reference_cd: np.ndarray
     """Mean parts over the cohort [cells, d]; zeros until `with_reference`."""
+
+    @property
+    def places(self) -> located.Cells:
+        """Where the cells lie."""
+        return located.Cells(self.cells.grid, self.cells.first_px, self.cells.step_px, self.encoder.size)
 
     def parts(self, pictures: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """uint8 pictures -> parts float32 [b, cells, d] and constant [b, d] whose sum is the embedding, divided by its
@@ -143,19 +150,6 @@ def embedded_with(embeddings: Artifact) -> c.Embed:
     return kind(**{k: v for k, v in values.items() if k in known and k != "weights"}, weights=weights)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Maps that are wanted, one a place: picture (row of the scored images), whose directions, neuron."""
-
-    row: np.ndarray
-    space: np.ndarray
-    neuron: np.ndarray
-
-    @staticmethod
-    def joined(parts: Sequence[Asked]) -> Asked:
-        return Asked(*(np.concatenate([getattr(p, k) for p in parts]) for k in ("row", "space", "neuron")))
-
-
 def compute(
     eye: Eye, pictures: Any, images: np.ndarray, spaces: Sequence[Direction], asked: Asked, progress: Progress
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -208,7 +202,7 @@ class Scored:
     activation: pd.DataFrame
     """neuron, row, value; sorted by neuron, value descending."""
     recovery: pd.DataFrame
-    """The table `recovery` (empty without planted factors)."""
+    """A row a finding that was planted or marked: its best neurons (empty without any)."""
     sae_artifact: Artifact | None
     seed: int
 
@@ -218,6 +212,32 @@ class Scored:
         from medsae.sae.model import Sae
 
         return Sae.load(self.sae_artifact.file("sae.safetensors")) if self.sae_artifact else None
+
+    @property
+    def representations(self) -> tuple[str, ...]:
+        """As `located.Told` has them."""
+        return ("sae", "raw", "random") if self.sae else ("raw", "random")
+
+    @cached_property
+    def spaces(self) -> list[Direction]:
+        """The directions of each representation."""
+        d = self.x_nd.shape[1]
+        own = [Direction.of_sae(self.sae)] if self.sae else []
+        spaces = [*own, Direction.of_raw(d)]
+        return [*spaces, Direction.at_random(d, len(spaces[0].row_md), self.seed)]
+
+    def size(self, space: int) -> int:
+        """Neurons of a space."""
+        return len(self.spaces[space].row_md)
+
+    def fires(self, rows: np.ndarray) -> np.ndarray:
+        """bool [n, m]: where the neurons of the SAE fire."""
+        assert self.sae is not None
+        return self.sae.encode(self.x_nd[rows]) > 0
+
+    def values(self, space: int, neuron: int, rows: np.ndarray) -> np.ndarray:
+        """float [n] of one direction."""
+        return self.x_nd[rows] @ self.spaces[space].row_md[neuron]
 
 
 @dataclass(frozen=True)
@@ -243,21 +263,14 @@ def at_score(scored: Scored, store: Store, progress: Progress) -> tuple[Made, st
 
 
 def _made(scored: Scored, eye: Eye, pictures: Any, progress: Progress) -> Made:
-    d = scored.x_nd.shape[1]
-    spaces = [Direction.of_sae(scored.sae) if scored.sae else Direction.of_raw(d)]
     row, neuron = top_pairs(*(scored.activation[k].to_numpy() for k in ("neuron", "row", "value")))
     top = Asked(row, np.zeros(len(row), np.intp), neuron)
-    findings = _findings(scored, eye)
-    if findings:  # in the order of `Finding.questions`
-        spaces += [Direction.of_raw(d)] if scored.sae else []
-        spaces += [Direction.at_random(d, len(spaces[0].row_md), scored.seed)]
-    questions = [q for finding in findings for q in finding.questions(scored, spaces)]
+    questions = [q for finding in located.findings(scored, eye.places) for q in finding.questions(scored)]
     asked = Asked.joined([top, *(q.asked for q in questions)])
     images = scored.images["image"].to_numpy()
-    cells = eye.cells.grid[0] * eye.cells.grid[1]
     maps, scale, constant = [b""] * len(row), np.zeros(len(row), np.float32), np.zeros(len(row), np.float32)
-    kept = np.full((len(asked.row) - len(row), cells), np.nan, np.float32)
-    for places, map_kc, constant_k in compute(eye, pictures, images, spaces, asked, progress):
+    kept = np.full((len(asked.row) - len(row), eye.places.count), np.nan, np.float32)
+    for places, map_kc, constant_k in compute(eye, pictures, images, scored.spaces, asked, progress):
         first = places < len(row)
         if first.any():
             made, scales = packed(map_kc[first])
@@ -269,12 +282,7 @@ def _made(scored: Scored, eye: Eye, pictures: Any, progress: Progress) -> Made:
     cell = cell[cell["map"].map(len) > 0]
     tables = {"cell": cell, "cell_grid": grid_frame(eye)}
     if questions:
-        begin, rows = 0, []
-        for question in questions:
-            count = len(question.asked.row)
-            rows.append(question.answer(kept[begin : begin + count], scored.seed))
-            begin += count
-        tables["localisation"] = pd.DataFrame(rows)
+        tables["localisation"] = located.answers(questions, kept, scored.seed)
     return Made(tables, eye.reference_cd)
 
 
@@ -299,142 +307,6 @@ def pictures_of(cohort: Artifact) -> Any:
         return Pictures(cohort)
     except UserError:
         return []
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A finding with masks: the scored rows that show it, of patients who had no say in the choice of its neuron."""
-
-    factor: str
-    neurons: dict[str, int]
-    """Representation -> its best neuron by the other half of the patients."""
-    row: np.ndarray
-    inside_nc: np.ndarray
-    cover_nc: np.ndarray
-
-    def questions(self, scored: Scored, spaces: Sequence[Direction]) -> list[Question]:
-        """One a representation: the maps of its neuron, and of another firing neuron, on these pictures."""
-        rng = np.random.default_rng([scored.seed, 13])
-        x_nd = scored.x_nd[self.row]
-        out = []
-        for representation, neuron in self.neurons.items():
-            space = (("sae", "raw", "random") if scored.sae else ("raw", "random")).index(representation)
-            if representation == "sae":
-                assert scored.sae is not None
-                z_nm = scored.sae.encode(x_nd)
-            else:
-                z_nm = np.broadcast_to(np.float32(1), (len(x_nd), len(spaces[space].row_md)))
-            fires = z_nm[:, neuron] > 0
-            other = np.zeros(len(x_nd), np.intp)
-            for i in np.flatnonzero(fires):
-                rivals = np.flatnonzero(z_nm[i] > 0)
-                rivals = rivals[rivals != neuron]
-                other[i] = rng.choice(rivals) if len(rivals) else neuron
-            sign = 1.0
-            if representation != "sae":
-                sign = _sign(scored, spaces[space].row_md[neuron], self.row)
-            out.append(Question(self, representation, neuron, fires, other[fires], space, sign, scored.images))
-        return out
-
-
-@dataclass(frozen=True)
-class Question:
-    """Maps of one neuron and of another one on the pictures of a finding."""
-
-    finding: Finding
-    representation: str
-    neuron: int
-    fires: np.ndarray
-    other: np.ndarray
-    space: int
-    sign: float
-    """-1 where the direction tells the finding by small values."""
-    images: pd.DataFrame
-
-    @property
-    def asked(self) -> Asked:
-        row = self.finding.row[self.fires]
-        neuron = np.full(len(row), self.neuron)
-        return Asked(np.tile(row, 2), np.full(2 * len(row), self.space), np.concatenate([neuron, self.other]))
-
-    def answer(self, maps: np.ndarray, seed: int) -> dict[str, Any]:
-        """A row of the table `localisation`."""
-        from medsae.scoring import localisation
-        from medsae.scoring.draws import Patients
-
-        own, other = np.split(maps, 2)
-        read = np.isfinite(own).all(1) & np.isfinite(other).all(1)
-        patients = self.images["patient"].to_numpy()[self.finding.row[self.fires][read]]
-        located = localisation.locate(
-            self.sign * own[read], other[read], self.finding.inside_nc[self.fires][read],
-            self.finding.cover_nc[self.fires][read], Patients.of(patients), seed=seed,
-        )  # fmt: skip
-        row = {"finding": self.finding.factor, "representation": self.representation, "neuron": self.neuron}
-        return row | localisation.table_row(located)
-
-
-def _sign(scored: Scored, direction_d: np.ndarray, rows: np.ndarray) -> float:
-    value_n = scored.x_nd @ direction_d
-    return 1.0 if value_n[rows].mean() >= value_n.mean() else -1.0
-
-
-def _findings(scored: Scored, eye: Eye) -> list[Finding]:
-    """Planted factors with masks whose best neurons are known, judged on the half that did not choose."""
-    from medsae.scoring.best import halves
-    from medsae.scoring.draws import Patients
-
-    if not len(scored.recovery):
-        return []
-    patients = scored.images["patient"].to_numpy()
-    judged = ~halves(Patients.of(patients), scored.seed)
-    row_of = {int(image): row for row, image in enumerate(scored.images["image"]) if judged[row]}
-    masks = _masks(scored.cohort, row_of, eye)
-    with scored.cohort.connect() as connection:
-        table = connection.execute(
-            "SELECT image, substr(attribute, 8) AS factor FROM attribute"
-            " WHERE attribute LIKE 'factor:%' AND value = '1'"
-        ).df()
-    found = []
-    for entry in scored.recovery.to_dict("records"):
-        base = str(entry["factor"]).partition(":")[0]
-        if base not in masks or pd.isna(entry["neuron"]):
-            continue
-        with_factor = {row_of[i] for i in table[table["factor"] == entry["factor"]]["image"] if i in row_of}
-        rows = np.array(sorted(with_factor & set(masks[base])), np.intp)
-        if not len(rows):
-            continue
-        inside, cover = (np.stack([masks[base][int(r)][k] for r in rows]) for k in (0, 1))
-        own = "sae" if scored.sae else "raw"
-        neurons = {own: int(entry["neuron"])}
-        for name in ("raw", "random"):
-            column = f"{name}_neuron"
-            if name not in neurons and column in entry and not pd.isna(entry[column]):
-                neurons[name] = int(entry[column])
-        found.append(Finding(str(entry["factor"]), neurons, rows, inside, cover))
-    return found
-
-
-def _masks(cohort: Artifact, row_of: dict[int, int], eye: Eye) -> dict[str, dict[int, tuple[np.ndarray, np.ndarray]]]:
-    """finding -> row -> (the centre of each cell lies inside, share of each cell covered)."""
-    from medsae import runs as run_lengths
-    from medsae.geometry import centres
-    from medsae.scoring.localisation import at_cells
-
-    images = ", ".join(map(str, row_of)) or "-1"
-    with cohort.connect() as connection:
-        rows = connection.execute(
-            f"SELECT m.image, m.finding, m.runs, i.height, i.width FROM mask m JOIN image i USING (image)"
-            f" WHERE m.image IN ({images})"
-        ).fetchall()
-    found: dict[str, dict[int, tuple[np.ndarray, np.ndarray]]] = {}
-    for image, finding, runs, height, width in rows:
-        mask = run_lengths.decode(runs, (height, width))
-        if mask.any():
-            size = eye.encoder.size
-            y, x = centres(eye.cells.grid, eye.cells.first_px, eye.cells.step_px, size, (height, width))
-            step = eye.cells.step_px * max(size, height, width) / size
-            found.setdefault(finding, {})[row_of[image]] = at_cells(mask, y, x, (step, step))
-    return found
 
 
 def grid_frame(eye: Eye) -> pd.DataFrame:

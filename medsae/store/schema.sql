@@ -349,7 +349,8 @@ CREATE TABLE cell_grid (
     how TEXT NOT NULL            -- what the maps are
 );
 CREATE TABLE localisation (
-    finding TEXT NOT NULL,       -- planted factor or published box
+    finding TEXT NOT NULL,       -- planted factor, or what readers marked
+    source TEXT,                 -- planted, or readers (boxes and masks of the publisher); not in older ones: planted
     representation TEXT NOT NULL, -- sae, raw, random: whose best neuron
     neuron INTEGER NOT NULL,     -- chosen on the other half of the patients
     n INTEGER NOT NULL,          -- images that have the finding and on which the neuron fires
