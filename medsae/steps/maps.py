@@ -205,6 +205,10 @@ class Scored:
     """A row a finding that was planted or marked: its best neurons (empty without any)."""
     sae_artifact: Artifact | None
     seed: int
+    deletions: int = 0
+    """Neurons that are drawn for the test by deletion; 0: none."""
+    first: tuple[int, ...] = ()
+    """Neurons that it asks too: the best of each label."""
 
     @cached_property
     def sae(self) -> Sae | None:
@@ -242,7 +246,8 @@ class Scored:
 
 @dataclass(frozen=True)
 class Made:
-    """Tables `cell`, `cell_grid`, `localisation`, and the mean parts that were taken off [cells, d]."""
+    """Tables `cell`, `cell_grid`, `cell_average`, `localisation`, `deletion`, rows of `summary`; the mean parts that
+    were taken off [cells, d]."""
 
     tables: dict[str, pd.DataFrame]
     reference_cd: np.ndarray
@@ -259,7 +264,13 @@ def at_score(scored: Scored, store: Store, progress: Progress) -> tuple[Made, st
     except UserError as error:
         progress.say(f"no maps: {error.what}")
         return Made({}, np.zeros((0, 0), np.float32)), error.what
-    return _made(scored, eye, pictures, progress), ""
+    made = _made(scored, eye, pictures, progress)
+    if scored.deletions:
+        from medsae.steps import replaced
+
+        asked = replaced.Deleted(scored, eye, pictures, scored.deletions, scored.first)
+        made = Made(made.tables | asked.tables(sample, progress), made.reference_cd)
+    return made, ""
 
 
 def _made(scored: Scored, eye: Eye, pictures: Any, progress: Progress) -> Made:
@@ -280,7 +291,9 @@ def _made(scored: Scored, eye: Eye, pictures: Any, progress: Progress) -> Made:
         kept[places[~first] - len(row)] = map_kc[~first]
     cell = pd.DataFrame({"neuron": neuron, "image": images[row], "map": maps, "scale": scale, "constant": constant})
     cell = cell[cell["map"].map(len) > 0]
-    tables = {"cell": cell, "cell_grid": grid_frame(eye)}
+    average, scale = packed(scored.spaces[0].row_md @ eye.reference_cd.T)
+    usual = pd.DataFrame({"neuron": np.arange(len(scale)), "map": average, "scale": scale})
+    tables = {"cell": cell, "cell_grid": grid_frame(eye), "cell_average": usual}
     if questions:
         tables["localisation"] = located.answers(questions, kept, scored.seed)
     return Made(tables, eye.reference_cd)

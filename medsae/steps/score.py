@@ -130,9 +130,11 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             from medsae.steps import maps
 
             active = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
-            scored = maps.Scored(embeddings, cohort, images, x_nd, active, scores.recovery, sae, config.seed)
+            first = pd.concat([scores.label_summary["half_neuron"], scores.recovery["neuron"]]).dropna().astype(int)
+            scored = maps.Scored(embeddings, cohort, images, x_nd, active, scores.recovery, sae, config.seed,
+                                 config.deletions, tuple(first.unique().tolist()))  # fmt: skip
             made, without_maps = maps.at_score(scored, store, progress)
-            frames |= made.tables
+            frames |= made.tables | {"summary": pd.concat([frames["summary"], *_rows(made.tables, "summary")])}
             if not without_maps:
                 np.save(build.path / maps.REFERENCE_FILE, made.reference_cd)
         without_effects = "only of an SAE that takes whole embeddings"
@@ -158,7 +160,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             frames["place"] = _places(decoder, scores.neuron, config.seed, progress)
         if sae and versus:
             frames["match"], measures = _match(sae, versus, config.seed)
-            frames["summary"] = pd.concat([scores.summary, measures], ignore_index=True)
+            frames["summary"] = pd.concat([frames["summary"], measures], ignore_index=True)
         with build.database() as connection:
             for name, frame in frames.items():
                 _insert(connection, name, frame)
@@ -173,6 +175,11 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         headline = ("mean_entropy", "null_mean_entropy", "selective_share", "active_share", "dead_share")
         facts |= {k: float(measures[k]) for k in headline if k in measures and np.isfinite(measures[k])}
         return build.publish(facts | parents).manifest
+
+
+def _rows(tables: dict[str, pd.DataFrame], name: str) -> list[pd.DataFrame]:
+    """A table that there may be."""
+    return [tables[name]] if name in tables else []
 
 
 @dataclass(frozen=True)

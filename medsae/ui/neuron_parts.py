@@ -112,7 +112,7 @@ def pictures(study: Study, scores: Artifact, cohort: Artifact, row: Row) -> list
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         which = links.choose(st.segmented_control, "Radiographs", "which", options, "top", label_visibility="collapsed")
         one = links.switch("one a patient", "one", True)
-        mapped = maps.switch(study, scores)
+        mapped = maps.switch(scores)
     rows = query_images.images_of(study.reader, scores, cohort, number, which, one, 24)  # type: ignore[arg-type]
     if rows.empty:
         why = {"silent": "No silent image shares its code."}.get(which, "It fires on none of the scored images.")
@@ -133,7 +133,8 @@ def pictures(study: Study, scores: Artifact, cohort: Artifact, row: Row) -> list
     else:
         cards.show(cards.grid(study, cohort, rows, href, over=over.src, words=over.words))
     if over.src:
-        maps.legend(study, scores, planted=cohort.facts.get("source") == "simulated")
+        maps.legend(study, scores, cohort)
+        maps.averages(study, scores, cohort, number, list(rows["image"]))
     return [int(i) for i in rows["image"]]
 
 
