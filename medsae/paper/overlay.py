@@ -4,13 +4,59 @@ it, yellow the outline of what was planted or marked."""
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
+from medsae.store import maps
+from medsae.store.artifacts import Artifact
+from medsae.store.reader import Reader
+
 RAISES, LOWERS, MARKED = (255, 86, 60), (70, 140, 255), (255, 224, 70)
 OPACITY = 0.8
 """Of the whole layer, where a page lets nobody choose."""
+LONGEST = 132
+"""Longer side of an overlay in px: that of a thumbnail, so an outline stays sharp."""
+
+
+SWITCH = (
+    '<p><label><input type="checkbox" id="maps" accesskey="m" checked> where it looks (red raises the neuron, '
+    "blue lowers it, yellow: what was planted or marked)</label></p>"
+)
+STYLE = f""".ms-over {{ opacity: {OPACITY}; }} body:has(#maps:not(:checked)) .ms-over {{ display: none; }}"""
+"""Of a page of HTML that needs nothing else: a box that shows the layers or takes them away."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What lies over one radiograph."""
+
+    webp: bytes
+    total: float
+    """Sum of the map."""
+    constant: float
+    """The rest of the pre-activation."""
+
+
+def layers(reader: Reader, scores: Artifact, cohort: Artifact, neuron: int, images: list[int]) -> dict[int, Layer]:
+    """Of those images that have a map of the neuron, with the outlines of the findings that it tells best (of all,
+    where there is none); one scale for all of them. {} for scores without maps."""
+    if maps.missing(scores):
+        return {}
+    found = maps.of_neuron(reader, scores, neuron)
+    size_of = maps.sizes(reader, cohort, [i for i in images if i in found])
+    if not size_of:
+        return {}
+    grid = maps.grid(reader, scores)
+    marks = maps.outlines(reader, cohort, size_of, maps.told(reader, scores, neuron), LONGEST)
+    most = max(float(np.abs(found[i][0]).max()) for i in size_of) or 1.0
+    made = {}
+    for image, size in size_of.items():
+        map_c, constant = found[image]
+        webp = drawn(grid.spread(map_c / most, size, LONGEST), marks.get(image))
+        made[image] = Layer(webp, float(map_c.sum()), constant)
+    return made
 
 
 def drawn(value_hw: np.ndarray, mask: np.ndarray | None = None) -> bytes:

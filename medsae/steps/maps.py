@@ -117,22 +117,38 @@ class Eye:
 
 def eye_of(embeddings: Artifact, store: Store, progress: Progress) -> Eye:
     """The encoder that made these embeddings, ready to make maps. UserError says why there can be none."""
+    if embedded_with(embeddings).pool == "tokens":
+        raise UserError("of token embeddings the map is the tokens' own activations", embeddings.id)
+    return eye_with(encoder_of(embeddings, store, progress), embeddings)
+
+
+def eye_with(encoder: encoders.Encoder, embeddings: Artifact) -> Eye:
+    """The same where the encoder is loaded already."""
     from medsae.encoders import cells
 
-    config = embedded_with(embeddings)
-    if config.encoder is None:
-        raise UserError("these embeddings were made elsewhere: there is no encoder here to ask", embeddings.id)
-    if config.pool == "tokens":
-        raise UserError("of token embeddings the map is the tokens' own activations", embeddings.id)
-    encoder = encoders.load_encoder(config.encoder, config.weights, store.cache, progress, config)
-    if encoder.weights_sha256 != embeddings.facts.get("weights_sha256", encoder.weights_sha256):
-        raise UserError("the encoder's weights are not those that made these embeddings", embeddings.id)
     parts = cells.of(encoder)
     if parts is None:
         raise UserError(f"an embedding of {encoder.name} is no sum over cells of the picture", embeddings.id)
-    unit = config.unit_norm if config.unit_norm is not None else encoder.unit_norm_default
     count = parts.grid[0] * parts.grid[1]
-    return Eye(encoder, parts, unit, np.zeros((count, encoder.dim), np.float32))
+    reference_cd = np.zeros((count, encoder.dim), np.float32)
+    return Eye(encoder, parts, unit_norm(encoder, embeddings), reference_cd)
+
+
+def unit_norm(encoder: encoders.Encoder, embeddings: Artifact) -> bool:
+    """Whether these embeddings were divided by their norm."""
+    asked = embedded_with(embeddings).unit_norm
+    return bool(encoder.unit_norm_default if asked is None else asked)
+
+
+def encoder_of(embeddings: Artifact, store: Store, progress: Progress) -> encoders.Encoder:
+    """The encoder that made these embeddings, ready to compute. UserError where there is none, or not the same."""
+    config = embedded_with(embeddings)
+    if config.encoder is None:
+        raise UserError("these embeddings were made elsewhere: there is no encoder here to ask", embeddings.id)
+    encoder = encoders.load_encoder(config.encoder, config.weights, store.cache, progress, config)
+    if encoder.weights_sha256 != embeddings.facts.get("weights_sha256", encoder.weights_sha256):
+        raise UserError("the encoder's weights are not those that made these embeddings", embeddings.id)
+    return encoder
 
 
 def embedded_with(embeddings: Artifact) -> c.Embed:

@@ -209,8 +209,8 @@ def maps(source: TokenSource, activation: pd.DataFrame) -> dict[str, pd.DataFram
     """The activations of all cells of each neuron's top pictures as the tables `cell` and `cell_grid`; {} where not all
     tokens were kept, or where it is not known which part of a picture a cell is of."""
     facts = source.tokens.artifact.facts
-    place, grid = facts.get("cell_px"), facts["grid"]
-    if place is None or source.tokens.kept != grid[0] * grid[1]:
+    one, grid = grid_row(facts), facts["grid"]
+    if one is None or source.tokens.kept != grid[0] * grid[1]:
         return {}
     top = activation.sort_values(["neuron", "value"], ascending=[True, False], kind="stable")
     top = top[top["value"] > 0].groupby("neuron").head(TOP_PICTURES)
@@ -226,12 +226,20 @@ def maps(source: TokenSource, activation: pd.DataFrame) -> dict[str, pd.DataFram
     if not parts:
         return {}
     cell = pd.concat(parts, ignore_index=True).sort_values(["neuron", "image"], kind="stable")
-    one = {"rows": grid[0], "columns": grid[1], "first_px": place[0], "step_px": place[1], "reach_px": int(place[2]),
-           "size_px": int(place[3]), "how": HOW}  # fmt: skip
     return {"cell": cell, "cell_grid": pd.DataFrame([one])}
 
 
 HOW = "activations of the tokens"
+
+
+def grid_row(facts: dict[str, Any]) -> dict[str, Any] | None:
+    """The row of the table `cell_grid` of token embeddings with these facts; None where it is not known which part of a
+    picture a token is of."""
+    place, grid = facts.get("cell_px"), facts["grid"]
+    return None if place is None else {
+        "rows": grid[0], "columns": grid[1], "first_px": place[0], "step_px": place[1], "reach_px": int(place[2]),
+        "size_px": int(place[3]), "how": HOW,
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)

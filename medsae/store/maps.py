@@ -164,6 +164,17 @@ def localisation(reader: Reader, scores: Artifact, neuron: int | None = None) ->
     )
 
 
+def told(reader: Reader, scores: Artifact, neuron: int) -> set[str] | None:
+    """The findings with masks that this neuron tells best, as masks are named; None (all of them) without any."""
+    rows = localisation(reader, scores, neuron)
+    if not len(rows):
+        return None
+    return {
+        str(f).partition(":")[0] if source == "planted" else str(f)
+        for f, source in zip(rows["finding"], rows["source"], strict=True)
+    }
+
+
 VERDICTS = {
     "follows": "looks there",
     "place": "knows the usual place",

@@ -18,7 +18,7 @@ from medsae.store.artifacts import Artifact
 from medsae.ui import format, links
 from medsae.ui.study import Study
 
-LONGEST, LARGE = 132, 640
+LONGEST, LARGE = overlay.LONGEST, 640
 """Longer side of an overlay in px: over a thumbnail, and over a whole picture; so an outline stays sharp."""
 NEURON = (*links.STUDY, *links.FILTER, "neuron", "which", "one", "by", "about")
 """Parameters that the address of a neuron's page keeps when its maps are shown or taken away."""
@@ -34,45 +34,39 @@ class Overlays:
     """image -> how the value adds up."""
 
 
-def switch(scores: Artifact, page: str = "neuron", keep: Sequence[str] = NEURON) -> bool:
-    """The toggle of the maps (with an unseen link that the key m follows), or why there is none."""
-    why = maps.missing(scores)
-    if why:
-        st.caption(f"No maps: {why}.")
-        return False
-    shown = links.switch("where it looks (m)" if page == "neuron" else "where neurons look (m)", "map", False)
+def toggle(words: str, page: str = "neuron", keep: Sequence[str] = NEURON) -> bool:
+    """The toggle of the maps, with an unseen link that the key m follows."""
+    shown = links.switch(words, "map", False)
     href = escape(links.url(page, keep, map=None if shown else 1))
     st.html(f'<a data-go data-key="m" href="{href}" hidden tabindex="-1">maps</a>', width="content")
     return shown
 
 
+def asked_for() -> bool:
+    """Whether the address asks for maps."""
+    return st.query_params.get("map") == "1"
+
+
 def chosen(scores: Artifact) -> bool:
-    """Whether the address asks for maps, and there are some."""
-    return st.query_params.get("map") == "1" and not maps.missing(scores)
+    """Whether the address asks for maps, and these scores keep some."""
+    return asked_for() and not maps.missing(scores)
 
 
 def overlays(study: Study, scores: Artifact, cohort: Artifact, neuron: int, images: list[int]) -> Overlays:
     """Of those images that have a map of the neuron; one scale for all of them."""
-    found = maps.of_neuron(study.reader, scores, neuron)
-    size_of = maps.sizes(study.reader, cohort, [i for i in images if i in found])
-    if not size_of:
-        return Overlays({}, {})
-    grid = maps.grid(study.reader, scores)
-    marks = maps.outlines(study.reader, cohort, size_of, _told(study, scores, neuron), LONGEST)
-    most = max(float(np.abs(found[i][0]).max()) for i in size_of) or 1.0
-    src, words = {}, {}
-    for image, size in size_of.items():
-        map_c, constant = found[image]
-        src[image] = drawn(grid.spread(map_c / most, size, LONGEST), marks.get(image))
-        words[image] = _adds_up(scores, map_c, constant)
-    return Overlays(src, words)
+    made = overlay.layers(study.reader, scores, cohort, neuron, images)
+    return Overlays(
+        {i: pictures.data_uri(layer.webp) for i, layer in made.items()},
+        {i: adds_up(scores, layer.total, layer.constant) for i, layer in made.items()},
+    )
 
 
-def _adds_up(scores: Artifact, map_c: np.ndarray, constant: float) -> str:
+def adds_up(scores: Artifact, total: float, constant: float) -> str:
+    """How the value before the cut is made of the sum of a map and its reference."""
     if scores.facts.get("tokens"):
         return "the activation of each token"
     return (
-        f"before the cut {format.number(map_c.sum() + constant)} = picture {format.signed(map_c.sum())} "
+        f"before the cut {format.number(total + constant)} = picture {format.signed(total)} "
         f"+ reference {format.number(constant)}"
     )
 
@@ -85,22 +79,11 @@ def large(study: Study, scores: Artifact, cohort: Artifact, neuron: int, image: 
     size_of = maps.sizes(study.reader, cohort, [image])
     if found is None or not size_of:
         return None
-    marks = maps.outlines(study.reader, cohort, size_of, _told(study, scores, neuron), LARGE).get(image)
+    marks = maps.outlines(study.reader, cohort, size_of, maps.told(study.reader, scores, neuron), LARGE).get(image)
     most = float(np.abs(found[0]).max()) or 1.0
     value = maps.grid(study.reader, scores).spread(found[0] / most, size_of[image], LARGE)
-    said = f"where neuron {neuron} looks: {_adds_up(scores, *found)}"
+    said = f"where neuron {neuron} looks: {adds_up(scores, float(found[0].sum()), found[1])}"
     return {"over": drawn(value, marks), "over_said": said, "mapped": chosen(scores)}
-
-
-def _told(study: Study, scores: Artifact, neuron: int) -> set[str] | None:
-    """The findings with masks that this neuron tells best; None (all of them) where there is none."""
-    rows = maps.localisation(study.reader, scores, neuron)
-    if not len(rows):
-        return None
-    return {
-        str(f).partition(":")[0] if source == "planted" else str(f)
-        for f, source in zip(rows["finding"], rows["source"], strict=True)
-    }
 
 
 def drawn(value_hw: np.ndarray, mask: np.ndarray | None) -> str:
@@ -108,8 +91,9 @@ def drawn(value_hw: np.ndarray, mask: np.ndarray | None) -> str:
     return pictures.data_uri(overlay.drawn(value_hw, mask))
 
 
-def legend(study: Study, scores: Artifact, cohort: Artifact) -> None:
-    """What the colours mean and how far a cell sees."""
+def legend(study: Study, scores: Artifact, cohort: Artifact, own: bool = False) -> None:
+    """What the colours mean and how far a cell sees. own: each map has a scale of its own."""
+    scale = "each map has its own scale" if own else "one scale for all pictures of this neuron"
     grid = maps.grid(study.reader, scores)
     outline = {
         "planted": " Yellow: outlines of what was planted.",
@@ -118,11 +102,11 @@ def legend(study: Study, scores: Artifact, cohort: Artifact) -> None:
     }[maps.who_marked(study.reader, cohort)]
     if scores.facts.get("tokens"):
         fires = f"Red: how strongly the neuron fires on each of {grid.rows} × {grid.columns} tokens"
-        st.caption(f"{fires}; one scale for all pictures of this neuron.{outline}")
+        st.caption(f"{fires}; {scale}.{outline}")
         return
     st.caption(
-        "Red: cells that raise the neuron above the cohort's mean map; blue: cells that lower it; one scale for all "
-        f"pictures of this neuron.{outline} A map says where the value was collected, not what caused it: a cell of "
+        f"Red: cells that raise the neuron above the cohort's mean map; blue: cells that lower it; {scale}.{outline} A "
+        "map says where the value was collected, not what caused it: a cell of "
         f"these {grid.rows} × {grid.columns} sees {format.percent(grid.reach, 0)} of the picture's side."
     )
 

@@ -7,7 +7,7 @@ import pytest
 
 from medsae.store.artifacts import Store
 from medsae.store.reader import Reader
-from medsae.ui import maps
+from medsae.paper import overlay
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_what_is_written_beside_a_picture_adds_up(mapped):
 def test_an_outline_is_the_edge_of_its_mask():
     mask = np.zeros((6, 6), bool)
     mask[1:5, 1:5] = True
-    assert maps._edge(mask).sum() == 12
+    assert overlay.edge(mask).sum() == 12
 
 
 def test_the_page_of_an_own_picture_starts_a_service_and_says_how(mapped, app, html, monkeypatch):
