@@ -20,7 +20,7 @@ from medsae.cohorts.checking import decode_apart
 from medsae.cohorts.pictures import PictureError, read
 from medsae.progress import Progress, UserError
 from medsae.sae.model import Sae
-from medsae.steps import maps, replaced, tokens
+from medsae.steps import eyes, replaced, tokens
 from medsae.steps.train import split_rows
 from medsae.store.artifacts import Artifact, Store
 from medsae.store.ledger import Ledger
@@ -66,9 +66,9 @@ class Sight(Protocol):
 class ByCells:
     """The embedding is a sum over cells: exact maps."""
 
-    eye: maps.Eye
+    eye: eyes.Eye
     sae: Sae | None
-    directions: maps.Direction
+    directions: eyes.Direction
     why: str = ""
 
     @property
@@ -81,7 +81,7 @@ class ByCells:
 
     @property
     def grid(self) -> dict[str, Any]:
-        return maps.grid_frame(self.eye).to_dict("records")[0]
+        return eyes.grid_frame(self.eye).to_dict("records")[0]
 
     def see(self, picture: np.ndarray) -> Seen:
         parts, constant = self.eye.parts([picture])
@@ -135,20 +135,20 @@ class Looker:
         sae = scores.parents.get("sae")
         self.sae = Sae.load(store.parent(sae, "sae").file("sae.safetensors")) if sae else None
         d = int(self.embeddings.facts["d"])
-        self.directions = maps.Direction.of_sae(self.sae) if self.sae else maps.Direction.of_raw(d)
+        self.directions = eyes.Direction.of_sae(self.sae) if self.sae else eyes.Direction.of_raw(d)
         self.sight = self._sight(progress)
         self._remember_cohort()
 
     def _sight(self, progress: Progress) -> Sight:
-        encoder = maps.encoder_of(self.embeddings, self.store, progress)
+        encoder = eyes.encoder_of(self.embeddings, self.store, progress)
         if self.embeddings.facts.get("tokens"):
             grid = tokens.grid_row(self.embeddings.facts)
             why = "" if grid else "the encoder's own preparation crops: it is not known which part a token is of"
             return ByTokens(encoders.tokens_of(encoder), self.sae, self.scores.facts.get("tokens") or "max", grid, why)
         try:
-            eye = maps.eye_with(encoder, self.embeddings)
+            eye = eyes.eye_with(encoder, self.embeddings)
         except UserError as error:
-            return ByWhole(encoder, maps.unit_norm(encoder, self.embeddings), self.sae, error.what)
+            return ByWhole(encoder, eyes.unit_norm(encoder, self.embeddings), self.sae, error.what)
         return ByCells(self._with_reference(eye), self.sae, self.directions)
 
     def _remember_cohort(self) -> None:
@@ -168,11 +168,11 @@ class Looker:
             self.neurons = connection.execute("SELECT neuron, max, top_label, top_rho FROM neuron").df()
         self.most = self.neurons.set_index("neuron")["max"]
 
-    def _with_reference(self, eye: maps.Eye) -> maps.Eye:
+    def _with_reference(self, eye: eyes.Eye) -> eyes.Eye:
         """With the mean parts that the scores keep; scores from before maps have none, so they are made anew."""
-        if maps.REFERENCE_FILE in self.scores.manifest["files"]:
-            return replace(eye, reference_cd=np.load(self.scores.file(maps.REFERENCE_FILE)))
-        sample = maps.sampled(maps.pictures_of(self.cohort))
+        if eyes.REFERENCE_FILE in self.scores.manifest["files"]:
+            return replace(eye, reference_cd=np.load(self.scores.file(eyes.REFERENCE_FILE)))
+        sample = eyes.sampled(eyes.pictures_of(self.cohort))
         return eye.with_reference(sample) if sample else eye
 
     def look(self, data: bytes, most: int, occlude: bool = False) -> dict[str, Any]:
@@ -237,7 +237,7 @@ class Looker:
 
     @cached_property
     def _pictures(self) -> Any:
-        return maps.pictures_of(self.cohort)
+        return eyes.pictures_of(self.cohort)
 
     @cached_property
     def _losses(self) -> dict[int, np.ndarray]:

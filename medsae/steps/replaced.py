@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,8 @@ from PIL import Image
 
 from medsae import encoders, geometry
 from medsae.progress import Progress
+from medsae.steps.eyes import Direction, Eye, pictures_of, sampled
 from medsae.store.artifacts import Artifact
-
-if TYPE_CHECKING:
-    from medsae.steps.maps import Direction, Eye, Scored
 
 MEAN_SIDE = 256
 """Side of the mean picture in px."""
@@ -146,6 +144,30 @@ FIRES = 10
 """Images on which a neuron must fire to be drawn."""
 
 
+class Scored(Protocol):
+    """Scored images as deletion needs them."""
+
+    images: pd.DataFrame
+    """image, patient of each scored row."""
+    activation: pd.DataFrame
+    """neuron, row, value; sorted by neuron, value descending."""
+    seed: int
+
+    @property
+    def sae_artifact(self) -> Artifact | None:
+        """None for raw, whose neurons have a value on every image."""
+        ...
+
+    @property
+    def spaces(self) -> Sequence[Direction]:
+        """Of the scored representation first."""
+        ...
+
+    def fires(self, rows: np.ndarray) -> np.ndarray:
+        """bool [n, m]: where the neurons of the SAE fire on these scored rows."""
+        ...
+
+
 @dataclass(frozen=True)
 class Tried:
     """A neuron on one of its strongest pictures, and another that fires there."""
@@ -235,15 +257,18 @@ class Deleted:
             rows = mine["row"].to_numpy()
             first = ~pd.Series(patients[rows]).duplicated().to_numpy()
             rows = rows[first][:TRIED]
-            before = self.scored.spaces[0]
-            fires = (
-                self.scored.fires(rows) if self.scored.sae else np.ones((len(rows), len(before.row_md)), bool)
-            ).copy()
+            fires = self._firing(rows)
             fires[:, int(neuron)] = False  # type: ignore[call-overload]
             for row, others in zip(rows, fires, strict=True):
                 rivals = np.flatnonzero(others)
                 if len(rivals):
                     yield Tried(int(neuron), int(row), int(self.rng.choice(rivals)))  # type: ignore[call-overload]
+
+    def _firing(self, rows: np.ndarray) -> np.ndarray:
+        """bool [n, m], the caller's own."""
+        if self.scored.sae_artifact is None:
+            return np.ones((len(rows), len(self.scored.spaces[0].row_md)), bool)
+        return self.scored.fires(rows).copy()
 
     def _values(self, x_nd: np.ndarray, neurons: np.ndarray) -> np.ndarray:
         """Pre-activations [n, neurons]."""
@@ -313,6 +338,4 @@ def _summary(whole: Any, neurons: int) -> pd.DataFrame:
 
 def mean_of(cohort: Artifact) -> np.ndarray:
     """The mean square of a sample of a cohort."""
-    from medsae.steps.maps import pictures_of, sampled
-
     return mean_square(sampled(pictures_of(cohort), 64))

@@ -127,7 +127,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
                 frames |= tokens.localised(about)
             without_maps = "exact" if made else "the tokens behind the top images are kept in the table token"
         elif config.maps:
-            from medsae.steps import maps
+            from medsae.steps import eyes, maps
 
             active = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
             first = pd.concat([scores.label_summary["half_neuron"], scores.recovery["neuron"]]).dropna().astype(int)
@@ -136,7 +136,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             made, without_maps = maps.at_score(scored, store, progress)
             frames |= made.tables | {"summary": pd.concat([frames["summary"], *_rows(made.tables, "summary")])}
             if not without_maps:
-                np.save(build.path / maps.REFERENCE_FILE, made.reference_cd)
+                np.save(build.path / eyes.REFERENCE_FILE, made.reference_cd)
         without_effects = "only of an SAE that takes whole embeddings"
         if sae and not cells and kept.complete:
             from medsae.steps import effects

@@ -62,8 +62,8 @@ def neuron(study: Study, scores: Artifact, number: int) -> None:
     st.caption(
         "When it fires: what its mean activation adds to the score, largest first (95 %: by patient, and from fitting "
         "the probe). Without: set to 0, or to its maximum, on every image, which is the same AUROC (95 % by patient). "
-        "Others: 20 neurons that fire about as often. Alone: AUROC of what this neuron adds by itself. An effect on this "
-        "read-out of the encoder, not on a patient."
+        "Others: 20 neurons that fire about as often. Alone: AUROC of what this neuron adds by itself. An effect on "
+        "this read-out of the encoder, not on a patient."
     )
     export.menu({f"Effects of neuron {number}": lambda: frame}, scores.id)
 

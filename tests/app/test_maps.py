@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
+from medsae.paper import overlay
 from medsae.store.artifacts import Store
 from medsae.store.reader import Reader
-from medsae.paper import overlay
 
 
 @pytest.fixture(scope="module")

@@ -402,7 +402,7 @@ def test_an_encoder_of_a_family_is_found_again_from_its_embeddings():
     """The record names the model, the command the place of its files; both are needed later (maps, own pictures)."""
     from types import SimpleNamespace
 
-    from medsae.steps.maps import embedded_with
+    from medsae.steps.eyes import embedded_with
 
     config = {"step": "embed", "cohort": "c", "encoder": "hf:net-layer2", "layer": 2, "crop": True, "pool": "cls"}
     made = SimpleNamespace(config=config, manifest={"command": ["embed", "--encoder", "hf:/a/net", "--layer", "2"]})

@@ -78,7 +78,7 @@ class Bright:
 
 
 def test_occlusion_finds_the_half_that_a_neuron_sees():
-    from medsae.steps.maps import Direction
+    from medsae.steps.eyes import Direction
 
     picture = np.full((64, 64), 50, np.uint8)
     picture[:, 32:] = 200
