@@ -1,5 +1,5 @@
-"""Encoders seen cell by cell: neurons as directions, an encoder that gives the parts of an embedding, and the pictures
-of a cohort that they look at."""
+"""Encoders seen cell by cell: neurons as directions, an encoder that gives the parts of an embedding, and the
+pictures of a cohort that they look at."""
 
 from __future__ import annotations
 
