@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from medsae.store import maps
+from medsae.store import maps, queries
 from medsae.store.artifacts import Artifact
 from medsae.ui import export, format, links, look
 from medsae.ui.study import Study
@@ -71,24 +71,27 @@ def _deletion(row: dict[str, Any]) -> None:
 
 def table(rows: list[dict[str, Any]], names: tuple[str, ...]) -> str:
     """HTML of rows of the table `localisation`."""
-    columns = [*((name, False) for name in names), ("", False), ("pictures", True), ("inside", True)]
-    columns += [("exchanged", True), ("p", True), ("another neuron", True), ("usual place", True), ("area", True)]
+    columns = [*((name, False) for name in names), ("pictures", True), ("inside", True), ("exchanged", True)]
+    columns += [("another neuron", True), ("usual place", True), ("area", True)]
     cells = []
     for row in rows:
         if format.missing(row["hit"]):
-            numbers = [format.NOTHING] * 6
+            numbers = [format.NOTHING] * 5
         else:
             ends = f"{format.percent(row['low'], 0)} to {format.percent(row['high'], 0)}"
             numbers = [
                 f'{format.percent(row["hit"], 0)} <span class="ms-soft">{ends}</span>',
-                format.percent(row["exchanged"], 0),
-                "< 0.001" if row["p"] <= 0.001 else f"{row['p']:.3f}",
+                f'{format.percent(row["exchanged"], 0)} <span class="ms-soft">p {_small(row["p"])}</span>',
                 *(format.percent(row[k], 0) for k in ("place", "mean_mask", "area")),
             ]
         first = [format.escape(str(row[name])) for name in names]
-        said = f'<span class="ms-soft">{maps.VERDICTS[str(row["verdict"])]}</span>'
-        cells.append([*first, said, format.count(row["n"]), *numbers])
+        first[0] += f'<br><span class="ms-soft">{maps.VERDICTS[str(row["verdict"])]}</span>'
+        cells.append([*first, format.count(row["n"]), *numbers])
     return look.table(columns, cells)
+
+
+def _small(p: float) -> str:
+    return "< 0.001" if p <= 0.001 else f"{p:.3f}"
 
 
 REPRESENTATIONS = {"sae": "SAE", "raw": "raw", "random": "random direction"}
@@ -114,8 +117,38 @@ def compared(study: Study, sides: list[tuple[str, Artifact]]) -> None:
             "Means are over the findings that every column has. Another neuron, usual place: of the first column. Does "
             "not look there: no column hits more often than another neuron that fires on the same picture."
         )
+        _deletions(study, sides)
         export.menu({"Localisation": lambda: pd.concat([r.assign(column=c) for c, r in columns.items()])},
                     " · ".join(a.id for _, a in sides))  # fmt: skip
+
+
+_DELETION = {
+    "deletion_fall": "its own map's region",
+    "deletion_other": "another neuron's region",
+    "deletion_random": "a region at random",
+    "deletion_minus_other": "own minus another's",
+}
+
+
+def _deletions(study: Study, sides: list[tuple[str, Artifact]]) -> None:
+    """How much values fall when parts of pictures are replaced, over neurons drawn by chance; of sides that know."""
+    known = {title: queries.summary(study.reader, scores) for title, scores in sides}
+    known = {title: found for title, found in known.items() if "deletion_fall" in found}
+    if not known:
+        return
+    look.section("Does the value fall when that part is replaced?", "an eighth of the picture; neurons drawn by chance")
+    rows = [
+        [words, *(_share(found.get(measure)) for found in known.values())] for measure, words in _DELETION.items()
+    ]  # fmt: skip
+    st.html(look.table([("replaced", False), *((title, True) for title in known)], rows))
+
+
+def _share(measure: queries.Measure | None) -> str:
+    """A share with its interval in per cent."""
+    if measure is None or measure.value is None:
+        return format.NOTHING
+    ends = format.interval(measure.low, measure.high, 0, 100.0)
+    return f'{format.percent(measure.value, 0)} <span class="ms-soft">{ends}</span>'
 
 
 def _columns(study: Study, sides: list[tuple[str, Artifact]]) -> dict[str, Any]:
@@ -125,7 +158,7 @@ def _columns(study: Study, sides: list[tuple[str, Artifact]]) -> dict[str, Any]:
         rows = maps.localisation(study.reader, scores)
         for representation, name in REPRESENTATIONS.items():
             mine = rows[rows["representation"] == representation] if len(rows) else rows
-            own = representation == str(scores.facts.get("representation"))
+            own = representation == str(scores.facts.get("representation")) and representation != "raw"
             heading = title if own else f"{name}, tokens" if scores.facts.get("tokens") else name
             if len(mine) and heading not in columns:
                 columns[heading] = mine

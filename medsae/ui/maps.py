@@ -121,10 +121,10 @@ def averages(study: Study, scores: Artifact, cohort: Artifact, neuron: int, imag
     if not mine:
         return
     ground = _mean_picture(list(query_images.thumbnails(study.reader, cohort, mine).values()))
-    tiles = [("mean of these maps", np.mean([found[i][0] for i in mine], axis=0))]
+    tiles = [("mean of maps", np.mean([found[i][0] for i in mine], axis=0))]
     usual = maps.average(study.reader, scores, neuron)
     if usual is not None:
-        tiles.append(("average over the cohort", usual))
+        tiles.append(("cohort average", usual))
     grid = maps.grid(study.reader, scores)
     square = (grid.size_px, grid.size_px)
     cells = []
