@@ -12,7 +12,7 @@ from medsae.runs import encode
 from medsae.steps import located
 from medsae.steps.located import Cells
 from medsae.store.artifacts import Store
-from tests.fixtures import downloads
+from tests.fixtures.spots import rsna, siim
 
 
 class Cohort:
@@ -139,42 +139,6 @@ def test_planted_factors_stand_before_what_readers_marked():
 
 
 # --- the whole way: a publisher's folder with a bright spot where the box or the mask is
-
-
-def spotted(rng, lit):
-    """uint8 [96, 96] and the box (x, y, w, h) of its bright spot."""
-    y, x = np.mgrid[:96, :96]
-    level = 90 + rng.normal(0, 8, (96, 96))
-    cx, cy = rng.integers(20, 76, 2)
-    if lit:
-        level += 130 * np.exp(-(((x - cx) ** 2 + (y - cy) ** 2) / 120))
-    return np.clip(level, 0, 255).astype(np.uint8), (int(cx) - 14, int(cy) - 14, 28, 28)
-
-
-def rsna(root, n):
-    rng = np.random.default_rng(0)
-    rows = []
-    (root / "stage_2_train_images").mkdir(parents=True)
-    for i in range(n):
-        picture, (x, y, w, h) = spotted(rng, i % 2 == 0)
-        (root / f"stage_2_train_images/p{i:03}.dcm").write_bytes(downloads.dicom(picture))
-        rows.append((f"p{i:03}", *((x, y, w, h) if i % 2 == 0 else (None,) * 4), 1 - i % 2))
-    table = pd.DataFrame(rows, columns=["patientId", "x", "y", "width", "height", "Target"])
-    table.to_csv(root / "stage_2_train_labels.csv", index=False)
-    classes = table[["patientId"]].assign(**{"class": np.where(table["Target"] == 1, "Lung Opacity", "Normal")})
-    classes.to_csv(root / "stage_2_detailed_class_info.csv", index=False)
-
-
-def siim(root, n):
-    rng = np.random.default_rng(1)
-    rows = []
-    (root / "dicom-images-train").mkdir(parents=True)
-    for i in range(n):
-        picture, (x, y, w, h) = spotted(rng, i % 2 == 0)
-        (root / f"dicom-images-train/s{i:03}.dcm").write_bytes(downloads.dicom(picture))
-        columns = [f"{x * 96 + y} {h}", *[f"{96 - h} {h}"] * (w - 1)]  # each start counted from the end before it
-        rows.append((f"s{i:03}", " ".join(columns) if i % 2 == 0 else "-1"))
-    pd.DataFrame(rows, columns=["ImageId", " EncodedPixels"]).to_csv(root / "train-rle.csv", index=False)
 
 
 @pytest.mark.parametrize("source, write, finding", [("rsna", rsna, "Lung Opacity"), ("siim", siim, "Pneumothorax")])
