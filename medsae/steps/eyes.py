@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +149,7 @@ def embedded_with(embeddings: Artifact) -> c.Embed:
     name = words[words.index("--encoder") + 1] if "--encoder" in words[:-1] else values.get("encoder")
     values |= {"encoder": name} if name else {}
     kind = c.joined(c.Embed, plugins.encoders.get(name).options) if name else c.Embed
-    known = {f.name for f in c.fields(kind)}
+    known = {f.name for f in fields(kind)}
     if name is None:
         return c.Embed(cohort=str(values["cohort"]), from_=Path("elsewhere"), rows=Path("elsewhere"))
     return kind(**{k: v for k, v in values.items() if k in known and k != "weights"}, weights=weights)
