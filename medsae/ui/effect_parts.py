@@ -52,13 +52,13 @@ def neuron(study: Study, scores: Artifact, number: int) -> None:
         rows.append([
             format.escape(str(r["label"])), f"{format.signed(r['typical'])} {_soft(ends)}",
             f"{format.number(r['auroc'], 3)} → {format.number(r['auroc'] - r['fall'], 3)}",
-            f"{format.signed(-r['fall'], 3)} {_soft(format.interval(r['change_low'], r['change_high'], 3))}",
-            _others(r),
+            f"{format.signed(-r['fall'], 3)} {_soft(format.interval(r['change_low'], r['change_high'], 3))}"
+            f"<br>{_others(r)}",
             format.number(r["alone"]),
         ])  # fmt: skip
     unit = "log odds" if kind == "probe" else "cosine"
     st.html(look.table([("label", False), (f"when it fires, {unit}", True), ("AUROC → without", True),
-                        ("change, 95 %", True), ("others", True), ("alone", True)], rows))  # fmt: skip
+                        ("change, 95 %", True), ("alone", True)], rows))  # fmt: skip
     st.caption(
         "When it fires: what its mean activation adds to the score, largest first (95 %: by patient, and from fitting "
         "the probe). Without: set to 0, or to its maximum, on every image, which is the same AUROC (95 % by patient). "
@@ -74,7 +74,7 @@ def _soft(text: str) -> str:
 
 def _others(row: dict[str, Any]) -> str:
     middle, most = (format.signed(-row[k], 3) for k in ("null_fall", "null_most"))
-    return _soft(f"{middle}, at most {most}")
+    return _soft(f"others {middle}, at most {most}")
 
 
 def image(study: Study, scores: Artifact, number: int) -> None:
