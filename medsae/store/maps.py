@@ -50,6 +50,11 @@ def missing(scores: Artifact) -> str:
     return "" if made == "exact" else str(made or NOT_THEN)
 
 
+def approximate(scores: Artifact) -> bool:
+    """Whether maps of these scores can only be made by occlusion: the embedding is no sum over cells."""
+    return "no sum over cells" in missing(scores)
+
+
 def grid(reader: Reader, scores: Artifact) -> Grid:
     """Of scores that have maps."""
     row = reader.query("SELECT * FROM {s}.cell_grid", s=scores).to_dict("records")[0]

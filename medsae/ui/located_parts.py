@@ -94,6 +94,29 @@ def _small(p: float) -> str:
     return "< 0.001" if p <= 0.001 else f"{p:.3f}"
 
 
+def overview(study: Study, scores: Artifact) -> None:
+    """Which findings neurons look at, in three lines by rule; nothing where nothing was planted or marked."""
+    rows = maps.localisation(study.reader, scores)
+    if not len(rows):
+        return
+    rows = rows[~rows["finding"].str.contains(":", regex=False) | (rows["source"] != "planted")]
+    found = maps.encoder_verdicts(rows)
+    own = rows[(rows["representation"] == scores.facts.get("representation")) & rows["hit"].notna()]
+    with st.container(border=True):
+        look.section("Do neurons look where the finding is?", f"strongest cell inside the {_mask(rows)}")
+        lines = [
+            [f"<b>{word}</b>", format.escape(", ".join(f for f, v in found.items() if v == verdict))]
+            for verdict, word in maps.VERDICTS.items() if verdict in found.values()
+        ]  # fmt: skip
+        st.html(look.table([("", False), ("", False)], lines))
+        if len(own):
+            inside, beside = (format.percent(own[k].mean(), 0) for k in ("hit", "place"))
+            st.caption(
+                f"Best neuron of each finding, other patients than chose it: {inside} of pictures on average; another "
+                f"neuron that fires there {beside}. By finding, beside raw and random directions: on Compare."
+            )
+
+
 REPRESENTATIONS = {"sae": "SAE", "raw": "raw", "random": "random direction"}
 """Whose best neuron a row of `localisation` is of."""
 

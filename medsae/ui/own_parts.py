@@ -114,7 +114,7 @@ def asked(study: Study, scores: Artifact) -> Found | None:
 
 def _occlusion(scores: Artifact) -> bool:
     """Whether the reader wants approximate maps, where the encoder has no exact ones."""
-    if not stored.missing(scores) or scores.facts.get("tokens"):
+    if not stored.approximate(scores):
         return False
     return links.switch("approximate maps by occlusion: the encoder runs 65 times", "occlude", False)
 

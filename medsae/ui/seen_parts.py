@@ -113,8 +113,9 @@ def _tiles(study: Study, cohort: Artifact, image: int, fires: Any, there: Maps) 
 def on_demand(study: Study, scores: Artifact, images: list[int], neurons: list[int], words: str) -> None:
     """A button that lets the service make maps of these neurons on these images; what it made stays in this session."""
     key = f"_maps-wanted-{scores.id}"
-    exact = not stored.missing(scores)
-    how = "" if exact else " by occlusion (approximate; the encoder runs 65 times for each picture)"
+    how = (
+        " by occlusion (approximate; the encoder runs 65 times for each picture)" if stored.approximate(scores) else ""
+    )
     if st.button(f"{words}{how}", type="tertiary", key=f"_make-{images[0]}-{neurons[0]}"):
         st.session_state[key] = (tuple(images), tuple(neurons))
     if st.session_state.get(key) != (tuple(images), tuple(neurons)):
@@ -125,7 +126,7 @@ def on_demand(study: Study, scores: Artifact, images: list[int], neurons: list[i
     looks = Looks(study.store.data, scores.id)
     bar = st.progress(0.0, text="looking") if len(images) > 1 else None
     for done, image in enumerate(images):
-        found = own_parts.answer(looks, image=image, neurons=neurons, occlude=not exact)
+        found = own_parts.answer(looks, image=image, neurons=neurons, occlude=stored.approximate(scores))
         why = found.get("error") or found.get("no_maps")
         if why:
             st.error(look.literal(str(why)))

@@ -10,6 +10,7 @@ from medsae.sae.model import Sae
 from medsae.store import maps as stored
 from medsae.store.artifacts import Store
 from medsae.store.reader import Reader
+from medsae.ui import own_parts
 from tests.fixtures.spots import rsna
 
 
@@ -107,6 +108,64 @@ def test_on_the_page_of_an_image_each_neuron_has_its_map(mapped, app, html, monk
     app.open("image", scores=scores, image=image, map=1, seen=neuron)
 
 
+@pytest.fixture(scope="module")
+def unmapped(mapped, medsae_at):
+    """The same SAE scored without maps: (data folder, scores id, an image, the neuron that fires most on it)."""
+    data, scores, _ = mapped
+    store = Store(data)
+    sae = store.get(scores).parents["sae"]
+    made = medsae_at(data).id("score", "--sae", sae, "--images", "all", "--draws", 20, "--bootstraps", 20, "--no-maps")
+    with store.get(made).connect() as connection:
+        found = connection.execute("SELECT image, neuron FROM activation ORDER BY value DESC LIMIT 1").fetchone()
+    return data, made, int(found[0]), int(found[1])
+
+
+@pytest.mark.parametrize("page", ["image", "neuron"])
+def test_maps_are_made_when_asked(unmapped, page, app, html, monkeypatch):
+    data, scores, image, neuron = unmapped
+    monkeypatch.setenv("MEDSAE_DATA", str(data))
+    asked = []
+    grid = {"rows": 8, "columns": 8, "first_px": 0, "step_px": 16, "reach_px": 127, "size_px": 128, "how": "exact"}
+
+    def answer(looks, data=b"", **what):
+        asked.append(what)
+        made = {"map": np.eye(8).tolist(), "constant": 1.0}
+        return {"image": what["image"], "grid": grid, "maps": {str(n): made for n in what["neurons"]}, "no_maps": ""}
+
+    monkeypatch.setattr(own_parts, "service", lambda study, scores: True)
+    monkeypatch.setattr(own_parts, "answer", answer)
+    test = app.open(page, scores=scores, image=image, neuron=neuron, map=1)
+    assert 'class="ms-over"' not in html(test)
+    button = next(b for b in test.button if b.label.startswith("Make "))
+    assert "occlusion" not in button.label, "this encoder has an exact map: it was only not kept"
+    button.click()
+    app.run()
+    assert 'class="ms-over"' in html(app.test)
+    assert not any(what["occlude"] for what in asked)
+    if page == "image":
+        assert [what["image"] for what in asked] == [image] and neuron in asked[0]["neurons"]
+    else:
+        assert all(what["neurons"] == [neuron] for what in asked) and 1 < len(asked) <= 12
+
+
+def test_a_service_that_cannot_make_maps_is_heard(unmapped, app, monkeypatch):
+    data, scores, image, _ = unmapped
+    monkeypatch.setenv("MEDSAE_DATA", str(data))
+    monkeypatch.setattr(own_parts, "service", lambda study, scores: True)
+    monkeypatch.setattr(own_parts, "answer", lambda looks, data=b"", **what: {"error": "the service has ended"})
+    test = app.open("image", scores=scores, image=image, map=1)
+    next(b for b in test.button if b.label.startswith("Make ")).click()
+    app.run()
+    assert any("the service has ended" in e.value for e in app.test.error)
+
+
+def test_only_an_embedding_that_is_no_sum_needs_occlusion(unmapped):
+    artifact = Store(unmapped[0]).get(unmapped[1])
+    assert not stored.approximate(artifact)
+    artifact.manifest["facts"]["maps"] = "an embedding of dinov2 is no sum over cells of the picture"
+    assert stored.approximate(artifact)
+
+
 def test_in_the_reports_maps_lie_over_the_pictures(mapped):
     data, scores, neuron = mapped
     study = report.open_study(Store(data), scores, [neuron])
@@ -151,6 +210,8 @@ def test_pages_say_whether_neurons_look_where_readers_marked(marked, app, html, 
     neuron = int(rows.set_index("representation")["neuron"]["sae"])
     text = html(app.open("neuron", scores=scores, neuron=neuron))
     assert "strongest cell inside the readers' boxes or masks" in text and "Lung Opacity" in text
+    overview = html(app.open("overview", scores=scores))
+    assert "Do neurons look where the finding is?" in overview and "looks there" in overview
     compared = html(app.open("compare", scores=scores, versus=raw))
     assert "Do neurons look where the finding is?" in compared and "what readers marked" in compared
     assert "random direction" in compared and "its own map" in compared and compared.count("<th>raw") <= 2
