@@ -86,5 +86,5 @@ def deletion(fall_n3: NDArray[np.floating], patients: Patients, draws: int = 100
 
 def table_row(found: Deletion) -> dict[str, object]:
     """The columns of the table `deletion`, NULL (None) for NaN and for no reason."""
-    row = {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in asdict(found).items()}
+    row: dict[str, object] = {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in asdict(found).items()}
     return row | {"reason": found.reason or None}

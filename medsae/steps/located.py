@@ -56,12 +56,21 @@ class Cells:
 class Told(Protocol):
     """Scored images as localisation needs them."""
 
-    cohort: Artifact
-    images: pd.DataFrame
-    """image, patient of each scored row."""
-    recovery: pd.DataFrame
-    """A row a finding: its best neuron in each representation, chosen on half of the patients."""
-    seed: int
+    @property
+    def cohort(self) -> Artifact: ...
+
+    @property
+    def images(self) -> pd.DataFrame:
+        """image, patient of each scored row."""
+        ...
+
+    @property
+    def recovery(self) -> pd.DataFrame:
+        """A row a finding: its best neuron in each representation, chosen on half of the patients."""
+        ...
+
+    @property
+    def seed(self) -> int: ...
 
     @property
     def representations(self) -> Sequence[str]:

@@ -50,12 +50,21 @@ class Seen:
 class Sight(Protocol):
     """How pictures are seen."""
 
-    encoder: encoders.Encoder
-    unit_norm: bool
-    grid: dict[str, Any] | None
-    """A row of the table `cell_grid`; None without maps."""
-    why: str
-    """Why there are no maps."""
+    @property
+    def encoder(self) -> encoders.Encoder: ...
+
+    @property
+    def unit_norm(self) -> bool: ...
+
+    @property
+    def grid(self) -> dict[str, Any] | None:
+        """A row of the table `cell_grid`; None without maps."""
+        ...
+
+    @property
+    def why(self) -> str:
+        """Why there are no maps."""
+        ...
 
     def see(self, picture: np.ndarray) -> Seen:
         """A decoded picture, uint8 [h, w]."""

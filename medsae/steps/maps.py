@@ -103,9 +103,13 @@ class Scored:
         """As `located.Told` has them."""
         return ("sae", "raw", "random") if self.sae else ("raw", "random")
 
-    @cached_property
+    @property
     def spaces(self) -> list[Direction]:
         """The directions of each representation."""
+        return self._spaces
+
+    @cached_property
+    def _spaces(self) -> list[Direction]:
         d = self.x_nd.shape[1]
         own = [Direction.of_sae(self.sae)] if self.sae else []
         spaces = [*own, Direction.of_raw(d)]

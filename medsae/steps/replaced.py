@@ -147,11 +147,18 @@ FIRES = 10
 class Scored(Protocol):
     """Scored images as deletion needs them."""
 
-    images: pd.DataFrame
-    """image, patient of each scored row."""
-    activation: pd.DataFrame
-    """neuron, row, value; sorted by neuron, value descending."""
-    seed: int
+    @property
+    def images(self) -> pd.DataFrame:
+        """image, patient of each scored row."""
+        ...
+
+    @property
+    def activation(self) -> pd.DataFrame:
+        """neuron, row, value; sorted by neuron, value descending."""
+        ...
+
+    @property
+    def seed(self) -> int: ...
 
     @property
     def sae_artifact(self) -> Artifact | None:

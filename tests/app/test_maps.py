@@ -1,4 +1,5 @@
 """Maps on the Neuron page: over the pictures when asked for, a reason where there are none."""
+# pyright: reportOptionalSubscript=false
 
 import re
 

@@ -1,6 +1,7 @@
 """Encoders of the Hugging Face shape: parity with transformers' own processor and model, layers, pools, tokens, and what
 is wrong with a folder. Random weights; small configs of the same architecture, and those of the published models with
 MEDSAE_FULL_SIZE=1."""
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
 
 import json
 import os

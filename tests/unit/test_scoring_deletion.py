@@ -1,4 +1,5 @@
 """Deletion by hand: how a region grows, what falls mean; parts of pictures replaced."""
+# pyright: reportArgumentType=false
 
 import numpy as np
 import pytest

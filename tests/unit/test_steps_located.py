@@ -1,4 +1,5 @@
 """Localisation on what publishers' readers drew: which images count, boxes and masks at the cells, the whole way."""
+# pyright: reportArgumentType=false, reportOptionalMemberAccess=false, reportOptionalSubscript=false
 
 import contextlib
 

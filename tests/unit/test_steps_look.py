@@ -1,4 +1,5 @@
 """look: a picture of one's own gives what the cohort's own picture gave; far ones are told; nothing is kept."""
+# pyright: reportOptionalSubscript=false
 
 import json
 import threading

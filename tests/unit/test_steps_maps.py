@@ -1,4 +1,5 @@
 """Maps at score time: exact for every kind of SAE and for raw, kept for the strongest pictures, absent with a reason."""
+# pyright: reportOptionalSubscript=false
 
 import json
 
