@@ -42,6 +42,11 @@ def added(default: Any) -> Any:
     return field(default=default, metadata={"added": True})
 
 
+def repeated() -> Any:
+    """A field whose option may be given several times; with one value its record is that value, as it was before."""
+    return field(default=(), metadata={"repeated": True})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Command:
     """What every command takes."""
@@ -645,8 +650,9 @@ class Name(Sharded, Command):
     model: str | None = None
     """endpoint: name of the model (default: the only one served). medgemma: google/medgemma-4b-it (default), a folder,
     or simgemma, a small one that comes with the program and knows only simulated radiographs."""
-    endpoint: str | None = None
-    """endpoint: base address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1."""
+    endpoint: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = repeated()
+    """endpoint: base address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1. Given several times: all
+    serve the same model, and the least busy is asked."""
     pictures: int | None = None
     """Firing and silent pictures each that a name is tested on (default: 30, or fewer where these scores do not allow
     so many; it is said)."""
@@ -681,7 +687,7 @@ class Name(Sharded, Command):
     cost: bool = runtime(False)
     """Print what it would cost, and stop."""
     concurrency: int = runtime(8)
-    """endpoint: requests in flight."""
+    """endpoint: requests in flight at each server."""
     timeout_seconds: float = runtime(120.0)
     """endpoint: longest wait for one reply."""
     batch: int | None = runtime(None)
@@ -703,10 +709,15 @@ class Name(Sharded, Command):
         check(len(chosen) == 1 or self.watch, "which neurons?", do="give --neurons 12,57, --top 200, --all or --watch")
         check(self.top is None or self.top >= 1, f"--top {self.top} must be at least 1")
         self.neuron_list()
-        check(self.endpoint is not None or self.backend != "endpoint",
+        object.__setattr__(
+            self, "endpoint", (self.endpoint,) if isinstance(self.endpoint, str) else self.endpoint or ()
+        )
+        check(bool(self.endpoint) or self.backend != "endpoint",
               "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
-        check(self.endpoint is None or self.backend not in (*NO_MODEL, "medgemma"),
+        check(not self.endpoint or self.backend not in (*NO_MODEL, "medgemma"),
               "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
+        twice = next((one for one in self.endpoint if self.endpoint.count(one) > 1), None)
+        check(twice is None, f"--endpoint {twice} is given twice")
         check(self.model is None or self.backend not in NO_MODEL,
               f"--model does not belong to --backend {self.backend}")  # fmt: skip
         check(self.namer != self.backend, f"--namer {self.namer} is what --backend does anyway", do="leave it out")
@@ -1001,12 +1012,18 @@ def record(config: Any) -> dict[str, Any]:
     An `added` field at its default is left out: the question is the one that was asked before the field existed.
     """
     values = {
-        f.name: getattr(config, f.name)
+        f.name: _recorded(f, getattr(config, f.name))
         for f in fields(config)
         if not f.metadata.get("runtime") and not (f.metadata.get("added") and getattr(config, f.name) == f.default)
     }
     step = {k: getattr(config, k) for k in ("step", "source") if hasattr(config, k)}
     return json.loads(json.dumps({**step, **values}, sort_keys=True, default=str))
+
+
+def _recorded(option: dataclasses.Field[Any], value: Any) -> Any:
+    if option.metadata.get("repeated") and len(value) < 2:
+        return value[0] if value else None
+    return value
 
 
 def identity(slug: str, config: Any, parents: list[str], inputs: dict[str, str]) -> str:
@@ -1040,6 +1057,8 @@ def command_line(config: Any) -> list[str]:
             words += [f"--{flag}", str(value)]
         elif isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif f.metadata.get("repeated"):
+            words += [word for one in value for word in (f"--{flag}", str(one))]
         else:
             words += [f"--{flag}", str(value)]
     return words
