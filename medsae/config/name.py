@@ -87,7 +87,9 @@ class Name(Sharded, Command):
 
     def __post_init__(self) -> None:
         Sharded.__post_init__(self)
-        check(self.shard is None or not (self.watch or self.again), "--shard does not go with --watch or --again")
+        check(self.in_parts is None or not (self.watch or self.again),
+              f"{self.in_parts} does not go with --watch or --again")  # fmt: skip
+        check(self.on is None or not self.cost, "--cost asks nothing: leave --on out")
         chosen = [flag for flag, on in (("--neurons", self.neurons is not None), ("--top", self.top is not None),
                                         ("--all", self.all)) if on]  # fmt: skip
         check(len(chosen) <= 1, f"{' and '.join(chosen)} exclude each other")

@@ -15,11 +15,13 @@ from typing import Any, Literal, Union, get_args, get_origin
 import streamlit as st
 
 from medsae import jobs
+from medsae.config import OnCluster
 from medsae.progress import UserError
 from medsae.store.artifacts import Artifact
 from medsae.ui import look
 
-_HIDDEN = ("data", "json", "shard", "watch", "cost", "again", "idle_minutes", *jobs.ONLY_IN_A_SHELL)
+_CLUSTER = tuple(f.name for f in fields(OnCluster))
+_HIDDEN = ("data", "json", "shard", *_CLUSTER, "watch", "cost", "again", "idle_minutes", *jobs.ONLY_IN_A_SHELL)
 _KINDS = {"cohort": "cohort", "embeddings": "embeddings", "sae": "sae", "scores": "scores"}
 _BAD = object()
 
