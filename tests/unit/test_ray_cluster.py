@@ -129,7 +129,7 @@ def test_two_nodes_make_what_one_machine_makes_though_one_is_killed(nodes, write
 
 def test_nodes_that_do_not_belong_are_named_and_nothing_begins(nodes, write_chexpert, tmp_path):
     data = tmp_path / "data"
-    cohort = ended(start(data, "ingest", "chexpert", "--root", write_chexpert(tmp_path / "pictures", patients=4)))[0]
+    cohort = ended(start(data, "ingest", "chexpert", "--root", write_chexpert(tmp_path / "pictures", patients=12)))[0]
     node(nodes, tmp_path / "blind", BLIND)
     other = tmp_path / "other"
     node(nodes, other)
