@@ -6,6 +6,7 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -104,7 +105,7 @@ class Fake:
 
     model, root, concurrency, judged, without_logprobs = "m", None, 2, 0, 0
 
-    def __init__(self, address, status="ok", there=True, root=None):
+    def __init__(self, address, status: Any = "ok", there=True, root=None):
         self.address, self.status, self.there, self.root = address, status, there, root
         self.gate, self.asked = threading.Event(), 0
         self.gate.set()
@@ -129,13 +130,17 @@ class Fake:
     def close(self): ...
 
 
+def of(fakes: Any, say: Any = lambda line: None) -> Several:
+    return Several(fakes, say)
+
+
 QUESTION = Question("judge", (Picture(0, "0"),), "", "Concept: x", None, 8, 0)
 
 
 def test_the_least_busy_is_asked():
     slow, quick = Fake("slow"), Fake("quick")
     slow.gate.clear()
-    several = Several([slow, quick])
+    several = of([slow, quick])
     first = threading.Thread(target=several.ask, args=([QUESTION],))
     first.start()
     while not slow.asked:
@@ -151,19 +156,19 @@ def test_the_least_busy_is_asked():
 @pytest.mark.parametrize("status", ["unreachable", "timeout", "broken reply", "server error", "stop"])
 def test_a_lost_question_goes_to_another_server(status):
     said = []
-    several = Several([Fake("a", status, there=False), Fake("b"), Fake("c")], said.append)
+    several = of([Fake("a", status, there=False), Fake("b"), Fake("c")], said.append)
     assert [several.ask([QUESTION])[0].text for _ in range(4)] == ["b", "c", "b", "c"]
     assert len(said) == 1 and said[0].startswith("a is gone") and list(several.facts()["gone"]) == ["a"]
 
 
 def test_a_fault_of_a_server_that_is_there_is_its_answer():
-    several = Several([Fake("a", "server error"), Fake("b")])
+    several = of([Fake("a", "server error"), Fake("b")])
     assert {several.ask([QUESTION])[0].status for _ in range(4)} == {"server error", "ok"} and not several.lost
 
 
 def test_the_last_server_is_never_left_out():
     a, b = Fake("a", "unreachable", there=False), Fake("b", "unreachable", there=False)
-    several = Several([a, b])
+    several = of([a, b])
     assert several.ask([QUESTION])[0].status == "unreachable" and len(several.alive) == 1
     b.status = a.status = "stop"
     with pytest.raises(UserError, match="the server is gone"):
@@ -172,23 +177,23 @@ def test_the_last_server_is_never_left_out():
 
 def test_models_that_were_loaded_from_elsewhere_are_refused():
     with pytest.raises(UserError, match="different models: org/one and org/two"):
-        Several([Fake("a", root="org/one"), Fake("b", root="org/two")])
-    Several([Fake("a", root="org/one"), Fake("b")])
+        of([Fake("a", root="org/one"), Fake("b", root="org/two")])
+    of([Fake("a", root="org/one"), Fake("b")])
 
 
 def test_the_option_is_given_several_times(tmp_path):
-    def of(*addresses):
+    def asked(*addresses):
         return c.Name(scores="s", neurons="1", backend="endpoint", endpoint=addresses)
 
-    two = of("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1")
+    two = asked("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1")
     assert c.command_line(two)[-4:] == ["--endpoint", "http://127.0.0.1:1/v1", "--endpoint", "http://127.0.0.1:2/v1"]
     assert c.record(two)["endpoint"] == list(two.endpoint)
-    one = of("http://127.0.0.1:1/v1")
+    one = asked("http://127.0.0.1:1/v1")
     assert c.record(one)["endpoint"] == "http://127.0.0.1:1/v1", "the record of one is what it was"
     assert c.record(c.Name(scores="s", neurons="1"))["endpoint"] is None
     assert Requests(Store(tmp_path), replace(one, watch=True)).id == "df9c86286ec8", "services are found again"
     with pytest.raises(UserError, match="is given twice"):
-        of("http://127.0.0.1:1/v1", "http://127.0.0.1:1/v1")
+        asked("http://127.0.0.1:1/v1", "http://127.0.0.1:1/v1")
 
 
 def test_the_command_line_takes_several(monkeypatch):
