@@ -277,7 +277,7 @@ def watch() -> None:
         world = nw.build(Path(folder), images=600, neurons=8)
         store, server = Store(world.data), nw.Server(world)
         with server.serve() as address:
-            config = c.Name(audit=False, scores=world.scores, backend="endpoint", endpoint=address, watch=True, pictures=10,
+            config = c.Name(audit=False, scores=world.scores, backend="endpoint", endpoint=(address,), watch=True, pictures=10,
                             idle_minutes=0.05)  # fmt: skip
             requests = Requests(store, config)
             thread = threading.Thread(target=name, args=(config, store, Silent()))
