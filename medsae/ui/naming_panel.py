@@ -139,9 +139,10 @@ def chosen(scores: Artifact) -> Name | None:
     fields: dict[str, Any] = {"backend": backend, "protocol": protocol}
     fields["pictures"] = None if pictures == "most" else int(pictures)
     if backend == "endpoint":
-        fields["endpoint"] = links.text("Address of the server on this machine", "endpoint",
-                                        "http://127.0.0.1:8000/v1") or None  # fmt: skip
-        if fields["endpoint"] is None:
+        address = links.text("Address of the server on this machine (several: with spaces between)", "endpoint",
+                             "http://127.0.0.1:8000/v1")  # fmt: skip
+        fields["endpoint"] = tuple(address.split()) if address else ()
+        if not fields["endpoint"]:
             st.caption("An OpenAI-compatible server with vision: vLLM, llama.cpp, LM Studio, Ollama.")
             return None
     if backend not in NO_MODEL:
