@@ -41,7 +41,8 @@ MAY_IMPORT = {
     "naming": BASE | {"naming"},
     "store": BASE | {"store", "scoring", "effects"},  # what a reader asks of one neuron is computed when asked
     "jobs": BASE | {"store"},  # store.troubles: what an error of the system means is said in one place
-    "steps": BASE | ROOMS | {"steps"},
+    "steps": BASE | ROOMS | {"steps", "cluster"},
+    "cluster": BASE | {"cluster", "jobs", "store"},
     "launch": BASE,
     "api": BASE | {"store", "sae"},
     "paper": BASE | {"paper", "store"},
