@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from medsae.progress import UserError
-from medsae.store import queries, query_images
+from medsae.store import maps, queries, query_images
 from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.filter import SORTS, Filter
 from medsae.store.ledger import Ledger
@@ -300,3 +300,8 @@ class Scores(_Handle):
     def recovery(self) -> pd.DataFrame:
         """One row a planted factor of a simulated cohort: how well its best neuron finds it (AUROC); else no rows."""
         return queries.recovery(self.data.reader, self.artifact).set_index("factor")
+
+    def localisation(self) -> pd.DataFrame:
+        """One row a finding (planted, or marked by readers) and representation: whether its best neuron's maps look
+        there, beside two nulls, with a verdict by rule; no rows where nothing is known of places, or without maps."""
+        return maps.localisation(self.data.reader, self.artifact)

@@ -26,6 +26,7 @@ else:
     with right, st.container(border=True):
         compare_parts.matched(study, scores, other)
 
+compare_parts.located(study, scores, other)
 terms.explain("SAE", "raw", "entropy", "null", "AUROC", "L0", "FVE", "selective", "expansion", "dead")
 frame = compare_parts.all_saes(study, cohort)
 with st.container(border=True):
