@@ -207,7 +207,7 @@ def command(data: Path, *words: str) -> subprocess.CompletedProcess[str]:
 URL = "s3://hospital/data/chexpert"
 
 
-def test_a_bucket_is_ingested_embedded_and_shown_as_a_folder_is(server, bucket, chexpert_root, tmp_path):
+def test_a_bucket_is_ingested_embedded_and_shown_as_a_folder_is(server, bucket, chexpert_root, tmp_path, medsae_at):
     pictures = sorted(p for p in chexpert_root.rglob("*.jpg"))
     bad = f"data/chexpert/{pictures[3].relative_to(chexpert_root)}"
     good = pictures[3].read_bytes()
@@ -216,11 +216,12 @@ def test_a_bucket_is_ingested_embedded_and_shown_as_a_folder_is(server, bucket, 
     (folder / pictures[3].relative_to(chexpert_root)).write_bytes(b"<html>no picture</html>")
     bucket.put_object(Bucket="hospital", Key=bad, Body=b"<html>no picture</html>")
     server.failing = True
-    made = {}
-    for name, root in (("bucket", URL), ("folder", str(folder))):
-        done = command(tmp_path / name, "ingest", "chexpert", "--root", root, "--per-class", "5")
-        assert done.returncode == 0, done.stderr
-        made[name] = Store(tmp_path / name).get(done.stdout.split()[-1], "cohort")
+    here = {name: medsae_at(tmp_path / name) for name in ("bucket", "folder")}
+    done = command(tmp_path / "bucket", "ingest", "chexpert", "--root", URL, "--per-class", "5")
+    assert done.returncode == 0, done.stderr
+    ids = {"bucket": done.stdout.split()[-1],
+           "folder": here["folder"].id("ingest", "chexpert", "--root", folder, "--per-class", 5)}  # fmt: skip
+    made = {name: Store(tmp_path / name).get(id, "cohort") for name, id in ids.items()}
     assert server.failed > 0.05 * sum(server.seen.values())
     assert made["bucket"].facts["root"].startswith(URL) and made["bucket"].facts["refused"] == 1
     for table in ("image", "label", "attribute", "thumbnail", "refused"):
@@ -238,9 +239,8 @@ def test_a_bucket_is_ingested_embedded_and_shown_as_a_folder_is(server, bucket, 
 
     embedded = {}
     for name, cohort in made.items():
-        done = command(tmp_path / name, "embed", "--cohort", cohort.id, "--encoder", "simclip")
-        assert done.returncode == 0, done.stderr
-        embedded[name] = Store(tmp_path / name).get(done.stdout.split()[-1]).file("x.npy").read_bytes()
+        x = here[name].id("embed", "--cohort", cohort.id, "--encoder", "simclip")
+        embedded[name] = Store(tmp_path / name).get(x).file("x.npy").read_bytes()
     assert embedded["bucket"] == embedded["folder"]
 
     # nothing of the credentials is kept, and no stand-in is left
@@ -256,12 +256,10 @@ def test_a_bucket_is_ingested_embedded_and_shown_as_a_folder_is(server, bucket, 
         path = connection.execute("SELECT path FROM image ORDER BY image LIMIT 1").fetchone()[0]
     key = f"{made['bucket'].facts['root']}/{path}".removeprefix("s3://hospital/")
     bucket.put_object(Bucket="hospital", Key=key, Body=good + b" ")
-    done = command(tmp_path / "bucket", "embed", "--cohort", made["bucket"].id, "--encoder", "simclip", "--unit-norm",
-                   "False")  # fmt: skip
-    assert (
-        done.returncode == 2 and "not those that the cohort was made of" in done.stderr and "1 changed" in done.stderr
-    )
-    assert SECRET not in done.stderr + done.stdout
+    again = ("embed", "--cohort", made["bucket"].id, "--encoder", "simclip", "--unit-norm", "False")
+    status, out, err = here["bucket"](*again)
+    assert status == 2 and "not those that the cohort was made of" in err and "1 changed" in err
+    assert SECRET not in err + out + done.stderr + done.stdout
 
 
 @pytest.mark.parametrize(
