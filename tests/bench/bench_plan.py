@@ -87,17 +87,18 @@ def whole(
 
 MORE = {"embed": ["--encoder", "simclip"], "train": ["--epochs", str(EPOCHS), "--k", str(ACTIVE), "--expansion", "4"],
         "score": ["--images", "all"]}  # fmt: skip
-SYNTHETIC = ((20_000, 512, 2048), (40_000, 512, 1024), (10_000, 512, 4096))
+SYNTHETIC = ((20_000, 512, 2048, 1), (40_000, 512, 1024, 4), (10_000, 512, 4096, 2))
+"""Images, d, m, epochs."""
 
 
-def synthetic() -> list[tuple[bench_scale.Shape, dict[str, bench_scale.Used]]]:
-    """train (one epoch) and score of embeddings that are drawn."""
+def synthetic() -> list[tuple[bench_scale.Shape, int, dict[str, bench_scale.Used]]]:
+    """train (so many epochs) and score of embeddings that are drawn."""
     found = []
-    for n, d, m in SYNTHETIC:
+    for n, d, m, epochs in SYNTHETIC:
         with tempfile.TemporaryDirectory(prefix="plan-") as folder:
             shape = bench_scale.Shape(n, d, m, ACTIVE)
-            found.append((shape, bench_scale.measure(Path(folder), shape, ("train", "score"), 1)))
-            print(n, d, m, {k: round(v.core_seconds, 1) for k, v in found[-1][1].items()}, file=sys.stderr, flush=True)
+            found.append((shape, epochs, bench_scale.measure(Path(folder), shape, ("train", "score"), epochs)))
+            print(n, d, m, {k: round(v.core_seconds, 1) for k, v in found[-1][2].items()}, file=sys.stderr, flush=True)
     return found
 
 
@@ -119,23 +120,26 @@ def units(demo: Path) -> dict[str, float]:
     rows, seen = [], []
     for took in (small, more):
         seen.append(took.core_s["train"])
-        images = EPOCHS * scale.TRAIN_SHARE * took.n
-        rows.append([1, images, images * 128 * NEURONS])
-    for shape, used in drawn:
+        rows.append(train_row(took.n, 128 * NEURONS, EPOCHS))
+    for shape, epochs, used in drawn:
         seen.append(used["train"].core_seconds)
-        images = scale.TRAIN_SHARE * shape.n
-        rows.append([1, images, images * shape.d * shape.m])
-    out |= fitted(("start_train_s", "train_image_s", "train_cell_s"), rows, seen)
+        rows.append(train_row(shape.n, shape.d * shape.m, epochs))
+    out |= fitted(("start_train_s", "train_image_s", "train_cell_s", "train_pass_cell_s"), rows, seen)
     rows, seen = [], []
     for took in (small, more):
         encode = out["encode_picture_s"] + scale.NETWORKS["simclip"].on_core() + out["encode_megapixel_s"] * 0.1
         seen.append(took.core_s["score"] - min(took.n, scale.TOP_IMAGES * NEURONS) * encode)
         rows.append(score_row(took.n, 128, NEURONS, len(LABELS)))
-    for shape, used in drawn:
+    for shape, _, used in drawn:
         seen.append(used["score"].core_seconds)
         rows.append(score_row(shape.n, shape.d, shape.m, scale.LABELS))
     names = ("start_score_s", "score_image_s", "score_neuron_s", "score_cell_s", "score_firing_s")
     return out | fitted(names, rows, seen)
+
+
+def train_row(n: int, cells: int, epochs: int) -> list[float]:
+    images = scale.TRAIN_SHARE * n
+    return [1, images * epochs, images * epochs * cells, images * cells]
 
 
 def score_row(n: int, d: int, m: int, labels: int) -> list[float]:

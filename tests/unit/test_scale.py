@@ -12,13 +12,13 @@ from medsae.scale import Machine, Network, Study, Units
 MACHINE = Machine(cores=4, gpus=0, memory_gib=32, disk_gb=1000, days=7, gpu_tflops=20, gpu_low_tflops=200,
                   core_hour=0.05, gpu_hour=4, gb_month=0.02)  # fmt: skip
 STUDY = Study(1_000_000, Network(512, 8.0, 0.03), 8192, 0.1, 50, 16, 10, 100)
-UNITS = Units(start_train_s=5, train_image_s=1e-6, train_cell_s=1e-11, check_picture_s=2e-3, check_megapixel_s=1e-2,
+UNITS = Units(start_train_s=5, train_image_s=1e-6, train_cell_s=1e-11, train_pass_cell_s=3e-11, check_picture_s=2e-3, check_megapixel_s=1e-2,
               start_ingest_s=1)  # fmt: skip
 
 
 def test_costs_by_hand():
-    # 0.7 M rows x 10 epochs x (512 x 8,192 cells x 1e-11 s + 1e-6 s) + 5 s
-    assert scale.train(STUDY, MACHINE, UNITS).core_s == pytest.approx(5 + 7e6 * (4_194_304e-11 + 1e-6))
+    # 0.7 M rows x 10 epochs x (512 x 8,192 cells x 1e-11 s + 1e-6 s) + 0.7 M x cells x 3e-11 s + 5 s
+    assert scale.train(STUDY, MACHINE, UNITS).core_s == pytest.approx(5 + 7e6 * (4_194_304e-11 + 1e-6) + 88.080384)
     assert scale.ingest(STUDY, MACHINE, UNITS).core_s == pytest.approx(1 + 1e6 * (2e-3 + 1e-3))
     assert scale.embed(STUDY, MACHINE, UNITS).disk_bytes == 4 * 512 * 1e6
     gpu = scale.train(STUDY, dataclasses.replace(MACHINE, gpus=1), UNITS)  # five products of two operations a cell
