@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from medsae import config as c
 from medsae.progress import UserError
@@ -299,7 +300,7 @@ class Plan:
         """The step that breaks at the fewest images."""
         return min(self.lines, key=lambda line: line.fits_to)
 
-    def record(self) -> dict[str, object]:
+    def record(self) -> dict[str, Any]:
         return {"images": self.images, "steps": [asdict(line) for line in self.lines], "breaks_first": self.first.step,
                 "dollars": sum(line.dollars for line in self.lines)}  # fmt: skip
 

@@ -1,3 +1,4 @@
+# pyright: reportOptionalSubscript=false, reportOptionalMemberAccess=false
 """Dockerfile and compose file in step with the repository; the image's steps after installation run in a folder.
 
 No container engine is asked for: the COPY lines are carried out, and the CMD started, in an empty folder with this

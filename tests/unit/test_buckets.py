@@ -1,3 +1,4 @@
+# pyright: reportOptionalSubscript=false
 """Pictures in object storage: against moto's S3 server on loopback, of whose answers a tenth are failures."""
 
 from __future__ import annotations
