@@ -38,7 +38,7 @@ def test_an_epoch_of_plain_rows_deals_out_each_once_the_last_few_too(tmp_path, c
 
 def test_plain_rows_on_disk_train_as_well_as_in_memory(tmp_path):
     disk, flat = plain(tmp_path, 1500, np.arange(1500))
-    options = config.Train(embeddings="e", kind="topk", k=3, expansion=2, epochs=20, batch=64, lr=1e-2).resolved(1500)
+    options = config.Train(embeddings="e", kind="topk", k=3, expansion=2, epochs=8, batch=64, lr=1e-2).resolved(1500)
     options = dataclasses.replace(options, token_memory_mib=1)
     one, other = (train(x, flat[:200], options, checkpoint_dir=tmp_path / name, progress=Silent())
                   for name, x in (("disk", disk), ("memory", flat)))  # fmt: skip
