@@ -84,7 +84,7 @@ def table(rows: list[dict[str, Any]], names: tuple[str, ...]) -> str:
                 f'{format.percent(row["exchanged"], 0)} <span class="ms-soft">p {_small(row["p"])}</span>',
                 *(format.percent(row[k], 0) for k in ("place", "mean_mask", "area")),
             ]
-        first = [format.escape(str(row[name])) for name in names]
+        first = [format.escape(format.fact(str(row[name]))) for name in names]
         first[0] += f'<br><span class="ms-soft">{maps.VERDICTS[str(row["verdict"])]}</span>'
         cells.append([*first, format.count(row["n"]), *numbers])
     return look.table(columns, cells)
