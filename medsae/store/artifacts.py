@@ -31,7 +31,7 @@ from medsae.store.manifest import SCHEMA_VERSION, Manifest
 from medsae.store.troubles import explained
 from medsae.store.verified import sha256_once
 
-KINDS = ("cohort", "embeddings", "sae", "scores")
+KINDS = ("cohort", "embeddings", "sae", "scores", "pairs")
 TABLES = "tables.duckdb"
 _AGAIN = "delete the folder and repeat the step"
 

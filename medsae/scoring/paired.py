@@ -1,0 +1,162 @@
+"""What neurons make of one planted factor, all else being equal (docs/decisions/140).
+
+A pair is the same patient, pose and noise, drawn with and without one factor. The change of a neuron's activation
+within a pair has one cause, so it needs no labels, no correlations and no other patients to be held against.
+*Specificity* is the share of one factor among all that moves a neuron: 1 is a neuron that one factor moves alone,
+1 over the number of factors is a neuron that all of them move alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from medsae.rates import mean_interval
+
+Floats = NDArray[np.floating]
+
+BOOTSTRAPS = 1000
+LEAST_PATIENTS = 8
+"""Patients that are needed at least: half of them choose, half of them judge."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which pictures make pairs: numbers of pictures, of p patients, f factors and s severities."""
+
+    before_pf: NDArray[np.intp]
+    """Without the factor."""
+    after_pfs: NDArray[np.intp]
+    """With it, in the order of severities; -1 where a factor has fewer of them."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What m neurons did in the pairs."""
+
+    change_pfm: Floats
+    """Activation with the factor minus without it, mean over the severities."""
+    rise_pfm: Floats
+    """Share of the severities at which the activation is higher with the factor than without; equal counts half."""
+    curve_fsm: Floats
+    """Mean activation over the patients: without the factor, then at each severity; NaN where a factor has fewer."""
+
+    def grouped(self, group_f: Sequence[int]) -> Answers:
+        """The same for groups of factors, each the mean over its factors; group_f: 0 .. of every factor."""
+        group = np.asarray(group_f)
+        parts = [np.flatnonzero(group == g) for g in range(group.max() + 1)]
+        change, rise = (np.stack([a[:, part].mean(1) for part in parts], 1) for a in (self.change_pfm, self.rise_pfm))
+        return Answers(change, rise, np.stack([self.curve_fsm[part].mean(0) for part in parts]))
+
+
+def answers(z_nm: Floats, pairs: Pairs) -> Answers:
+    """Activations [n, m] of the pictures that were drawn -> what the neurons did in the pairs (float32)."""
+    p, f, s = pairs.after_pfs.shape
+    m = z_nm.shape[1]
+    change, rise = np.zeros((p, f, m), np.float32), np.zeros((p, f, m), np.float32)
+    curve = np.full((f, s + 1, m), np.nan, np.float32)
+    for j in range(f):
+        base_pm = z_nm[pairs.before_pf[:, j]]
+        curve[j, 0] = base_pm.mean(0)
+        there = [k for k in range(s) if (pairs.after_pfs[:, j, k] >= 0).all()]
+        for k in there:
+            moved_pm = z_nm[pairs.after_pfs[:, j, k]]
+            curve[j, k + 1] = moved_pm.mean(0)
+            change[:, j] += (moved_pm - base_pm) / len(there)
+            rise[:, j] += (0.5 + 0.5 * np.sign(moved_pm - base_pm)) / len(there)
+    return Answers(change, rise, curve)
+
+
+def specificity(change_fm: Floats) -> Floats:
+    """Mean changes [f, m] -> |change| as a share of the sum over the factors; NaN for a neuron that nothing moves."""
+    size_fm = np.abs(change_fm)
+    total_m = size_fm.sum(0)
+    return np.divide(size_fm, total_m, out=np.full_like(size_fm, np.nan), where=total_m > 0)
+
+
+def monotone(curve_fsm: Floats) -> Floats:
+    """Mean curves [f, s + 1, m] -> |last - first| over the way the curve goes: 1 only rises or only falls, 0 ends where
+    it began. NaN for factors of one severity and for curves that stay where they are."""
+    step = np.diff(curve_fsm, axis=1)
+    net, way = np.abs(step.sum(1)), np.abs(step).sum(1)
+    return np.divide(net, way, out=np.full_like(net, np.nan), where=way > 0)
+
+
+def table(a: Answers, names: Sequence[str]) -> pd.DataFrame:
+    """factor, neuron, change, low, high (95 %, by patient), specificity, rises, monotone; a row for every factor and
+    every neuron that some factor moves."""
+    mean_fm = a.change_pfm.mean(0, dtype=np.float64)
+    low, high = mean_interval(a.change_pfm)
+    columns = {"change": mean_fm, "low": low, "high": high, "specificity": specificity(mean_fm),
+               "rises": a.rise_pfm.mean(0), "monotone": monotone(a.curve_fsm)}  # fmt: skip
+    live = np.flatnonzero(np.abs(a.change_pfm).max((0, 1)) > 0)
+    frame = pd.DataFrame({"factor": np.repeat(np.asarray(names, object), len(live)),
+                          "neuron": np.tile(live.astype(np.int32), len(names))})  # fmt: skip
+    return frame.assign(**{name: value[:, live].ravel().astype(np.float64) for name, value in columns.items()})
+
+
+def halves(patients: int, seed: int) -> NDArray[np.bool_]:
+    """True for the patients of the half that chooses."""
+    chooses = np.zeros(patients, bool)
+    chooses[np.random.default_rng([seed, 8]).permutation(patients)[: (patients + 1) // 2]] = True
+    return chooses
+
+
+@dataclass(frozen=True)
+class Best:
+    """The most specific neuron of each factor (table), and the mean over the factors."""
+
+    frame: pd.DataFrame
+    """factor, neuron, specificity, low, high, change, rises, monotone, reason; judged on the other patients."""
+    mean: float
+    low: float
+    high: float
+    found: int
+    """Factors that some neuron was chosen for; the others count as 0 in the mean."""
+
+
+def best(a: Answers, names: Sequence[str], chooses_p: NDArray[np.bool_], seed: int) -> Best:
+    """Choose on one half of the patients, judge on the other.
+
+    Chosen is the most specific of the neurons whose change is settled (its 95 % interval on the choosing patients leaves
+    out 0): a neuron that one picture moves alone would else be called specific. On the other patients its change counts
+    in the direction in which it was chosen, so that what was chance comes out near 0. Intervals: bootstrap by patient.
+    """
+    first, other = a.change_pfm[chooses_p], a.change_pfm[~chooses_p]
+    low, high = mean_interval(first)
+    mean_fm = first.mean(0, dtype=np.float64)
+    settled_fm = (low > 0) | (high < 0)
+    score_fm = np.where(settled_fm, specificity(mean_fm), -1.0)
+    chosen = score_fm.argmax(1)
+    monotone_fm = monotone(a.curve_fsm)
+    count = len(other)
+    weight_bq = np.random.default_rng([seed, 9]).multinomial(count, np.full(count, 1 / count), BOOTSTRAPS) / count
+    rows, drawn = [], np.zeros((BOOTSTRAPS, len(names)))
+    for j, (name, neuron) in enumerate(zip(names, chosen, strict=True)):
+        if score_fm[j, neuron] < 0:
+            rows.append({"factor": name, "reason": "no neuron's change is settled"})
+            continue
+        direction = np.sign(mean_fm[j, neuron])
+        profile_qf = other[:, :, neuron].astype(np.float64)
+        value, drawn[:, j] = (direction * _share(w @ profile_qf, j) for w in (np.full(count, 1 / count), weight_bq))
+        rise = a.rise_pfm[~chooses_p, j, neuron].mean()
+        rows.append({
+            "factor": name, "neuron": int(neuron), "specificity": float(value), "change": profile_qf[:, j].mean(),
+            "low": np.quantile(drawn[:, j], 0.025), "high": np.quantile(drawn[:, j], 0.975),
+            "rises": rise if direction > 0 else 1 - rise, "monotone": monotone_fm[j, neuron],
+        })  # fmt: skip
+    columns = ["factor", "neuron", "specificity", "low", "high", "change", "rises", "monotone", "reason"]
+    frame = pd.DataFrame(rows).reindex(columns=columns).astype({"neuron": "Int32", "reason": object})
+    ends = np.quantile(drawn.mean(1), [0.025, 0.975])
+    value = frame["specificity"].fillna(0.0).mean()
+    return Best(frame, float(value), float(ends[0]), float(ends[1]), int(frame["neuron"].notna().sum()))
+
+
+def _share(change: Floats, j: int) -> Floats:
+    """Signed share of factor j among the changes [..., f]; 0 where nothing changes."""
+    total = np.abs(change).sum(-1)
+    return np.divide(change[..., j], total, out=np.zeros_like(total), where=total > 0)
