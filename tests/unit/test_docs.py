@@ -82,13 +82,13 @@ def said(path):
         return "\n".join(re.findall(r"-- (.*)", text))
     tree = ast.parse(text)
     silent = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    if path.name in ("config.py", "cli.py"):
+    if path.parent.name == "config" or path.name == "cli.py":
         silent = set()  # docstrings of the configs are the command line's help
     return "\n".join(node.value for node in ast.walk(tree)
                      if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in silent)  # fmt: skip
 
 
-SAID = [*PAGES, ROOT / "medsae/store/schema.sql", ROOT / "medsae/config.py", ROOT / "medsae/cli.py",
+SAID = [*PAGES, ROOT / "medsae/store/schema.sql", *sorted(ROOT.glob("medsae/config/*.py")), ROOT / "medsae/cli.py",
         *sorted(ROOT.glob("medsae/ui/*.py")), *sorted(ROOT.glob("pages/*.py"))]  # fmt: skip
 
 

@@ -25,7 +25,7 @@ SHELF = {
 }
 BASE = SHELF | {"config"}
 MAY_IMPORT = {
-    "config": SHELF,
+    "config": BASE,
     "files": set(),
     "seals": set(),
     "dialects": {"progress"},
