@@ -122,9 +122,10 @@ class Best:
 def best(a: Answers, names: Sequence[str], chooses_p: NDArray[np.bool_], seed: int) -> Best:
     """Choose on one half of the patients, judge on the other.
 
-    Chosen is the most specific of the neurons whose change is settled (its 95 % interval on the choosing patients leaves
-    out 0): a neuron that one picture moves alone would else be called specific. On the other patients its change counts
-    in the direction in which it was chosen, so that what was chance comes out near 0. Intervals: bootstrap by patient.
+    Chosen is the most specific of the neurons whose change is settled (its 95 % interval on the choosing patients
+    leaves out 0): a neuron that one picture moves alone would else be called specific. On the other patients its change
+    counts in the direction in which it was chosen, so that what was chance comes out near 0. Intervals: bootstrap by
+    patient.
     """
     first, other = a.change_pfm[chooses_p], a.change_pfm[~chooses_p]
     low, high = mean_interval(first)

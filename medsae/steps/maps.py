@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,7 +137,7 @@ def embedded_with(embeddings: Artifact) -> c.Embed:
     name = words[words.index("--encoder") + 1] if "--encoder" in words[:-1] else values.get("encoder")
     values |= {"encoder": name} if name else {}
     kind = c.joined(c.Embed, plugins.encoders.get(name).options) if name else c.Embed
-    known = {f.name for f in c.fields(kind)}
+    known = {f.name for f in fields(kind)}
     if name is None:
         return c.Embed(cohort=str(values["cohort"]), from_=Path("elsewhere"), rows=Path("elsewhere"))
     return kind(**{k: v for k, v in values.items() if k in known and k != "weights"}, weights=weights)

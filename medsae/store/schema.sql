@@ -428,7 +428,8 @@ CREATE TABLE dose (
     parts BOOLEAN NOT NULL,      -- as in factor
     factor TEXT NOT NULL,        -- factor.factor; of its best neuron
     neuron INTEGER NOT NULL,     -- best.neuron
-    severity DOUBLE,             -- 0 .. 1; NULL: without the factor
+    step INTEGER NOT NULL,       -- 0: without the factor; 1 ..: its severities
+    severity DOUBLE,             -- 0 .. 1; NULL: without the factor, or it has none
     mean DOUBLE NOT NULL         -- activation, mean over the patients
 );
 CREATE TABLE example (
