@@ -90,10 +90,8 @@ def _kind(study: Study, rule: Rule, severity: float) -> str:
 
 def _with_present(study: Study, present: dict[str, Planted]) -> Study:
     body, take, heart = study.body, study.take, present.get("Cardiomegaly")
-    if heart:
-        body = replace(body, ratio=large_heart(heart.severity))
-    elif "Cardiomegaly" in study.present:
-        body = replace(body, ratio=RATIO_WITHOUT)
+    if heart != study.present.get("Cardiomegaly"):
+        body = replace(body, ratio=large_heart(heart.severity) if heart else RATIO_WITHOUT)
     if any((name in present) != (name in study.present) for name in ("AP view", "Collimation")):
         take = take_as(study, present)
     return replace(study, present=present, body=body, take=take)

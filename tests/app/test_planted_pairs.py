@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+import medsae
 from medsae import config as c
+from medsae.progress import UserError
 from medsae.store import planted_pairs
 from medsae.store.artifacts import Store
 from medsae.store.reader import Reader
@@ -135,6 +137,16 @@ def test_a_neuron_says_what_moves_it(app, html, pairs, ids):
 
 def test_a_neuron_without_pairs_says_nothing_of_them(app, html, data, ids):
     assert "What moves it" not in html(app.open("neuron", scores=ids.scores, neuron=3))
+
+
+def test_a_notebook_has_the_same_table(data, ids):
+    with medsae.open(data) as opened:
+        with pytest.raises(UserError, match="no pairs were drawn"):
+            opened.scores(ids.scores).pairs()
+        write(ids)
+        frame = opened.scores(ids.scores).pairs()
+        assert list(frame.index) == WHOLE and frame["neuron"]["device"] == 11 and frame["untrained"]["side"] == 0.33
+        assert list(opened.scores(ids.scores).pairs(parts=True).index) == APART
 
 
 def test_what_moves_one_neuron(pairs, data):
