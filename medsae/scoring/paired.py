@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medsae.rates import mean_interval
+from medsae.rates import centred_interval, mean_interval
 
 Floats = NDArray[np.floating]
 
@@ -145,16 +145,16 @@ def best(a: Answers, names: Sequence[str], chooses_p: NDArray[np.bool_], seed: i
         profile_qf = other[:, :, neuron].astype(np.float64)
         value, drawn[:, j] = (direction * _share(w @ profile_qf, j) for w in (np.full(count, 1 / count), weight_bq))
         rise = a.rise_pfm[~chooses_p, j, neuron].mean()
+        ends = np.clip(centred_interval(float(value), drawn[:, j]), -1, 1)
         rows.append({
             "factor": name, "neuron": int(neuron), "specificity": float(value), "change": profile_qf[:, j].mean(),
-            "low": np.quantile(drawn[:, j], 0.025), "high": np.quantile(drawn[:, j], 0.975),
+            "low": ends[0], "high": ends[1],
             "rises": rise if direction > 0 else 1 - rise, "monotone": monotone_fm[j, neuron],
         })  # fmt: skip
     columns = ["factor", "neuron", "specificity", "low", "high", "change", "rises", "monotone", "reason"]
     frame = pd.DataFrame(rows).reindex(columns=columns).astype({"neuron": "Int32", "reason": object})
-    ends = np.quantile(drawn.mean(1), [0.025, 0.975])
-    value = frame["specificity"].fillna(0.0).mean()
-    return Best(frame, float(value), float(ends[0]), float(ends[1]), int(frame["neuron"].notna().sum()))
+    value = float(frame["specificity"].fillna(0.0).mean())
+    return Best(frame, value, *centred_interval(value, drawn.mean(1)), int(frame["neuron"].notna().sum()))
 
 
 def _share(change: Floats, j: int) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
@@ -161,10 +162,10 @@ class Drawn:
         jobs = ((folder, shot.study, size) for k in missing for shot in self.sessions[k].shots)
         with (
             progress.task("drawing pairs", len(self), "pictures") as task,
-            get_context("spawn").Pool(count, simulated.one_core) as pool,
+            get_context("spawn").Pool(count, simulated.one_core) if count > 1 and missing else nullcontext() as pool,
         ):
             task.advance(len(self) - sum(len(self.sessions[k].shots) for k in missing))
-            stream = pool.imap(_draw, jobs, chunksize=8)
+            stream = iter(pool.imap(_draw, jobs, chunksize=8) if pool else map(_draw, jobs))
             for k in missing:
                 rows = []
                 for shot, jpeg in enumerate(islice(stream, len(self.sessions[k].shots))):

@@ -80,9 +80,10 @@ def _shown(study: Study, scores: Artifact, pairs: Artifact) -> None:
     else:
         look.empty("No factor moves a neuron for certain", "More patients may settle it: --patients 100.")
     st.caption(
-        f"{format.count(pairs.facts.get('patients'))} patients of the evaluation split, {pairs.facts.get('factors')} "
-        "factors. Blue: the neuron rises with the factor, orange: it falls; a full cell is a neuron that nothing else "
-        "moves. The neuron of a factor is chosen on half of the patients and judged on the others."
+        f"{format.count(pairs.facts.get('patients'))} patients of the evaluation split; {pairs.facts.get('factors')} "
+        "factors with sides and lobes apart. Blue: the neuron rises with the factor, orange: it falls; a full cell is a "
+        "neuron that nothing else moves. The neuron of a factor is chosen on half of the patients and judged on the "
+        "others."
     )
     st.html(_rows(study, pairs, frame, parts, which))
     export.menu({"Best neuron of each factor, by pairs": lambda: frame}, pairs.id, label="Export pairs")
@@ -100,7 +101,7 @@ def _overall(study: Study, pairs: Artifact, parts: bool) -> None:
             ends = format.interval(row["low"], row["high"])
             what = f"{words}: mean specificity\n{ends} · {int(row['found'])} of {int(row['factors'])} factors"
             items.append((format.number(row["specificity"]), what, {"sae": "sae", "raw": "raw"}.get(name, "")))
-    studies.figures(items)
+    look.figures(items)
 
 
 def _table(study: Study, scores: Artifact, pairs: Artifact, parts: bool) -> Frame:
@@ -181,18 +182,14 @@ def _auroc(row: dict[str, Any]) -> str:
 
 
 def _curve(means: list[float], monotone: float | None) -> str:
-    """A line of the mean activation without the factor and at each severity; how steadily it goes in words."""
+    """Columns of the mean activation without the factor and at each severity; how steadily it goes in words."""
     if len(means) < 3 or max(means) == min(means):
         return ""
-    wide, tall, low, span = 56, 15, min(means), max(means) - min(means)
-    points = " ".join(f"{2 + (wide - 4) * i / (len(means) - 1):.1f},{tall - 2 - (tall - 4) * (v - low) / span:.1f}"
-                      for i, v in enumerate(means))  # fmt: skip
+    low, most = min(0.0, *means), max(0.0, *means)
     words = f"{', '.join(format.number(v) for v in means)}: {format.percent(monotone, 0)} steady"
-    return (
-        f'<svg class="ms-spark" width="{wide}" height="{tall}" viewBox="0 0 {wide} {tall}" role="img" '
-        f'aria-label="{format.escape(words)}"><title>{format.escape(words)}</title>'
-        f'<polyline points="{points}"/></svg>'
-    )
+    columns = "".join(f'<i style="height:{8 + 92 * (v - low) / (most - low):.0f}%"></i>' for v in means)
+    title = format.escape(words)
+    return f'<span class="ms-dose" role="img" aria-label="{title}" title="{title}">{columns}</span>'
 
 
 def _pictures(study: Study, pairs: Artifact, frame: Frame) -> None:

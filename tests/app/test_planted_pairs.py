@@ -87,7 +87,7 @@ def test_best_neurons_stand_beside_their_rivals_and_the_auroc(app, html, pairs, 
     assert "0.83" in text and "0.33" in text and "0.23" in text and "0.13" in text, "SAE, control, raw, random"
     assert "0.91" in text, "AUROC of the device"
     assert "neuron=3" in text and "no neuron&#x27;s change is settled" in text
-    assert text.count("ms-spark") == 2, "no curve for a factor that no neuron follows"
+    assert text.count("ms-dose") == 2, "no columns for a factor that no neuron follows"
     assert "2 of 3 factors" in text
 
 

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from medsae import config as c
 from medsae import simulated
@@ -13,6 +14,7 @@ from medsae.simulated import compose, patients, probabilities, projection
 from medsae.simulated import pairs as planted
 from medsae.simulated.pairs import Factor
 from medsae.steps import pairs as step
+from medsae.steps.simulate import jpeg_of
 from medsae.store import planted_pairs
 from medsae.store.artifacts import Store
 from medsae.store.reader import Reader
@@ -127,7 +129,22 @@ def drawn(tmp_path_factory, medsae_at):
     return medsae, embeddings, sae
 
 
-QUICK = dict(patients=8, severities="0.3,0.7")
+QUICK = dict(patients=8, severities="0.3,0.7", workers=1)
+FEW = [f for f in FACTORS if f.name in ("Edema", "Pleural Effusion:right", "Pleural Effusion:left", "Pacemaker:left",
+                                        "Marker L", "AP view", "Female", "Cardiomegaly")]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few():
+    """The real step with some of the factors: it is the same for all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planted, "factors", lambda: FEW)
+        yield
+
+
+def blank(_):
+    """In the place of a drawn picture, where what is drawn is of no account."""
+    return jpeg_of(Image.new("L", (64, 64), 99))
 
 
 def table(artifact, name):
@@ -136,7 +153,7 @@ def table(artifact, name):
 
 
 @pytest.fixture(scope="module")
-def made(drawn):
+def made(drawn, few):
     medsae, _, sae = drawn
     medsae.id("train", "--embeddings", drawn[1], "--expansion", 1, "--epochs", 3, "--untrained")
     return Store(medsae.data).get(step.pairs(c.Pairs(sae=sae, **QUICK), Store(medsae.data), Silent())["id"])
@@ -151,6 +168,8 @@ def test_a_neuron_made_to_follow_one_factor_has_specificity_one(drawn, monkeypat
         shots = [shot for session in pictures.sessions for shot in session.shots]
         return np.array([[facts(s.study)[f.name] for f in FACTORS] for s in shots], np.float32), {}
 
+    monkeypatch.setattr(planted, "factors", lambda: FACTORS)
+    monkeypatch.setattr(step, "_draw", blank)
     monkeypatch.setattr(step, "_embedded", by_hand)
     store = Store(medsae.data)
     made = store.get(step.pairs(c.Pairs(embeddings=embeddings, seed=5, **QUICK), store, Silent())["id"])
@@ -169,7 +188,7 @@ def test_everything_is_measured_beside_its_rivals(made):
     overall = table(made, "overall").set_index(["parts", "representation"])
     assert {name for _, name in overall.index} == {"sae", "untrained", "raw", "random"}
     assert overall["specificity"].between(-1, 1).all()
-    assert overall["factors"][True]["sae"] == len(FACTORS)
+    assert overall["factors"][True]["sae"] == len(FEW) and overall["factors"][False]["sae"] == len(FEW) - 1
     moved = table(made, "moved")
     assert set(moved["representation"]) == {"sae", "raw"}
     total = moved.groupby(["representation", "parts", "neuron"])["specificity"].sum()
@@ -208,11 +227,14 @@ def test_the_same_question_has_the_same_bits_and_goes_on_where_it_stopped(made, 
         assert table(again, name).equals(table(made, name)), name
 
 
-def test_without_a_control_raw_and_random_stand_alone(drawn):
+def test_without_an_sae_raw_and_random_stand_alone_and_where_nothing_changes_nothing_is_found(drawn, monkeypatch):
+    monkeypatch.setattr(step, "_draw", blank)
     store = Store(drawn[0].data)
     raw = store.get(step.pairs(c.Pairs(embeddings=drawn[1], **QUICK), store, Silent())["id"])
     assert set(table(raw, "overall")["representation"]) == {"raw", "random"}
-    assert raw.facts["m"] == store.get(drawn[1]).facts["d"]
+    assert raw.facts["m"] == store.get(drawn[1]).facts["d"] and raw.facts["reproduced"] == 0
+    assert table(raw, "best")["neuron"].isna().all() and table(raw, "moved").empty and table(raw, "dose").empty
+    assert (table(raw, "overall")["specificity"] == 0).all()
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
