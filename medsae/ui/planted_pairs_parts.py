@@ -81,8 +81,8 @@ def _shown(study: Study, scores: Artifact, pairs: Artifact) -> None:
         look.empty("No factor moves a neuron for certain", "More patients may settle it: --patients 100.")
     st.caption(
         f"{format.count(pairs.facts.get('patients'))} patients of the evaluation split; {pairs.facts.get('factors')} "
-        "factors with sides and lobes apart. Blue: the neuron rises with the factor, orange: it falls; a full cell is a "
-        "neuron that nothing else moves. The neuron of a factor is chosen on half of the patients and judged on the "
+        "factors with sides and lobes apart. Blue: the neuron rises with the factor, orange: it falls; a full cell is "
+        "a neuron that nothing else moves. The neuron of a factor is chosen on half of the patients and judged on the "
         "others."
     )
     st.html(_rows(study, pairs, frame, parts, which))
