@@ -1,77 +1,25 @@
 """Pairs that differ in one factor, on Compare and beside the AUROC of planted factors."""
 
-import io
-from dataclasses import replace
-
-import numpy as np
-import pandas as pd
 import pytest
-from PIL import Image
 
 import medsae
-from medsae import config as c
 from medsae.progress import UserError
 from medsae.store import planted_pairs
 from medsae.store.artifacts import Store
 from medsae.store.reader import Reader
 
 WHOLE, APART = ["side", "device", "text"], ["side:right", "side:left", "device", "text"]
-NEURONS = {"side": 3, "side:right": 3, "side:left": 8, "device": 11}
-
-
-def _webp() -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(out, "WEBP")
-    return out.getvalue()
-
-
-def _frames() -> dict[str, pd.DataFrame]:
-    factor = [(parts, name) for parts, names in ((False, WHOLE), (True, APART)) for name in names]
-    moved, best, overall, dose = [], [], [], []
-    for which, share in (("sae", 0.8), ("untrained", 0.3), ("raw", 0.2), ("random", 0.1)):
-        for parts, names in ((False, WHOLE), (True, APART)):
-            key = {"representation": which, "parts": parts}
-            for name in names:
-                if name not in NEURONS:
-                    best.append({**key, "factor": name, "reason": "no neuron's change is settled"})
-                    continue
-                at = {**key, "factor": name, "neuron": NEURONS[name]}
-                best.append({**at, "specificity": share + 0.01 * NEURONS[name], "low": 0.05, "high": 0.95, "change": -1.5,
-                             "rises": 0.75, "monotone": 1.0})  # fmt: skip
-                dose += [{**at, "step": k, "severity": s, "mean": float(k)} for k, s in enumerate((None, 0.2, 0.8))]
-                for neuron in set(NEURONS.values()):
-                    moved.append({**at, "neuron": neuron, "change": -0.5, "low": -0.9, "high": -0.1,
-                                  "specificity": 0.25, "rises": 0.5, "monotone": None})  # fmt: skip
-            overall.append({**key, "specificity": share, "low": share - 0.05, "high": share + 0.05,
-                            "found": len(names) - 1, "factors": len(names)})  # fmt: skip
-    return {
-        "factor": pd.DataFrame([{"position": i, "parts": parts, "factor": name, "finding": name.partition(":")[0],
-                                 "severities": 2 if "side" in name else 1} for i, (parts, name) in enumerate(factor)]),
-        "moved": pd.DataFrame(moved), "best": pd.DataFrame(best), "overall": pd.DataFrame(overall),
-        "dose": pd.DataFrame(dose),
-        "example": pd.DataFrame([{"factor": name, "image": 4, "severity": s, "webp": _webp()}
-                                 for name in APART for s in (None, 0.2, 0.8)]),
-    }  # fmt: skip
-
-
-def write(ids, patients: int = 40, **changed) -> str:
-    """Pairs of the synthetic SAE."""
-    store = Store()
-    sae = store.get(ids.sae)
-    config = replace(c.Pairs(sae=sae.id), patients=patients, **changed)
-    parents = {"sae": sae.id, "embeddings": sae.parents["embeddings"], "cohort": ids.cohort}
-    with store.build("pairs-sae", config, parents) as build:
-        with build.database() as connection:
-            for name, frame in _frames().items():
-                connection.register("frame", frame)
-                connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM frame")
-                connection.unregister("frame")
-        return build.publish({"m": 72, "n": 900, "patients": patients, "factors": 4}).id
 
 
 @pytest.fixture
-def pairs(data, ids):
-    return write(ids)
+def write(synthetic, data, ids):
+    """Writes pairs of the synthetic SAE; their id."""
+    return lambda **options: synthetic.write_pairs(data, ids, **options)
+
+
+@pytest.fixture
+def pairs(write):
+    return write()
 
 
 def test_without_pairs_the_command_is_said(app, html, data, ids):
@@ -120,9 +68,9 @@ def test_overview_without_pairs_is_as_before(app, html, data, ids):
     assert "pairs: specificity" not in html(app.open("overview", scores=ids.scores))
 
 
-def test_most_patients_are_taken_and_other_saes_left_alone(data, ids):
+def test_most_patients_are_taken_and_other_saes_left_alone(write, ids):
     store = Store()
-    few, many = write(ids, patients=10), write(ids, patients=40)
+    few, many = write(patients=10), write(patients=40)
     every = store.list()
     assert planted_pairs.of(every, store.get(ids.scores)).id == many != few
     assert planted_pairs.of(every, store.get(ids.raw)).id == many, "raw neurons of the same embeddings"
@@ -139,11 +87,11 @@ def test_a_neuron_without_pairs_says_nothing_of_them(app, html, data, ids):
     assert "What moves it" not in html(app.open("neuron", scores=ids.scores, neuron=3))
 
 
-def test_a_notebook_has_the_same_table(data, ids):
+def test_a_notebook_has_the_same_table(write, data, ids):
     with medsae.open(data) as opened:
         with pytest.raises(UserError, match="no pairs were drawn"):
             opened.scores(ids.scores).pairs()
-        write(ids)
+        write()
         frame = opened.scores(ids.scores).pairs()
         assert list(frame.index) == WHOLE and frame["neuron"]["device"] == 11 and frame["untrained"]["side"] == 0.33
         assert list(opened.scores(ids.scores).pairs(parts=True).index) == APART
