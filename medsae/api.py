@@ -302,9 +302,9 @@ class Scores(_Handle):
         return queries.recovery(self.data.reader, self.artifact).set_index("factor")
 
     def pairs(self, parts: bool = False) -> pd.DataFrame:
-        """One row a planted factor: the most specific neuron in pairs that differ in it alone (`medsae pairs`), judged
-        on patients that did not choose it, and the specificity of what else was measured (sae, untrained, raw, random).
-        `parts`: sides and lobes apart. UserError: no pairs were drawn for these neurons."""
+        """One row a planted factor: the neuron that best follows it and nothing else, in pairs that differ in it alone
+        (`medsae pairs`), judged on patients that did not choose it, and the recovery by what else was measured (sae,
+        untrained, raw, random). `parts`: sides and lobes apart. UserError: no pairs were drawn for these neurons."""
         found = planted_pairs.of(self.data.store.list(), self.artifact)
         if found is None:
             raise UserError("no pairs were drawn for these neurons", self.artifact.id, "python -m medsae pairs --help")

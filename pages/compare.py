@@ -27,7 +27,9 @@ else:
         compare_parts.matched(study, scores, other)
 
 planted_pairs_parts.panel(study, scores, cohort)
-terms.explain("SAE", "raw", "entropy", "null", "AUROC", "specificity", "L0", "FVE", "selective", "expansion", "dead")
+terms.explain(
+    "SAE", "raw", "entropy", "null", "AUROC", "recovery", "specificity", "L0", "FVE", "selective", "expansion", "dead"
+)
 frame = compare_parts.all_saes(study, cohort)
 with st.container(border=True):
     look.section(

@@ -2,8 +2,10 @@
 
 A pair is the same patient, pose and noise, drawn with and without one factor. The change of a neuron's activation
 within a pair has one cause, so it needs no labels, no correlations and no other patients to be held against.
-*Specificity* is the share of one factor among all that moves a neuron: 1 is a neuron that one factor moves alone,
-1 over the number of factors is a neuron that all of them move alike.
+*Specificity* is the share of one factor among all that move a neuron: 1 is a neuron that one factor moves alone,
+1 over the number of factors is a neuron that all of them move alike. *Follows* is the share of pairs in which it moves
+one way minus that in which it moves the other way. *Recovery* is their product: 1 is a neuron that moves in every
+pair of a factor and in no other.
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ class Answers:
 
     change_pfm: Floats
     """Activation with the factor minus without it, mean over the severities."""
-    rise_pfm: Floats
-    """Share of the severities at which the activation is higher with the factor than without; equal counts half."""
+    sign_pfm: Floats
+    """Mean over the severities of the sign of that change, -1 .. 1; 0 where the activation stays."""
     curve_fsm: Floats
     """Mean activation over the patients: without the factor, then at each severity; NaN where a factor has fewer."""
 
@@ -49,15 +51,15 @@ class Answers:
         """The same for groups of factors, each the mean over its factors; group_f: 0 .. of every factor."""
         group = np.asarray(group_f)
         parts = [np.flatnonzero(group == g) for g in range(group.max() + 1)]
-        change, rise = (np.stack([a[:, part].mean(1) for part in parts], 1) for a in (self.change_pfm, self.rise_pfm))
-        return Answers(change, rise, np.stack([self.curve_fsm[part].mean(0) for part in parts]))
+        change, sign = (np.stack([a[:, part].mean(1) for part in parts], 1) for a in (self.change_pfm, self.sign_pfm))
+        return Answers(change, sign, np.stack([self.curve_fsm[part].mean(0) for part in parts]))
 
 
 def answers(z_nm: Floats, pairs: Pairs) -> Answers:
     """Activations [n, m] of the pictures that were drawn -> what the neurons did in the pairs (float32)."""
     p, f, s = pairs.after_pfs.shape
     m = z_nm.shape[1]
-    change, rise = np.zeros((p, f, m), np.float32), np.zeros((p, f, m), np.float32)
+    change, sign = np.zeros((p, f, m), np.float32), np.zeros((p, f, m), np.float32)
     curve = np.full((f, s + 1, m), np.nan, np.float32)
     for j in range(f):
         base_pm = z_nm[pairs.before_pf[:, j]]
@@ -67,8 +69,8 @@ def answers(z_nm: Floats, pairs: Pairs) -> Answers:
             moved_pm = z_nm[pairs.after_pfs[:, j, k]]
             curve[j, k + 1] = moved_pm.mean(0)
             change[:, j] += (moved_pm - base_pm) / len(there)
-            rise[:, j] += (0.5 + 0.5 * np.sign(moved_pm - base_pm)) / len(there)
-    return Answers(change, rise, curve)
+            sign[:, j] += np.sign(moved_pm - base_pm) / len(there)
+    return Answers(change, sign, curve)
 
 
 def specificity(change_fm: Floats) -> Floats:
@@ -87,12 +89,12 @@ def monotone(curve_fsm: Floats) -> Floats:
 
 
 def table(a: Answers, names: Sequence[str]) -> pd.DataFrame:
-    """factor, neuron, change, low, high (95 %, by patient), specificity, rises, monotone; a row for every factor and
+    """factor, neuron, change, low, high (95 %, by patient), specificity, follows, monotone; a row for every factor and
     every neuron that some factor moves."""
     mean_fm = a.change_pfm.mean(0, dtype=np.float64)
     low, high = mean_interval(a.change_pfm)
     columns = {"change": mean_fm, "low": low, "high": high, "specificity": specificity(mean_fm),
-               "rises": a.rise_pfm.mean(0), "monotone": monotone(a.curve_fsm)}  # fmt: skip
+               "follows": a.sign_pfm.mean(0), "monotone": monotone(a.curve_fsm)}  # fmt: skip
     live = np.flatnonzero(np.abs(a.change_pfm).max((0, 1)) > 0)
     frame = pd.DataFrame({"factor": np.repeat(np.asarray(names, object), len(live)),
                           "neuron": np.tile(live.astype(np.int32), len(names))})  # fmt: skip
@@ -108,53 +110,55 @@ def halves(patients: int, seed: int) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Best:
-    """The most specific neuron of each factor (table), and the mean over the factors."""
+    """The best neuron of each factor (table), and means over the factors."""
 
     frame: pd.DataFrame
-    """factor, neuron, specificity, low, high, change, rises, monotone, reason; judged on the other patients."""
-    mean: float
+    """factor, neuron, recovery, low, high, specificity, follows, change, monotone, reason; judged on the other
+    patients."""
+    recovery: float
     low: float
     high: float
+    specificity: float
     found: int
-    """Factors that some neuron was chosen for; the others count as 0 in the mean."""
+    """Factors that some neuron was chosen for; the others count as 0 in the means."""
 
 
 def best(a: Answers, names: Sequence[str], chooses_p: NDArray[np.bool_], seed: int) -> Best:
     """Choose on one half of the patients, judge on the other.
 
-    Chosen is the most specific of the neurons whose change is settled (its 95 % interval on the choosing patients
-    leaves out 0): a neuron that one picture moves alone would else be called specific. On the other patients its change
-    counts in the direction in which it was chosen, so that what was chance comes out near 0. Intervals: bootstrap by
-    patient.
+    Chosen is the neuron with the largest specificity times |follows| of those whose change is settled (its 95 %
+    interval on the choosing patients leaves out 0): by specificity alone, neurons that one picture moves would win. On
+    the other patients everything counts in the direction in which it was chosen, so that what was chance comes out
+    near 0. Intervals: bootstrap by patient.
     """
-    first, other = a.change_pfm[chooses_p], a.change_pfm[~chooses_p]
-    low, high = mean_interval(first)
-    mean_fm = first.mean(0, dtype=np.float64)
-    settled_fm = (low > 0) | (high < 0)
-    score_fm = np.where(settled_fm, specificity(mean_fm), -1.0)
-    chosen = score_fm.argmax(1)
+    low, high = mean_interval(a.change_pfm[chooses_p])
+    mean_fm = a.change_pfm[chooses_p].mean(0, dtype=np.float64)
+    score_fm = specificity(mean_fm) * np.abs(a.sign_pfm[chooses_p].mean(0))
+    score_fm = np.where((low > 0) | (high < 0), score_fm, -1.0)
     monotone_fm = monotone(a.curve_fsm)
-    count = len(other)
+    count = int((~chooses_p).sum())
     weight_bq = np.random.default_rng([seed, 9]).multinomial(count, np.full(count, 1 / count), BOOTSTRAPS) / count
     rows, drawn = [], np.zeros((BOOTSTRAPS, len(names)))
-    for j, (name, neuron) in enumerate(zip(names, chosen, strict=True)):
+    for j, (name, neuron) in enumerate(zip(names, score_fm.argmax(1), strict=True)):
         if score_fm[j, neuron] < 0:
             rows.append({"factor": name, "reason": "no neuron's change is settled"})
             continue
         direction = np.sign(mean_fm[j, neuron])
-        profile_qf = other[:, :, neuron].astype(np.float64)
-        value, drawn[:, j] = (direction * _share(w @ profile_qf, j) for w in (np.full(count, 1 / count), weight_bq))
-        rise = a.rise_pfm[~chooses_p, j, neuron].mean()
-        ends = np.clip(centred_interval(float(value), drawn[:, j]), -1, 1)
+        profile_qf = a.change_pfm[~chooses_p, :, neuron].astype(np.float64) * direction
+        sign_q = a.sign_pfm[~chooses_p, j, neuron].astype(np.float64) * direction
+        share, follows = float(_share(profile_qf.mean(0), j)), float(sign_q.mean())
+        value = share * max(follows, 0)
+        drawn[:, j] = _share(weight_bq @ profile_qf, j) * np.maximum(weight_bq @ sign_q, 0)
+        ends = np.clip(centred_interval(value, drawn[:, j]), -1, 1)
         rows.append({
-            "factor": name, "neuron": int(neuron), "specificity": float(value), "change": profile_qf[:, j].mean(),
-            "low": ends[0], "high": ends[1],
-            "rises": rise if direction > 0 else 1 - rise, "monotone": monotone_fm[j, neuron],
+            "factor": name, "neuron": int(neuron), "recovery": value, "low": ends[0], "high": ends[1],
+            "specificity": share, "follows": follows,
+            "change": direction * profile_qf[:, j].mean(), "monotone": monotone_fm[j, neuron],
         })  # fmt: skip
-    columns = ["factor", "neuron", "specificity", "low", "high", "change", "rises", "monotone", "reason"]
+    columns = ["factor", "neuron", "recovery", "low", "high", "specificity", "follows", "change", "monotone", "reason"]
     frame = pd.DataFrame(rows).reindex(columns=columns).astype({"neuron": "Int32", "reason": object})
-    value = float(frame["specificity"].fillna(0.0).mean())
-    return Best(frame, value, *centred_interval(value, drawn.mean(1)), int(frame["neuron"].notna().sum()))
+    value, share = (float(frame[name].fillna(0.0).mean()) for name in ("recovery", "specificity"))
+    return Best(frame, value, *centred_interval(value, drawn.mean(1)), share, int(frame["neuron"].notna().sum()))
 
 
 def _share(change: Floats, j: int) -> Floats:

@@ -275,7 +275,7 @@ def _measured(
             if representation in ("sae", "raw"):
                 parts["moved"].append(paired.table(answers, names[level]).assign(**key))
             if not level:
-                facts[f"{representation}_specificity"] = chosen.mean
+                facts[f"{representation}_recovery"] = chosen.recovery
         if representation == ("sae" if of.sae else "raw"):
             facts["m"] = z_nm.shape[1]
     frames = {name: pd.concat(some, ignore_index=True) for name, some in parts.items()}
@@ -285,8 +285,8 @@ def _measured(
 
 
 def _overall(chosen: Best, factors: int) -> pd.DataFrame:
-    row = {"specificity": chosen.mean, "low": chosen.low, "high": chosen.high, "found": chosen.found}
-    return pd.DataFrame([{**row, "factors": factors}])
+    names = ("recovery", "low", "high", "specificity", "found")
+    return pd.DataFrame([{name: getattr(chosen, name) for name in names} | {"factors": factors}])
 
 
 def _dose(

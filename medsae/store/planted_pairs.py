@@ -30,14 +30,14 @@ def can_be(cohort: Artifact) -> bool:
 
 
 def overall(reader: Reader, pairs: Artifact, parts: bool) -> Frame:
-    """representation, specificity (mean over the factors), low, high, found, factors."""
+    """representation, recovery (mean over the factors), low, high, specificity, found, factors."""
     return reader.query("SELECT * EXCLUDE (parts) FROM {p}.overall WHERE parts = ?", [parts], p=pairs)
 
 
 def best(reader: Reader, pairs: Artifact, parts: bool, which: str) -> Frame:
     """One row a factor in the order of the table of factors: the best neuron of one representation, and beside it the
-    specificity of the others' (columns `sae`, `raw`, `random`, `untrained`; NULL for one that is not there)."""
-    others = ", ".join(f"max(specificity) FILTER (representation = '{name}') AS {name}" for name in REPRESENTATIONS)
+    recovery of every representation's (columns `sae`, `raw`, `random`, `untrained`; NULL for one that is not there)."""
+    others = ", ".join(f"max(recovery) FILTER (representation = '{name}') AS {name}" for name in REPRESENTATIONS)
     return reader.query(
         f"""SELECT f.position, f.severities, b.* EXCLUDE (representation, parts), o.* EXCLUDE (factor)
             FROM {{p}}.factor f JOIN {{p}}.best b USING (factor, parts)
@@ -48,11 +48,12 @@ def best(reader: Reader, pairs: Artifact, parts: bool, which: str) -> Frame:
 
 
 def cells(reader: Reader, pairs: Artifact, parts: bool, which: str, neurons: Sequence[int]) -> Frame:
-    """factor, neuron, change, low, high, specificity, rises, monotone and `share`: specificity with the sign of the
+    """factor, neuron, change, low, high, specificity, follows, monotone and `share`: specificity with the sign of the
     change; every factor for some neurons."""
     numbers = ", ".join(str(int(n)) for n in neurons) or "-1"
     return reader.query(
-        f"""SELECT factor, neuron, change, low, high, specificity, rises, monotone, sign(change) * specificity AS share
+        f"""SELECT factor, neuron, change, low, high, specificity, follows, monotone,
+                   sign(change) * specificity AS share
             FROM {{p}}.moved JOIN {{p}}.factor USING (factor, parts)
             WHERE parts = ? AND representation = ? AND neuron IN ({numbers}) ORDER BY position, neuron""",
         [parts, which], p=pairs,
@@ -62,7 +63,7 @@ def cells(reader: Reader, pairs: Artifact, parts: bool, which: str, neurons: Seq
 def of_neuron(reader: Reader, pairs: Artifact, which: str, neuron: int) -> Frame:
     """What moves one neuron, a row a factor (places together), largest |change| first; empty where nothing does."""
     return reader.query(
-        """SELECT factor, change, low, high, specificity, rises, monotone FROM {p}.moved
+        """SELECT factor, change, low, high, specificity, follows, monotone FROM {p}.moved
            WHERE NOT parts AND representation = ? AND neuron = ? ORDER BY abs(change) DESC, factor""",
         [which, neuron], p=pairs,
     )  # fmt: skip
@@ -78,9 +79,9 @@ def doses(reader: Reader, pairs: Artifact, parts: bool, which: str) -> Frame:
 
 
 def by_factor(reader: Reader, pairs: Artifact, which: str) -> Frame:
-    """factor, neuron, specificity of the best neurons, one row a name: findings as a whole, places among places."""
+    """factor, neuron, recovery of the best neurons, one row a name: findings as a whole, places among places."""
     return reader.query(
-        """SELECT factor, neuron, specificity FROM {p}.best
+        """SELECT factor, neuron, recovery FROM {p}.best
            WHERE representation = ? AND parts = contains(factor, ':')""",
         [which], p=pairs,
     )  # fmt: skip

@@ -398,28 +398,30 @@ CREATE TABLE moved (
     low DOUBLE,                  -- 95 % interval, by patient (Student)
     high DOUBLE,                 -- 95 % interval
     specificity DOUBLE,          -- |change| as a share of the sum over all factors, 0 .. 1
-    rises DOUBLE,                -- share of pairs in which the activation is higher with the factor; equal counts half
+    follows DOUBLE,              -- share of pairs in which the activation rises minus share in which it falls, -1 .. 1
     monotone DOUBLE              -- |last - first| over the way of the mean activation over severities; NULL without any
 );
 CREATE TABLE best (
     representation TEXT NOT NULL, -- sae, raw, random, untrained
     parts BOOLEAN NOT NULL,      -- as in factor
     factor TEXT NOT NULL,        -- factor.factor
-    neuron INTEGER,              -- most specific of those whose change is settled on the patients that choose
-    specificity DOUBLE,          -- on the other patients, in the direction in which it was chosen: -1 .. 1
-    low DOUBLE,                  -- 95 % interval, bootstrap by patient
+    neuron INTEGER,              -- chosen on half of the patients: largest specificity times |follows|, change settled
+    recovery DOUBLE,             -- specificity times follows on the other patients; 1: in every pair, and nothing else
+    low DOUBLE,                  -- 95 % interval of recovery, bootstrap by patient
     high DOUBLE,                 -- 95 % interval
+    specificity DOUBLE,          -- on the other patients, in the direction in which it was chosen: -1 .. 1
+    follows DOUBLE,              -- share of their pairs that move in that direction minus share that move against it
     change DOUBLE,               -- mean change on the other patients, activation units
-    rises DOUBLE,                -- share of their pairs that move in the direction in which it was chosen
     monotone DOUBLE,             -- as in moved
     reason TEXT                  -- why NULL
 );
 CREATE TABLE overall (
     representation TEXT NOT NULL, -- sae, raw, random, untrained
     parts BOOLEAN NOT NULL,      -- as in factor
-    specificity DOUBLE NOT NULL, -- mean over the factors of the best neuron's; a factor without one counts 0
+    recovery DOUBLE NOT NULL,    -- mean over the factors of the best neuron's; a factor without one counts 0
     low DOUBLE,                  -- 95 % interval, bootstrap by patient
     high DOUBLE,                 -- 95 % interval
+    specificity DOUBLE NOT NULL, -- the same mean of specificity alone
     found INTEGER NOT NULL,      -- factors with a best neuron
     factors INTEGER NOT NULL     -- factors
 );

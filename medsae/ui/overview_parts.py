@@ -239,7 +239,8 @@ def planted(study: Study, scores: Artifact) -> None:
     pairs = planted_pairs.of(study.artifacts, scores)
     if pairs is not None:
         known = planted_pairs.by_factor(study.reader, pairs, planted_pairs.representation(scores))
-        recovered = recovered.merge(known.rename(columns={"neuron": "pairs_neuron"}), "left", "factor")
+        known = known.rename(columns={"neuron": "pairs_neuron", "recovery": "pairs"})
+        recovered = recovered.merge(known, "left", "factor")
     with st.container(border=True):
         look.section(
             "Planted truth",

@@ -16,7 +16,7 @@ from medsae.ui.study import Study
 
 SORTS = {
     "drawn": "in the order of the simulator",
-    "specific": "most specific first",
+    "recovered": "best recovered first",
     "ahead": "furthest ahead of the untrained control",
     "auroc": "best AUROC first",
 }
@@ -82,8 +82,8 @@ def _shown(study: Study, scores: Artifact, pairs: Artifact) -> None:
     st.caption(
         f"{format.count(pairs.facts.get('patients'))} patients of the evaluation split; {pairs.facts.get('factors')} "
         "factors with sides and lobes apart. Blue: the neuron rises with the factor, orange: it falls; a full cell is "
-        "a neuron that nothing else moves. The neuron of a factor is chosen on half of the patients and judged on the "
-        "others."
+        "a neuron that nothing else moves. Recovery is specificity times the share of pairs that follow, less those "
+        "that move the other way; the neuron is chosen on half of the patients and judged on the others."
     )
     st.html(_rows(study, pairs, frame, parts, which))
     export.menu({"Best neuron of each factor, by pairs": lambda: frame}, pairs.id, label="Export pairs")
@@ -92,15 +92,15 @@ def _shown(study: Study, scores: Artifact, pairs: Artifact) -> None:
 
 
 def _overall(study: Study, pairs: Artifact, parts: bool) -> None:
-    """Mean specificity of the best neurons of everything that was measured."""
+    """Mean recovery by the best neurons of everything that was measured."""
     known = planted_pairs.overall(study.reader, pairs, parts).set_index("representation")
     items = []
     for name, words in planted_pairs.REPRESENTATIONS.items():
         if name in known.index:
             row = known.loc[name]
             ends = format.interval(row["low"], row["high"])
-            what = f"{words}: mean specificity\n{ends} · {int(row['found'])} of {int(row['factors'])} factors"
-            items.append((format.number(row["specificity"]), what, {"sae": "sae", "raw": "raw"}.get(name, "")))
+            what = f"{words}: mean recovery\n{ends} · {int(row['found'])} of {int(row['factors'])} factors"
+            items.append((format.number(row["recovery"]), what, {"sae": "sae", "raw": "raw"}.get(name, "")))
     look.figures(items)
 
 
@@ -113,8 +113,8 @@ def _table(study: Study, scores: Artifact, pairs: Artifact, parts: bool) -> Fram
 
 def _ordered(frame: Frame, order: str) -> Frame:
     keys = {
-        "specific": frame["specificity"],
-        "ahead": frame["specificity"] - frame["untrained"].astype(float).fillna(0.0),
+        "recovered": frame["recovery"],
+        "ahead": frame["recovery"] - frame["untrained"].astype(float).fillna(0.0),
         "auroc": frame["auroc"],
     }
     if order not in keys:
@@ -147,27 +147,26 @@ def _rows(study: Study, pairs: Artifact, frame: Frame, parts: bool, which: str) 
     for row in frame.to_dict("records"):
         head = [format.escape(str(row["factor"]).replace(":", ", "))]
         if format.missing(row["neuron"]):
-            cells = ["", f'<span class="ms-soft">{format.escape(str(row["reason"]))}</span>', "", "", ""]
+            cells = ["", f'<span class="ms-soft">{format.escape(str(row["reason"]))}</span>', "", "", "", ""]
         else:
             number = int(row["neuron"])
             cells = [
                 look.link(number, links.neuron_url(number)),
-                f'{format.number(row["specificity"])} <span class="ms-soft">'
+                f'{format.number(row["recovery"])} <span class="ms-soft">'
                 f"{format.interval(row['low'], row['high'])}</span>",
+                format.number(row["specificity"]),
+                format.percent(row["follows"], 0),
                 format.signed(row["change"]),
-                format.percent(row["rises"], 0),
                 _curve(curves.get(str(row["factor"]), []), row["monotone"]),
             ]
         others = [format.number(row[name]) for name in beside]
         rows.append([*head, *cells, *others, _auroc(row)])
-    columns = [
-        ("factor", False),
-        ("neuron", True),
-        ("specificity", True),
+    columns = [("factor", False), ("neuron", True), ("recovery", True), ("specificity", True), ("follows", True)]
+    columns += [
         ("change", True),
-        ("pairs that follow", True),
+        ("over severity", False),
+        *((planted_pairs.REPRESENTATIONS[name], True) for name in beside),
     ]
-    columns += [("over severity", False), *((planted_pairs.REPRESENTATIONS[name], True) for name in beside)]
     return look.table([*columns, ("AUROC", True)], rows)
 
 

@@ -137,12 +137,12 @@ def _pairs() -> dict[str, pd.DataFrame]:
                     best.append({**key, "factor": name, "reason": "no neuron's change is settled"})
                     continue
                 at = {**key, "factor": name, "neuron": PAIRED[name]}
-                best.append({**at, "specificity": share + 0.01 * PAIRED[name], "low": 0.05, "high": 0.95,
-                             "change": -1.5, "rises": 0.75, "monotone": 1.0})  # fmt: skip
+                best.append({**at, "recovery": share + 0.01 * PAIRED[name], "specificity": 0.9, "low": 0.05, "high": 0.95,
+                             "change": -1.5, "follows": 0.75, "monotone": 1.0})  # fmt: skip
                 dose += [{**at, "step": k, "severity": s, "mean": float(k)} for k, s in enumerate((None, 0.2, 0.8))]
                 moved += [{**at, "neuron": neuron, "change": -0.5, "low": -0.9, "high": -0.1, "specificity": 0.25,
-                           "rises": 0.5} for neuron in sorted(set(PAIRED.values()))]  # fmt: skip
-            overall.append({**key, "specificity": share, "low": share - 0.05, "high": share + 0.05,
+                           "follows": 0.5} for neuron in sorted(set(PAIRED.values()))]  # fmt: skip
+            overall.append({**key, "recovery": share, "specificity": 0.5, "low": share - 0.05, "high": share + 0.05,
                             "found": len(names) - 1, "factors": len(names)})  # fmt: skip
     small = io.BytesIO()
     Image.fromarray(np.full((160, 160), 90, np.uint8)).save(small, "WEBP")

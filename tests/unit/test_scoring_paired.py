@@ -55,9 +55,9 @@ def test_changes_are_means_over_severities_whatever_the_patient(told):
     assert told.change_pfm[:, 2, FALLS] == pytest.approx(np.full(P, -2.0))
 
 
-def test_equal_activations_are_half_a_rise(told):
-    assert told.rise_pfm[:, 0, TWO] == pytest.approx(np.full(P, (1 + 0.5 + 1) / 3))
-    assert told.rise_pfm[:, 2, FALLS].tolist() == [0] * P and told.rise_pfm[:, 1, SILENT].tolist() == [0.5] * P
+def test_follows_counts_pairs_that_move_and_none_that_stay(told):
+    assert told.sign_pfm[:, 0, TWO] == pytest.approx(np.full(P, 2 / 3))
+    assert told.sign_pfm[:, 2, FALLS].tolist() == [-1] * P and told.sign_pfm[:, 1, SILENT].tolist() == [0] * P
 
 
 def test_dose_response_by_hand(told):
@@ -94,19 +94,32 @@ def test_what_one_picture_moves_is_never_the_best(told):
     frame = paired.best(told, ["a", "b", "c"], chooses, 0).frame.set_index("factor")
     assert frame["neuron"].tolist() == [ONE, TWO, FALLS]
     assert frame["specificity"].tolist() == pytest.approx([1, 0.75, 1])
-    assert frame["rises"].tolist() == [1, 1, 1], "in the direction in which it was chosen"
+    assert frame["follows"].tolist() == [1, 1, 1], "in the direction in which it was chosen"
+    assert frame["recovery"].tolist() == pytest.approx([1, 0.75, 1])
+    assert frame["change"].tolist() == pytest.approx([2, 6, -2])
 
 
-def test_the_judging_half_has_no_say_in_the_choice(told):
-    """A neuron that follows a factor in the patients who choose, and its opposite in the others, is told by a negative
-    number; one that is nowhere settled is no neuron at all."""
+def test_a_neuron_that_follows_every_pair_wins_over_a_rare_one_that_nothing_else_moves():
+    rng = np.random.default_rng(0)
+    change = np.zeros((20, 2, 2), np.float32)
+    change[:, 0, 0], change[:, 1, 0] = 6 + rng.random(20), 2  # 0.76 of what moves it, in every pair
+    change[::3, 0, 1] = 1  # nothing else moves it, in a third of the pairs
+    a = paired.Answers(change, np.sign(change), np.zeros((2, 2, 2), np.float32))
+    frame = paired.best(a, ["a", "b"], np.arange(20) % 2 == 0, 0).frame
+    assert frame["neuron"][0] == 0 and frame["recovery"][0] == pytest.approx(0.76, abs=0.02)
+    assert frame["low"][0] <= frame["recovery"][0] <= frame["high"][0]
+
+
+def test_the_judging_half_has_no_say_in_the_choice():
+    """A neuron that follows a factor in the patients who choose, and its opposite in the others, recovers nothing; one
+    that is nowhere settled is no neuron at all."""
     chooses = paired.halves(P, 5)
     change = np.zeros((P, 2, 1), np.float32)
     change[:, 0, 0] = np.where(chooses, 1.0, -1.0)
-    a = paired.Answers(change, np.zeros_like(change), np.zeros((2, 2, 1), np.float32))
+    a = paired.Answers(change, np.sign(change), np.zeros((2, 2, 1), np.float32))
     found = paired.best(a, ["a", "b"], chooses, 0)
-    assert found.frame["specificity"][0] == -1 and found.frame["neuron"].isna()[1]
-    assert found.mean == -0.5 and found.found == 1
+    assert found.frame["specificity"][0] == found.frame["follows"][0] == -1 and found.frame["neuron"].isna()[1]
+    assert found.frame["recovery"][0] == found.recovery == 0 and found.specificity == -0.5 and found.found == 1
     assert "settled" in found.frame["reason"][1]
 
 
