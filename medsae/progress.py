@@ -25,6 +25,16 @@ class UserError(Exception):
         super().__init__("\n".join(line for line in lines if line))
 
 
+def first_line(error: BaseException, longest: int = 200) -> str:
+    """The line of an exception that says what is wrong, cut to `longest`. torch's advice to read a pickle that may run
+    code is left out; the line that names what was found in it stands instead."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and lines[0].startswith("Weights only load failed"):
+        found = [line.split(" was not ")[0] for line in lines[1:] if "unsupported" in line.lower()]
+        lines = found or ["it holds more than tensors"]
+    return (lines or [type(error).__name__])[0][:longest]
+
+
 class Task(Protocol):
     """One counted piece of work inside a step."""
 

@@ -32,7 +32,7 @@ with st.container(border=True), st.container(horizontal=True, vertical_alignment
 
 terms.explain("name", "detection", "verdict", "interval", "correlation, rho")
 naming_panel.headlines(study, scores, names, run, above)
-top_label = naming_panel.top_labels(study, scores)
+top_label = queries.top_labels(study.reader, scores)
 frame = concepts.table(names, run.run, top_label, text=text, label=label, threshold=above, grouped=grouped)
 if frame.empty:
     look.empty("No name passes these filters", "Lower the accuracy, or clear the search and the label.")

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from medsae.encoders.sources import Checkpoint, converted
 from medsae.files import make_folder, replacing
-from medsae.progress import UserError
+from medsae.progress import UserError, first_line
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params", "ema",
              "model_ema", "teacher", "student")  # fmt: skip
@@ -140,11 +140,10 @@ def _convert(checkpoint: Checkpoint, to: Path) -> None:
     except OSError:
         raise
     except Exception as error:  # a damaged pickle can raise anything
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         with where.open("rb") as file:
             head = file.read(60)
         raise UserError(
-            f"this file cannot be read as PyTorch weights ({first}); it begins with {head!r}", where,
+            f"this file cannot be read as PyTorch weights ({first_line(error)}); it begins with {head!r}", where,
             "give the pytorch_model.bin of the encoder; a file that needs code to be run is refused",
         ) from error  # fmt: skip
     state, around = _unwrapped(state)

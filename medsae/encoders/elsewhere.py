@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from medsae.encoders.rows import PATH_COLUMNS, check_paths, read_table, row_paths
-from medsae.progress import UserError
+from medsae.progress import UserError, first_line
 
 BLOCK_ROWS = 65_536
 SHAPES = ".npy, .npz, .safetensors, .pt, .parquet or .csv"
@@ -155,7 +155,7 @@ def _torch(path: Path) -> _Found:
             held = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(
-            f"this pickle is not one of tensors alone ({str(error).strip().splitlines()[0][:160]})", path,
+            f"this pickle is not one of tensors alone ({first_line(error)})", path,
             f"a file that needs code to be run is refused; save the embeddings as {SHAPES}",
         ) from error  # fmt: skip
     if isinstance(held, torch.Tensor):

@@ -22,7 +22,7 @@ from medsae.config import check
 from medsae.encoders import hf_pictures
 from medsae.encoders.offered.hf import HfOptions, files
 from medsae.encoders.sources import Files, Wanted
-from medsae.progress import UserError
+from medsae.progress import UserError, first_line
 
 WITH_TEXT = {
     "clip": ("CLIPVisionModelWithProjection", "CLIPTextModelWithProjection"),
@@ -163,8 +163,7 @@ def _loaded(loader: Any, folder: Path) -> tuple[Any, list[str]]:
             folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
         )
     except Exception as error:  # whatever transformers raises for files it cannot use
-        first = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-        raise UserError(f"transformers cannot load this encoder: {first}", folder, do) from error
+        raise UserError(f"transformers cannot load this encoder: {first_line(error, 300)}", folder, do) from error
     missing = sorted(info["missing_keys"])
     needed = [key for key in missing if not key.startswith(("pooler.", "head.", "vision_model.head."))]
     mismatched = [str(key) for key in info.get("mismatched_keys", [])]
@@ -174,7 +173,12 @@ def _loaded(loader: Any, folder: Path) -> tuple[Any, list[str]]:
             f"shape, first {(needed + mismatched)[0]}", folder, do,
         )  # fmt: skip
     broken = [name for name, p in net.named_parameters() if not p.isfinite().all()]
-    check(not broken, f"{len(broken)} tensors of the weights hold NaN or infinity, first {(broken or [''])[0]}", folder)
+    check(
+        not broken,
+        f"{len(broken)} tensors of the weights hold NaN or infinity, first {(broken or [''])[0]}",
+        folder,
+        do,
+    )
     return net.eval().requires_grad_(False), missing
 
 
@@ -184,9 +188,8 @@ def _config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # an unknown model type, code that would have to be run, a broken file
-        first = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"transformers does not know this model: {first}", folder / "config.json",
+            f"transformers does not know this model: {first_line(error, 300)}", folder / "config.json",
             "a model that needs code of its own is not loaded; a plug-in can bring it (docs/encoders.md)",
         ) from error  # fmt: skip
 
@@ -215,9 +218,9 @@ def _tried(net: Any, size: tuple[int, int], colours: hf_pictures.Preparation, wh
         with torch.inference_mode():
             return run(net, torch.zeros(1, 1, *size), colours, hidden=True)
     except (ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0][:200]
+        made = f"{size[0]} x {size[1]} px"
         raise UserError(
-            f"the network does not take the pictures that its preprocessing makes ({size[0]} x {size[1]} px): {first}",
+            f"the network does not take the pictures that its preprocessing makes ({made}): {first_line(error)}",
             where, "give size and crop_size of preprocessor_config.json the image_size of config.json",
         ) from error  # fmt: skip
 

@@ -16,7 +16,7 @@ from medsae import plugins
 from medsae.config import check
 from medsae.files import sha256_of, write
 from medsae.formats.plain import Plain, checked
-from medsae.progress import UserError
+from medsae.progress import UserError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,8 +92,7 @@ def _contents(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 told = json.loads(line)
             found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise whatever their reader meets first
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"the weights cannot be read: {first}", path,
+        raise UserError(f"the weights cannot be read: {first_line(error)}", path,
                         "get the file again; a pickle that needs code to be run is refused") from error  # fmt: skip
     found = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)} if isinstance(found, dict) else {}
     check(bool(found), "the file holds no tensors by name", path, "give the state dict of the SAE")

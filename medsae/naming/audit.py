@@ -129,13 +129,13 @@ def audit(namer: Namer, samples: Sequence[Sample], task: Task, stop: Callable[[]
                 namer.memory.verdicts[key, picture.image] = known
             said = {"yes": verdict.yes, "p": verdict.p, "mass": reply.mass, "status": verdict.status, "raw": raw}
             rows.append(namer.row("verdict", about=ABOUT, label=label, image=picture.image, key=key, **said))
-            namer.note("judge", verdict.status, reply.text)
+            namer.tally.note("judge", verdict.status, reply.text)
             task.advance()
         namer.asked += len(replies)
         namer.append(rows)
         for (_, _, key), _ in replies:
             namer.claims.release(key)
-        namer.stop_early()
+        namer.tally.stop_early(namer.backend.model)
 
     with Asker(namer.backend) as asker:
         asker.run(deque(), on_replies, more, stop)

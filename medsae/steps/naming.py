@@ -8,6 +8,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from medsae import config as c
@@ -17,8 +18,10 @@ from medsae.naming.backends.divided import Divided
 from medsae.naming.backends.labels import concept_of
 from medsae.naming.cost import Cost, estimate
 from medsae.naming.memory import LASTING, Memory, Outcome, Setup
-from medsae.naming.run import PORTION, Namer, Surroundings
+from medsae.naming.rehearsal import rehearse
+from medsae.naming.run import PORTION, Namer
 from medsae.naming.selection import firing_least
+from medsae.naming.states import Surroundings
 from medsae.plugins import backends
 from medsae.progress import Progress, Task, UserError
 from medsae.shards import Part
@@ -41,7 +44,7 @@ def name(config: c.Name, store: Store, progress: Progress) -> dict[str, Any]:
     how many are left and why."""
     scores = store.parent(config.scores, "scores")
     backends.get(config.backend)
-    config = c.replace(config, scores=scores.id)
+    config = replace(config, scores=scores.id)
     with contextlib.closing(StudyOfScores(store, scores, config.seed)) as study:
         _refuse_unknown_pictures(config, study)
         if not config.watch:
@@ -72,7 +75,7 @@ def _with_pictures(config: c.Name, study: StudyOfScores, progress: Progress) -> 
         progress.say(f"{pictures} firing and {pictures} silent pictures a name: the largest number that the "
                      f"{len(study.scored):,} scored images allow (usual: {MOST_PICTURES}); "
                      "more: score --images all, or a larger evaluation set")  # fmt: skip
-    return c.replace(config, pictures=pictures)
+    return replace(config, pictures=pictures)
 
 
 def _name(config: c.Name, store: Store, study: StudyOfScores, progress: Progress) -> dict[str, Any]:
@@ -93,7 +96,7 @@ def _name(config: c.Name, store: Store, study: StudyOfScores, progress: Progress
         if config.cost:
             return {"id": study.scores.id, "run": setup.run, "cost": cost.record()}
         before = dict(memory.outcomes)
-        namer.rehearse(neurons, progress.say)
+        rehearse(namer, neurons, progress.say)
         writer.append([_run_row(config, study, setup, backend)])
         try:
             _audit(config, study, ledger, namer, progress)
@@ -164,7 +167,7 @@ def _tell_end(
     rest = [f"{n:,} {status}" for status, n in (*lasting.most_common(), *failed.most_common()) if n]
     ended = f"{usable:,} of {len(neurons):,} neurons named and tested" + (f"; {', '.join(rest)}" if rest else "")
     progress.say(ended)
-    verdicts = Counter(namer.verdicts)
+    verdicts = Counter(namer.tally.verdicts)
     for neuron in outcomes.keys() - namer.status.keys():
         if (old := before.get(neuron)) is not None:
             verdicts.update({"ok": old.judged, "failed earlier": old.asked - old.judged})
@@ -172,8 +175,8 @@ def _tell_end(
     why = [f"{n:,} {status}" for status, n in verdicts.most_common() if status != "ok" and n]
     line = f"{asked:,} verdicts, {good:,} usable" + (f"; not: {', '.join(why)}" if why else "")
     progress.say(f"{line}; {namer.asked:,} questions asked, {namer.reused:,} answers known")
-    if namer.said and namer.backend.is_model:
-        (status, said), n = namer.said.most_common(1)[0]
+    if namer.tally.said and namer.backend.is_model:
+        (status, said), n = namer.tally.said.most_common(1)[0]
         progress.say(f"what most replies that could not be used were ({n:,}): {status}" + (f": {said}" if said else ""))
     if not failed.total():
         return 0, None
@@ -248,7 +251,7 @@ def _asking(
         judge = backends.get(config.backend).loaded()(config, study, progress)
         if config.namer is None:
             return judge
-        plain = c.replace(config, backend=config.namer, namer=None, endpoint=None, model=None, test="detection",
+        plain = replace(config, backend=config.namer, namer=None, endpoint=None, model=None, test="detection",
                           against="ordinary")  # fmt: skip
         try:
             return Divided(backends.get(config.namer).loaded()(plain, study, progress), judge)
@@ -318,7 +321,7 @@ def _asking_anew(config: c.Name, setup: Setup, ledger: Ledger, memory: Memory) -
     if config.again:
         found = ledger.rows("SELECT coalesce(max(take), 0) FROM {lines} WHERE run = ?", [setup.run])
         memory.done.clear()
-        setup = c.replace(setup, take=found[0][0] + 1 if found else 1)
+        setup = replace(setup, take=found[0][0] + 1 if found else 1)
     memory.take = setup.take
     return setup
 
@@ -384,7 +387,7 @@ def _watch(
                     continue
                 neuron, again = request
                 news()
-                now = _asking_anew(c.replace(config, again=again), setup, ledger, memory)
+                now = _asking_anew(replace(config, again=again), setup, ledger, memory)
                 namer = _namer(config, study, now, backend, memory, writer, claims, news)
                 _answer(neuron, namer, study, requests, progress)
                 answered += 1
@@ -409,7 +412,7 @@ def _answer(neuron: int, namer: Namer, study: StudyOfScores, requests: Requests,
                                                     run=namer.setup.run))  # fmt: skip
         told.advance(0)
         if not namer.memory.explanations:
-            namer.rehearse([neuron], progress.say)
+            rehearse(namer, [neuron], progress.say)
         namer.name([neuron], told, stop=lambda: requests.cancelled(neuron))
         _compare(namer, [neuron], study)
     requests.done(neuron)

@@ -30,7 +30,6 @@ from medsae.naming.selection import (
     difference_hash,
     firing_least,
 )
-from medsae.progress import UserError
 from medsae.store.artifacts import Artifact, Store
 
 SIDE_PX = 896
@@ -346,8 +345,7 @@ class StudyOfScores:
             with self.lock:
                 return self.tables.execute(query).fetchall()
         except duckdb.Error as error:
-            what = f"artifact {self.scores.id} is damaged: {str(error).splitlines()[0]}"
-            raise UserError(what, self.scores.path, "delete the folder and repeat the step") from error
+            raise self.scores.trouble(error) from error
 
     def _column(self, query: str) -> list[Any]:
         return [row[0] for row in self._rows(query)]

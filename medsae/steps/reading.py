@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def create(config: c.ReadingCreate, store: Store, progress: Progress) -> dict[st
             readers=tuple(config.reader_list()), each=config.each if config.readers else 0, seed=config.seed,
             title=config.title, judge=source.judge, notes=tuple(notes),
         )  # fmt: skip
-    made = c.replace(made, id=_id(made))
+    made = replace(made, id=_id(made))
     if not Readings(store).make(made.record()):
         progress.say(f"reading {made.id} is already there: the same question has the same id")
     images = sum(len(task.images) for task in tasks)
@@ -148,14 +148,14 @@ class _Source:
         own = Task(neuron, "own", str(named["concept"]), "" if plain else str(named["description"] or ""), shown)
         if self.config.names == "own":
             return [own], ""
-        return [c.replace(own, description=""), self._rival(neuron, named, shown)], ""
+        return [replace(own, description=""), self._rival(neuron, named, shown)], ""
 
     def _rival(self, neuron: int, named: dict[str, Any], shown: tuple[Shown, ...]) -> Task:
         """The task of another neuron's name; neither has a description, as one without it would be told apart."""
         assert self.run is not None
         verdicts = self.ledger.verdicts(self.run["run"], neuron).query("about == 'shuffled' and status == 'ok'")
         yes = {int(i): bool(y) for i, y in zip(verdicts["image"], verdicts["yes"], strict=True) if y is not None}
-        images = tuple(c.replace(one, model=yes.get(one.image)) for one in shown)
+        images = tuple(replace(one, model=yes.get(one.image)) for one in shown)
         return Task(neuron, "rival", str(named["shuffled_concept"]), "", images)
 
     def _images(self, neuron: int) -> tuple[Shown, ...]:
@@ -194,7 +194,7 @@ class _Source:
 
 def _unjudged(shown: tuple[Shown, ...]) -> tuple[Shown, ...]:
     """The same images without the model's verdicts, which were on another name."""
-    return tuple(c.replace(one, model=None) for one in shown)
+    return tuple(replace(one, model=None) for one in shown)
 
 
 def listed(store: Store, as_json: bool) -> str:

@@ -23,7 +23,7 @@ import duckdb
 
 from medsae import config as configs
 from medsae import files, shards
-from medsae.progress import Progress, UserError
+from medsae.progress import Progress, UserError, first_line
 from medsae.store import connections
 from medsae.store import manifest as manifests
 from medsae.store.manifest import NAME as MANIFEST
@@ -131,7 +131,7 @@ class Artifact:
         better = explained(error, self.path / TABLES)
         if better is not None:
             return _named(self.id, better)
-        first = (str(error) or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         try:
             self.checked(TABLES)
         except UserError as damaged:

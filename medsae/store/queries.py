@@ -190,6 +190,11 @@ def heat_map(reader: Reader, scores: Artifact, filter: Filter, top: int) -> Fram
     )  # fmt: skip
 
 
+def top_labels(reader: Reader, scores: Artifact) -> pd.Series:
+    """neuron -> the label it follows most."""
+    return reader.query("SELECT neuron, top_label FROM {scores}.neuron", scores=scores).set_index("neuron")["top_label"]
+
+
 def best_of_labels(reader: Reader, scores: Artifact) -> Frame:
     """`label_summary` as it stands."""
     return reader.query("SELECT * FROM {s}.label_summary", s=scores)

@@ -11,7 +11,7 @@ import re
 import resource
 from pathlib import Path
 
-from medsae.progress import UserError
+from medsae.progress import UserError, first_line
 
 _HELD = re.compile(r"Conflicting lock is held in (.+?) \(PID (\d+)\)")
 _UNWRITTEN = re.compile(r"\d+ requested and \d+ written|PytorchStreamWriter failed|could not write all bytes", re.I)
@@ -78,7 +78,7 @@ def _kind(error: BaseException) -> str | None:
 
 
 def _text(error: BaseException) -> str:
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+    return getattr(error, "strerror", None) or first_line(error)
 
 
 def _freeable(data: Path | None) -> str:

@@ -7,7 +7,6 @@ a job on the first request; results come from the ledger, so they are there afte
 from __future__ import annotations
 
 from html import escape
-from pathlib import Path
 from typing import Any, get_args
 
 import pandas as pd
@@ -18,7 +17,7 @@ from medsae.config import NO_MODEL, Name, Protocol
 from medsae.jobs import Jobs
 from medsae.plugins import backends
 from medsae.progress import UserError
-from medsae.store import concepts, query_images
+from medsae.store import concepts, queries, query_images
 from medsae.store.artifacts import Artifact, Store
 from medsae.store.concepts import RunOfNames
 from medsae.store.requests import Requests
@@ -220,7 +219,7 @@ def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]
         f"</span>{mark}</div>"
         f'<div class="ms-soft">{escape(str(row["description"] or ""))}</div>'
     )
-    label = top_labels(study, scores).get(neuron)
+    label = queries.top_labels(study.reader, scores).get(neuron)
     known = audits(study.store, scores, run)
     figures(row, run, known[known["label"] == label], truth_of(truths(study.store, scores), run.run, neuron))
     if run.overlap:
@@ -395,18 +394,6 @@ def _headline(head: concepts.Headline, bar: float, title: str, tone: look.Tone) 
         tone,
     ))  # fmt: skip
     return items
-
-
-def top_labels(study: Study, scores: Artifact) -> pd.Series:
-    """neuron -> the label it follows most."""
-    return _top_labels(str(study.store.data), scores.id, scores.manifest["created"])
-
-
-@st.cache_resource(show_spinner=False, max_entries=8)
-def _top_labels(data: str, scores: str, created: float) -> pd.Series:
-    with Store(Path(data)).get(scores, "scores").connect() as connection:
-        frame = connection.execute("SELECT neuron, top_label FROM neuron").df()
-    return frame.set_index("neuron")["top_label"]
 
 
 def concepts_table(frame: pd.DataFrame, run: RunOfNames, known: pd.DataFrame | None = None) -> str:

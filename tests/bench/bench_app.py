@@ -26,8 +26,8 @@ sys.path.insert(0, str(ROOT))
 
 from medsae.config import CHEXPERT_LABELS  # noqa: E402
 
-PAGES = ("overview", "entropy", "correlations", "neurons", "map", "neuron", "images", "image", "compare", "concepts",
-         "runs", "about")  # fmt: skip
+PAGES = ("overview", "entropy", "correlations", "neurons", "map", "neuron", "images", "image", "pair", "compare",
+         "concepts", "whatif", "read", "own", "runs", "about")  # fmt: skip
 
 
 INTERACTIONS = {

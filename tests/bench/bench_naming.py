@@ -18,6 +18,7 @@ import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -30,7 +31,8 @@ from medsae import config as c
 from medsae.naming.backends import Reply, medgemma
 from medsae.naming.backends.medgemma import MedGemma
 from medsae.naming.memory import Memory, Setup
-from medsae.naming.run import Namer, Surroundings
+from medsae.naming.run import Namer
+from medsae.naming.states import Surroundings
 from medsae.progress import Silent
 from medsae.steps.naming import name
 from medsae.steps.naming_study import StudyOfScores
@@ -46,6 +48,7 @@ class Instant:
     """Answers after exactly 50 ms, at no cost of its own."""
 
     name, model, concurrency, batch = "endpoint", "instant", CONCURRENCY, 1
+    is_model, by_neuron = True, False
 
     def ask(self, questions):
         time.sleep(CALL_SECONDS)
@@ -177,7 +180,7 @@ def _full_size(source: str, device, four_bit: bool):
     return AutoProcessor.from_pretrained(source), net
 
 
-def _in_process(folder: Path, neurons: int, device: str, batch: int = 16, **sizes):
+def _in_process(folder: Path, neurons: int, device: Literal["cpu", "cuda"], batch: int = 16, **sizes):
     """Result and seconds of naming `neurons` with a random model, whose explanations are replaced by names."""
     world = nw.build(folder / "data", images=600, neurons=neurons)
     model = tiny_gemma3.build(folder / "tiny", **(sizes if device == "cuda" else {}))

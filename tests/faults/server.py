@@ -113,8 +113,16 @@ def sessions(study: Study, n: int = 25, seconds: float = 30.0) -> list[Row]:
             finally:
                 stop.set()
                 spoiler.join(60)
+        if row.failed:
+            row.notes.append("the server's log: " + "\n".join(_tracebacks(folder / "log.txt")[:2]))
     row.seconds, row.cpu = time.monotonic() - began, spent() - cpu
     return [row]
+
+
+def _tracebacks(log: Path) -> list[str]:
+    """The last 1,500 characters of each exception in a server's log: a page shows readers none of it."""
+    text = log.read_text(errors="replace")
+    return [part.split("\n\n")[0][-1500:] for part in text.split("Traceback (most recent call last)")[1:]]
 
 
 def _come_and_go(path: Path, folder: Path, stop: threading.Event) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_a_judge_s_known_error_comes_back_and_is_not_asked_twice(tmp_path):
         found = name(config, Store(world.data), Said())
         asked = len(server.requests)
         assert found["asked"] == asked and asked <= 400 + 31
-        assert name(c.replace(config, neurons="0,1"), Store(world.data), Silent())["exit"] == 0
+        assert name(replace(config, neurons="0,1"), Store(world.data), Silent())["exit"] == 0
         assert len(server.requests) - asked <= 31, "the judge is known by now"
         assert max(Counter(text + str(n) for text, n in server.requests).values()) == 1
     audits = Ledger(Store(world.data), world.scores).audits().set_index("label")

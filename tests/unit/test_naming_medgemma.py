@@ -2,6 +2,7 @@
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from medsae import config as c
 from medsae.naming import prompts
-from medsae.naming.backends import Picture, PictureGone, Question
+from medsae.naming.backends import Picture, PictureGone, Question, Task
 from medsae.naming.backends.medgemma import MedGemma, Weights, answer_tokens
 from medsae.progress import Silent, UserError
 from medsae.steps.naming import name
@@ -43,7 +44,7 @@ def backend(folder):
     return MedGemma(Weights(str(folder), "cpu"), load, batch=4)
 
 
-def question(*images, task="judge", concept="effusion", tokens=6):
+def question(*images, task: Task = "judge", concept="effusion", tokens=6):
     pictures = tuple(Picture(i, f"sha{i}") for i in images)
     text = prompts.judge("strict", concept, "x " * len(concept))
     return Question(task, pictures, prompts.SYSTEM, text, None, tokens, 0, concept)
@@ -213,8 +214,8 @@ def test_the_whole_way_ends_in_the_ledger(tmp_path, folder, protocol, monkeypatc
         ]
 
     monkeypatch.setattr(MedGemma, "ask", named)
-    monkeypatch.setattr("medsae.naming.run.ALIKE", {"explain": 10_000, "judge": 10_000})
-    found = name(c.replace(config, again=True), Store(tmp_path), Silent())
+    monkeypatch.setattr("medsae.naming.tally.ALIKE", {"explain": 10_000, "judge": 10_000})
+    found = name(replace(config, again=True), Store(tmp_path), Silent())
     names = Ledger(Store(tmp_path), world.scores).names()
     verdicts = Ledger(Store(tmp_path), world.scores).verdicts(str(names["run"][0]), 0)
     assert (names["status"] == "ok").all() and len(verdicts) == 30

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +177,7 @@ def test_other_cohorts_are_refused_unless_forced(tmp_path, seen, monkeypatch):
     config = c.Name(scores=scores, neurons="0", backend="medgemma", model="simgemma", pictures=8, audit=False)
     with pytest.raises(UserError, match="simulated radiographs only"):
         name(config, store, Silent())
-    assert name(c.replace(config, force=True), store, Silent())["statuses"] == {"ok": 1}
+    assert name(replace(config, force=True), store, Silent())["statuses"] == {"ok": 1}
     assert Ledger(store, scores).truths().empty, "the truth is known of simulated pictures only"
 
 

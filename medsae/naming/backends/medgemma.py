@@ -23,7 +23,7 @@ from PIL import Image
 from medsae.device import pick
 from medsae.naming.backends import Backend, Load, Picture, PictureGone, Question, Reply, Study
 from medsae.naming.completion import without_thinking
-from medsae.progress import Progress, UserError
+from medsae.progress import Progress, UserError, first_line
 
 DEFAULT_MODEL = "google/medgemma-4b-it"
 SHIPPED = {"simgemma": Path(__file__).parents[1] / "simgemma"}
@@ -301,7 +301,7 @@ def _load(source: str, device: torch.device, four_bit: bool) -> tuple[Any, Any]:
             "accept the terms on the model's page at Hugging Face (google/medgemma-4b-it), then run "
             f"`hf download {source}`, or give --model FOLDER with config, processor and weights; {meanwhile}"
         )
-        what = f"no weights of {source} on this machine ({str(error).splitlines()[0][:200]})"
+        what = f"no weights of {source} on this machine ({first_line(error)})"
         raise UserError(what, where, do) from error
     return processor, (net if four_bit else net.to(device)).eval()
 
