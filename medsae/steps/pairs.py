@@ -111,7 +111,7 @@ def _parents(config: c.Pairs, store: Store, progress: Progress) -> Parents:
 
 def _control(config: c.Pairs, sae: Artifact | None, store: Store, progress: Progress) -> Artifact | None:
     """The untrained control; None without one. UserError for one of another SAE."""
-    if sae is None or sae.facts.get("untrained"):
+    if sae is None:
         return None
     if config.untrained:
         control = store.parent(config.untrained, "sae")
@@ -120,6 +120,8 @@ def _control(config: c.Pairs, sae: Artifact | None, store: Store, progress: Prog
                 f"{control.id} is not the untrained control of {sae.id}", control.id, "leave --untrained out"
             )
         return control
+    if sae.facts.get("untrained"):
+        return None
     mine = [a for a in store.list("sae") if a.facts.get("control_of") == sae.id]
     if not mine:
         progress.say("no untrained control of this SAE (train --untrained makes it): compared with raw and random")
