@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from medsae.progress import UserError
-from medsae.store import planted_pairs, queries, query_images
+from medsae.store import maps, planted_pairs, queries, query_images
 from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.filter import SORTS, Filter
 from medsae.store.ledger import Ledger
@@ -310,3 +310,8 @@ class Scores(_Handle):
             raise UserError("no pairs were drawn for these neurons", self.artifact.id, "python -m medsae pairs --help")
         which = planted_pairs.representation(self.artifact)
         return planted_pairs.best(self.data.reader, found, parts, which).set_index("factor")
+
+    def localisation(self) -> pd.DataFrame:
+        """One row a finding (planted, or marked by readers) and representation: whether its best neuron's maps look
+        there, beside two nulls, with a verdict by rule; no rows where nothing is known of places, or without maps."""
+        return maps.localisation(self.data.reader, self.artifact)

@@ -157,7 +157,7 @@ def _run(config: Any, store: Store) -> int:
         with jobs.running(store.data, c.command_line(replace(config, json=False, data=None))) as job:
             result = _step(config, store, File(job.folder / "progress.json", Terminal()))
             status = int(result.get("exit", 0))
-            job.result = result["id"] if result.get("published", True) else None
+            job.result = result["id"] if job.part or result.get("published", True) else None
             job.error = result.pop("left", None)
             job.state = "done" if status == 0 else "part failed" if status == 3 else "failed"
         print(_json(result) if config.json else result["id"])
@@ -247,6 +247,8 @@ def _merge(words: list[str]) -> Any:
         )
     if config.shard is not None:
         raise UserError("merge takes the words of the step without --shard", None, f"leave --shard {config.shard} out")
+    if config.on is not None:
+        raise UserError("--on merges by itself", None, "leave `merge` out, or --on")
     return replace(config, shard=shards.MERGE)
 
 

@@ -26,6 +26,7 @@ else:
     with right, st.container(border=True):
         compare_parts.matched(study, scores, other)
 
+compare_parts.located(study, scores, other)
 planted_pairs_parts.panel(study, scores, cohort)
 terms.explain(
     "SAE", "raw", "entropy", "null", "AUROC", "recovery", "specificity", "L0", "FVE", "selective", "expansion", "dead"

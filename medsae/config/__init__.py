@@ -5,7 +5,7 @@ silent default. Fields marked `runtime` say how a step works, not what it makes 
 are on the command line, but not in the identity.
 """
 
-from medsae.config.base import Command, Protocol, Scope, Sharded, added, check, numbers, runtime
+from medsae.config.base import Command, OnCluster, Protocol, Scope, Sharded, added, check, numbers, runtime
 from medsae.config.embed import Embed, Pool, Pooling
 from medsae.config.exchange import RESEARCH_ONLY, ExportSae, ExportScores, ImportSae
 from medsae.config.identities import command_line, identified, identity, record

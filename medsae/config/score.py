@@ -44,6 +44,8 @@ class Score(Sharded, Command):
     """Images kept at each end of a dense (raw) neuron."""
     maps: bool = added(True)
     """Keep where the value of a neuron was collected on its strongest images, where the encoder allows it."""
+    deletions: int = added(24)
+    """Neurons, drawn by chance, whose maps are tested: their strongest part of a picture is replaced (0: none)."""
     seed: int = 0
     """Seed of permutations and bootstrap."""
     labels: str | None = added(None)
@@ -78,6 +80,7 @@ class Score(Sharded, Command):
             "--draws, --bootstraps and --top must be at least 1",
         )
         check(0 < self.fdr < 1, f"--fdr {self.fdr} must lie in (0, 1)")
+        check(self.deletions >= 0, f"--deletions {self.deletions} must not be negative")
         strange = [name for name in self.attributes if name not in ATTRIBUTES]
         check(not strange, f"--given: there is no attribute {', '.join(strange)}", do=f"of {', '.join(ATTRIBUTES)}")
         check(self.labels is None or bool(self.label_list), "--labels names no label")

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from medsae.config.base import Command, Sharded, added, check, runtime
+from medsae.config.base import Command, OnCluster, Sharded, added, check, runtime
 from medsae.config.kinds import KINDS, OPTIONS_OF_KINDS, KindName, SaeKind
 from medsae.progress import UserError
 
@@ -67,7 +67,8 @@ class Train(Sharded, Command):
 
     def __post_init__(self) -> None:
         Sharded.__post_init__(self)
-        check(self.shard is None or self.sweep is not None, "--shard goes with --sweep: its members are the pieces",
+        check(self.in_parts is None or self.sweep is not None,
+              f"{self.in_parts} goes with --sweep: its members are the pieces",
               do="train one SAE on one machine")  # fmt: skip
         check(self.l1 is None or self.l1 >= 0, f"--l1 {self.l1} must not be negative")
         check(self.l0 is None or self.l0 >= 0, f"--l0 {self.l0} must not be negative")
@@ -129,8 +130,9 @@ class Train(Sharded, Command):
             except ValueError as error:
                 raise UserError(f"--sweep {part!r}: {error}", None, "as in l1=1e-4,3e-4") from error
         names = [axis[0][0] for axis in axes]
+        whole = {"shard": None} | {f.name: f.default for f in fields(OnCluster)}
         check(len(set(names)) == len(names), "--sweep names an option twice")
-        return [replace(self, sweep=None, shard=None, **dict(values)) for values in itertools.product(*axes)]
+        return [replace(self, sweep=None, **whole, **dict(values)) for values in itertools.product(*axes)]
 
     @property
     def sae(self) -> SaeKind:

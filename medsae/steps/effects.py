@@ -11,8 +11,8 @@ import pandas as pd
 from medsae import config as c
 from medsae import encoders, plugins
 from medsae.progress import Progress, UserError
+from medsae.steps.eyes import embedded_with
 from medsae.steps.labels import labels_of
-from medsae.steps.maps import embedded_with
 from medsae.store.artifacts import Artifact, Store
 
 if TYPE_CHECKING:

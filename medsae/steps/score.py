@@ -14,7 +14,7 @@ import pandas as pd
 from medsae import config as c
 from medsae.progress import Progress, UserError
 from medsae.shards import Part, Shards
-from medsae.steps import found, tokens
+from medsae.steps import found, located, tokens
 from medsae.steps.labels import labels_of
 from medsae.steps.tables import insert
 from medsae.steps.train import split_rows
@@ -91,10 +91,12 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         else:
             source, decoder, rivals = raw, None, {"random": _random(raw, raw.m, config.seed)}
         assert config.uncertain and config.unstated
+        planted = _truth(cohort, images["image"].to_numpy(), rivals)
+        marked = located.truth(cohort, images["image"].to_numpy(), rivals) if config.maps and not planted else None
         known = Known(values_nk=values_nk, labels=labels, patients=images["patient"].to_numpy(),
                       attributes=_attributes(images) | _kept_attributes(cohort, images["image"]),
                       held=_held(config, cohort, images["image"].to_numpy()),
-                      truth=_truth(cohort, images["image"].to_numpy(), rivals),
+                      truth=planted or marked,
                       independent_nd=independent and _of_images(independent, images["image"].to_numpy()))  # fmt: skip
         part = build.part(config, progress)
         kept = KeptDraws(build.shards, part) if part else NOWHERE
@@ -112,6 +114,8 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
                    "attribute_correlation", "recovery", "neighbour", "neuron_measure", "draw_measure",
                    "entropy_curve", "confounded", "given")}  # fmt: skip
         frames["measure"] = declared()
+        if marked:  # who tells what readers marked is asked for the maps alone: nothing was planted
+            frames.pop("recovery")
         frames["activation"] = pd.DataFrame(
             {"neuron": kept.neuron, "image": image_of_row[kept.image], "value": kept.value}
         )
@@ -122,16 +126,21 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             frames["token"] = tokens.behind(source, frames["activation"])
             made = tokens.maps(source, frames["activation"]) if config.maps else {}
             frames |= made
+            if made:
+                about = tokens.Scored(cohort, images, scores.recovery, config.seed, source, rivals)
+                frames |= tokens.localised(about)
             without_maps = "exact" if made else "the tokens behind the top images are kept in the table token"
         elif config.maps:
-            from medsae.steps import maps
+            from medsae.steps import eyes, maps
 
             active = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
-            scored = maps.Scored(embeddings, cohort, images, x_nd, active, scores.recovery, sae, config.seed)
+            first = pd.concat([scores.label_summary["half_neuron"], scores.recovery["neuron"]]).dropna().astype(int)
+            scored = maps.Scored(embeddings, cohort, images, x_nd, active, scores.recovery, sae, config.seed,
+                                 config.deletions, tuple(first.unique().tolist()))  # fmt: skip
             made, without_maps = maps.at_score(scored, store, progress)
-            frames |= made.tables
+            frames |= made.tables | {"summary": pd.concat([frames["summary"], *_rows(made.tables, "summary")])}
             if not without_maps:
-                np.save(build.path / maps.REFERENCE_FILE, made.reference_cd)
+                np.save(build.path / eyes.REFERENCE_FILE, made.reference_cd)
         without_effects = "only of an SAE that takes whole embeddings"
         if sae and not cells and kept.complete:
             from medsae.steps import effects
@@ -155,7 +164,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             frames["place"] = _places(decoder, scores.neuron, config.seed, progress)
         if sae and versus:
             frames["match"], measures = _match(sae, versus, config.seed)
-            frames["summary"] = pd.concat([scores.summary, measures], ignore_index=True)
+            frames["summary"] = pd.concat([frames["summary"], measures], ignore_index=True)
         with build.database() as connection:
             for name, frame in frames.items():
                 insert(connection, name, frame)
@@ -170,6 +179,11 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         headline = ("mean_entropy", "null_mean_entropy", "selective_share", "active_share", "dead_share")
         facts |= {k: float(measures[k]) for k in headline if k in measures and np.isfinite(measures[k])}
         return build.publish(facts | parents).manifest
+
+
+def _rows(tables: dict[str, pd.DataFrame], name: str) -> list[pd.DataFrame]:
+    """A table that there may be."""
+    return [tables[name]] if name in tables else []
 
 
 @dataclass(frozen=True)

@@ -348,8 +348,28 @@ CREATE TABLE cell_grid (
     size_px INTEGER NOT NULL,    -- side of the network's input
     how TEXT NOT NULL            -- what the maps are
 );
+CREATE TABLE cell_average (      -- not in older scores, nor of tokens
+    neuron INTEGER NOT NULL,     -- neuron.neuron
+    map BLOB NOT NULL,           -- as cell.map: its mean over the cohort, which is taken off its maps
+    scale FLOAT NOT NULL         -- pre-activation units
+);
+CREATE TABLE deletion (          -- part of a picture replaced by the mean of images on which the neuron is silent; not in older scores
+    neuron INTEGER NOT NULL,     -- neuron.neuron
+    drawn BOOLEAN NOT NULL,      -- drawn by chance (the measures of summary are over these), or the best of a label
+    n INTEGER NOT NULL,          -- of its strongest images, one a patient
+    fall DOUBLE,                 -- mean fall of the pre-activation, as a share of it, with its map's region replaced
+    low DOUBLE,                  -- 95 % interval, bootstrap by patient
+    high DOUBLE,                 -- 95 % interval
+    other DOUBLE,                -- with the region of another firing neuron's map
+    random DOUBLE,               -- with a region that grew in noise
+    minus_other DOUBLE,          -- fall - other
+    minus_low DOUBLE,            -- 95 % interval, bootstrap by patient
+    minus_high DOUBLE,           -- 95 % interval
+    reason TEXT                  -- why NULL
+);
 CREATE TABLE localisation (
-    finding TEXT NOT NULL,       -- planted factor or published box
+    finding TEXT NOT NULL,       -- planted factor, or what readers marked
+    source TEXT,                 -- planted, or readers (boxes and masks of the publisher); not in older ones: planted
     representation TEXT NOT NULL, -- sae, raw, random: whose best neuron
     neuron INTEGER NOT NULL,     -- chosen on the other half of the patients
     n INTEGER NOT NULL,          -- images that have the finding and on which the neuron fires

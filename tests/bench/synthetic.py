@@ -44,11 +44,12 @@ class Synthetic:
 
 def write(
     data: Path, images: int = 240, neurons: int = 96, d: int = 24, seed: int = 0, active: float = 16, dead: float = 0.2,
-    fve: float = 0.93, vectors: bool = False,
+    fve: float = 0.93, vectors: bool = False, maps: bool = False,
 ) -> Synthetic:  # fmt: skip
     """Write cohort, embeddings, SAE, and scores of SAE and raw; `active` neurons fire on an image on average.
 
-    vectors: the numbers of the embedding too (x.npy, images x d x 4 bytes), which Compare matches neurons by.
+    vectors: the numbers of the embedding too (x.npy, images x d x 4 bytes), which Compare matches neurons by. maps: maps
+    of the 25 strongest images of every neuron.
     """
     rng = np.random.default_rng(seed)
     store = Store(data)
@@ -73,7 +74,7 @@ def write(
             _sae(build, m, d, dead_m, active, fve, expansion, train.epochs or 1)
     z = _sparse(rng, m, y_nk, dead_m, active)
     scores = _scores(store, rng, Score(sae=sae, images="all", seed=seed).resolved(), "sae", z, m, y_nk, labels,
-                     {"embeddings": embeddings, "cohort": cohort, "sae": sae})  # fmt: skip
+                     {"embeddings": embeddings, "cohort": cohort, "sae": sae}, maps)  # fmt: skip
     columns = _dense(rng, d, y_nk)
     raw = _scores(store, rng, Score(embeddings=embeddings, representation="raw", images="all", seed=seed).resolved(),
                   "raw", columns, d, y_nk, labels, {"embeddings": embeddings, "cohort": cohort})  # fmt: skip
@@ -297,7 +298,7 @@ def _dense(rng: np.random.Generator, d: int, y_nk: np.ndarray) -> list[np.ndarra
 
 def _scores(
     store: Store, rng: np.random.Generator, config: Score, what: str, z: object, m: int, y_nk: np.ndarray,
-    labels: list[str], parents: dict[str, str],
+    labels: list[str], parents: dict[str, str], maps: bool = False,
 ) -> str:  # fmt: skip
     n, k = y_nk.shape
     with store.build(f"scores-{what}", config, parents) as build:
@@ -401,8 +402,28 @@ def _scores(
                     "activation": [0.78, 0.75, 0.91], "preactivation": [0.84, 0.82, 0.95], "raw": [0.74, 0.73, 0.88],
                     "random": [0.72, 0.73, 0.81],
                 }))  # fmt: skip
+            if maps:
+                for table, frame in _maps(rng, neuron, image, m).items():
+                    _insert(db, table, frame)
         facts = {"representation": what, "m": m, "n": n, "labels": labels, "protocol": config.protocol}
+        facts |= {"maps": "exact"} if maps else {}
         return build.publish(facts).id
+
+
+def _maps(rng: np.random.Generator, neuron: np.ndarray, image: np.ndarray, m: int) -> dict[str, pd.DataFrame]:
+    """Maps of 8 x 8 cells; activations come sorted by neuron, the largest first."""
+    rank = np.arange(len(neuron)) - np.searchsorted(neuron, neuron)
+    top = np.flatnonzero(rank < 25)
+    cells = [m_.tobytes() for m_ in rng.integers(-127, 128, (len(top), 64), np.int8)]
+    usual = [m_.tobytes() for m_ in rng.integers(-127, 128, (m, 64), np.int8)]
+    grid = {"rows": 8, "columns": 8, "first_px": 0.0, "step_px": 16.0, "reach_px": 127, "size_px": 128, "how": "exact"}
+    return {
+        "cell": pd.DataFrame(
+            {"neuron": neuron[top], "image": image[top], "map": cells, "scale": 0.01, "constant": 0.5}
+        ),
+        "cell_average": pd.DataFrame({"neuron": np.arange(m), "map": usual, "scale": 0.01}),
+        "cell_grid": pd.DataFrame([grid]),
+    }
 
 
 def _confounded(rng: np.random.Generator, top: np.ndarray, half: float, label: np.ndarray, n: int) -> pd.DataFrame:
@@ -510,8 +531,9 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--names", action="store_true", help="a ledger with a name for every defined neuron of the SAE")
     parser.add_argument("--vectors", action="store_true", help="the numbers of the embedding (x.npy)")
+    parser.add_argument("--maps", action="store_true", help="maps of the strongest images of every neuron")
     given = parser.parse_args()
-    made = write(given.data, given.images, given.neurons, given.d, given.seed, vectors=given.vectors)
+    made = write(given.data, given.images, given.neurons, given.d, given.seed, vectors=given.vectors, maps=given.maps)
     if given.names:
         write_names(given.data, made.scores, given.seed)
     print(made)

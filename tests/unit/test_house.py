@@ -41,7 +41,8 @@ MAY_IMPORT = {
     "naming": BASE | {"naming"},
     "store": BASE | {"store", "scoring", "effects"},  # what a reader asks of one neuron is computed when asked
     "jobs": BASE | {"store"},  # store.troubles: what an error of the system means is said in one place
-    "steps": BASE | ROOMS | {"steps"},
+    "steps": BASE | ROOMS | {"steps", "cluster"},
+    "cluster": BASE | {"cluster", "jobs", "store"},
     "launch": BASE,
     "api": BASE | {"store", "sae"},
     "paper": BASE | {"paper", "store"},
@@ -196,6 +197,15 @@ def test_the_server_and_the_quick_commands_load_no_torch(without_torch):
     """
     assert json.loads(without_torch(code, json.dumps(WEB)).splitlines()[-1]) == []
     assert {"medsae.ui.cards", "medsae.ui.study", "medsae.store.reader", "medsae.jobs"} <= set(WEB)
+
+
+def test_the_first_page_loads_no_scipy(without_torch):
+    """It took a sixth of the time until a server's first page; what needs it imports it when it is asked."""
+    code = """
+        import medsae.ui.study, medsae.ui.overview_parts
+        print("scipy" in sys.modules)
+    """
+    assert without_torch(code).splitlines()[-1] == "False"
 
 
 def test_the_project_speaks_of_itself_alone():
