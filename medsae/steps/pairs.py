@@ -25,7 +25,7 @@ from medsae.progress import Progress, UserError
 from medsae.shards import Shards
 from medsae.steps import found
 from medsae.steps.cohort_pictures import stored_bytes
-from medsae.steps.maps import embedded_with
+from medsae.steps.eyes import embedded_with
 from medsae.steps.tables import insert
 from medsae.store.artifacts import Artifact, Build, Store
 

@@ -34,9 +34,10 @@ def panel(study: Study, scores: Artifact, cohort: Artifact) -> None:
         look.section("One factor at a time", "simulated patients drawn with and without it, all else being equal")
         pairs = planted_pairs.of(study.artifacts, scores)
         if pairs is None:
-            given = {"embeddings": scores.parents.get("embeddings")} if studies.is_raw(scores) else {
-                "sae": scores.parents.get("sae")}  # fmt: skip
-            command = " ".join(["python -m medsae", *configs.command_line(configs.Pairs(**given))])
+            parents = scores.parents
+            asked = configs.Pairs(embeddings=parents.get("embeddings")) if studies.is_raw(scores) else configs.Pairs(
+                sae=parents.get("sae"))  # fmt: skip
+            command = " ".join(["python -m medsae", *configs.command_line(asked)])
             look.empty("No pairs yet", "About a minute: 40 patients are drawn and embedded anew.", command)
             return
         _shown(study, scores, pairs)

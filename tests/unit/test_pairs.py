@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,7 +129,7 @@ def drawn(tmp_path_factory, medsae_at, thorax):
     return medsae, embeddings, sae
 
 
-QUICK = dict(patients=8, severities="0.3,0.7", workers=1)
+QUICK: dict[str, Any] = dict(patients=8, severities="0.3,0.7", workers=1)
 FEW = [f for f in FACTORS if f.name in ("Edema", "Pleural Effusion:right", "Pleural Effusion:left", "Pacemaker:left",
                                         "Marker L", "AP view", "Female", "Cardiomegaly")]  # fmt: skip
 
