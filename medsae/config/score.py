@@ -57,6 +57,8 @@ class Score(Sharded, Command):
     holds its name and the beginning of its sha256."""
     confounders: str = added("view,age,sex,devices,site")
     """Attributes of the cohort, separated by commas, that each neuron's strongest correlation is held against."""
+    ms_embeddings: str | None = added(None)
+    """Id of embeddings of the same cohort by an *independent* encoder: is what a neuron fires on alike to it (MS)?"""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
     """Where to compute."""
 

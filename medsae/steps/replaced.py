@@ -230,7 +230,7 @@ class Deleted:
         return np.random.default_rng([self.scored.seed, 19])
 
     def tables(self, sample: Sequence[np.ndarray], progress: Progress) -> dict[str, pd.DataFrame]:
-        """The table `deletion` and rows of `summary`; {} where no neuron fires often enough, or few images are scored."""
+        """The table `deletion` and rows of `summary`; {} where no neuron fires often, or few images are scored."""
         from medsae.scoring import deletion
         from medsae.scoring.draws import Patients
 

@@ -32,8 +32,8 @@ def _localisation(study: Study, scores: Artifact, rows: Any) -> None:
     nowhere = _nowhere(study, scores, set(rows["finding"]))
     if nowhere:
         st.caption(look.literal(
-            f"This encoder does not look there: {', '.join(nowhere)}. Neither this neuron nor the best raw neuron or "
-            "random direction hits more often than another neuron that fires on the same picture."
+            f"This encoder does not look there: {', '.join(map(format.fact, nowhere))}. Neither this neuron nor the "
+            "best raw neuron or random direction hits more often than another neuron that fires on the same picture."
         ))  # fmt: skip
     st.caption(
         "Exchanged: the same maps on other pictures of the finding; where that is as high, the map knows the usual "
@@ -84,7 +84,7 @@ def table(rows: list[dict[str, Any]], names: tuple[str, ...]) -> str:
                 f'{format.percent(row["exchanged"], 0)} <span class="ms-soft">p {_small(row["p"])}</span>',
                 *(format.percent(row[k], 0) for k in ("place", "mean_mask", "area")),
             ]
-        first = [format.escape(str(row[name])) for name in names]
+        first = [format.escape(format.fact(str(row[name]))) for name in names]
         first[0] += _said(maps.VERDICTS[str(row["verdict"])])
         cells.append([*first, format.count(row["n"]), *numbers])
     return look.table(columns, cells)
@@ -105,7 +105,7 @@ def overview(study: Study, scores: Artifact) -> None:
     with st.container(border=True):
         look.section("Do neurons look where the finding is?", f"strongest cell inside the {_mask(rows)}")
         lines = [
-            [f"<b>{word}</b>", format.escape(", ".join(f for f, v in found.items() if v == verdict))]
+            [f"<b>{word}</b>", format.escape(", ".join(format.fact(f) for f, v in found.items() if v == verdict))]
             for verdict, word in maps.VERDICTS.items() if verdict in found.values()
         ]  # fmt: skip
         st.html(look.table([("", False), ("", False)], lines))
@@ -197,7 +197,7 @@ def _compared_rows(wide: Any, columns: dict[str, Any]) -> list[list[str]]:
     rows = [[name, *(f"<b>{_percent(v)}</b>" for v in means[0]), *map(_percent, means[1])]]
     for finding, hits in wide.iterrows():
         beside = [first[k].get(finding) for k in ("place", "mean_mask")]
-        name = format.escape(str(finding)) + _said(maps.VERDICTS[verdicts[str(finding)]])
+        name = format.escape(format.fact(str(finding))) + _said(maps.VERDICTS[verdicts[str(finding)]])
         rows.append([name, *(_percent(v) for v in (*hits, *beside))])
     return rows
 

@@ -199,6 +199,15 @@ def test_the_server_and_the_quick_commands_load_no_torch(without_torch):
     assert {"medsae.ui.cards", "medsae.ui.study", "medsae.store.reader", "medsae.jobs"} <= set(WEB)
 
 
+def test_the_first_page_loads_no_scipy(without_torch):
+    """It took a sixth of the time until a server's first page; what needs it imports it when it is asked."""
+    code = """
+        import medsae.ui.study, medsae.ui.overview_parts
+        print("scipy" in sys.modules)
+    """
+    assert without_torch(code).splitlines()[-1] == "False"
+
+
 def test_the_project_speaks_of_itself_alone():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if tracked.returncode:
