@@ -48,6 +48,7 @@ COMMANDS: dict[str, Any] = {
     "name": c.Name,
     "merge": c.Merge,
     "run": Annotated[c.RunDemo, _named("demo")] | Annotated[c.RunPaper, _named("paper")],
+    "pairs": c.Pairs,
     "look": c.Look,
     "reading": Annotated[c.ReadingCreate, _named("create")]
     | Annotated[c.ReadingList, _named("list")]
@@ -75,6 +76,7 @@ _ABOUT = {
     "name": "scores + a vision-language model -> names, put to the test",
     "merge": "the parts that --shard i/N of a step has made -> its artifact",
     "run": "all steps of a preset",
+    "pairs": "simulated patients with and without one factor -> what moves each neuron",
     "look": "a picture of your own -> the neurons that fire on it, and where",
     "reading": "the detection test of names, done by people",
     "import": "an SAE of another program -> SAE",

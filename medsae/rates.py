@@ -56,6 +56,20 @@ def rho_interval(rho: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Flo
         return np.tanh(centre - half), np.tanh(centre + half)
 
 
+def mean_interval(value_pk: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Student's interval of the mean over the first axis (patients) -> two arrays of the other axes.
+
+    NaN for fewer than two values. Values that do not vary give an interval of no width.
+    """
+    values = np.asarray(value_pk)
+    n = len(values)
+    middle = values.mean(0, dtype=np.float64)
+    if n < 2:
+        return np.full_like(middle, np.nan), np.full_like(middle, np.nan)
+    half = _t(n - 1, level) * values.std(0, ddof=1, dtype=np.float64) / n**0.5
+    return middle - half, middle + half
+
+
 def centred_interval(value: float, draws: ArrayLike, level: float = 0.95) -> tuple[float, float]:
     """Interval of `value` from bootstrap `draws`: their quantiles, moved so that their mean falls on `value`.
 

@@ -14,6 +14,7 @@ from medsae.ui import (
     look,
     maps,
     neuron_parts,
+    planted_pairs_parts,
     statistics_panels,
     terms,
     view_image,
@@ -61,6 +62,7 @@ with left:
     with st.container(border=True):
         shown = neuron_parts.pictures(study, scores, cohort, row)
     located_parts.localisation(study, scores, number)
+    planted_pairs_parts.neuron(study, scores, number)
     neuron_parts.naming(scores, number)
     if not studies.is_raw(scores):
         with st.container(border=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -92,6 +92,13 @@ class Pictures:
                     self._block = [r[0] for r in connection.execute(query, [start, start + 256]).fetchall()]
                 self._start = start
             return self._block[image - start]
+
+
+def stored_bytes(cohort: Artifact, images: Sequence[int]) -> dict[int, bytes]:
+    """The pictures that a cohort keeps itself (simulated ones), of these images, as they are stored."""
+    with cohort.connect() as connection:
+        rows = connection.execute("SELECT image, jpeg FROM picture WHERE image IN (SELECT unnest(?))", [list(images)])
+        return dict(rows.fetchall())
 
 
 def new_cohort(cohort: Artifact) -> str:

@@ -31,11 +31,24 @@ from medsae.store.manifest import SCHEMA_VERSION, Manifest
 from medsae.store.troubles import explained
 from medsae.store.verified import sha256_once
 
-KINDS = ("cohort", "embeddings", "sae", "scores")
+KINDS = ("cohort", "embeddings", "sae", "scores", "pairs")
+BESIDE = ("pairs",)
+"""Kinds that a study can do without: no page waits for them."""
 TABLES = "tables.duckdb"
 _AGAIN = "delete the folder and repeat the step"
 
-__all__ = ["KINDS", "MANIFEST", "SCHEMA_VERSION", "TABLES", "Artifact", "Build", "Store", "schema", "versions"]
+__all__ = [
+    "BESIDE",
+    "KINDS",
+    "MANIFEST",
+    "SCHEMA_VERSION",
+    "TABLES",
+    "Artifact",
+    "Build",
+    "Store",
+    "schema",
+    "versions",
+]
 
 
 @dataclass(frozen=True)

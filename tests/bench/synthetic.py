@@ -23,7 +23,7 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from medsae.config import CHEXPERT_LABELS, Embed, IngestSimulated, Score, Train
+from medsae.config import CHEXPERT_LABELS, Embed, IngestSimulated, Pairs, Score, Train
 from medsae.store.artifacts import Build, Store
 from medsae.store.ledger import Ledger
 
@@ -108,6 +108,52 @@ def write_names(data: Path, scores: str, seed: int = 0) -> int:
     with Ledger(store, scores).writer() as writer:
         writer.append([run, *names])
     return len(names)
+
+
+PAIRED = {"side": 3, "side:right": 3, "side:left": 8, "device": 11}
+"""Planted factor -> its best neuron in the pairs that are written; the factor `text` has none."""
+
+
+def write_pairs(data: Path, ids: Synthetic, patients: int = 40) -> str:
+    """Pairs of the SAE that differ in one of its planted factors; the id."""
+    store, config = Store(data), Pairs(sae=ids.sae, patients=patients)
+    parents = {"sae": ids.sae, "embeddings": ids.embeddings, "cohort": ids.cohort}
+    with store.build("pairs-sae-synthetic", config, parents) as build:
+        if build.existing is None:
+            with build.database() as db:
+                for name, frame in _pairs().items():
+                    _insert(db, name, frame)
+            build.publish({"m": 72, "n": 900, "patients": patients, "factors": 4})
+        return build.id
+
+
+def _pairs() -> dict[str, pd.DataFrame]:
+    levels = ((False, ["side", "device", "text"]), (True, ["side:right", "side:left", "device", "text"]))
+    moved, best, overall, dose = [], [], [], []
+    for which, share in (("sae", 0.8), ("untrained", 0.3), ("raw", 0.2), ("random", 0.1)):
+        for parts, names in levels:
+            key = {"representation": which, "parts": parts}
+            for name in names:
+                if name not in PAIRED:
+                    best.append({**key, "factor": name, "reason": "no neuron's change is settled"})
+                    continue
+                at = {**key, "factor": name, "neuron": PAIRED[name]}
+                best.append({**at, "recovery": share + 0.01 * PAIRED[name], "specificity": 0.9, "low": 0.05, "high": 0.95,
+                             "change": -1.5, "follows": 0.75, "monotone": 1.0})  # fmt: skip
+                dose += [{**at, "step": k, "severity": s, "mean": float(k)} for k, s in enumerate((None, 0.2, 0.8))]
+                moved += [{**at, "neuron": neuron, "change": -0.5, "low": -0.9, "high": -0.1, "specificity": 0.25,
+                           "follows": 0.5} for neuron in sorted(set(PAIRED.values()))]  # fmt: skip
+            overall.append({**key, "recovery": share, "specificity": 0.5, "low": share - 0.05, "high": share + 0.05,
+                            "found": len(names) - 1, "factors": len(names)})  # fmt: skip
+    small = io.BytesIO()
+    Image.fromarray(np.full((160, 160), 90, np.uint8)).save(small, "WEBP")
+    factor = [{"parts": parts, "factor": name, "finding": name.partition(":")[0], "severities": 2 if "side" in name else 1}
+              for parts, names in levels for name in names]  # fmt: skip
+    example = [{"factor": name, "image": 4, "severity": s, "webp": small.getvalue()}
+               for name in levels[1][1] for s in (None, 0.2, 0.8)]  # fmt: skip
+    return {"factor": pd.DataFrame(factor).assign(position=range(len(factor))), "moved": pd.DataFrame(moved),
+            "best": pd.DataFrame(best), "overall": pd.DataFrame(overall), "dose": pd.DataFrame(dose),
+            "example": pd.DataFrame(example)}  # fmt: skip
 
 
 def _labels(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
