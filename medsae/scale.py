@@ -8,6 +8,7 @@ rate, and every line that holds one says so. The model is for one machine; `--sh
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -23,32 +24,34 @@ GIB = 2**30
 class Units:
     """Unit costs: seconds of one core (`_s`), bytes, as measured (docs/scale.md says where and when)."""
 
-    start_ingest_s: float = 2.0
+    start_ingest_s: float = 2.57
     """Starting `ingest` and publishing its artifact; so the others."""
-    start_embed_s: float = 5.0
-    start_train_s: float = 5.0
-    start_score_s: float = 8.0
-    check_picture_s: float = 2.4e-3
+    start_embed_s: float = 4.13
+    start_train_s: float = 4.89
+    start_score_s: float = 9
+    check_picture_s: float = 0.00164
     """ingest: a picture, whatever its size: reading, hashing, thumbnail, tables."""
-    check_megapixel_s: float = 1.2e-2
+    check_megapixel_s: float = 0.000952
     """ingest: decoding and scaling down a million pixels more."""
-    encode_picture_s: float = 1.0e-3
+    encode_picture_s: float = 0.000533
     """embed: reading and preparing a small picture, beside the network."""
-    encode_megapixel_s: float = 1.0e-2
+    encode_megapixel_s: float = 0.00326
     """embed: decoding a million pixels."""
-    train_cell_s: float = 1.2e-11
+    train_cell_s: float = 5.23e-11
     """train: one image x neuron x dimension of a step that works on a list of active cells (top-k)."""
-    train_pass_cell_s: float = 2e-11
+    train_pass_cell_s: float = 0
     """train: one image x neuron x dimension once, whatever the epochs: which neurons are dead."""
-    train_image_s: float = 1e-6
+    train_image_s: float = 1.43e-05
     """train: one image of an epoch, beside its cells."""
-    score_cell_s: float = 1e-11
+    start_maps_s: float = 6.3
+    """score: the encoder loaded, and the mean map, where maps are made."""
+    score_cell_s: float = 3.5e-10
     """score: one image x neuron x dimension of a pass that computes activations."""
-    score_firing_s: float = 1e-9
+    score_firing_s: float = 8.5e-09
     """score: one activation above zero x draw x label, of null and bootstrap."""
-    score_image_s: float = 1e-4
+    score_image_s: float = 0
     """score: an image, beside its activations."""
-    score_neuron_s: float = 5e-3
+    score_neuron_s: float = 0
     """score: a neuron, beside its activations: what else it follows, AUROC, the map of neurons."""
     base_mib: float = 600
     """Memory of a step before it holds any data."""
@@ -57,9 +60,9 @@ class Units:
     embed_image_bytes: float = 400
     """Memory of embed for an image: path and sha256 as text (counted, not measured); x itself is written in blocks."""
     train_value_bytes: float = 8
-    """Memory of train for each value of the training rows, while they are loaded: as read, and normalised."""
-    score_image_bytes: float = 700
-    """Memory of score for an image: labels, draws, tables."""
+    """Memory of train for each value of the training rows, while they are loaded: as read, and normalised (counted)."""
+    score_image_bytes: float = 1000
+    """Memory of score for an image: labels, draws, tables (counted, not measured)."""
     score_firing_bytes: float = 40
     """Memory of score for an activation above zero, while they are held."""
     thumbnail_bytes: float = 2400
@@ -118,8 +121,10 @@ HELD_FIRING = 60_000_000
 STREAMED_BYTES = 4 * GIB
 """Training rows beyond this stay on disk (`train --stream-above-mib`)."""
 TRAIN_SHARE, LABELS, DRAWS = 0.7, 14, 400
-TOP_IMAGES, MAP_ENCODES = 24, 2.1
-"""Images of a neuron that maps are made of, and what a map takes beside encoding the image once (measured: 2.1 x)."""
+TOP_IMAGES, MAP_ENCODES = 24, 2.6
+"""Images of a neuron that maps are made of, and what a map takes beside encoding the image once (measured: 2.6 x)."""
+COLUMN_BYTES = 768 * 2**20
+"""Activations of some neurons as columns that `score` holds at a time, and as much again of what it makes of them."""
 FAR_GROUP = 50
 """Draws of one pass where activations are computed again."""
 QUESTIONS, QUESTION_GFLOP = 121, 12_000.0
@@ -224,12 +229,19 @@ def train(study: Study, machine: Machine, units: Units) -> Cost:
 def score(study: Study, machine: Machine, units: Units) -> Cost:
     n, d, m = study.images, study.network.d, study.neurons
     near = study.firing <= HELD_FIRING
-    passes = 1 if near else 3 + 2 * -(-DRAWS // FAR_GROUP)
+    # beyond what is held: histograms and curve, null and bootstrap, then AUROC and confounders column by column
+    passes = 0 if near else 2 + 2 * -(-DRAWS // FAR_GROUP) + 2 * math.ceil(4 * n * m / COLUMN_BYTES)
     core = units.start_score_s + n * units.score_image_s + m * units.score_neuron_s
-    core += passes * n * d * m * units.score_cell_s + study.firing * DRAWS * study.labels * units.score_firing_s
+    core += (
+        n * d * m * (units.score_cell_s + passes * 2e-9 / CORE_GFLOPS)
+        + study.firing * DRAWS * study.labels * units.score_firing_s
+    )
     if study.maps:  # the strongest images of each neuron go through the encoder again
-        core += MAP_ENCODES * min(n, TOP_IMAGES * m) * sum(_encoded(study, replace(machine, gpus=0), units))
-    held = min(study.firing, HELD_FIRING) * units.score_firing_bytes
+        core += units.start_maps_s + MAP_ENCODES * min(n, TOP_IMAGES * m) * sum(
+            _encoded(study, replace(machine, gpus=0), units)
+        )
+    columns = 2 * min(4.0 * n * m, COLUMN_BYTES)
+    held = columns + min(study.firing, HELD_FIRING) * units.score_firing_bytes
     kept = study.firing if near else min(study.firing, 500.0 * m)
     return Cost(core, 0.0, _memory(held + n * units.score_image_bytes, units), kept * units.table_firing_bytes)
 
@@ -258,7 +270,11 @@ THEN = {
     ("train", "time"): "a GPU; fewer --epochs (an image seen once in 10 M is much already)",
     ("train", "memory"): "fewer neurons (--expansion): rows are streamed from disk already",
     ("train", "disk"): "fewer neurons (--expansion)",
-    ("score", "time"): "score --images evaluation, or fewer --draws, or score --shard i/N (the draws), then merge",
+    (
+        "score",
+        "time",
+    ): "score --images evaluation, or a cohort that is a sample: beyond 60 million activations above zero "
+    "they are computed again for every 768 MiB of columns, a cost that grows with the square of the images",
     (
         "score",
         "memory",

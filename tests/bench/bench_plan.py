@@ -128,7 +128,11 @@ def units(demo: Path) -> dict[str, float]:
     rows, seen = [], []
     for took in (small, more):
         encode = out["encode_picture_s"] + scale.NETWORKS["simclip"].on_core() + out["encode_megapixel_s"] * 0.1
-        seen.append(took.core_s["score"] - scale.MAP_ENCODES * min(took.n, scale.TOP_IMAGES * NEURONS) * encode)
+        seen.append(
+            took.core_s["score"]
+            - scale.Units().start_maps_s
+            - scale.MAP_ENCODES * min(took.n, scale.TOP_IMAGES * NEURONS) * encode
+        )
         rows.append(score_row(took.n, 128, NEURONS, len(LABELS)))
     for shape, _, used in drawn:
         seen.append(used["score"].core_seconds)
