@@ -250,9 +250,7 @@ def planted(study: Study, scores: Artifact) -> None:
         shown = recovered if parts else recovered[~recovered["factor"].str.contains(":")]
         st.html(bars.recovery(shown, _neuron))
         if pairs is not None:
-            words = (
-                "By pairs: the same patients with and without a factor; 1 moves with it, always, and with nothing else."
-            )
+            words = "By pairs: the same patients with and without a factor; 1 moves with it always, with nothing else."
             st.html(f'<p class="ms-soft">{words} {look.chip("on Compare", links.url("compare"))}</p>')
         with st.container(horizontal=True):
             export.menu({"Recovery of planted factors": lambda: recovered}, scores.id, label="Export recovery")
