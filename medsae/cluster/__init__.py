@@ -35,7 +35,7 @@ def run(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
     and where a shard fails in its own words or more often than `shard_retries` allows. What is finished is kept.
     """
     plain = replace(config, data=None, json=False, **{f.name: f.default for f in fields(c.OnCluster)})
-    with _folder(store, plain) as folder, on_ray.cluster(config.on, progress) as engine:
+    with _folder(store, plain) as folder, on_ray.cluster(config.on, progress, folder / "ray.log") as engine:
         share = engine.share(config, _wants_gpu(plain))
         token = secrets.token_hex(16)
         files.write(folder / "token", token)

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from medsae.cluster import part
@@ -44,17 +45,21 @@ class Share:
 
 
 @contextlib.contextmanager
-def cluster(on: str, progress: Progress) -> Iterator[Engine]:
-    """A connection to the cluster while the block runs; UserError without ray, and where no cluster answers."""
+def cluster(on: str, progress: Progress, log: Path) -> Iterator[Engine]:
+    """A connection to the cluster while the block runs; UserError without ray, and where no cluster answers.
+
+    What Ray prints goes to `log`: it would print to stdout, which carries the result alone.
+    """
     ray = _ray()
     began = time.monotonic()
-    started = _connect(ray, on)
-    try:
-        what = "started one of this machine alone" if started else f"{len(_alive(ray))} nodes"
-        progress.say(f"Ray {ray.__version__}: {what} ({time.monotonic() - began:.1f} s)")
-        yield Engine(ray)
-    finally:
-        ray.shutdown()
+    with log.open("w") as said, contextlib.redirect_stdout(said):
+        started = _connect(ray, on)
+        try:
+            what = "started one of this machine alone" if started else f"{len(_alive(ray))} nodes"
+            progress.say(f"Ray {ray.__version__}: {what} ({time.monotonic() - began:.1f} s)")
+            yield Engine(ray)
+        finally:
+            ray.shutdown()
 
 
 def _ray() -> Any:

@@ -227,7 +227,7 @@ def engine(monkeypatch):
     from contextlib import nullcontext
 
     made = Engine()
-    monkeypatch.setattr(on_ray, "cluster", lambda on, progress: nullcontext(made))
+    monkeypatch.setattr(on_ray, "cluster", lambda on, progress, log: nullcontext(made))
     return made
 
 

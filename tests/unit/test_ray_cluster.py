@@ -75,7 +75,8 @@ def ended(child: subprocess.Popen[str], status: int = 0) -> tuple[str, str]:
     """The last line of stdout, and stderr, of a command that ends with this status."""
     out, err = child.communicate(timeout=240)
     assert child.returncode == status, err
-    return (out.strip().splitlines() or [""])[-1], err
+    assert len(out.splitlines()) == (not status), "stdout carries the result alone"
+    return out.strip(), err
 
 
 def until(found, seconds: float = 120.0) -> None:
