@@ -50,7 +50,7 @@ def cluster(on: str, progress: Progress, log: Path) -> Iterator[Engine]:
 
     What Ray prints goes to `log`: it would print to stdout, which carries the result alone.
     """
-    ray = _ray()
+    ray = _ray(on)
     began = time.monotonic()
     with log.open("w") as said, contextlib.redirect_stdout(said):
         started = _connect(ray, on)
@@ -62,14 +62,22 @@ def cluster(on: str, progress: Progress, log: Path) -> Iterator[Engine]:
             ray.shutdown()
 
 
-def _ray() -> Any:
+def _ray(on: str) -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if on != "ray" and _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's client sends no token unless it is told to
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError("--on ray needs the package ray, which is not installed", None, INSTALL) from error
     return ray
+
+
+def _has_token() -> bool:
+    """Whether this user has a token for Ray's clusters, where Ray looks for it."""
+    given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return given or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 def _connect(ray: Any, on: str) -> bool:
@@ -85,7 +93,8 @@ def _connect(ray: Any, on: str) -> bool:
         ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECTS, **quiet)
         return True
     except (ConnectionError, RuntimeError, ValueError, ImportError, TimeoutError) as error:
-        do = "look whether its head runs and takes clients (ray start --head), and give ray://HOST:10001"
+        do = ("look whether its head runs and takes clients (ray start --head; ray://HOST:10001), and whether this "
+              "user has its token (~/.ray/auth_token)")  # fmt: skip
         if isinstance(error, ImportError):
             do = INSTALL
         raise UserError(f"no Ray cluster answers: {str(error).splitlines()[0][:300]}", on, do) from error
