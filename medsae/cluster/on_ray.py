@@ -66,7 +66,6 @@ def _ray(on: str) -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if on != "ray" and _has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's client sends no token unless it is told to
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,6 +152,30 @@ def test_a_part_tells_what_it_came_to(tmp_path):
     assert seals.read(tmp_path / "1-of-1/end.json")["state"] == "failed"
     assert jobs.Jobs(tmp_path / "data").list() == [], "a part is no job of its own"
     assert part.hosts(task(tmp_path)) == [done.host] * 2
+
+
+@pytest.mark.parametrize(("gpus", "seen"), [(0.0, ""), (0.5, "3")])
+def test_a_part_sees_the_gpus_that_are_its_own(gpus, seen, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")  # as Ray leaves it in a worker
+    around = part._environment(replace(task(tmp_path, "list"), gpus=gpus, threads=4))
+    assert around["CUDA_VISIBLE_DEVICES"] == seen and around["OMP_NUM_THREADS"] == "4"
+
+
+@pytest.mark.parametrize(
+    ("on", "token", "mode"), [("ray://h:1", True, "token"), ("ray://h:1", False, None), ("ray", True, None)]
+)
+def test_the_client_sends_the_token_where_there_is_one(on, token, mode, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setitem(sys.modules, "ray", types.ModuleType("ray"))
+    if token:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray/auth_token").write_text("t")
+    on_ray._ray(on)
+    assert os.environ.get("RAY_AUTH_MODE") == mode and os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
 def test_a_part_on_a_node_of_other_versions_does_nothing(tmp_path):
