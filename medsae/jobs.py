@@ -30,12 +30,17 @@ State = Literal["running", "done", "part failed", "failed", "cancelled", "interr
 AGAIN: tuple[State, ...] = ("part failed", "failed", "cancelled", "interrupted", "damaged")
 """States after which the same command has something left to do."""
 ENVIRONMENT = "MEDSAE_JOB"
+PART = "MEDSAE_PART"
+"""Variable of a command that is a part of another job: the folder for its progress and its end. It is no job of its
+own, and it ends as on Ctrl-C when its standard input does: whoever started it is gone then."""
 ONLY_IN_A_SHELL = ("allow_remote", "allow_outside")
 """Options that let data leave this machine or files outside a data set in: nobody gives them in a browser."""
 _TABLES = (".csv", ".tsv", ".tab", ".parquet", ".jsonl", ".ndjson", ".xlsx", ".xls", ".npy", ".npz",
            ".pt", ".pth", ".bin", ".safetensors", ".zip", ".gz", ".bz2", ".xz", ".zst")  # fmt: skip
 _SERVICES = ("watch", "look")
 """Folders beside the jobs in which services are asked (`store.requests`, `store.looks`)."""
+_END_SECONDS = 20.0
+"""Wait for a part that was told to end, before it is ended."""
 _children: list[subprocess.Popen[bytes]] = []
 
 
@@ -180,13 +185,16 @@ def running(data: Path, words: list[str]) -> Iterator[Running]:
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # A shell that starts a command in the background lets it ignore Ctrl-C, and `cancel` with it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    given = os.environ.pop(ENVIRONMENT, None)
-    if given:
+    given, part = os.environ.pop(ENVIRONMENT, None), os.environ.pop(PART, None)
+    if part:
+        folder, lock = files.make_folder(Path(part)), None
+        _end_with_starter()
+    elif given:
         folder, lock = Path(given), None
     else:
         folder, lock = _create(Path(data) / "jobs", words, os.getcwd())
         _write(folder / "pid.json", {"pid": os.getpid()})
-    job = Running(folder)
+    job = Running(folder, part=part is not None)
     try:
         yield job
         job.end(job.state, error=job.error)
@@ -231,11 +239,26 @@ def _deaf() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def _end_with_starter() -> None:
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(_END_SECONDS)
+        os._exit(130)
+
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # an engine may keep it from its workers
+    threading.Thread(target=wait, daemon=True).start()
+
+
 @dataclass
 class Running:
     """The job that this process is."""
 
     folder: Path
+    part: bool = False
+    """It is a part of another job."""
     result: str | None = None
     state: State = "done"
     """How it ends when nothing is raised."""

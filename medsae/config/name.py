@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from medsae.config.base import Command, Protocol, Sharded, added, check, numbers, runtime
+import tyro.conf
+
+from medsae.config.base import Command, Protocol, Sharded, added, check, numbers, repeated, runtime
 
 NO_MODEL = ("labels", "reports", "vocabulary")
 """Backends that look at no picture."""
@@ -33,8 +35,9 @@ class Name(Sharded, Command):
     model: str | None = None
     """endpoint: name of the model (default: the only one served). medgemma: google/medgemma-4b-it (default), a folder,
     or simgemma, a small one that comes with the program and knows only simulated radiographs."""
-    endpoint: str | None = None
-    """endpoint: base address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1."""
+    endpoint: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = repeated()
+    """endpoint: base address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1. Given several times: all
+    serve the same model, and the least busy is asked."""
     pictures: int | None = None
     """Firing and silent pictures each that a name is tested on (default: 30, or fewer where these scores do not allow
     so many; it is said)."""
@@ -69,7 +72,7 @@ class Name(Sharded, Command):
     cost: bool = runtime(False)
     """Print what it would cost, and stop."""
     concurrency: int = runtime(8)
-    """endpoint: requests in flight."""
+    """endpoint: requests in flight at each server."""
     timeout_seconds: float = runtime(120.0)
     """endpoint: longest wait for one reply."""
     batch: int | None = runtime(None)
@@ -84,17 +87,23 @@ class Name(Sharded, Command):
 
     def __post_init__(self) -> None:
         Sharded.__post_init__(self)
-        check(self.shard is None or not (self.watch or self.again), "--shard does not go with --watch or --again")
+        check(self.in_parts is None or not (self.watch or self.again),
+              f"{self.in_parts} does not go with --watch or --again")  # fmt: skip
+        check(self.on is None or not self.cost, "--cost asks nothing: leave --on out")
         chosen = [flag for flag, on in (("--neurons", self.neurons is not None), ("--top", self.top is not None),
                                         ("--all", self.all)) if on]  # fmt: skip
         check(len(chosen) <= 1, f"{' and '.join(chosen)} exclude each other")
         check(len(chosen) == 1 or self.watch, "which neurons?", do="give --neurons 12,57, --top 200, --all or --watch")
         check(self.top is None or self.top >= 1, f"--top {self.top} must be at least 1")
         self.neuron_list()
-        check(self.endpoint is not None or self.backend != "endpoint",
+        given = (self.endpoint,) if isinstance(self.endpoint, str) else self.endpoint or ()
+        object.__setattr__(self, "endpoint", given)
+        check(bool(self.endpoint) or self.backend != "endpoint",
               "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
-        check(self.endpoint is None or self.backend not in (*NO_MODEL, "medgemma"),
+        check(not self.endpoint or self.backend not in (*NO_MODEL, "medgemma"),
               "--backend endpoint and --endpoint ADDRESS go together")  # fmt: skip
+        twice = next((one for one in self.endpoint if self.endpoint.count(one) > 1), None)
+        check(twice is None, f"--endpoint {twice} is given twice")
         check(self.model is None or self.backend not in NO_MODEL,
               f"--model does not belong to --backend {self.backend}")  # fmt: skip
         check(self.namer != self.backend, f"--namer {self.namer} is what --backend does anyway", do="leave it out")

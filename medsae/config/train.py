@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from medsae.config.base import Command, Sharded, added, check, runtime
+from medsae.config.base import Command, OnCluster, Sharded, added, check, runtime
 from medsae.config.kinds import KINDS, OPTIONS_OF_KINDS, KindName, SaeKind
 from medsae.progress import UserError
 
@@ -56,7 +56,10 @@ class Train(Sharded, Command):
     """Not trained: random directions with the norms, thresholds and densities of the SAE that these options give
     (which must be there). The control that a measure must beat."""
     token_memory_mib: int = added(1024)
-    """Tokens: memory for those that are shuffled together (MiB); what is trained depends on it."""
+    """Rows read from disk: memory for those that are shuffled together (MiB); what is trained depends on it."""
+    stream_above_mib: int = added(4096)
+    """One vector an image: more MiB of training rows than this are not loaded but read from disk again in each epoch,
+    as tokens are. What is trained depends on it: rows are shuffled within --token-memory-mib."""
     images: Literal["train", "all"] = "train"
     """Training images: the train split, or every image (then nothing is held out, and it is said)."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
@@ -67,13 +70,17 @@ class Train(Sharded, Command):
 
     def __post_init__(self) -> None:
         Sharded.__post_init__(self)
-        check(self.shard is None or self.sweep is not None, "--shard goes with --sweep: its members are the pieces",
+        check(self.in_parts is None or self.sweep is not None,
+              f"{self.in_parts} goes with --sweep: its members are the pieces",
               do="train one SAE on one machine")  # fmt: skip
         check(self.l1 is None or self.l1 >= 0, f"--l1 {self.l1} must not be negative")
         check(self.l0 is None or self.l0 >= 0, f"--l0 {self.l0} must not be negative")
         for name in ("k", "expansion", "epochs", "batch"):
             value = getattr(self, name)
             check(value is None or value >= 1, f"--{name} {value} must be at least 1")
+        for name in ("token_memory_mib", "stream_above_mib"):
+            value = getattr(self, name)
+            check(value >= 1, f"--{name.replace('_', '-')} {value} must be at least 1")
         check(self.encoder_norm is None or self.encoder_norm > 0,
               f"--encoder-norm {self.encoder_norm} must be positive")  # fmt: skip
         check(self.lr is None or self.lr > 0, f"--lr {self.lr} must be positive")
@@ -129,8 +136,9 @@ class Train(Sharded, Command):
             except ValueError as error:
                 raise UserError(f"--sweep {part!r}: {error}", None, "as in l1=1e-4,3e-4") from error
         names = [axis[0][0] for axis in axes]
+        whole = {"shard": None} | {f.name: f.default for f in fields(OnCluster)}
         check(len(set(names)) == len(names), "--sweep names an option twice")
-        return [replace(self, sweep=None, shard=None, **dict(values)) for values in itertools.product(*axes)]
+        return [replace(self, sweep=None, **whole, **dict(values)) for values in itertools.product(*axes)]
 
     @property
     def sae(self) -> SaeKind:

@@ -298,3 +298,15 @@ def _design(
     y_bk = y_nk[rows]
     wyy = (w_bg.T.astype(float)) @ np.square(y_bk, dtype=float)
     return w_bg[:, :, None] * y_bk[:, None], w_bg[:, :, None] * mask_nq[rows][:, None], wyy
+
+
+def mean_by_patient(
+    value_n: NDArray[np.floating], patients: Patients, draws: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """95 % percentile interval of the mean [n] over pictures, patients drawn with their pictures."""
+    count = len(patients.size_p)
+    sums, sizes = (np.bincount(patients.code_n, weights, count) for weights in (value_n, np.ones(len(value_n))))
+    weight_dp = rng.multinomial(count, np.full(count, 1 / count), draws)
+    means = (weight_dp @ sums) / np.maximum(weight_dp @ sizes, 1e-12)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)

@@ -21,6 +21,7 @@ _ROOMS: dict[str, tuple[str, str]] = {
     "score": ("score", "score"),
     "name": ("naming", "name"),
     "run": ("presets", "run_preset"),
+    "pairs": ("pairs", "pairs"),
     "look": ("look", "look"),
     "reading": ("reading", "create"),
     "import": ("exchange", "import_sae"),
@@ -30,6 +31,10 @@ _ROOMS: dict[str, tuple[str, str]] = {
 
 def run(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
     """Run the step of a config; returns the manifest of what it made (with its `id`)."""
+    if getattr(config, "on", None):
+        from medsae import cluster
+
+        return cluster.run(config, store, progress)
     # By the step that a config names, so that a source or an encoder of another package needs no line here.
     room = _ROOMS[getattr(config, "step", "run")]
     module, name = ("sweep", "sweep") if getattr(config, "sweep", None) else room

@@ -251,7 +251,7 @@ def _asking(
         judge = backends.get(config.backend).loaded()(config, study, progress)
         if config.namer is None:
             return judge
-        plain = replace(config, backend=config.namer, namer=None, endpoint=None, model=None, test="detection",
+        plain = replace(config, backend=config.namer, namer=None, endpoint=(), model=None, test="detection",
                           against="ordinary")  # fmt: skip
         try:
             return Divided(backends.get(config.namer).loaded()(plain, study, progress), judge)

@@ -31,7 +31,7 @@ class Requests:
     def __init__(self, store: Store, config: configs.Name):
         """`config.scores` is a full id; which neurons the config names does not matter."""
         plain = replace(config, neurons=None, top=None, all=False, watch=True, again=False)
-        text = json.dumps(configs.record(plain) | {"endpoint": plain.endpoint}, sort_keys=True)
+        text = json.dumps(configs.record(plain), sort_keys=True)
         self.id = hashlib.sha256(text.encode()).hexdigest()[:12]
         self.folder = store.data / "jobs" / "watch" / self.id
 

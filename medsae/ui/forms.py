@@ -15,11 +15,13 @@ from typing import Any, Literal, Union, get_args, get_origin
 import streamlit as st
 
 from medsae import jobs
+from medsae.config import OnCluster
 from medsae.progress import UserError
 from medsae.store.artifacts import Artifact
 from medsae.ui import look
 
-_HIDDEN = ("data", "json", "watch", "cost", "again", "idle_minutes", *jobs.ONLY_IN_A_SHELL)
+_CLUSTER = tuple(f.name for f in fields(OnCluster))
+_HIDDEN = ("data", "json", "shard", *_CLUSTER, "watch", "cost", "again", "idle_minutes", *jobs.ONLY_IN_A_SHELL)
 _KINDS = {"cohort": "cohort", "embeddings": "embeddings", "sae": "sae", "scores": "scores"}
 _BAD = object()
 
@@ -100,8 +102,11 @@ def _widget(f: Field[Any], hint: Any, help: str, artifacts: tuple[Artifact, ...]
         )
     if kind is bool:
         return st.toggle(label, bool(default), key=name, help=help)
-    text = st.text_input(label, "" if default is None else str(default), key=name, help=help)
-    text = (text or "").strip()
+    several = get_origin(kind) is tuple
+    shown = "" if default is None or several else str(default)
+    text = (st.text_input(label, shown, key=name, help=help) or "").strip()
+    if several:
+        return tuple(text.split())
     if text == "":
         return default if not optional else None
     try:

@@ -7,6 +7,7 @@ Figures and the machine they were taken on: docs/naming.md.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
@@ -114,6 +115,32 @@ def whole(neurons: int = 40) -> None:
         f"{span / (busy / CONCURRENCY) - 1:.1%} over what the server itself took); "
         f"{busy / span:.2f} of {CONCURRENCY} requests in flight on average"
     )
+
+
+def endpoints(neurons: int = 24, seconds: float = 0.2) -> None:
+    """Naming over one server and over two of equal speed, in turns: each answers `concurrency` questions at once."""
+    script, spans = Path(__file__).with_name("instant_server.py"), {1: [], 2: []}
+    for count in (1, 2, 1, 2):
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+            world = nw.build(Path(folder), images=600, neurons=neurons)
+            servers = [subprocess.Popen([sys.executable, script, str(seconds)], stdout=subprocess.PIPE, text=True)
+                       for _ in range(count)]  # fmt: skip
+            for server in servers:
+                stack.callback(server.wait)
+                stack.callback(server.terminate)
+            addresses = [f"http://127.0.0.1:{int(s.stdout.readline())}/v1" for s in servers if s.stdout is not None]
+            words = ["name", "--scores", world.scores, "--all", "--backend", "endpoint", "--no-audit", "--json"]
+            words += [word for address in addresses for word in ("--endpoint", address)]
+            done = subprocess.run(
+                [sys.executable, "-m", "medsae", *words], env=os.environ | {"MEDSAE_DATA": folder}, check=True,
+                cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            counts = [json.load(urllib.request.urlopen(f"{address}/stats")) for address in addresses]
+        asked = json.loads(done.stdout)["asked"]
+        spans[count].append(max(c["last"] for c in counts) - min(c["first"] for c in counts))
+        shares = ", ".join(str(c["requests"]) for c in counts)
+        print(f"{count} servers of {seconds:g} s: {asked} questions ({shares}) in {spans[count][-1]:.2f} s")
+    print(f"two are {sum(spans[1]) / sum(spans[2]):.2f} times as fast as one")
 
 
 def _bare(calls: int) -> float:
@@ -250,7 +277,7 @@ def watch() -> None:
         world = nw.build(Path(folder), images=600, neurons=8)
         store, server = Store(world.data), nw.Server(world)
         with server.serve() as address:
-            config = c.Name(audit=False, scores=world.scores, backend="endpoint", endpoint=address, watch=True, pictures=10,
+            config = c.Name(audit=False, scores=world.scores, backend="endpoint", endpoint=(address,), watch=True, pictures=10,
                             idle_minutes=0.05)  # fmt: skip
             requests = Requests(store, config)
             thread = threading.Thread(target=name, args=(config, store, Silent()))
@@ -272,7 +299,7 @@ def watch() -> None:
 
 if __name__ == "__main__":
     every = {"overhead": overhead, "whole": whole, "cache": cache, "throughput": throughput, "concepts": table,
-             "watch": watch}  # fmt: skip
+             "watch": watch, "endpoints": endpoints}  # fmt: skip
     for each in sys.argv[1:] or every:
         what, _, neurons = each.partition(":")
         every[what](*([int(neurons)] if neurons else []))

@@ -2,8 +2,9 @@
 
 import json
 import shutil
+import sys
+from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from medsae import seals, shards
@@ -15,9 +16,9 @@ from medsae.steps import embed as embed_step
 from medsae.steps import ingest as ingest_step
 from medsae.steps import naming as naming_step
 from medsae.store.artifacts import Store
-from medsae.store.ledger import Ledger
 
-RUNNING = {"seconds", "pictures_per_second", "training_seconds"}
+sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
+from alike import same, same_names  # pyright: ignore[reportMissingImports]
 
 
 @pytest.fixture(autouse=True)
@@ -33,22 +34,6 @@ def small_pieces(monkeypatch):
 @pytest.fixture(scope="module")
 def root(tmp_path_factory, write_chexpert):
     return write_chexpert(tmp_path_factory.mktemp("sharded"), patients=40)
-
-
-def same(one, other) -> None:
-    """Two artifacts with the same content: tables by their rows, arrays and weights by their bytes."""
-    assert one.id == other.id
-    assert {k: v for k, v in one.facts.items() if k not in RUNNING} == {
-        k: v for k, v in other.facts.items() if k not in RUNNING
-    }
-    files = {name: entry["sha256"] for name, entry in one.manifest["files"].items() if name != "tables.duckdb"}
-    assert files == {n: e["sha256"] for n, e in other.manifest["files"].items() if n != "tables.duckdb"}
-    with one.connect() as a, other.connect() as b:
-        tables = [name for (name,) in a.execute("SELECT table_name FROM duckdb_tables() ORDER BY 1").fetchall()]
-        assert tables
-        for name in tables:
-            rows = [c.execute(f"SELECT * FROM {name}").df() for c in (a, b)]
-            assert rows[0].equals(rows[1]), name
 
 
 def by_shards(medsae, of: int, *words, order=None) -> str:
@@ -102,10 +87,8 @@ def test_every_step_by_shards_is_what_one_machine_makes(root, medsae_at, tmp_pat
     assert refusal[0] in (0, 2, 3) and refusal[1][0] == 2 and "of shard 1/2" in refusal[1][2]
     assert many(*name, "--shard", "1/2")[0] in (0, 2, 3)
     assert many("merge", *name)[0] in (0, 2, 3)
-    found = [Ledger(Store(medsae.data), raw).names().sort_values("neuron") for medsae in (alone, many)]
-    kept = [names.drop(columns=["time", "counter", "job"], errors="ignore").reset_index(drop=True) for names in found]
-    pd.testing.assert_frame_equal(*kept)
-    assert len(kept[0]) == 12 and kept[0]["concept"].notna().any()
+    kept = same_names(alone.data, many.data, raw)
+    assert len(kept) == 12 and kept["concept"].notna().any()
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from PIL import Image
 from medsae.naming import diagnosis
 from medsae.naming.backends import Backend, Load, PictureGone, Question, Reply, Study
 from medsae.naming.backends.http import Answer, Client
+from medsae.naming.backends.several import Several
 from medsae.naming.completion import Completion, completion, yes_no
 from medsae.naming.replies import judged, parse_explanation
 from medsae.progress import Progress, UserError
@@ -68,19 +69,32 @@ def refuse_remote(address: str, allowed: bool, say: Callable[[str], None]) -> No
     say(f"--allow-remote: {leaves.replace('What would leave it', 'What leaves it')}")
 
 
-def make(config: Any, study: Study, progress: Progress) -> Endpoint:
-    """The server of a config, found and looked at; UserError when it cannot be used."""
-    assert config.endpoint is not None
-    refuse_remote(config.endpoint, config.allow_remote, progress.say)
-    server = Server(config.endpoint, config.model, config.concurrency, config.timeout_seconds,
-                    key=os.environ.get(KEY_VARIABLE), say=progress.say)  # fmt: skip
-    endpoint = Endpoint(server, study.jpeg, config.seed)
+def make(config: Any, study: Study, progress: Progress) -> Backend:
+    """The server of a config, or its several servers, found and looked at; UserError when one cannot be used."""
+    assert config.endpoint
+    for address in config.endpoint:
+        refuse_remote(address, config.allow_remote, progress.say)
+    several = len(config.endpoint) > 1
+    found = [Endpoint(_server(config, address, _naming(address, progress) if several else progress.say),
+                      study.jpeg, config.seed) for address in config.endpoint]  # fmt: skip
     try:
-        endpoint.prepare()
+        for endpoint in found:
+            endpoint.prepare()
+        return Several(found, progress.say) if several else found[0]
     except BaseException:
-        endpoint.close()
+        for endpoint in found:
+            endpoint.close()
         raise
-    return endpoint
+
+
+def _server(config: Any, address: str, say: Callable[[str], None]) -> Server:
+    return Server(address, config.model, config.concurrency, config.timeout_seconds,
+                  key=os.environ.get(KEY_VARIABLE), say=say)  # fmt: skip
+
+
+def _naming(address: str, progress: Progress) -> Callable[[str], None]:
+    """Says a line together with the server that it is about."""
+    return lambda line: progress.say(f"{address}: {line}")
 
 
 @dataclass(frozen=True)
@@ -113,6 +127,9 @@ class Endpoint(Backend):
             server.address, server.timeout_seconds, server.key, server.attempts, server.sleep, say=server.say
         )
         self.address, self.model, self.load, self.key = server.address, server.model or "", load, server.key
+        self.say = server.say
+        self.root: str | None = None
+        """What the server says its model was loaded from, where it says so (vLLM)."""
         self.seed = seed
         self.concurrency, self.places = server.concurrency + _SPARE, threading.BoundedSemaphore(server.concurrency)
         self.lock = threading.Lock()
@@ -151,7 +168,16 @@ class Endpoint(Backend):
                 there = f"it has: {', '.join(served[:8])}" if served else "it names none"
                 raise UserError(f"which model? {there}", self.address, "give --model NAME")
             self.model = served[0]
+        self.root = _root(listed.body, self.model)
         self._look()
+
+    def answers(self) -> bool:
+        """Whether the server is there now: one look for its models, without a second try."""
+        client = Client(self.address, min(10.0, self.client.timeout), self.key, 1, self.client.sleep)
+        try:
+            return client.get("/models").status == "ok"
+        finally:
+            client.close()
 
     def _check_door(self, answer: Answer, elsewhere: bool) -> None:
         """UserError for a wrong key or, with the right address where it can be found, a wrong address."""
@@ -288,9 +314,10 @@ class Endpoint(Backend):
     # --- a run
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
-        return [self._known(question) or self._ask(question) for question in questions]
+        return [self.known(question) or self._ask(question) for question in questions]
 
-    def _known(self, question: Question) -> Reply | None:
+    def known(self, question: Question) -> Reply | None:
+        """The rehearsal's answer to a question, once."""
         if not self.rehearsed:
             return None
         with self.lock:
@@ -424,6 +451,13 @@ def _models(body: Any) -> list[str]:
     data = body.get("data") if isinstance(body, dict) else None
     names = [m.get("id") for m in data if isinstance(m, dict)] if isinstance(data, list) else []
     return [n for n in names if isinstance(n, str)]
+
+
+def _root(body: Any, model: str) -> str | None:
+    data = body.get("data") if isinstance(body, dict) else None
+    entries = [m for m in data if isinstance(m, dict) and m.get("id") == model] if isinstance(data, list) else []
+    root = entries[0].get("root") if entries else None
+    return root if isinstance(root, str) else None
 
 
 def _data_uri(jpeg: bytes) -> str:

@@ -1,0 +1,101 @@
+"""What `--on ray` costs over the same shards by hand, and what shards win.
+
+    python -m tests.bench.bench_ray DATA embed|score      DATA: a finished demo; it is copied, nothing in it changes
+
+By hand: two commands with --shard at once, one core each, then `merge`. On Ray: the same two on a cluster that is started
+for the command, and on one that is there already. One core: the step at once, with one thread. Needs the extra `cluster`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from medsae.store.artifacts import Store
+
+ROOT = Path(__file__).parents[2]
+SHARDS = 2
+
+
+def _start(data: Path, *words: str, **around: str) -> subprocess.Popen[bytes]:
+    env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"} | around
+    command = [sys.executable, "-m", "medsae", *words, "--data", str(data)]
+    return subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    err = child.communicate()[1].decode()
+    if child.returncode:
+        raise SystemExit(err)
+
+
+def _alone(data: Path, words: list[str]) -> dict[str, float]:
+    _end(_start(data, *words))
+    return {}
+
+
+def _by_hand(data: Path, words: list[str]) -> dict[str, float]:
+    began = time.perf_counter()
+    children = [_start(data, *words, "--shard", f"{i}/{SHARDS}") for i in range(1, SHARDS + 1)]
+    for child in children:
+        _end(child)
+    shards = time.perf_counter() - began
+    _end(_start(data, "merge", *words))
+    return {"shards": shards, "merge": time.perf_counter() - began - shards}
+
+
+def _on_ray(data: Path, words: list[str]) -> dict[str, float]:
+    _end(_start(data, *words, "--on", "ray", "--shards", str(SHARDS)))
+    return {}
+
+
+def _on_running(data: Path, words: list[str]) -> dict[str, float]:
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": SHARDS, "include_dashboard": False})
+    try:
+        began = time.perf_counter()
+        _end(_start(data, *words, "--on", "ray", "--shards", str(SHARDS), RAY_ADDRESS=cluster.address))
+        return {"without the cluster's start": time.perf_counter() - began}
+    finally:
+        cluster.shutdown()
+
+
+def measure(data: Path, step: str) -> None:
+    store = Store(data)
+    cohort = store.list("cohort")[0].id
+    sae = next(a.id for a in store.list("sae"))
+    words = {"embed": ["embed", "--cohort", cohort, "--encoder", "simclip", "--workers", "1"],
+             "score": ["score", "--sae", sae, "--no-maps", "--images", "all"]}[step]  # fmt: skip
+    kind = {"embed": "embeddings", "score": "scores"}[step]
+    ways: dict[str, Callable[[Path, list[str]], dict[str, float]]] = {
+        "one core": _alone, "by hand": _by_hand, "on Ray": _on_ray, "on a running Ray": _on_running,
+    }  # fmt: skip
+    seconds: dict[str, float] = {}
+    for name, way in ways.items():
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "data"
+            for part in ("artifacts", "cache"):
+                shutil.copytree(data / part, copy / part, symlinks=True)
+            shutil.rmtree(copy / "artifacts" / kind)
+            if kind == "scores":
+                (copy / "artifacts/scores").mkdir()
+            began = time.perf_counter()
+            parts = way(copy, words)
+            seconds[name] = parts.get("without the cluster's start") or time.perf_counter() - began
+        print(json.dumps({"step": step, "way": name, "seconds": round(seconds[name], 1),
+                          **{k: round(v, 1) for k, v in parts.items()}}), flush=True)  # fmt: skip
+    hand = seconds["by hand"]
+    print(f"{step}: two shards {seconds['one core'] / hand:.2f} x one core; on Ray {seconds['on Ray'] - hand:+.1f} s over by "
+          f"hand, on a running cluster {seconds['on a running Ray'] - hand:+.1f} s (asked: {0.1 * hand + 10:.1f} s)")  # fmt: skip
+
+
+if __name__ == "__main__":
+    measure(Path(sys.argv[1]), sys.argv[2])
