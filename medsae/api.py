@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from medsae.progress import UserError
-from medsae.store import queries, query_images
+from medsae.store import maps, planted_pairs, queries, query_images
 from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.filter import SORTS, Filter
 from medsae.store.ledger import Ledger
@@ -33,7 +33,7 @@ from medsae.store.titles import cohort_title, is_raw, titles
 if TYPE_CHECKING:
     from medsae.sae.model import Sae as Model
 
-Kind = Literal["cohort", "embeddings", "sae", "scores"]
+Kind = Literal["cohort", "embeddings", "sae", "scores", "pairs"]
 
 
 class Data:
@@ -300,3 +300,18 @@ class Scores(_Handle):
     def recovery(self) -> pd.DataFrame:
         """One row a planted factor of a simulated cohort: how well its best neuron finds it (AUROC); else no rows."""
         return queries.recovery(self.data.reader, self.artifact).set_index("factor")
+
+    def pairs(self, parts: bool = False) -> pd.DataFrame:
+        """One row a planted factor: the neuron that best follows it and nothing else, in pairs that differ in it alone
+        (`medsae pairs`), judged on patients that did not choose it, and the recovery by what else was measured (sae,
+        untrained, raw, random). `parts`: sides and lobes apart. UserError: no pairs were drawn for these neurons."""
+        found = planted_pairs.of(self.data.store.list(), self.artifact)
+        if found is None:
+            raise UserError("no pairs were drawn for these neurons", self.artifact.id, "python -m medsae pairs --help")
+        which = planted_pairs.representation(self.artifact)
+        return planted_pairs.best(self.data.reader, found, parts, which).set_index("factor")
+
+    def localisation(self) -> pd.DataFrame:
+        """One row a finding (planted, or marked by readers) and representation: whether its best neuron's maps look
+        there, beside two nulls, with a verdict by rule; no rows where nothing is known of places, or without maps."""
+        return maps.localisation(self.data.reader, self.artifact)

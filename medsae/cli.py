@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from medsae import __version__, jobs, launch, plugins, shards
+from medsae import __version__, files, jobs, launch, plugins, shards
 from medsae import config as c
 from medsae.progress import File, Progress, Terminal, UserError
 from medsae.store import housekeeping
@@ -48,6 +48,7 @@ COMMANDS: dict[str, Any] = {
     "name": c.Name,
     "merge": c.Merge,
     "run": Annotated[c.RunDemo, _named("demo")] | Annotated[c.RunPaper, _named("paper")],
+    "pairs": c.Pairs,
     "look": c.Look,
     "reading": Annotated[c.ReadingCreate, _named("create")]
     | Annotated[c.ReadingList, _named("list")]
@@ -75,6 +76,7 @@ _ABOUT = {
     "name": "scores + a vision-language model -> names, put to the test",
     "merge": "the parts that --shard i/N of a step has made -> its artifact",
     "run": "all steps of a preset",
+    "pairs": "simulated patients with and without one factor -> what moves each neuron",
     "look": "a picture of your own -> the neurons that fire on it, and where",
     "reading": "the detection test of names, done by people",
     "import": "an SAE of another program -> SAE",
@@ -267,6 +269,9 @@ def _ingest(words: list[str]) -> tuple[list[str], Any]:
 
 
 def _recognised(root: Path, offers: dict[str, plugins.Source]) -> str:
+    if files.REMOTE.match(str(root)):
+        raise UserError("a bucket is not looked into to find out what it holds", files.shown(root),
+                        f"name the source: one of {', '.join(offers)}")  # fmt: skip
     folder = root.expanduser().resolve()
     if not folder.is_dir():
         raise UserError("the folder does not exist", root, "check the path")

@@ -38,6 +38,27 @@ def spread(
     return out
 
 
+def on_blocks(
+    map_rc: NDArray[np.floating], first_px: float, step_px: float, size: int, blocks: int
+) -> NDArray[np.float64]:
+    """The map at the centres of blocks x blocks equal parts of the square that the network sees: bilinear between the
+    centres of cells, clamped beyond the outermost ones."""
+    at = (np.arange(blocks) + 0.5) * size / blocks - 0.5
+    down, across = (_weights(at, first_px + step_px * np.arange(n, dtype=np.float64)) for n in map_rc.shape)
+    return down @ np.asarray(map_rc, np.float64) @ across.T
+
+
+def box_mask(box: tuple[float, float, float, float], picture: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """bool [h, w] of a box (left, top, width, height in px) on a picture of (height, width) px: pixels whose centre
+    lies in it. None for a box that leaves the picture by more than 2 px: it was drawn on another size of it."""
+    left, top, width, height = box
+    rows, columns = picture
+    if left < -2 or top < -2 or left + width > columns + 2 or top + height > rows + 2:
+        return None
+    y, x = np.arange(rows) + 0.5, np.arange(columns) + 0.5
+    return ((y >= top) & (y <= top + height))[:, None] & ((x >= left) & (x <= left + width))[None]
+
+
 def packed(map_kc: np.ndarray) -> tuple[list[bytes], np.ndarray]:
     """int8 bytes of each map, and what one step of them is worth: value = byte * scale."""
     scale = np.abs(map_kc).max(1) / 127

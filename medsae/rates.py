@@ -5,11 +5,26 @@ The one home of these formulas, on the ground floor: `scoring`, `naming`, `store
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri, stdtrit
 
 Floats = NDArray[np.float64]
+
+
+def _z(level: float) -> float:
+    """Half the width of the interval of a standard normal variable."""
+    return NormalDist().inv_cdf(0.5 + level / 2)
+
+
+def _t(freedom: float, level: float) -> float:
+    """The same of Student's t with `freedom` degrees of freedom, which may be endless."""
+    if not np.isfinite(freedom):
+        return _z(level)
+    from scipy.special import stdtrit  # a sixth of the app's first page is spent on this import
+
+    return float(stdtrit(freedom, 0.5 + level / 2))
 
 
 def wilson(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
@@ -19,7 +34,7 @@ def wilson(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Flo
     """
     s, n = np.asarray(successes, float), np.asarray(n, float)
     assert np.all((s >= 0) & (s <= n)), "successes must lie between 0 and n"
-    z = ndtri(0.5 + level / 2)
+    z = _z(level)
     with np.errstate(invalid="ignore", divide="ignore"):
         p = s / n
         middle = (p + z * z / (2 * n)) / (1 + z * z / n)
@@ -34,11 +49,25 @@ def rho_interval(rho: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Flo
     error, not a test (the permutation null is the test). Images of one patient are counted as independent.
     """
     rho, n = np.asarray(rho, float), np.asarray(n, float)
-    z = ndtri(0.5 + level / 2)
+    z = _z(level)
     with np.errstate(invalid="ignore", divide="ignore"):
         centre = np.arctanh(np.clip(rho, -1, 1))
         half = np.where(n > 3, z / np.sqrt(np.where(n > 3, n - 3, 1)), np.nan)
         return np.tanh(centre - half), np.tanh(centre + half)
+
+
+def mean_interval(value_pk: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Student's interval of the mean over the first axis (patients) -> two arrays of the other axes.
+
+    NaN for fewer than two values. Values that do not vary give an interval of no width.
+    """
+    values = np.asarray(value_pk)
+    n = len(values)
+    middle = values.mean(0, dtype=np.float64)
+    if n < 2:
+        return np.full_like(middle, np.nan), np.full_like(middle, np.nan)
+    half = _t(n - 1, level) * values.std(0, ddof=1, dtype=np.float64) / n**0.5
+    return middle - half, middle + half
 
 
 def centred_interval(value: float, draws: ArrayLike, level: float = 0.95) -> tuple[float, float]:
@@ -72,7 +101,7 @@ def trainings_interval(value: float, draws: ArrayLike, *sides: ArrayLike, level:
     total = float(draws.var(ddof=1) + sum(trained))
     unsure = sum(v**2 / (len(side) - 1) for v, side in zip(trained, several, strict=True))
     freedom = total**2 / unsure if unsure > 0 else np.inf
-    half = float((stdtrit(freedom, 0.5 + level / 2) if np.isfinite(freedom) else ndtri(0.5 + level / 2)) * total**0.5)
+    half = _t(freedom, level) * total**0.5
     return value - half, value + half
 
 
@@ -113,5 +142,5 @@ def jackknife(value: float, left_out: ArrayLike, level: float = 0.95) -> tuple[f
     if g < 3 or not np.isfinite(left_out).all() or not np.isfinite(value):
         return float("nan"), float("nan")
     se = np.sqrt((g - 1) / g * np.sum((left_out - left_out.mean()) ** 2))
-    half = float(stdtrit(g - 1, 0.5 + level / 2) * se)
+    half = _t(g - 1, level) * se
     return value - half, value + half

@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
 
 from medsae.rates import benjamini_hochberg
 
@@ -92,6 +91,8 @@ def says(text: str, phrase: str) -> bool | None:
 def enriched(texts: Sequence[str], fires: Sequence[bool], most: int = 20) -> list[Phrase]:
     """Phrases enriched among the texts of firing pictures, the most certain first; of a phrase and a longer one that
     stand in the same texts the longer one is kept. Empty with fewer than `LEAST` texts on a side."""
+    from scipy.special import ndtr  # not before reports are read: the app's first page has none
+
     firing, others = Counter[str](), Counter[str]()
     n_firing = n_others = 0
     for text, fire in zip(texts, fires, strict=True):

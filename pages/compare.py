@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from medsae.ui import compare_parts, export, look, terms
+from medsae.ui import compare_parts, export, look, planted_pairs_parts, terms
 from medsae.ui import study as studies
 
 PAGE = {"title": "Compare", "place": 80}
@@ -26,7 +26,11 @@ else:
     with right, st.container(border=True):
         compare_parts.matched(study, scores, other)
 
-terms.explain("SAE", "raw", "entropy", "null", "AUROC", "L0", "FVE", "selective", "expansion", "dead")
+compare_parts.located(study, scores, other)
+planted_pairs_parts.panel(study, scores, cohort)
+terms.explain(
+    "SAE", "raw", "entropy", "null", "AUROC", "recovery", "specificity", "L0", "FVE", "selective", "expansion", "dead"
+)
 frame = compare_parts.all_saes(study, cohort)
 with st.container(border=True):
     look.section(

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from medsae.store import queries, query_images
-from medsae.ui import cards, effect_parts, export, format, links, look, terms, view_image, viewer
+from medsae.ui import cards, effect_parts, export, format, links, look, seen_parts, terms, view_image, viewer
 from medsae.ui import study as studies
 
 PAGE = {"title": "Image", "place": 60}
@@ -35,9 +35,13 @@ look.heading(
 )
 terms.explain("neuron", "activation", "fires", "density", "entropy")
 scored = query_images.is_scored(study.reader, scores, image)
-viewer.draw("viewer", {**data, "neurons": []})
-left, right = st.columns([1, 1], gap="medium")
+seen = links.whole("seen")
+viewer.draw("viewer", {**data, "neurons": [], **seen_parts.large(study, scores, cohort, image, seen)})
 fires = query_images.firing(study.reader, scores, image, 200)
+if not fires.empty:
+    with st.container(border=True):
+        seen_parts.panel(study, scores, cohort, image, fires)
+left, right = st.columns([1, 1], gap="medium")
 with left, st.container(border=True):
     look.section("Neurons that fire here", f"{len(fires)}, strongest share of their own maximum first")
     if fires.empty:

@@ -10,9 +10,11 @@ from medsae.ui import (
     format,
     judging,
     links,
+    located_parts,
     look,
     maps,
     neuron_parts,
+    planted_pairs_parts,
     statistics_panels,
     terms,
     view_image,
@@ -59,7 +61,8 @@ left, right = st.columns([13, 7], gap="medium")
 with left:
     with st.container(border=True):
         shown = neuron_parts.pictures(study, scores, cohort, row)
-    maps.localisation(study, scores, number)
+    located_parts.localisation(study, scores, number)
+    planted_pairs_parts.neuron(study, scores, number)
     neuron_parts.naming(scores, number)
     if not studies.is_raw(scores):
         with st.container(border=True):
@@ -92,6 +95,7 @@ data = (
 )
 if data is not None and view is not None:
     data |= view_image.beside(study, scores, cohort, number, view)
+    data |= maps.large(study, scores, cohort, number, view) or {}
 viewer.draw("viewer", data, lambda text: judging.call(study, scores, neuron, text))
 if view is not None and data is None:
     st.warning(f"The link asks for image {view}, which this cohort does not have.")

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from medsae.ui import advice, links, look, overview_parts, statistics_panels, terms
+from medsae.ui import advice, links, located_parts, look, overview_parts, statistics_panels, terms
 from medsae.ui import study as studies
 
 PAGE = {"title": "Overview", "place": 10}
@@ -46,6 +46,7 @@ with steps, st.container(border=True):
 with st.container(border=True):
     overview_parts.names(study, scores)
 overview_parts.planted(study, scores)
+located_parts.overview(study, scores)
 terms.explain(
     "neuron",
     "SAE",

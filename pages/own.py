@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from medsae.ui import links, look, own_parts
+from medsae.ui import look, own_parts
 from medsae.ui import study as studies
 
 PAGE = {"title": "Own picture", "place": 65}
@@ -21,7 +21,7 @@ if found is not None:
     own_parts.verdict(found)
     left, right = st.columns([13, 7], gap="medium")
     with left, st.container(border=True):
-        own_parts.neurons(study, found, links.switch("where it looks", "maps", True))
+        own_parts.neurons(study, found, own_parts.switch())
     with right, st.container(border=True):
         own_parts.nearest(study, cohort, found)
 studies.foot(cohort.id)

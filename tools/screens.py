@@ -55,9 +55,11 @@ def _shot(browser: Browser, address: str, name: str, theme: Literal["dark", "lig
     visit = tools.Visit(context, address)
     page = visit.open({"overview": "", "viewer": "neuron"}.get(name, name))
     if name == "viewer":
-        page.locator(".ms-grid img, .ms-thumb").first.click()
+        page.locator("a.ms-pic").first.click()
+        page.locator("dialog[open]").wait_for()
+        page.wait_for_timeout(1000)
         page.keyboard.press("c")
-    else:
+    elif name != "image":  # its viewer is as tall as the window
         tall = page.evaluate("document.querySelector('.stMain').scrollHeight")
         page.set_viewport_size({"width": WIDTH, "height": max(HEIGHT, min(int(tall), TALLEST))})
     page.wait_for_load_state("networkidle")

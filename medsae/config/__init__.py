@@ -25,6 +25,7 @@ from medsae.config.kinds import (
     TopK,
 )
 from medsae.config.name import NO_MODEL, Name
+from medsae.config.pairs import Pairs
 from medsae.config.reading import ReadingCreate, ReadingList, ReadingResults
 from medsae.config.runs import Merge, RunDemo, RunPaper
 from medsae.config.score import ATTRIBUTES, Score

@@ -15,7 +15,7 @@ from medsae.config.base import Command, check
 class List(Command):
     """The artifacts, newest first."""
 
-    kind: Literal["cohort", "embeddings", "sae", "scores", "names"] | None = None
+    kind: Literal["cohort", "embeddings", "sae", "scores", "pairs", "names"] | None = None
     """Only this kind."""
 
 

@@ -44,6 +44,8 @@ class Score(Sharded, Command):
     """Images kept at each end of a dense (raw) neuron."""
     maps: bool = added(True)
     """Keep where the value of a neuron was collected on its strongest images, where the encoder allows it."""
+    deletions: int = added(16)
+    """Neurons, drawn by chance, whose maps are tested: their strongest part of a picture is replaced (0: none)."""
     seed: int = 0
     """Seed of permutations and bootstrap."""
     labels: str | None = added(None)
@@ -55,6 +57,8 @@ class Score(Sharded, Command):
     holds its name and the beginning of its sha256."""
     confounders: str = added("view,age,sex,devices,site")
     """Attributes of the cohort, separated by commas, that each neuron's strongest correlation is held against."""
+    ms_embeddings: str | None = added(None)
+    """Id of embeddings of the same cohort by an *independent* encoder: is what a neuron fires on alike to it (MS)?"""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
     """Where to compute."""
 
@@ -76,6 +80,7 @@ class Score(Sharded, Command):
             "--draws, --bootstraps and --top must be at least 1",
         )
         check(0 < self.fdr < 1, f"--fdr {self.fdr} must lie in (0, 1)")
+        check(self.deletions >= 0, f"--deletions {self.deletions} must not be negative")
         strange = [name for name in self.attributes if name not in ATTRIBUTES]
         check(not strange, f"--given: there is no attribute {', '.join(strange)}", do=f"of {', '.join(ATTRIBUTES)}")
         check(self.labels is None or bool(self.label_list), "--labels names no label")

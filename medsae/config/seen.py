@@ -31,6 +31,8 @@ class Look(Command):
     """Id (or unique beginning of the id) of the scores that know the neurons."""
     most: int = 20
     """Neurons that are told at most."""
+    occlude: bool = False
+    """Where the encoder has no exact map: an approximate one by occlusion, for which the encoder runs 65 times."""
     watch: bool = runtime(False)
     """Keep the models loaded and take pictures from the app."""
     idle_minutes: float = runtime(30.0)

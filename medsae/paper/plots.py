@@ -229,6 +229,40 @@ def heat_map(frame: Frame, labels: list[str], neurons: list[int], limit: float, 
     return figure
 
 
+def factor_map(frame: Frame, factors: list[str], neurons: list[int]) -> go.Figure:
+    """Factors (rows) x neurons of `share`: which share of what moves a neuron is due to each factor, upwards or
+    downwards; a transparent marker on each cell makes it clickable (customdata: neuron)."""
+    grid = frame.pivot(index="factor", columns="neuron", values="share").reindex(index=factors, columns=neurons)
+    figure = blank(max(240, 70 + 17 * len(factors)), dragmode=False, showlegend=False, hoverdistance=-1)
+    row = {factor: i for i, factor in enumerate(factors)}
+    column = {neuron: i for i, neuron in enumerate(neurons)}
+    figure.add_heatmap(
+        z=grid.to_numpy(), zmin=-1, zmax=1, colorscale=LIGHT, xgap=1, ygap=1, hoverinfo="skip",
+        colorbar=dict(title="share", thickness=10, len=min(1.0, 240 / (70 + 17 * len(factors)) + 0.2)),
+    )  # fmt: skip
+    known = frame[frame["factor"].isin(factors) & frame["neuron"].isin(neurons)]
+    figure.add_scatter(
+        x=[column[n] for n in known["neuron"]],
+        y=[row[factor] for factor in known["factor"]],
+        mode="markers",
+        marker=dict(size=15, symbol="square", color="rgba(0,0,0,0)"),
+        selected=dict(marker=dict(opacity=1)),
+        unselected=dict(marker=dict(opacity=1)),
+        customdata=known[["neuron", "factor", "share", "change", "low", "high"]].to_numpy(),
+        hovertemplate="neuron %{customdata[0]} · %{customdata[1]}<br>share %{customdata[2]:+.2f} · change "
+        "%{customdata[3]:+.3g} [%{customdata[4]:+.3g}, %{customdata[5]:+.3g}]<extra></extra>",
+    )
+    figure.update_xaxes(
+        tickvals=list(range(len(neurons))), ticktext=[str(n) for n in neurons], side="top", tickangle=-90,
+        showgrid=False, range=[-0.5, len(neurons) - 0.5],
+    )  # fmt: skip
+    figure.update_yaxes(
+        tickvals=list(range(len(factors))), ticktext=[factor.replace(":", ", ") for factor in factors],
+        range=[len(factors) - 0.5, -0.5], showgrid=False,
+    )  # fmt: skip
+    return figure
+
+
 def square(frame: Frame, labels: list[str]) -> go.Figure:
     """Label x label co-occurrence: share of images with the row's label that also carry the column's."""
     grid = frame.pivot(index="a", columns="b", values="share").reindex(index=labels, columns=labels)

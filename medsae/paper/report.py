@@ -21,9 +21,9 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from medsae import files
-from medsae.paper import colours, plots, printed
+from medsae.paper import colours, overlay, plots, printed
 from medsae.progress import UserError
-from medsae.store import concepts, queries, query_images, titles, trained
+from medsae.store import concepts, maps, queries, query_images, titles, trained
 from medsae.store.artifacts import Artifact, Store
 from medsae.store.filter import LEAST, Filter
 from medsae.store.ledger import Ledger
@@ -46,7 +46,8 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; } .soft
 table { border-collapse: collapse; width: 100%; font-size: .87rem; font-variant-numeric: tabular-nums; }
 td, th { text-align: left; padding: .2rem .6rem .2rem 0; border-bottom: 1px solid #d5dbe3; vertical-align: top; }
 figure { margin: 1rem 0; } img { max-width: 100%; } .grid { display: grid; grid-template-columns: repeat(6, 1fr); gap: .4rem; }
-.grid img { width: 100%; aspect-ratio: 1; object-fit: contain; background: #000; } .grid figure { margin: 0; font-size: .75rem; }"""  # noqa: E501
+.grid img { width: 100%; aspect-ratio: 1; object-fit: contain; background: #000; } .grid figure { margin: 0; font-size: .75rem; }
+.grid span { display: grid; } .grid span > * { grid-area: 1 / 1; } .grid img.ms-over { background: none; }"""  # noqa: E501
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,9 @@ def _tables(study: Study) -> dict[str, tuple[Frame, str]]:
     """name -> the table as it is printed, and its caption."""
     made = {"measures": (_measures(study), f"Measures of {', '.join(filter(None, study.words))}; 95 % intervals.")}
     made["best-neurons"] = (_best(study), "The best neuron of each label; AUROC on patients who did not choose it.")
+    located = _located(study)
+    if len(located):
+        made["localisation"] = (located, _LOCATED)
     runs = concepts.runs(study.names)
     if runs:
         made["table-1"] = (
@@ -208,6 +212,27 @@ def _tables(study: Study) -> dict[str, tuple[Frame, str]]:
             f"Names by detection accuracy. {runs[0].title}; {runs[0].overlap}.",
         )
     return made
+
+
+_LOCATED = (
+    "Share of pictures whose strongest cell of the best neuron's map lies inside the finding (other patients than chose"
+    " the neuron), beside another neuron that fires on the same picture, and the finding's usual place."
+)
+
+
+def _located(study: Study) -> Frame:
+    """The table `localisation` of the scored representation as it is printed."""
+    rows = maps.localisation(study.reader, study.scores)
+    if not len(rows):
+        return pd.DataFrame()
+    rows = rows[(rows["representation"] == study.scores.facts.get("representation")) & rows["hit"].notna()]
+    cells = [
+        [r["finding"], str(int(r["neuron"])), f"{int(r['n']):,}", f"{_number(r['hit'])}{_ends(r['low'], r['high'])}",
+         _number(r["place"]), _number(r["mean_mask"]), maps.VERDICTS[r["verdict"]]]
+        for r in rows.to_dict("records")
+    ]  # fmt: skip
+    columns = ["finding", "neuron", "images", "inside", "another neuron", "usual place", "by rule"]
+    return pd.DataFrame(cells, columns=columns)
 
 
 _TRAINED = {
@@ -412,11 +437,12 @@ def page(study: Study, figures: Mapping[str, bytes]) -> str:
     )
     neurons = "".join(_neuron(study, neuron) for neuron in study.neurons)
     title = titles.title(study.artifacts, study.scores)
+    mapped = "" if maps.missing(study.scores) or not study.neurons else f"<h2>Neurons</h2>{overlay.SWITCH}"
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{_STYLE}</style>"
+        f"<style>{_STYLE}{overlay.STYLE}</style>"
         f"</head><body><h1>{escape(title)}</h1><p class=soft>{escape(titles.cohort_title(study.cohort))}</p>"
-        f"{tables}{drawn}{neurons}<h2>Methods</h2><pre style='white-space:pre-wrap;font:inherit'>"
+        f"{tables}{drawn}{mapped}{neurons}<h2>Methods</h2><pre style='white-space:pre-wrap;font:inherit'>"
         f"{escape(methods(study))}</pre><p class=soft>{escape(study.note)}</p></body></html>"
     )
 
@@ -434,11 +460,19 @@ def _html(frame: Frame) -> str:
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 
+def _framed(thumb: bytes | None, image: int, layer: overlay.Layer | None) -> str:
+    """A radiograph with where the neuron looks."""
+    if thumb is None:
+        return "no picture"
+    over = _inline(layer.webp, "", "webp").replace("<img ", '<img class="ms-over" ') if layer else ""
+    return f"<span>{_inline(thumb, f'radiograph {image}', 'webp')}{over}</span>"
+
+
 def _neuron(study: Study, neuron: int) -> str:
     images, values, thumbs = _top(study, neuron)
+    over = overlay.layers(study.reader, study.scores, study.cohort, neuron, images)
     grid = "".join(
-        f"<figure>{_inline(thumbs[i], f'radiograph {i}', 'webp') if i in thumbs else 'no picture'}{v:.2f}</figure>"
-        for i, v in zip(images, values, strict=True)
+        f"<figure>{_framed(thumbs.get(i), i, over.get(i))}{v:.2f}</figure>" for i, v in zip(images, values, strict=True)
     )
     rhos = queries.correlations(study.reader, study.scores, neuron)
     rhos = rhos[rhos["rho"].notna()].head(8)

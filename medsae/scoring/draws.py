@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from medsae.progress import Progress
 from medsae.scoring.activity import Held, shape_of, squared, times
 from medsae.scoring.labels import mask_patterns
 from medsae.scoring.sufficient import correlation
@@ -188,6 +189,29 @@ def in_groups(held: Held, draws: Draws) -> list[range]:
     return [range(at, min(at + size, draws.draws)) for at in range(0, draws.draws, size)]
 
 
+def group_by_group(
+    held: Held,
+    draws: Permutations | Resamples,
+    what: str,
+    title: str,
+    make: Callable[[range], list[dict[str, Any]]],
+    progress: Progress,
+) -> Iterator[Arrays | None]:
+    """For each group of draws the rows that `make` gives for them, one a draw, as one array a name; kept as `what`.
+    None for groups of another command (`draws.kept`)."""
+
+    def stacked(group: range) -> Arrays:
+        rows = make(group)
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    with progress.task(title, draws.draws, "draws") as task:
+        groups = in_groups(held, draws)
+        draws.kept.expect(what, len(groups))
+        for k, group in enumerate(groups):
+            yield draws.kept.group(what, k, lambda group=group: stacked(group))
+            task.advance(len(group))
+
+
 @dataclass(frozen=True)
 class Sums:
     """Sums over (weighted) images, `_q` a pattern of known labels: of disjoint sets of images they add."""
@@ -274,3 +298,15 @@ def _design(
     y_bk = y_nk[rows]
     wyy = (w_bg.T.astype(float)) @ np.square(y_bk, dtype=float)
     return w_bg[:, :, None] * y_bk[:, None], w_bg[:, :, None] * mask_nq[rows][:, None], wyy
+
+
+def mean_by_patient(
+    value_n: NDArray[np.floating], patients: Patients, draws: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """95 % percentile interval of the mean [n] over pictures, patients drawn with their pictures."""
+    count = len(patients.size_p)
+    sums, sizes = (np.bincount(patients.code_n, weights, count) for weights in (value_n, np.ones(len(value_n))))
+    weight_dp = rng.multinomial(count, np.full(count, 1 / count), draws)
+    means = (weight_dp @ sums) / np.maximum(weight_dp @ sizes, 1e-12)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)

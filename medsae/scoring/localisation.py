@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medsae.scoring.draws import Patients
+from medsae.scoring.draws import Patients, mean_by_patient
 
 LEAST = 8
 """Pictures with the finding that a hit rate needs."""
@@ -76,7 +76,7 @@ def locate(
     orders = np.argsort(rng.random((draws, n)), axis=1)
     drawn = hits_nn[np.arange(n), orders].mean(1)
     off = hits_nn.sum() - hit_n.sum()
-    low, high = _by_patient(hit_n.astype(float), patients, draws, rng)
+    low, high = mean_by_patient(hit_n.astype(float), patients, draws, rng)
     area_n = cover_nc.mean(1)
     positive_nc = np.maximum(map_nc, 0)
     total_n = positive_nc.sum(1)
@@ -100,18 +100,6 @@ def _mean_mask(cover_nc: NDArray[np.floating], inside_nc: NDArray[np.bool_], pat
     np.add.at(own_pc, patients.code_n, cover_nc)
     guess_n = (total_c - own_pc)[patients.code_n].argmax(1)
     return float(inside_nc[np.arange(len(inside_nc)), guess_n].mean())
-
-
-def _by_patient(
-    value_n: NDArray[np.floating], patients: Patients, draws: int, rng: np.random.Generator
-) -> tuple[float, float]:
-    """95 % percentile interval of the mean over pictures, patients drawn with their pictures."""
-    count = len(patients.size_p)
-    sums, sizes = (np.bincount(patients.code_n, weights, count) for weights in (value_n, np.ones(len(value_n))))
-    weight_dp = rng.multinomial(count, np.full(count, 1 / count), draws)
-    means = (weight_dp @ sums) / np.maximum(weight_dp @ sizes, 1e-12)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def at_cells(

@@ -16,6 +16,7 @@ from medsae.scoring.design import Design, Profiles
 if TYPE_CHECKING:
     from medsae.scoring.curve import Curve
     from medsae.scoring.matched import Matched
+    from medsae.scoring.monosemantic import Similarity
     from medsae.scoring.null import Null
     from medsae.scoring.profile import Profile
 
@@ -38,6 +39,8 @@ class Value:
     note: str = ""
     null_t: NDArray[np.float64] | None = None
     """The same under shuffled labels, draw by draw, where a `scored` measure has draws of its own."""
+    shuffled: str = "label rows"
+    """What these draws shuffle."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Scored:
     fdr: float
     values: dict[str, Value] = field(default_factory=dict)
     """Rows of `summary` so far, in the order of the measures."""
+    similarity: Similarity | None = None
+    """Likeness of what neurons fire on, by another encoder; None where none was given."""
 
 
 def statistics() -> dict[str, Statistic]:

@@ -28,6 +28,7 @@ from medsae.scoring.entropy import entropy
 from medsae.scoring.labels import Uncertain, Unstated, label_matrix, one_hot
 from medsae.scoring.matched import matched_entropy
 from medsae.scoring.measures import Scored, statistics
+from medsae.scoring.monosemantic import similarity
 from medsae.scoring.neighbours import coactivation_neighbours, decoder_neighbours
 from medsae.scoring.null import Null, largest, null_draws, permutation_null, reach
 from medsae.scoring.profile import Activations, profile
@@ -94,6 +95,8 @@ class Known:
     held: Mapping[str, ArrayLike] = field(default_factory=dict)
     """Name -> value an image: what a neuron's own strongest correlation is given (`scoring.confounded`)."""
     truth: Truth | None = None
+    independent_nd: NDArray[np.floating] | None = None
+    """Embeddings of the same images by another encoder (`scoring.monosemantic`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +167,12 @@ def score_arrays(
     attributes = [one for name, values in known.held.items() if (one := Attribute.of(name, values))]
     followed = confounded(held, Cohort(y_nk, mask_nk, labels, attributes, grouped, seed), top_m, report)
     observed = Profiles(correlations.rho_mk, correlations.n_k.astype(float), residual.rho_mk, design, profiles.active_m)
-    scored = Scored(observed, design, profiles, null, booted.values, booted.reaching_t, curve, matched, n, fdr)
+    alike = None
+    if known.independent_nd is not None:
+        alike = similarity(held, known.independent_nd, permutations, report)
+    scored = Scored(
+        observed, design, profiles, null, booted.values, booted.reaching_t, curve, matched, n, fdr, similarity=alike
+    )
     return Scores(
         neuron=frames.neurons(correlations, entropies, (max_rho_m, top_m), scored),
         correlation=frames.correlations(correlations, labels),

@@ -28,7 +28,7 @@ def summary(scored: Scored, statistics: dict[str, Statistic]) -> pd.DataFrame:
         )
         values[declared.name] = Value(found.value, found.low, found.high, found.n, note)
         if found.null_t is not None:
-            _against_shuffled(values, declared.name, declared.unit, found.null_t)
+            _against_shuffled(values, declared.name, declared.unit, found.null_t, found.shuffled)
     rows = [
         dict(measure=name, value=v.value, low=v.low, high=v.high, n=0 if v.n is None else v.n, note=v.note)
         for name, v in values.items()
@@ -36,11 +36,13 @@ def summary(scored: Scored, statistics: dict[str, Statistic]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _against_shuffled(values: dict[str, Value], name: str, unit: str, draw_t: NDArray[np.float64]) -> None:
+def _against_shuffled(
+    values: dict[str, Value], name: str, unit: str, draw_t: NDArray[np.float64], shuffled: str = "label rows"
+) -> None:
     """null_NAME, null_NAME_sd and NAME_p_two_sided."""
     null = draw_t[np.isfinite(draw_t)]
     n, draws = len(null), len(draw_t)
-    about = f"{unit}; mean of the draws with label rows shuffled between patients"
+    about = f"{unit}; mean of the draws with {shuffled} shuffled between patients"
     mean = float(null.mean()) if n else float("nan")
     # Where every draw is defined there are as many as were asked for; where few are, a band says nothing.
     if n >= min(FEW_DRAWS, draws) and n > 1:

@@ -7,7 +7,7 @@ pictures is made and by however many processes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -104,11 +104,7 @@ def plan(images: int, seed: int, start: int = 0) -> Iterator[Study]:
 
 
 def _patient(seed: int, patient: int, begin: int, n: int) -> Iterator[Study]:
-    rng = np.random.default_rng([seed, PATIENT, patient])
-    sex = "Female" if rng.random() < probabilities.FEMALE else "Male"
-    age = int(np.clip(rng.normal(60, 17), 18, 92))
-    facts = {"ill": bool(rng.random() >= probabilities.SCREENING), "old": age > 65}
-    lasting = probabilities.draw_lasting(rng, facts)
+    rng, sex, age, facts, lasting = _who(seed, patient)
     body = _body(rng, sex, age, lasting)
     for number in range(n):
         luck = np.random.default_rng([seed, STUDY, patient, number])
@@ -118,11 +114,51 @@ def _patient(seed: int, patient: int, begin: int, n: int) -> Iterator[Study]:
                     _take(luck, present))  # fmt: skip
 
 
+_Who = tuple[np.random.Generator, str, int, dict[str, bool], dict[str, Planted]]
+
+
+def _who(seed: int, patient: int) -> _Who:
+    """The patient's generator, as it stands before the body is drawn; sex, age, facts, and what lasts."""
+    rng = np.random.default_rng([seed, PATIENT, patient])
+    sex = "Female" if rng.random() < probabilities.FEMALE else "Male"
+    age = int(np.clip(rng.normal(60, 17), 18, 92))
+    facts = {"ill": bool(rng.random() >= probabilities.SCREENING), "old": age > 65}
+    return rng, sex, age, facts, probabilities.draw_lasting(rng, facts)
+
+
+def body_as(study: Study, sex: str, age: int) -> Body:
+    """The body of this patient, were the sex and the age at the first study these: the same random numbers.
+
+    What the other sex has no number for (`_body` draws the breasts of women only) moves nothing that comes after it.
+    """
+    rng, own_sex, *_, lasting = _who(study.seed, study.patient - 1)
+    body = _body(rng, own_sex, age, lasting)
+    if sex == own_sex:
+        return body
+    other = _body(_who(study.seed, study.patient - 1)[0], sex, age, lasting)
+    return replace(body, width=other.width, height=other.height, shoulders=other.shoulders,
+                   breast_mm=other.breast_mm)  # fmt: skip
+
+
+def take_as(study: Study, present: dict[str, Planted]) -> Take:
+    """How this picture would be taken of a patient with `present`: the same random numbers."""
+    luck = np.random.default_rng([study.seed, STUDY, study.patient - 1, study.study - 1])
+    # What is drawn before it takes as many numbers whoever the patient is.
+    probabilities.draw_study(luck, {}, {})
+    probabilities.write_labels(luck, {})
+    return _take(luck, present)
+
+
+def large_heart(severity: float) -> float:
+    """Cardiothoracic ratio on a PA picture of a heart that is enlarged, 0.535 (mild) to 0.66 (severe)."""
+    return 0.535 + 0.125 * severity
+
+
 def _body(rng: np.random.Generator, sex: str, age: int, lasting: dict[str, Planted]) -> Body:
     female = sex == "Female"
     old = float(np.clip((age - 35) / 50, 0, 1))
     heart = lasting.get("Cardiomegaly")
-    ratio = 0.535 + 0.125 * heart.severity if heart else float(rng.uniform(0.40, 0.475))
+    ratio = large_heart(heart.severity) if heart else float(rng.uniform(0.40, 0.475))
     fat = float(np.clip(rng.normal(0.05, 0.10), -0.08, 0.32))
     waves = np.stack([rng.normal(0, 1.3, 6), rng.normal(0, 1.3, 6), rng.uniform(-0.022, 0.022, 6),
                       rng.uniform(-0.022, 0.022, 6), rng.uniform(0, 6.3, 6)], 1)  # fmt: skip

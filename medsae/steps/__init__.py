@@ -21,6 +21,7 @@ _ROOMS: dict[str, tuple[str, str]] = {
     "score": ("score", "score"),
     "name": ("naming", "name"),
     "run": ("presets", "run_preset"),
+    "pairs": ("pairs", "pairs"),
     "look": ("look", "look"),
     "reading": ("reading", "create"),
     "import": ("exchange", "import_sae"),

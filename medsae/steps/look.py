@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from medsae.cohorts.checking import decode_apart
 from medsae.cohorts.pictures import PictureError, read
 from medsae.progress import Progress, UserError
 from medsae.sae.model import Sae
-from medsae.steps import maps
+from medsae.steps import eyes, replaced, tokens
 from medsae.steps.train import split_rows
 from medsae.store.artifacts import Artifact, Store
 from medsae.store.ledger import Ledger
@@ -29,7 +31,107 @@ KNOWN, HELD_OUT = 20_000, 1_000
 FAR = 0.99
 """Quantile of the held-out pictures' distances beyond which a picture is unlike what the SAE was trained on."""
 NEAREST = 6
+_REMEMBERED = 64
+"""Pictures of the cohort of which the losses by occlusion are held: the next neuron is asked of them at once."""
 _POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One picture through encoder and SAE."""
+
+    x_d: np.ndarray
+    """Its embedding (of tokens their mean)."""
+    z_m: np.ndarray
+    maps: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] | None
+    """Neurons -> maps [k, cells] and constants [k]; None where there are none."""
+
+
+class Sight(Protocol):
+    """How pictures are seen."""
+
+    @property
+    def encoder(self) -> encoders.Encoder: ...
+
+    @property
+    def unit_norm(self) -> bool: ...
+
+    @property
+    def grid(self) -> dict[str, Any] | None:
+        """A row of the table `cell_grid`; None without maps."""
+        ...
+
+    @property
+    def why(self) -> str:
+        """Why there are no maps."""
+        ...
+
+    def see(self, picture: np.ndarray) -> Seen:
+        """A decoded picture, uint8 [h, w]."""
+        ...
+
+
+@dataclass(frozen=True)
+class ByCells:
+    """The embedding is a sum over cells: exact maps."""
+
+    eye: eyes.Eye
+    sae: Sae | None
+    directions: eyes.Direction
+    why: str = ""
+
+    @property
+    def encoder(self) -> encoders.Encoder:
+        return self.eye.encoder
+
+    @property
+    def unit_norm(self) -> bool:
+        return self.eye.unit_norm
+
+    @property
+    def grid(self) -> dict[str, Any]:
+        return eyes.grid_frame(self.eye).to_dict("records")[0]
+
+    def see(self, picture: np.ndarray) -> Seen:
+        parts, constant = self.eye.parts([picture])
+        x_d = parts[0].sum(0) + constant[0]
+        z_m = self.sae.encode(x_d[None])[0] if self.sae else x_d
+        return Seen(x_d, z_m, lambda neurons: self.eye.maps(parts[0], constant[0], self.directions, neurons))
+
+
+@dataclass(frozen=True)
+class ByTokens:
+    """The SAE takes tokens: the map is their activations."""
+
+    encoder: encoders.TokenEncoder
+    sae: Sae | None
+    pooled: tokens.Pooled
+    grid: dict[str, Any] | None
+    why: str
+    unit_norm: bool = False
+
+    def see(self, picture: np.ndarray) -> Seen:
+        # In half precision, as tokens lie on disk.
+        x_td = encoders.tokens(self.encoder, self.encoder.prepare(picture)[None])[0]
+        z_tm = x_td.astype(np.float16).astype(np.float32)
+        z_tm = self.sae.encode(z_tm) if self.sae else z_tm
+        made = (lambda neurons: (z_tm[:, neurons].T, np.zeros(len(neurons)))) if self.grid else None
+        return Seen(x_td.mean(0), tokens.pool(z_tm[None], self.pooled)[0], made)
+
+
+@dataclass(frozen=True)
+class ByWhole:
+    """One vector a picture that is no sum over cells: maps only by occlusion."""
+
+    encoder: encoders.Encoder
+    unit_norm: bool
+    sae: Sae | None
+    why: str
+    grid: None = None
+
+    def see(self, picture: np.ndarray) -> Seen:
+        x_d = replaced.embedded(self.encoder, [picture], self.unit_norm)[0]
+        return Seen(x_d, self.sae.encode(x_d[None])[0] if self.sae else x_d, None)
 
 
 class Looker:
@@ -39,23 +141,24 @@ class Looker:
         self.scores, self.store = scores, store
         self.embeddings = store.parent(scores.parents["embeddings"], "embeddings")
         self.cohort = store.parent(scores.parents["cohort"], "cohort")
-        self.why_no_maps = ""
-        try:
-            self.eye: maps.Eye | None = maps.eye_of(self.embeddings, store, progress)
-        except UserError as error:
-            self.eye, self.why_no_maps = None, error.what
-        config = maps.embedded_with(self.embeddings)
-        if config.encoder is None or config.pool == "tokens":
-            raise UserError(self.why_no_maps, self.embeddings.id, "score embeddings that an encoder made here")
-        self.encoder = self.eye.encoder if self.eye else encoders.load_encoder(
-            config.encoder, config.weights, store.cache, progress, config)  # fmt: skip
-        unit = config.unit_norm if config.unit_norm is not None else self.encoder.unit_norm_default
-        self.unit_norm = bool(unit)
         sae = scores.parents.get("sae")
         self.sae = Sae.load(store.parent(sae, "sae").file("sae.safetensors")) if sae else None
         d = int(self.embeddings.facts["d"])
-        self.directions = maps.Direction.of_sae(self.sae) if self.sae else maps.Direction.of_raw(d)
+        self.directions = eyes.Direction.of_sae(self.sae) if self.sae else eyes.Direction.of_raw(d)
+        self.sight = self._sight(progress)
         self._remember_cohort()
+
+    def _sight(self, progress: Progress) -> Sight:
+        encoder = eyes.encoder_of(self.embeddings, self.store, progress)
+        if self.embeddings.facts.get("tokens"):
+            grid = tokens.grid_row(self.embeddings.facts)
+            why = "" if grid else "the encoder's own preparation crops: it is not known which part a token is of"
+            return ByTokens(encoders.tokens_of(encoder), self.sae, self.scores.facts.get("tokens") or "max", grid, why)
+        try:
+            eye = eyes.eye_with(encoder, self.embeddings)
+        except UserError as error:
+            return ByWhole(encoder, eyes.unit_norm(encoder, self.embeddings), self.sae, error.what)
+        return ByCells(self._with_reference(eye), self.sae, self.directions)
 
     def _remember_cohort(self) -> None:
         self.x_nd = np.load(self.embeddings.file("x.npy"), mmap_mode="r")
@@ -73,69 +176,106 @@ class Looker:
         with self.scores.connect() as connection:
             self.neurons = connection.execute("SELECT neuron, max, top_label, top_rho FROM neuron").df()
         self.most = self.neurons.set_index("neuron")["max"]
-        if self.eye is not None:
-            self.eye = self._with_reference(self.eye)
 
-    def _with_reference(self, eye: maps.Eye) -> maps.Eye:
+    def _with_reference(self, eye: eyes.Eye) -> eyes.Eye:
         """With the mean parts that the scores keep; scores from before maps have none, so they are made anew."""
-        if maps.REFERENCE_FILE in self.scores.manifest["files"]:
-            return replace(eye, reference_cd=np.load(self.scores.file(maps.REFERENCE_FILE)))
-        sample = maps.sampled(maps.pictures_of(self.cohort))
+        if eyes.REFERENCE_FILE in self.scores.manifest["files"]:
+            return replace(eye, reference_cd=np.load(self.scores.file(eyes.REFERENCE_FILE)))
+        sample = eyes.sampled(eyes.pictures_of(self.cohort))
         return eye.with_reference(sample) if sample else eye
 
-    def look(self, data: bytes, most: int) -> dict[str, Any]:
+    def look(self, data: bytes, most: int, occlude: bool = False) -> dict[str, Any]:
         """What a picture's bytes give. UserError for bytes that are no picture."""
         try:
             picture = decode_apart(data)
         except PictureError as error:
             raise UserError(f"this picture cannot be used: {error}") from error
-        parts = None
-        if self.eye is not None:
-            parts = self.eye.parts([picture])
-            x_d = parts[0][0].sum(0) + parts[1][0]
-        else:
-            x_d = self._embedded(picture)
-        z_m = self.sae.encode(x_d[None])[0] if self.sae else x_d
+        seen = self.sight.see(picture)
+        neurons, share = self._strongest(seen.z_m, most)
+        made = self._maps(picture, seen, neurons, occlude)
         return {
             "scores": self.scores.id, "height": int(picture.shape[0]), "width": int(picture.shape[1]),
-            "neurons": self._neurons(z_m, parts, most), "fires": int((z_m > 0).sum()),
-            "grid": self._grid(), "no_maps": self.why_no_maps,
-            "distance": self._distance(x_d), "nearest": self._nearest(x_d),
+            "neurons": self._neurons(seen.z_m, neurons, share, made), "fires": int((seen.z_m > 0).sum()),
+            "grid": made.grid, "no_maps": "" if made.grid else self.sight.why,
+            "distance": self._distance(seen.x_d), "nearest": self._nearest(seen.x_d),
             "note": "research use only, not for diagnosis",
         }  # fmt: skip
 
-    def _embedded(self, picture: np.ndarray) -> np.ndarray:
-        import torch
+    def maps_of(self, image: int, neurons: list[int], occlude: bool = False) -> dict[str, Any]:
+        """The maps of some neurons on a picture of the cohort: image, grid, maps {neuron: {"map", "constant"}}.
+        UserError for a picture that is not there and for neurons that are not."""
+        pictures, m = self._pictures, len(self.neurons)
+        if not 0 <= image < len(pictures):
+            raise UserError(f"picture {image} of the cohort is not here", self.cohort.id)
+        if not all(0 <= n < m for n in neurons):
+            raise UserError(f"neurons are numbered 0 .. {m - 1}", self.scores.id)
+        try:
+            picture = pictures[image]
+        except ValueError as error:
+            raise UserError(f"picture {image} cannot be decoded: {error}", self.cohort.id) from error
+        chosen = np.array(neurons, np.intp)
+        made = self._maps(picture, self.sight.see(picture), chosen, occlude, image)
+        found = {n: {"map": map_, "constant": k} for n, (map_, k) in zip(neurons, made.each, strict=False)}
+        return {"image": image, "grid": made.grid, "maps": found, "no_maps": "" if made.grid else self.sight.why}
 
-        with torch.inference_mode():
-            x = self.encoder.module(torch.from_numpy(self.encoder.prepare(picture)[None]))[0].float().numpy()
-        return x / np.linalg.norm(x) if self.unit_norm else x
+    def answer(self, what: dict[str, Any], data: bytes, most: int) -> dict[str, Any]:
+        """What the app asked: of a picture that came with the question, or of one of the cohort."""
+        occlude = bool(what.get("occlude"))
+        if "image" in what:
+            return self.maps_of(int(what["image"]), [int(n) for n in what["neurons"]], occlude)
+        return self.look(data, most, occlude)
 
-    def _grid(self) -> dict[str, Any] | None:
-        return None if self.eye is None else maps.grid_frame(self.eye).to_dict("records")[0]
+    def _maps(
+        self, picture: np.ndarray, seen: Seen, neurons: np.ndarray, occlude: bool, image: int | None = None
+    ) -> Drawn:
+        if seen.maps is not None:
+            map_kc, constant_k = seen.maps(neurons)
+            return Drawn.of(map_kc, constant_k, self.sight.grid)
+        if not occlude or isinstance(self.sight, ByTokens):
+            return Drawn(None, [])
+        losses = self._losses.get(image) if image is not None else None
+        if losses is None:
+            losses = self._occluder.losses(picture)
+        if image is not None:
+            self._losses[image] = losses
+            while len(self._losses) > _REMEMBERED:
+                self._losses.pop(next(iter(self._losses)))
+        map_kc = self._occluder.maps(losses, self.directions, neurons)
+        value_k = self.directions.row_md[neurons] @ seen.x_d + self.directions.constant_m[neurons]
+        return Drawn.of(map_kc, value_k - map_kc.sum(1), self._occluder.grid_row())
 
-    def _neurons(self, z_m: np.ndarray, parts: Any, most: int) -> list[dict[str, Any]]:
+    @cached_property
+    def _pictures(self) -> Any:
+        return eyes.pictures_of(self.cohort)
+
+    @cached_property
+    def _losses(self) -> dict[int, np.ndarray]:
+        return {}
+
+    @cached_property
+    def _occluder(self) -> replaced.Occluder:
+        return replaced.Occluder(self.sight.encoder, self.sight.unit_norm, replaced.mean_of(self.cohort))
+
+    def _strongest(self, z_m: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Neurons that fire, by share of their maximum, and the share of every neuron (NaN where it is not known)."""
         largest = self.most.reindex(range(len(z_m))).to_numpy(float)
         share = np.divide(z_m, largest, out=np.full(len(z_m), np.nan), where=largest > 0)
         order = np.argsort(-np.where(z_m > 0, np.nan_to_num(share, nan=-1), -2), kind="stable")
-        order = order[z_m[order] > 0][:most]
+        return order[z_m[order] > 0][:most], share
+
+    def _neurons(self, z_m: np.ndarray, neurons: np.ndarray, share_m: np.ndarray, made: Drawn) -> list[dict[str, Any]]:
         names = _names(self.store, self.scores)
         about = self.neurons.set_index("neuron")
         found = []
-        made = self.eye.maps(parts[0][0], parts[1][0], self.directions, order) if self.eye is not None else None
-        for k, neuron in enumerate(order.tolist()):
+        for k, neuron in enumerate(neurons.tolist()):
             label = about["top_label"].get(neuron)
-            entry: dict[str, Any] = {
+            map_, constant = made.each[k] if made.each else (None, None)
+            found.append({
                 "neuron": neuron, "activation": float(z_m[neuron]),
-                "share_of_max": None if np.isnan(share[neuron]) else float(share[neuron]),
+                "share_of_max": None if np.isnan(share_m[neuron]) else float(share_m[neuron]),
                 "name": names.get(neuron), "label": label if isinstance(label, str) else None,
-                "map": None, "map_constant": None,
-            }  # fmt: skip
-            if made is not None and self.eye is not None:
-                rows, columns = self.eye.cells.grid
-                entry["map"] = np.round(made[0][k].reshape(rows, columns), 5).tolist()
-                entry["map_constant"] = float(made[1][k])
-            found.append(entry)
+                "map": map_, "map_constant": constant,
+            })  # fmt: skip
         return found
 
     def _distance(self, x_d: np.ndarray) -> dict[str, Any]:
@@ -165,6 +305,22 @@ class Looker:
             if len(found) == NEAREST:
                 break
         return found
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Maps as they go into JSON."""
+
+    grid: dict[str, Any] | None
+    each: list[tuple[list[list[float]], float]]
+    """(rows of cells, constant) of each neuron that was asked for."""
+
+    @staticmethod
+    def of(map_kc: np.ndarray, constant_k: np.ndarray, grid: dict[str, Any] | None) -> Drawn:
+        assert grid is not None
+        shape = (int(grid["rows"]), int(grid["columns"]))
+        rounded = np.round(map_kc.reshape(len(map_kc), *shape).astype(float), 5).tolist()
+        return Drawn(grid, list(zip(rounded, np.asarray(constant_k, float).tolist(), strict=True)))
 
 
 def _some(rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -201,7 +357,7 @@ def look(config: c.Look, store: Store, progress: Progress) -> dict[str, Any]:
         data = read(config.picture.expanduser())
     except PictureError as error:
         raise UserError(f"this picture cannot be used: {error}", config.picture) from error
-    found = Looker(scores, store, progress).look(data, config.most)
+    found = Looker(scores, store, progress).look(data, config.most, config.occlude)
     _tell(found, progress)
     return {"id": scores.id, **found}
 
@@ -230,9 +386,9 @@ def _watch(config: c.Look, scores: Artifact, store: Store, progress: Progress) -
                 if asked is None:
                     time.sleep(_POLL_SECONDS)
                     continue
-                token, data = asked
+                token, what, data = asked
                 try:
-                    reply = looker.look(data, config.most)
+                    reply = looker.answer(what, data, config.most)
                 except UserError as error:
                     reply = {"error": error.what}
                 looks.answer(token, json.dumps(reply))

@@ -8,15 +8,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 
 from medsae import config as c
+from medsae.arrays import Rows, rows_of
 from medsae.progress import Progress, UserError
 from medsae.shards import Part, Shards
-from medsae.steps import found, tokens
+from medsae.steps import found, located, tokens
 from medsae.steps.labels import labels_of
+from medsae.steps.tables import insert
 from medsae.steps.train import split_rows
 from medsae.store.artifacts import Artifact, Store
 
@@ -49,6 +50,9 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         config = replace(config, embeddings=embeddings.id)
     if versus:
         parents, config = parents | {"versus": versus.id}, replace(config, versus=versus.id)
+    independent = _independent(config, embeddings, store)
+    if independent:
+        parents, config = parents | {"ms_embeddings": independent.id}, replace(config, ms_embeddings=independent.id)
     slug = f"{'sae' if sae else 'raw'}-{config.images}-{config.protocol}-{embeddings.facts['encoder']}"
     with store.build(slug, config, parents) as build:
         if build.existing:
@@ -68,7 +72,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
                 embeddings.id,
                 "--images all scores every image",
             )
-        x_nd = np.load(embeddings.file("x.npy"), mmap_mode="r")[rows]
+        x_nd = rows_of(np.load(embeddings.file("x.npy"), mmap_mode="r"), rows)
         cells = tokens.Tokens.of(embeddings)
         pooled = tokens.check_scored(config, cells)
         images, values_nk, labels = labels_of(embeddings, cohort, rows, config.label_list)
@@ -88,10 +92,13 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         else:
             source, decoder, rivals = raw, None, {"random": _random(raw, raw.m, config.seed)}
         assert config.uncertain and config.unstated
+        planted = _truth(cohort, images["image"].to_numpy(), rivals)
+        marked = located.truth(cohort, images["image"].to_numpy(), rivals) if config.maps and not planted else None
         known = Known(values_nk=values_nk, labels=labels, patients=images["patient"].to_numpy(),
                       attributes=_attributes(images) | _kept_attributes(cohort, images["image"]),
                       held=_held(config, cohort, images["image"].to_numpy()),
-                      truth=_truth(cohort, images["image"].to_numpy(), rivals))  # fmt: skip
+                      truth=planted or marked,
+                      independent_nd=independent and _of_images(independent, images["image"].to_numpy()))  # fmt: skip
         part = build.part(config, progress)
         kept = KeptDraws(build.shards, part) if part else NOWHERE
         choices = Choices(uncertain=config.uncertain, unstated=config.unstated, draws=config.draws,
@@ -108,6 +115,8 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
                    "attribute_correlation", "recovery", "neighbour", "neuron_measure", "draw_measure",
                    "entropy_curve", "confounded", "given")}  # fmt: skip
         frames["measure"] = declared()
+        if marked:  # who tells what readers marked is asked for the maps alone: nothing was planted
+            frames.pop("recovery")
         frames["activation"] = pd.DataFrame(
             {"neuron": kept.neuron, "image": image_of_row[kept.image], "value": kept.value}
         )
@@ -118,16 +127,21 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             frames["token"] = tokens.behind(source, frames["activation"])
             made = tokens.maps(source, frames["activation"]) if config.maps else {}
             frames |= made
+            if made:
+                about = tokens.Scored(cohort, images, scores.recovery, config.seed, source, rivals)
+                frames |= tokens.localised(about)
             without_maps = "exact" if made else "the tokens behind the top images are kept in the table token"
         elif config.maps:
-            from medsae.steps import maps
+            from medsae.steps import eyes, maps
 
             active = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
-            scored = maps.Scored(embeddings, cohort, images, x_nd, active, scores.recovery, sae, config.seed)
+            first = pd.concat([scores.label_summary["half_neuron"], scores.recovery["neuron"]]).dropna().astype(int)
+            scored = maps.Scored(embeddings, cohort, images, x_nd, active, scores.recovery, sae, config.seed,
+                                 config.deletions, tuple(first.unique().tolist()))  # fmt: skip
             made, without_maps = maps.at_score(scored, store, progress)
-            frames |= made.tables
+            frames |= made.tables | {"summary": pd.concat([frames["summary"], *_rows(made.tables, "summary")])}
             if not without_maps:
-                np.save(build.path / maps.REFERENCE_FILE, made.reference_cd)
+                np.save(build.path / eyes.REFERENCE_FILE, made.reference_cd)
         without_effects = "only of an SAE that takes whole embeddings"
         if sae and not cells and kept.complete:
             from medsae.steps import effects
@@ -151,10 +165,10 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             frames["place"] = _places(decoder, scores.neuron, config.seed, progress)
         if sae and versus:
             frames["match"], measures = _match(sae, versus, config.seed)
-            frames["summary"] = pd.concat([scores.summary, measures], ignore_index=True)
+            frames["summary"] = pd.concat([frames["summary"], measures], ignore_index=True)
         with build.database() as connection:
             for name, frame in frames.items():
-                _insert(connection, name, frame)
+                insert(connection, name, frame)
         measures = scores.summary.set_index("measure")["value"]
         facts = {"representation": "sae" if sae else "raw", "m": source.m, "n": len(rows), "labels": labels,
                  "encoder": embeddings.facts["encoder"], "protocol": config.protocol, "images": config.images,
@@ -166,6 +180,11 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         headline = ("mean_entropy", "null_mean_entropy", "selective_share", "active_share", "dead_share")
         facts |= {k: float(measures[k]) for k in headline if k in measures and np.isfinite(measures[k])}
         return build.publish(facts | parents).manifest
+
+
+def _rows(tables: dict[str, pd.DataFrame], name: str) -> list[pd.DataFrame]:
+    """A table that there may be."""
+    return [tables[name]] if name in tables else []
 
 
 @dataclass(frozen=True)
@@ -196,7 +215,7 @@ class _Encoded:
     """The activations (or pre-activations) of an SAE, computed again in every pass."""
 
     sae: Sae
-    x_nd: np.ndarray
+    x_nd: np.ndarray | Rows
     before: bool = False
 
     @property
@@ -229,7 +248,7 @@ def _model(sae: Artifact, d: int, config: c.Score) -> Sae:
 
 
 def _sae_source(
-    sae: Artifact, x_nd: np.ndarray, raw: Any, config: c.Score
+    sae: Artifact, x_nd: np.ndarray | Rows, raw: Any, config: c.Score
 ) -> tuple[_Encoded, np.ndarray, dict[str, Any]]:
     model = _model(sae, x_nd.shape[1], config)
     rivals = {
@@ -294,6 +313,42 @@ def _attributes(images: pd.DataFrame) -> dict[str, np.ndarray]:
     }
 
 
+def _independent(config: c.Score, embeddings: Artifact, store: Store) -> Artifact | None:
+    """The embeddings of --ms-embeddings; UserError for those of another cohort, and of the scored encoder itself."""
+    if config.ms_embeddings is None:
+        return None
+    other = store.parent(config.ms_embeddings, "embeddings")
+    if other.parents["cohort"] != embeddings.parents["cohort"]:
+        raise UserError("--ms-embeddings are of another cohort", other.id, "embed this cohort with another encoder")
+    own = [_made_by(one) for one in (embeddings, other)]
+    if other.id == embeddings.id or own[0] == own[1]:
+        raise UserError("--ms-embeddings come from the encoder whose neurons are scored: to it, whatever lies in one "
+                        "direction is alike", other.id,
+                        "give embeddings of an encoder that is independent of it")  # fmt: skip
+    return other
+
+
+def _made_by(embeddings: Artifact) -> object:
+    """What tells encoders apart: their weights; of embeddings made elsewhere their file."""
+    return embeddings.facts.get("weights_sha256") or embeddings.manifest["inputs"].get("embeddings", embeddings.id)
+
+
+def _of_images(embeddings: Artifact, image: np.ndarray) -> np.ndarray:
+    """Rows of some embeddings by image [n, d]; UserError where an image has none, or one of length 0."""
+    with embeddings.connect() as connection:
+        frame = connection.execute('SELECT image, "row" FROM embedding_row').df()
+    row = frame.set_index("image")["row"].reindex(image)
+    lacking = int(row.isna().sum())
+    if lacking:
+        raise UserError(f"{lacking:,} of {len(image):,} scored images have no row in --ms-embeddings", embeddings.id,
+                        "embed the whole cohort")  # fmt: skip
+    e_nd = np.load(embeddings.file("x.npy"), mmap_mode="r")[row.to_numpy(int)]
+    empty = int((np.linalg.norm(e_nd, axis=1) == 0).sum())
+    if empty:
+        raise UserError(f"{empty} of the --ms-embeddings are zero and have no direction", embeddings.id)
+    return e_nd
+
+
 _MOST_ATTRIBUTES, _MOST_VALUES = 12, 12
 
 
@@ -349,19 +404,3 @@ def _truth(cohort: Artifact, image: np.ndarray, rivals: dict[str, Any]) -> Any:
     wide = table.pivot(index="image", columns="factor", values="present").reindex(image)
     known = wide.notna().to_numpy()
     return Truth([str(name) for name in wide.columns], wide.fillna(False).to_numpy(bool), known, rivals)
-
-
-def _insert(connection: duckdb.DuckDBPyConnection, table: str, frame: pd.DataFrame) -> None:
-    """Append by column name; NaN is NULL. A column that the schema lacks is a mistake of ours."""
-    known = [row[0] for row in connection.execute(f"SELECT name FROM pragma_table_info('{table}')").fetchall()]
-    assert set(frame.columns) <= set(known), f"{table}: the schema lacks {sorted(set(frame.columns) - set(known))}"
-    columns = ", ".join(
-        f'CASE WHEN isnan("{name}") THEN NULL ELSE "{name}" END AS "{name}"'
-        if frame[name].dtype.kind == "f"
-        else f'"{name}"'
-        for name in frame.columns
-    )
-    if len(frame):
-        connection.register("frame", frame)
-        connection.execute(f"INSERT INTO {table} BY NAME SELECT {columns} FROM frame")
-        connection.unregister("frame")

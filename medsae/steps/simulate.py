@@ -100,6 +100,13 @@ def _shards(build: Build, config: c.IngestSimulated, cache: Path, progress: Prog
             yield pieces.path(k)
 
 
+def jpeg_of(picture: Image.Image) -> bytes:
+    """A drawn picture as the cohort keeps it; encoders see what this leaves of it."""
+    jpeg = io.BytesIO()
+    picture.save(jpeg, "JPEG", quality=_JPEG_QUALITY)
+    return jpeg.getvalue()
+
+
 def _draw(job: tuple[Path, Any, int, int]) -> dict[str, Any]:
     """One row of a shard: drawn, compressed and described in a worker process."""
     from medsae import simulated
@@ -107,11 +114,10 @@ def _draw(job: tuple[Path, Any, int, int]) -> dict[str, Any]:
 
     folder, study, size, image = job
     drawn = simulated.picture_of(projection.read_once(folder, simulated.quality_for(size)), study, size)
-    picture, jpeg = Image.fromarray(np.asarray(drawn.picture)), io.BytesIO()
-    picture.save(jpeg, "JPEG", quality=_JPEG_QUALITY)
+    picture = Image.fromarray(np.asarray(drawn.picture))
     return {
         "image": image, "path": drawn.path, "patient": drawn.patient, "study": drawn.study, "view": drawn.view,
-        "sex": {"Female": "F", "Male": "M"}[drawn.sex], "age": drawn.age, "jpeg": jpeg.getvalue(),
+        "sex": {"Female": "F", "Male": "M"}[drawn.sex], "age": drawn.age, "jpeg": jpeg_of(picture),
         "webp": thumbnail(picture), "labels": list(drawn.labels.items()), "masks": list(drawn.masks.items()),
         # Masks have a table of their own.
         "attributes": [(k, v) for k, v in drawn.attributes.items() if not k.startswith("mask:")],

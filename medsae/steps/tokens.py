@@ -20,6 +20,7 @@ import pandas as pd
 from medsae import config as c
 from medsae.geometry import packed
 from medsae.progress import Progress, UserError
+from medsae.steps import located
 from medsae.store.artifacts import Artifact, Build
 
 FOLDER = "tokens"
@@ -118,6 +119,13 @@ class Tokens:
 Pooled = Literal["max", "mean", "share"]
 
 
+def pool(z_bt: np.ndarray, pooled: Pooled) -> np.ndarray:
+    """The activation of pictures from those of their tokens, [b, tokens, ...] -> [b, ...]."""
+    if pooled == "max":
+        return z_bt.max(1)
+    return (z_bt if pooled == "mean" else z_bt > 0).mean(1, dtype=np.float32)
+
+
 @dataclass(frozen=True)
 class TokenSource:
     """A representation whose activation of a picture is taken over its tokens (a `scoring.activity.Source`)."""
@@ -131,13 +139,18 @@ class TokenSource:
     sparse: bool = False
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        for start, z_btm in self.of_many(self.images):
+            yield start, self.pool(z_btm)
+
+    def of_many(self, images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """(place of the first, activations of the tokens [b, kept, m]) of images, some at a time."""
         size = max(1, CELLS // (self.m * self.tokens.kept))
-        for start in range(0, len(self.images), size):
-            z_btm = self.of(self.images[start : start + size])
-            if self.pooled == "max":
-                yield start, z_btm.max(1)
-            else:
-                yield start, (z_btm if self.pooled == "mean" else z_btm > 0).mean(1, dtype=np.float32)
+        for start in range(0, len(images), size):
+            yield start, self.of(images[start : start + size])
+
+    def pool(self, z_bt: np.ndarray) -> np.ndarray:
+        """The activation of pictures from those of their tokens, [b, kept, ...] -> [b, ...]."""
+        return pool(z_bt, self.pooled)
 
     def of(self, images: np.ndarray) -> np.ndarray:
         """Activations of the tokens of some images -> [b, kept, m]."""
@@ -174,10 +187,9 @@ def behind(source: TokenSource, activation: pd.DataFrame) -> pd.DataFrame:
     parts: list[pd.DataFrame] = []
     by_image = {int(image): part["neuron"].to_numpy() for image, part in top.groupby("image")}
     images = np.array(sorted(by_image), dtype=np.int64)
-    size = max(1, CELLS // (source.m * source.tokens.kept))
-    for start in range(0, len(images), size):
-        here = images[start : start + size]
-        z_btm, cells_bt = source.of(here), source.tokens.cells(here)
+    for start, z_btm in source.of_many(images):
+        here = images[start : start + len(z_btm)]
+        cells_bt = source.tokens.cells(here)
         for image, z_tm, cell_t in zip(here, z_btm, cells_bt, strict=True):
             neurons = by_image[int(image)]
             z_tk = z_tm[:, neurons]
@@ -197,18 +209,16 @@ def maps(source: TokenSource, activation: pd.DataFrame) -> dict[str, pd.DataFram
     """The activations of all cells of each neuron's top pictures as the tables `cell` and `cell_grid`; {} where not all
     tokens were kept, or where it is not known which part of a picture a cell is of."""
     facts = source.tokens.artifact.facts
-    place, grid = facts.get("cell_px"), facts["grid"]
-    if place is None or source.tokens.kept != grid[0] * grid[1]:
+    one, grid = grid_row(facts), facts["grid"]
+    if one is None or source.tokens.kept != grid[0] * grid[1]:
         return {}
     top = activation.sort_values(["neuron", "value"], ascending=[True, False], kind="stable")
     top = top[top["value"] > 0].groupby("neuron").head(TOP_PICTURES)
     parts: list[pd.DataFrame] = []
     by_image = {int(image): part["neuron"].to_numpy() for image, part in top.groupby("image")}
     images = np.array(sorted(by_image), dtype=np.int64)
-    size = max(1, CELLS // (source.m * source.tokens.kept))
-    for start in range(0, len(images), size):
-        here = images[start : start + size]
-        for image, z_tm in zip(here, source.of(here), strict=True):
+    for start, z_btm in source.of_many(images):
+        for image, z_tm in zip(images[start : start + len(z_btm)], z_btm, strict=True):
             neurons = by_image[int(image)]
             map_kc, scale = packed(np.ascontiguousarray(z_tm[:, neurons].T, np.float32))
             parts.append(pd.DataFrame({"neuron": neurons, "image": np.int32(image), "map": map_kc, "scale": scale,
@@ -216,12 +226,73 @@ def maps(source: TokenSource, activation: pd.DataFrame) -> dict[str, pd.DataFram
     if not parts:
         return {}
     cell = pd.concat(parts, ignore_index=True).sort_values(["neuron", "image"], kind="stable")
-    one = {"rows": grid[0], "columns": grid[1], "first_px": place[0], "step_px": place[1], "reach_px": int(place[2]),
-           "size_px": int(place[3]), "how": HOW}  # fmt: skip
     return {"cell": cell, "cell_grid": pd.DataFrame([one])}
 
 
 HOW = "activations of the tokens"
+
+
+def grid_row(facts: dict[str, Any]) -> dict[str, Any] | None:
+    """The row of the table `cell_grid` of token embeddings with these facts; None where it is not known which part of a
+    picture a token is of."""
+    place, grid = facts.get("cell_px"), facts["grid"]
+    return None if place is None else {
+        "rows": grid[0], "columns": grid[1], "first_px": place[0], "step_px": place[1], "reach_px": int(place[2]),
+        "size_px": int(place[3]), "how": HOW,
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scored images as `located.Told`: a map is the activations of the tokens of a picture."""
+
+    cohort: Artifact
+    images: pd.DataFrame
+    recovery: pd.DataFrame
+    seed: int
+    source: TokenSource
+    rivals: dict[str, Any]
+
+    @property
+    def representations(self) -> tuple[str, ...]:
+        return ("sae", "raw", "random") if self.source.sparse else ("raw", "random")
+
+    @cached_property
+    def spaces(self) -> list[TokenSource]:
+        """The source of each representation."""
+        return [self.rivals.get(name, self.source) for name in self.representations]
+
+    def size(self, space: int) -> int:
+        return self.spaces[space].m
+
+    def fires(self, rows: np.ndarray) -> np.ndarray:
+        images = self.source.images[rows]
+        return np.concatenate([z.max(1) > 0 for _, z in self.source.of_many(images)]) if len(rows) else (
+            np.zeros((0, self.source.m), bool))  # fmt: skip
+
+    def values(self, space: int, neuron: int, rows: np.ndarray) -> np.ndarray:
+        source = self.spaces[space]
+        return np.concatenate([source.pool(z[..., neuron]) for _, z in source.of_many(source.images[rows])])
+
+
+def localised(scored: Scored) -> dict[str, pd.DataFrame]:
+    """The table `localisation`, {} where nothing was planted or marked."""
+    facts = scored.source.tokens.artifact.facts
+    first, step, _, size = facts["cell_px"]
+    cells = located.Cells(tuple(facts["grid"]), first, step, int(size))
+    questions = [q for finding in located.findings(scored, cells) for q in finding.questions(scored)]
+    if not questions:
+        return {}
+    asked = located.Asked.joined([q.asked for q in questions])
+    maps = np.full((len(asked.row), cells.count), np.nan, np.float32)
+    for space, source in enumerate(scored.spaces):
+        here = np.flatnonzero(asked.space == space)
+        rows = np.unique(asked.row[here])
+        for start, z_btm in source.of_many(source.images[rows]):
+            for row, z_tm in zip(rows[start : start + len(z_btm)], z_btm, strict=True):
+                places = here[asked.row[here] == row]
+                maps[places] = z_tm[:, asked.neuron[places]].T
+    return {"localisation": located.answers(questions, maps, scored.seed)}
 
 
 def rows_of(tokens: Tokens, rows: np.ndarray) -> Any:

@@ -31,11 +31,24 @@ from medsae.store.manifest import SCHEMA_VERSION, Manifest
 from medsae.store.troubles import explained
 from medsae.store.verified import sha256_once
 
-KINDS = ("cohort", "embeddings", "sae", "scores")
+KINDS = ("cohort", "embeddings", "sae", "scores", "pairs")
+BESIDE = ("pairs",)
+"""Kinds that a study can do without: no page waits for them."""
 TABLES = "tables.duckdb"
 _AGAIN = "delete the folder and repeat the step"
 
-__all__ = ["KINDS", "MANIFEST", "SCHEMA_VERSION", "TABLES", "Artifact", "Build", "Store", "schema", "versions"]
+__all__ = [
+    "BESIDE",
+    "KINDS",
+    "MANIFEST",
+    "SCHEMA_VERSION",
+    "TABLES",
+    "Artifact",
+    "Build",
+    "Store",
+    "schema",
+    "versions",
+]
 
 
 @dataclass(frozen=True)
@@ -133,6 +146,10 @@ class Store:
 
     def __init__(self, data: Path | None = None):
         """`data` None: the variable MEDSAE_DATA, else ./data."""
+        given = str(data or os.environ.get("MEDSAE_DATA") or "")
+        if files.REMOTE.match(given):
+            raise UserError("artifacts are not kept in object storage: they are published by a rename", None,
+                            "give --data on a disk; pictures may stay in a bucket (--root s3://...)")  # fmt: skip
         self.data = Path(data or os.environ.get("MEDSAE_DATA") or "data").expanduser().absolute()
         self.artifacts = self.data / "artifacts"
         self.cache = self.data / "cache"

@@ -15,6 +15,8 @@ _OFTEN = f"least(coalesce(active, 0), {FIRING_LEAST}) DESC"
 """Those that fire on enough pictures first; of the others the ones with fewer come later."""
 LEAST = 10
 """A label with fewer images on its scarcer side than this says too little to lead a list (docs/decisions/111)."""
+SURE = 0.001
+"""Pages say "q < 0.001" below this; neurons there are alike, and the strongest correlation comes first."""
 SORTS: dict[str, str] = {
     "entropy": f"{_OFTEN}, entropy ASC NULLS LAST, neuron",
     "-entropy": "entropy DESC NULLS LAST, neuron",
@@ -23,7 +25,7 @@ SORTS: dict[str, str] = {
     "density": "density ASC NULLS LAST, neuron",
     "neuron": "neuron",
     "-fall": "(SELECT f.fall FROM {s}.confounded f WHERE f.neuron = neuron.neuron) DESC NULLS LAST, neuron",
-    "q": f"{_OFTEN}, q ASC NULLS LAST, max_abs_rho DESC, neuron",
+    "q": f"{_OFTEN}, CASE WHEN q < {SURE} THEN {SURE} ELSE q END ASC NULLS LAST, max_abs_rho DESC, neuron",
     "name": "neuron",  # after those that have a name, see `Filter.order`
 }
 FEW_LAST = frozenset(sort for sort, order in SORTS.items() if order.startswith(_OFTEN))

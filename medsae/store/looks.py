@@ -1,7 +1,8 @@
 """Pictures of one's own on their way to the service that holds the models, and what it says of them.
 
 A folder `data/jobs/look/<scores id>/`: `lock` (held while the service lives), `state.json`, and for each question
-`<token>.picture` (gone as soon as it was read) and `<token>.json` (gone as soon as it was fetched). Nothing is kept: a
+`<token>.picture` (a line of JSON that says what is asked, then the picture's bytes; gone as soon as it was read) and
+`<token>.json` (gone as soon as it was fetched). Nothing is kept: a
 service that starts removes what an earlier one left.
 """
 
@@ -41,12 +42,13 @@ class Looks:
         except (OSError, ValueError):
             return {}
 
-    def ask(self, picture: bytes) -> str:
-        """Hand a picture over; the token of its answer. UserError where the folder is not writable."""
+    def ask(self, picture: bytes = b"", **what: Any) -> str:
+        """Hand a question over (`steps.look.Looker.answer`): a picture, or image=, neurons= of the cohort; the token of
+        its answer. UserError where the folder is not writable."""
         token = secrets.token_hex(8)
         try:
             files.make_folder(self.folder)
-            files.write(self.folder / f"{token}.picture", picture)
+            files.write(self.folder / f"{token}.picture", json.dumps(what).encode() + b"\n" + picture)
         except OSError as error:
             raise UserError(f"the picture cannot be handed to the service: {error.strerror}", self.folder) from error
         return token
@@ -80,17 +82,17 @@ class Looks:
         finally:
             os.close(lock)
 
-    def take(self) -> tuple[str, bytes] | None:
-        """The oldest question and its picture, which is removed; None where nobody asks."""
+    def take(self) -> tuple[str, dict[str, Any], bytes] | None:
+        """The oldest question, what it asks, and its picture, which is removed; None where nobody asks."""
         waiting = []
         for path in self.folder.glob("*.picture"):
             with contextlib.suppress(OSError):
                 waiting.append((path.stat().st_mtime_ns, path))
         for _, path in sorted(waiting):
             with contextlib.suppress(OSError):
-                data = path.read_bytes()
+                head, _, data = path.read_bytes().partition(b"\n")
                 path.unlink()
-                return path.stem, data
+                return path.stem, _question(head), data
         return None
 
     def answer(self, token: str, text: str) -> None:
@@ -100,3 +102,12 @@ class Looks:
     def tell(self, **state: Any) -> None:
         """Write state.json."""
         files.write(self.folder / "state.json", seals.text(state))
+
+
+def _question(head: bytes) -> dict[str, Any]:
+    """What the first line of a question asks; a line that is none asks nothing."""
+    try:
+        found = json.loads(head)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

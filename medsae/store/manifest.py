@@ -57,6 +57,7 @@ _FACTS: dict[str, dict[str, tuple[type, ...]]] = {
     "embeddings": {"encoder": (str,), "n": (int,), "d": (int,)},
     "sae": {"kind": (str,), "m": (int,), "d": (int,)},
     "scores": {"m": (int,), "n": (int,)},
+    "pairs": {"m": (int,), "n": (int,), "patients": (int,)},
 }
 """What pages read of the facts of a kind: where such a fact is there, it has this type."""
 _NUMBERS = {"n", "d", "m", "patients", "refused", "evaluation", "expansion", "k", "l1", "fve",

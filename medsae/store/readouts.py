@@ -41,6 +41,44 @@ def of_neuron(reader: Reader, scores: Artifact, neuron: int, kind: str) -> Frame
     )  # fmt: skip
 
 
+def with_intervals(reader: Reader, scores: Artifact, about: Judged, neuron: int, kind: str, most: int = 8) -> Frame:
+    """The first `most` rows of `of_neuron` with 95 % intervals by patient: typical_low, typical_high (from the spread
+    of the neuron's activation, and from fitting a probe) and change_low, change_high of -fall on the images of `about`.
+    """
+    from medsae.effects.falls import difference
+
+    frame = of_neuron(reader, scores, neuron, kind).head(most)
+    if frame.empty:
+        return frame
+    fired = reader.query("SELECT image, value FROM {s}.activation WHERE neuron = ? AND value > 0", [neuron], s=scores)
+    at, known = _places(about, fired["image"].to_numpy())
+    error = _error_of_mean(fired["value"].to_numpy(float)[known], about.patient[at[known]])
+    fit = ((frame["high"] - frame["low"]) / (2 * _WIDE)).fillna(0).to_numpy(float)
+    half = _WIDE * np.sqrt((frame["effect"].to_numpy(float) * error) ** 2 + fit**2)
+    typical = frame["typical"].to_numpy(float)
+    frame = frame.assign(typical_low=typical - half, typical_high=typical + half)
+    positions = frame["position"].to_numpy()
+    part_nr = _contributions(reader, scores, about, [[neuron]], positions)[0]
+    logit, ends = _logits(scores), []
+    for r, (label, position) in enumerate(zip(frame["label"], positions, strict=True)):
+        j = about.labels.index(label)
+        use = about.mask_nk[:, j]
+        score = np.asarray(logit[about.place, position], float)[use]
+        ends.append(difference(score, score - part_nr[use, r], about.y_nk[use, j], about.patient[use])[3:])
+    low, high = zip(*ends, strict=True)
+    return frame.assign(change_low=low, change_high=high)
+
+
+_WIDE = 1.959964
+
+
+def _error_of_mean(value_n: np.ndarray, patient_n: np.ndarray) -> float:
+    """Standard error of a mean, by patient; NaN with fewer than two patients."""
+    sums = np.bincount(np.unique(patient_n, return_inverse=True)[1], value_n - value_n.mean()) if len(value_n) else []
+    count = len(sums)
+    return float(np.sqrt((np.square(sums)).sum() * count / (count - 1)) / len(value_n)) if count > 1 else float("nan")
+
+
 @dataclass(frozen=True)
 class Explained:
     """One image's score as a sum: total = constant + neurons + not_rebuilt."""
@@ -170,10 +208,7 @@ def _contributions(
     effect = reader.query(f"SELECT neuron, position, effect FROM {{s}}.effect WHERE neuron IN ({numbers})", s=scores)
     wide = effect.pivot(index="neuron", columns="position", values="effect")
     wide = wide.reindex(index=wanted, columns=positions).fillna(0.0)
-    order = np.argsort(about.image)
-    at = np.searchsorted(about.image[order], fired["image"].to_numpy())
-    at = order[np.minimum(at, len(order) - 1)]
-    known = about.image[at] == fired["image"].to_numpy()
+    at, known = _places(about, fired["image"].to_numpy())
     fired = fired[known].assign(at=at[known])
     parts = []
     for one in sets:
@@ -183,3 +218,10 @@ def _contributions(
         np.add.at(part, mine["at"].to_numpy(), of)
         parts.append(part)
     return parts
+
+
+def _places(about: Judged, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The place of each image among those that are judged, and whether it is one of them."""
+    order = np.argsort(about.image)
+    at = order[np.minimum(np.searchsorted(about.image[order], image), len(order) - 1)]
+    return at, about.image[at] == image

@@ -348,8 +348,28 @@ CREATE TABLE cell_grid (
     size_px INTEGER NOT NULL,    -- side of the network's input
     how TEXT NOT NULL            -- what the maps are
 );
+CREATE TABLE cell_average (      -- not in older scores, nor of tokens
+    neuron INTEGER NOT NULL,     -- neuron.neuron
+    map BLOB NOT NULL,           -- as cell.map: its mean over the cohort, which is taken off its maps
+    scale FLOAT NOT NULL         -- pre-activation units
+);
+CREATE TABLE deletion (          -- part of a picture replaced by the mean of images on which the neuron is silent; not in older scores
+    neuron INTEGER NOT NULL,     -- neuron.neuron
+    drawn BOOLEAN NOT NULL,      -- drawn by chance (the measures of summary are over these), or the best of a label
+    n INTEGER NOT NULL,          -- of its strongest images, one a patient
+    fall DOUBLE,                 -- mean fall of the pre-activation, as a share of it, with its map's region replaced
+    low DOUBLE,                  -- 95 % interval, bootstrap by patient
+    high DOUBLE,                 -- 95 % interval
+    other DOUBLE,                -- with the region of another firing neuron's map
+    random DOUBLE,               -- with a region that grew in noise
+    minus_other DOUBLE,          -- fall - other
+    minus_low DOUBLE,            -- 95 % interval, bootstrap by patient
+    minus_high DOUBLE,           -- 95 % interval
+    reason TEXT                  -- why NULL
+);
 CREATE TABLE localisation (
-    finding TEXT NOT NULL,       -- planted factor or published box
+    finding TEXT NOT NULL,       -- planted factor, or what readers marked
+    source TEXT,                 -- planted, or readers (boxes and masks of the publisher); not in older ones: planted
     representation TEXT NOT NULL, -- sae, raw, random: whose best neuron
     neuron INTEGER NOT NULL,     -- chosen on the other half of the patients
     n INTEGER NOT NULL,          -- images that have the finding and on which the neuron fires
@@ -373,4 +393,70 @@ CREATE TABLE match (
     neuron INTEGER NOT NULL,     -- neuron.neuron; only with --versus, live neurons of both SAEs
     other INTEGER NOT NULL,      -- its partner in the other SAE (one to one, Hungarian method)
     cosine DOUBLE NOT NULL       -- of their decoder rows
+);
+
+-- @pairs
+CREATE TABLE factor (
+    position INTEGER NOT NULL,   -- order of the table that cohorts are drawn from
+    parts BOOLEAN NOT NULL,      -- false: a finding whatever its place; true: sides and lobes apart
+    factor TEXT NOT NULL,        -- as "factor:NAME" of a cohort's attributes
+    finding TEXT NOT NULL,       -- the factor without its place
+    severities INTEGER NOT NULL  -- severities that were drawn; 1 for what has none
+);
+CREATE TABLE drawn (
+    image INTEGER NOT NULL,      -- image of the cohort whose patient, pose and noise were drawn again
+    patient TEXT NOT NULL,       -- its patient, as in the cohort
+    chooses BOOLEAN NOT NULL,    -- of the half that chooses the best neuron; the others judge it
+    reproduced BOOLEAN NOT NULL  -- drawn with nothing changed, it is the cohort's picture to the byte
+);
+CREATE TABLE moved (
+    representation TEXT NOT NULL, -- sae or raw
+    parts BOOLEAN NOT NULL,      -- as in factor: specificity is a share among its rows
+    factor TEXT NOT NULL,        -- factor.factor
+    neuron INTEGER NOT NULL,     -- neurons that some factor moves; the others have no row
+    change DOUBLE NOT NULL,      -- activation with the factor minus without it, mean over patients and severities
+    low DOUBLE,                  -- 95 % interval, by patient (Student)
+    high DOUBLE,                 -- 95 % interval
+    specificity DOUBLE,          -- |change| as a share of the sum over all factors, 0 .. 1
+    follows DOUBLE,              -- share of pairs in which the activation rises minus share in which it falls, -1 .. 1
+    monotone DOUBLE              -- |last - first| over the way of the mean activation over severities; NULL without any
+);
+CREATE TABLE best (
+    representation TEXT NOT NULL, -- sae, raw, random, untrained
+    parts BOOLEAN NOT NULL,      -- as in factor
+    factor TEXT NOT NULL,        -- factor.factor
+    neuron INTEGER,              -- chosen on half of the patients: largest specificity times |follows|, change settled
+    recovery DOUBLE,             -- specificity times follows on the other patients; 1: in every pair, and nothing else
+    low DOUBLE,                  -- 95 % interval of recovery, bootstrap by patient
+    high DOUBLE,                 -- 95 % interval
+    specificity DOUBLE,          -- on the other patients, in the direction in which it was chosen: -1 .. 1
+    follows DOUBLE,              -- share of their pairs that move in that direction minus share that move against it
+    change DOUBLE,               -- mean change on the other patients, activation units
+    monotone DOUBLE,             -- as in moved
+    reason TEXT                  -- why NULL
+);
+CREATE TABLE overall (
+    representation TEXT NOT NULL, -- sae, raw, random, untrained
+    parts BOOLEAN NOT NULL,      -- as in factor
+    recovery DOUBLE NOT NULL,    -- mean over the factors of the best neuron's; a factor without one counts 0
+    low DOUBLE,                  -- 95 % interval, bootstrap by patient
+    high DOUBLE,                 -- 95 % interval
+    specificity DOUBLE NOT NULL, -- the same mean of specificity alone
+    found INTEGER NOT NULL,      -- factors with a best neuron
+    factors INTEGER NOT NULL     -- factors
+);
+CREATE TABLE dose (
+    representation TEXT NOT NULL, -- sae, raw, random, untrained
+    parts BOOLEAN NOT NULL,      -- as in factor
+    factor TEXT NOT NULL,        -- factor.factor; of its best neuron
+    neuron INTEGER NOT NULL,     -- best.neuron
+    step INTEGER NOT NULL,       -- 0: without the factor; 1 ..: its severities
+    severity DOUBLE,             -- 0 .. 1; NULL: without the factor, or it has none
+    mean DOUBLE NOT NULL         -- activation, mean over the patients
+);
+CREATE TABLE example (
+    factor TEXT NOT NULL,        -- factor.factor, sides and lobes apart
+    image INTEGER NOT NULL,      -- drawn.image
+    severity DOUBLE,             -- NULL: without the factor
+    webp BLOB NOT NULL           -- longest side 160 px
 );

@@ -98,8 +98,10 @@ def pair(frame: Frame, names: tuple[str, str]) -> str:
 def recovery(frame: Frame, neuron: Callable[[object], str]) -> str:
     """One row a planted factor, most recovered on top: AUROC of the best neuron by each of `MARKS`, from 0.5 (chance)
     or the least there is to 1, the 95 % interval of the SAE's as a line, its number, and the HTML that `neuron` makes
-    of that neuron."""
+    of that neuron. Where the frame has `pairs` (recovery in pairs that differ in the factor alone) and `pairs_neuron`,
+    these stand beside it."""
     columns = [column for column, *_ in MARKS]
+    paired = "pairs" in frame
     order = frame.assign(best=frame[columns[:3]].max(axis=1)).sort_values(["best", "factor"], ascending=[False, True])
     least = float(frame[columns].min().min())
     low = 0.1 * math.floor(10 * min(0.5, least)) if least == least else 0.5
@@ -123,12 +125,17 @@ def recovery(frame: Frame, neuron: Callable[[object], str]) -> str:
             f'<b style="{place(0.5)}"></b>{ends}{marks}</span>'
             f'<span class="n">{format.number(row["activation"])}</span><span class="n">{neuron(row["neuron"])}</span>'
         )
+        if paired:
+            share = format.NOTHING if format.missing(row["pairs"]) else format.number(row["pairs"])
+            rows[-1] += f'<span class="n">{share}</span><span class="n">{neuron(row["pairs_neuron"])}</span>'
     ticks = [low + 0.1 * i for i in range(round((1 - low) / 0.1) + 1)]
     axis = "".join(f'<span style="{place(tick)}">{tick:.1f}</span>' for tick in ticks)
     legend = "".join(f'<span><i class="ms-mark ms-mark-{mark}"></i>{what}</span>' for _, mark, what in MARKS)
     heads = '<span class="n">SAE</span><span class="n">neuron</span>'
+    heads += '<span class="n">by pairs</span><span class="n">neuron</span>' if paired else ""
     head = f'<span></span><span class="ms-ticks" aria-hidden="true">{axis}</span>{heads}'
-    return f'<div class="ms-legend">{legend}</div><div class="ms-bars ms-four">{head}{"".join(rows)}</div>'
+    wide = "ms-six" if paired else "ms-four"
+    return f'<div class="ms-legend">{legend}</div><div class="ms-bars {wide}">{head}{"".join(rows)}</div>'
 
 
 def histogram(frame: Frame, label: str | None, tone: str) -> str:

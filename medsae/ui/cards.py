@@ -33,6 +33,11 @@ def img(thumbnail: bytes | None, alt: str) -> str:
     return f'<img src="{data_uri(thumbnail)}" alt="{escape(alt)}" loading="lazy">'
 
 
+def layer(over: dict[int, str] | None, image: int) -> str:
+    """What lies over the picture of an image (`over`: image -> data URI), "" where there is nothing."""
+    return f'<img class="ms-over" src="{over[image]}" alt="">' if over and image in over else ""
+
+
 def alt_text(image: int, caption: dict[str, Any] | None) -> str:
     """What a screen reader says of a radiograph."""
     if caption is None:
@@ -68,10 +73,9 @@ def grid(
         labels = escape(str(caption["labels"])) if caption else ""
         shown = "" if plain else format.number(value, digits) if not format.missing(value) else "silent"
         title = escape(" · ".join(filter(None, [_title(study, image, caption), (words or {}).get(image)])))
-        layer = f'<img class="ms-over" src="{over[image]}" alt="">' if over and image in over else ""
         cells.append(
             f'<a class="ms-pic" data-go href="{escape(href(image))}" title="{title}">'
-            f'<span class="ms-box">{img(thumbs.get(image), alt)}{layer}</span>'
+            f'<span class="ms-box">{img(thumbs.get(image), alt)}{layer(over, image)}</span>'
             f'<span class="ms-cap"><i>{labels}</i><em>{shown}</em></span></a>'
         )
     return f'<div class="ms-grid" style="--cell:{cell_px}px">{"".join(cells)}</div>'

@@ -12,7 +12,7 @@ from medsae.progress import UserError
 from medsae.store import housekeeping, queries, trained
 from medsae.store.artifacts import Artifact
 from medsae.store.reader import Frame, Reader
-from medsae.ui import charts, export, format, links, look
+from medsae.ui import charts, export, format, links, located_parts, look
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -192,6 +192,24 @@ def _matches(
     from medsae.store import matching  # scipy: not before somebody compares
 
     return matching.matches(_reader, _first, _second, _embeddings)
+
+
+def located(study: Study, scores: Artifact, other: Artifact | None) -> None:
+    """Whether neurons of both sides, of their untrained controls and of tokens look where the findings are."""
+    sides = [_titled(study, scores), *([_titled(study, other)] if other else [])]
+    control = trained.control(study.artifacts, scores)
+    sides += [("untrained control", control)] if control else []
+    tokens = [
+        a for a in study.artifacts if a.kind == "scores" and a.facts.get("tokens")
+        and a.parents.get("cohort") == scores.parents.get("cohort") and a.facts.get("representation") == "sae"
+    ]  # fmt: skip
+    if tokens and not any(s.facts.get("tokens") for _, s in sides):
+        sides.append(_titled(study, tokens[0]))
+    located_parts.compared(study, sides)
+
+
+def _titled(study: Study, scores: Artifact) -> tuple[str, Artifact]:
+    return studies.title(study.artifacts, scores), scores
 
 
 def all_saes(study: Study, cohort: Artifact) -> Frame:

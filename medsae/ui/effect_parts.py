@@ -41,26 +41,29 @@ def neuron(study: Study, scores: Artifact, number: int) -> None:
     if _missing(scores):
         return
     kind = _kind(readouts.readouts(study.reader, scores))
-    frame = readouts.of_neuron(study.reader, scores, number, kind)
+    assert study.cohort is not None
+    frame = readouts.with_intervals(study.reader, scores, judged(study, scores, study.cohort), number, kind)
     if frame.empty:
         look.empty("Nothing to show", "This neuron fires on none of the scored images, or no read-out could be fitted.")
         return
     rows = []
-    for r in frame.head(8).to_dict("records"):
-        ends = "" if format.missing(r["low"]) else f"{r['low']:+.2f} to {r['high']:+.2f}".replace("-", "−")
+    for r in frame.to_dict("records"):
+        ends = format.interval(r["typical_low"], r["typical_high"])
         rows.append([
             format.escape(str(r["label"])), f"{format.signed(r['typical'])} {_soft(ends)}",
             f"{format.number(r['auroc'], 3)} → {format.number(r['auroc'] - r['fall'], 3)}",
-            f"{format.signed(-r['fall'], 3)} {_others(r)}",
+            f"{format.signed(-r['fall'], 3)} {_soft(format.interval(r['change_low'], r['change_high'], 3))}"
+            f"<br>{_others(r)}",
             format.number(r["alone"]),
         ])  # fmt: skip
     unit = "log odds" if kind == "probe" else "cosine"
     st.html(look.table([("label", False), (f"when it fires, {unit}", True), ("AUROC → without", True),
-                        ("change", True), ("alone", True)], rows))  # fmt: skip
+                        ("change, 95 %", True), ("alone", True)], rows))  # fmt: skip
     st.caption(
-        "When it fires: what its mean activation adds to the score (95 %: from fitting the probe). Without: set to 0, "
-        "or to its maximum, on every image, which is the same AUROC. Others: 20 neurons that fire about as often. "
-        "Alone: AUROC of what this neuron adds by itself. An effect on this read-out of the encoder, not on a patient."
+        "When it fires: what its mean activation adds to the score, largest first (95 %: by patient, and from fitting "
+        "the probe). Without: set to 0, or to its maximum, on every image, which is the same AUROC (95 % by patient). "
+        "Others: 20 neurons that fire about as often. Alone: AUROC of what this neuron adds by itself. An effect on "
+        "this read-out of the encoder, not on a patient."
     )
     export.menu({f"Effects of neuron {number}": lambda: frame}, scores.id)
 

@@ -1,8 +1,9 @@
-"""Maps over radiographs: red where a cell raises the neuron, blue where it lowers it, yellow what was planted."""
+"""Maps over radiographs, and a neuron's average maps."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -11,14 +12,16 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from medsae.store import maps, pictures
+from medsae.paper import overlay
+from medsae.store import maps, pictures, query_images
 from medsae.store.artifacts import Artifact
-from medsae.ui import format, links, look
+from medsae.ui import format, links
 from medsae.ui.study import Study
 
-LONGEST = 132
-"""Longer side of an overlay in px: that of a thumbnail, so an outline stays sharp."""
-_RAISES, _LOWERS, _PLANTED = (255, 86, 60), (70, 140, 255), (255, 224, 70)
+LONGEST, LARGE = overlay.LONGEST, 640
+"""Longer side of an overlay in px: over a thumbnail, and over a whole picture; so an outline stays sharp."""
+NEURON = (*links.STUDY, *links.FILTER, "neuron", "which", "one", "by", "about")
+"""Parameters that the address of a neuron's page keeps when its maps are shown or taken away."""
 
 
 @dataclass(frozen=True)
@@ -31,119 +34,127 @@ class Overlays:
     """image -> how the value adds up."""
 
 
-def switch(study: Study, scores: Artifact) -> bool:
-    """The toggle of the maps (with an unseen link that the key m follows), or why there is none."""
-    why = maps.missing(scores)
-    if why:
-        st.caption(f"No maps: {why}.")
-        return False
-    shown = links.switch("where it looks (m)", "map", False)
-    keep = (*links.STUDY, *links.FILTER, "neuron", "which", "one", "by")
-    href = escape(links.url("neuron", keep, map=None if shown else 1))
+def toggle(words: str, page: str = "neuron", keep: Sequence[str] = NEURON) -> bool:
+    """The toggle of the maps, with an unseen link that the key m follows."""
+    shown = links.switch(words, "map", False)
+    href = escape(links.url(page, keep, map=None if shown else 1))
     st.html(f'<a data-go data-key="m" href="{href}" hidden tabindex="-1">maps</a>', width="content")
     return shown
 
 
+def asked_for() -> bool:
+    """Whether the address asks for maps."""
+    return st.query_params.get("map") == "1"
+
+
+def chosen(scores: Artifact) -> bool:
+    """Whether the address asks for maps, and these scores keep some."""
+    return asked_for() and not maps.missing(scores)
+
+
 def overlays(study: Study, scores: Artifact, cohort: Artifact, neuron: int, images: list[int]) -> Overlays:
     """Of those images that have a map of the neuron; one scale for all of them."""
-    found = maps.of_neuron(study.reader, scores, neuron)
-    size_of = maps.sizes(study.reader, cohort, [i for i in images if i in found])
-    if not size_of:
-        return Overlays({}, {})
-    grid = maps.grid(study.reader, scores)
-    planted = maps.masks(study.reader, cohort, size_of, _told(study, scores, neuron))
-    most = max(float(np.abs(found[i][0]).max()) for i in size_of) or 1.0
-    src, words = {}, {}
-    for image, size in size_of.items():
-        map_c, constant = found[image]
-        src[image] = drawn(grid.spread(map_c / most, size, LONGEST), planted.get(image))
-        words[image] = (
-            "the activation of each token"
-            if scores.facts.get("tokens")
-            else (
-                f"before the cut {format.number(map_c.sum() + constant)} = picture {format.signed(map_c.sum())} "
-                f"+ reference {format.number(constant)}"
-            )
-        )
-    return Overlays(src, words)
+    made = overlay.layers(study.reader, scores, cohort, neuron, images)
+    return Overlays(
+        {i: pictures.data_uri(layer.webp) for i, layer in made.items()},
+        {i: adds_up(scores, layer.total, layer.constant) for i, layer in made.items()},
+    )
 
 
-def _told(study: Study, scores: Artifact, neuron: int) -> set[str] | None:
-    """The planted findings that this neuron tells best; None (all of them) where there is none."""
-    rows = maps.localisation(study.reader, scores, neuron)
-    return {str(f).partition(":")[0] for f in rows["finding"]} if len(rows) else None
+def adds_up(scores: Artifact, total: float, constant: float) -> str:
+    """How the value before the cut is made of the sum of a map and its reference."""
+    if scores.facts.get("tokens"):
+        return "the activation of each token"
+    return (
+        f"before the cut {format.number(total + constant)} = picture {format.signed(total)} "
+        f"+ reference {format.number(constant)}"
+    )
+
+
+def large(study: Study, scores: Artifact, cohort: Artifact, neuron: int, image: int) -> dict[str, Any] | None:
+    """A neuron's map for the viewer: over (data URI), over_said, mapped; None where this image has none."""
+    if maps.missing(scores):
+        return None
+    found = maps.of_image(study.reader, scores, image).get(neuron)
+    size_of = maps.sizes(study.reader, cohort, [image])
+    if found is None or not size_of:
+        return None
+    marks = maps.outlines(study.reader, cohort, size_of, maps.told(study.reader, scores, neuron), LARGE).get(image)
+    most = float(np.abs(found[0]).max()) or 1.0
+    value = maps.grid(study.reader, scores).spread(found[0] / most, size_of[image], LARGE)
+    said = f"where neuron {neuron} looks: {adds_up(scores, float(found[0].sum()), found[1])}"
+    return {"over": drawn(value, marks), "over_said": said, "mapped": chosen(scores)}
 
 
 def drawn(value_hw: np.ndarray, mask: np.ndarray | None) -> str:
-    """-1 .. 1 (NaN: nothing known) and an outline as a WebP with transparency."""
-    known = np.nan_to_num(value_hw)
-    rgba = np.zeros((*known.shape, 4), np.uint8)
-    rgba[..., :3] = np.where(known[..., None] >= 0, _RAISES, _LOWERS)
-    rgba[..., 3] = (255 * np.abs(known).clip(0, 1) ** 0.7).astype(np.uint8)
-    if mask is not None:
-        small = np.asarray(Image.fromarray(mask).resize(known.shape[::-1], Image.Resampling.NEAREST))
-        rgba[_edge(small)] = (*_PLANTED, 255)
-    out = io.BytesIO()
-    Image.fromarray(rgba).save(out, "WEBP", quality=70, method=2)
-    return pictures.data_uri(out.getvalue())
+    """A map and an outline as a data URI."""
+    return pictures.data_uri(overlay.drawn(value_hw, mask))
 
 
-def _edge(mask: np.ndarray) -> np.ndarray:
-    """Pixels of a mask that touch what is outside it."""
-    padded = np.pad(mask, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask & ~inner
-
-
-def legend(study: Study, scores: Artifact, planted: bool) -> None:
-    """What the colours mean and how far a cell sees."""
-    grid = maps.grid(study.reader, scores)
-    outline = " Yellow: outlines of what was planted." if planted else ""
+def legend(study: Study, scores: Artifact, cohort: Artifact, own: bool = False, grid: maps.Grid | None = None) -> None:
+    """What the colours mean and how far a cell sees. own: each map has a scale of its own; grid: of maps that were not
+    kept with the scores."""
+    scale = "each map has its own scale" if own else "one scale for all pictures of this neuron"
+    grid = grid or maps.grid(study.reader, scores)
+    outline = {
+        "planted": " Yellow: outlines of what was planted.",
+        "readers": " Yellow: what readers marked (boxes and masks of the publisher).",
+        "": "",
+    }[maps.who_marked(study.reader, cohort)]
     if scores.facts.get("tokens"):
         fires = f"Red: how strongly the neuron fires on each of {grid.rows} × {grid.columns} tokens"
-        st.caption(f"{fires}; one scale for all pictures of this neuron.{outline}")
+        st.caption(f"{fires}; {scale}.{outline}")
         return
     st.caption(
-        "Red: cells that raise the neuron above the cohort's mean map; blue: cells that lower it; one scale for all "
-        f"pictures of this neuron.{outline} A map says where the value was collected, not what caused it: a cell of "
+        f"Red: cells that raise the neuron above the cohort's mean map; blue: cells that lower it; {scale}.{outline} A "
+        "map says where the value was collected, not what caused it: a cell of "
         f"these {grid.rows} × {grid.columns} sees {format.percent(grid.reach, 0)} of the picture's side."
     )
 
 
-def localisation(study: Study, scores: Artifact, neuron: int) -> None:
-    """For a neuron that tells a planted finding best: whether it looks at it. Nothing for any other."""
-    rows = maps.localisation(study.reader, scores, neuron)
-    if not len(rows):
+# --- the neuron's average maps
+
+
+def averages(study: Study, scores: Artifact, cohort: Artifact, neuron: int, images: list[int]) -> None:
+    """Beside its maps: what is the same on every picture (taken off), and the mean of its maps on these pictures."""
+    found = maps.of_neuron(study.reader, scores, neuron)
+    mine = [i for i in images if i in found]
+    if not mine:
         return
-    with st.container(border=True):
-        _localisation(rows)
-
-
-def _localisation(rows: Any) -> None:
-    look.section("Does it look where the finding is?", "strongest cell inside the planted mask, other patients")
-    st.html(table(rows.to_dict("records"), ("finding",)))
-    st.caption(
-        "Exchanged: the same maps on other pictures of the finding; where that is as high, the map knows the usual "
-        "place and not this picture. Another neuron: any other neuron that fires on the same picture."
-    )
-
-
-def table(rows: list[dict[str, Any]], names: tuple[str, ...]) -> str:
-    """HTML of rows of the table `localisation`."""
-    columns = [*((name, False) for name in names), ("pictures", True), ("inside", True), ("95 %", True)]
-    columns += [("exchanged", True), ("p", True), ("another neuron", True), ("usual place", True), ("area", True)]
+    ground = _mean_picture(list(query_images.thumbnails(study.reader, cohort, mine).values()))
+    tiles = [("mean of maps", np.mean([found[i][0] for i in mine], axis=0))]
+    usual = maps.average(study.reader, scores, neuron)
+    if usual is not None:
+        tiles.append(("cohort average", usual))
+    grid = maps.grid(study.reader, scores)
+    square = (grid.size_px, grid.size_px)
     cells = []
-    for row in rows:
-        if format.missing(row["hit"]):
-            numbers = [format.NOTHING] * 7
-        else:
-            numbers = [
-                format.percent(row["hit"], 0),
-                f"{format.percent(row['low'], 0)} to {format.percent(row['high'], 0)}",
-                format.percent(row["exchanged"], 0),
-                "< 0.001" if row["p"] <= 0.001 else f"{row['p']:.3f}",
-                *(format.percent(row[k], 0) for k in ("place", "mean_mask", "area")),
-            ]
-        first = [format.escape(str(row[name])) for name in names]
-        cells.append([*first, format.count(row["n"]), *numbers])
-    return look.table(columns, cells)
+    for words, map_c in tiles:
+        most = float(np.abs(map_c).max()) or 1.0
+        over = drawn(grid.spread(map_c / most, square, LONGEST), None)
+        sums = "" if scores.facts.get("tokens") else f"<em>{format.signed(map_c.sum())}</em>"
+        cells.append(
+            f'<div class="ms-pic"><span class="ms-box"><img src="{ground}" alt="Mean of {len(mine)} radiographs">'
+            f'<img class="ms-over" src="{over}" alt=""></span>'
+            f'<span class="ms-cap"><i title="{words}">{words}</i>{sums}</span></div>'
+        )
+    st.html(f'<div class="ms-grid" style="--cell:132px">{"".join(cells)}</div>')
+    if usual is not None:
+        st.caption(
+            "Left: the mean of its maps on these pictures, over the mean of the pictures. Right: its average over the "
+            "cohort, which is taken off every map: positive and negative parts of the anatomy that nearly cancel. Each "
+            "has its own scale; the numbers are sums."
+        )
+
+
+def _mean_picture(thumbs: list[bytes], side: int = 160) -> str:
+    """Data URI of the mean of radiographs, each centred on a black square as the network sees it."""
+    total = np.zeros((side, side), np.float64)
+    for data in thumbs:
+        picture = Image.open(io.BytesIO(data)).convert("L")
+        picture.thumbnail((side, side))
+        x, y = (side - picture.width) // 2, (side - picture.height) // 2
+        total[y : y + picture.height, x : x + picture.width] += np.asarray(picture)
+    out = io.BytesIO()
+    Image.fromarray((total / max(1, len(thumbs))).astype(np.uint8)).save(out, "WEBP", quality=80)
+    return pictures.data_uri(out.getvalue())

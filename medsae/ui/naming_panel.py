@@ -21,7 +21,7 @@ from medsae.store import concepts, queries, query_images
 from medsae.store.artifacts import Artifact, Store
 from medsae.store.concepts import RunOfNames
 from medsae.store.requests import Requests
-from medsae.ui import cards, format, links, look
+from medsae.ui import cards, format, links, look, maps
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -59,11 +59,6 @@ def truth_of(found: pd.DataFrame, run: str, neuron: int) -> dict[str, Any] | Non
     """The line of a neuron in a run."""
     mine = found[(found["run"] == run) & (found["neuron"] == neuron)].to_dict("records")
     return mine[0] if mine else None
-
-
-def fact_in_words(fact: str) -> str:
-    """`Consolidation:RUL` as "Consolidation, RUL"."""
-    return fact.replace(":", ", ")
 
 
 def judge(found: pd.DataFrame) -> None:
@@ -232,13 +227,23 @@ def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]
         about = links.choose(st.segmented_control, "Pictures judged for", "about", {a: ABOUT[a] for a in there}, first)
         if about != "name":
             cards.show(f'<div class="ms-soft">judged: <b>{escape(str(row[f"{about}_concept"]))}</b></div>')
-        cards.show(verdict_grid(study, verdicts[verdicts["about"] == about], run.test != "detection"))
+        judged = verdicts[verdicts["about"] == about]
+        over = _mapped(study, scores, neuron, judged)
+        cards.show(verdict_grid(study, judged, run.test != "detection", over))
     _sentences(study, run, row, verdicts)
     naming = row.get("naming")
     if naming is not None and len(naming):
         with st.expander(f"The {len(naming)} pictures that led to the name"):
             rows = pd.DataFrame({"image": [int(i) for i in naming], "value": None})
-            cards.show(verdict_grid(study, rows.assign(status="", fires=True, yes=None, p=None)))
+            rows = rows.assign(status="", fires=True, yes=None, p=None)
+            cards.show(verdict_grid(study, rows, over=_mapped(study, scores, neuron, rows)))
+
+
+def _mapped(study: Study, scores: Artifact, neuron: int, rows: pd.DataFrame) -> dict[int, str]:
+    """image -> where the neuron looks on it, of those with a kept map, while the page shows maps."""
+    if study.cohort is None or not maps.chosen(scores):
+        return {}
+    return maps.overlays(study, scores, study.cohort, neuron, [int(i) for i in rows["image"]]).src
 
 
 SENTENCES = 12
@@ -301,7 +306,7 @@ def figures(
                          f"{int(row['specific_tests'])} neurons · {pairs}", "good" if specific else ""))  # fmt: skip
     if truth is not None:
         said, tone = RIGHT.get(str(truth["match"]), ("not compared", ""))
-        items.append((said, f"it follows the planted {fact_in_words(truth['fact'])}: ρ {truth['follows']:.2f}", tone))
+        items.append((said, f"it follows the planted {format.fact(truth['fact'])}: ρ {truth['follows']:.2f}", tone))
     judged, asked = int(row["judged"]), int(row["asked"])
     items.append((f"{judged} of {asked}", "verdicts usable", "" if judged == asked else "bad"))
     if audit is not None and len(audit) and not format.missing(audit.iloc[0]["auroc"]):
@@ -319,9 +324,9 @@ def small(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def verdict_grid(study: Study, rows: pd.DataFrame, choice: bool = False) -> str:
+def verdict_grid(study: Study, rows: pd.DataFrame, choice: bool = False, over: dict[int, str] | None = None) -> str:
     """HTML of one grid: every judged picture with its verdict (right, wrong, failed), in words and as an edge. choice:
-    every picture is the right one of five, and the verdict says whether it was chosen."""
+    every picture is the right one of five, and the verdict says whether it was chosen. over: see `cards.layer`."""
     assert study.cohort is not None
     images = [int(i) for i in rows["image"]]
     thumbs = query_images.thumbnails(study.reader, study.cohort, images)
@@ -344,7 +349,7 @@ def verdict_grid(study: Study, rows: pd.DataFrame, choice: bool = False) -> str:
         href = links.url("image", image=image)
         cells.append(
             f'<a class="ms-pic{tone}" data-go href="{escape(href)}" title="{escape(alt)}">'
-            f'<span class="ms-box">{cards.img(thumbs.get(image), alt)}</span>'
+            f'<span class="ms-box">{cards.img(thumbs.get(image), alt)}{cards.layer(over, image)}</span>'
             f'<span class="ms-cap"><i>{escape(truth)}</i><em>{escape(said)}</em></span></a>'
         )
     return f'<div class="ms-grid" style="--cell:96px">{"".join(cells)}</div>'
@@ -428,7 +433,7 @@ def _planted(truth: dict[str, Any] | None) -> str:
     if truth is None:
         return "–"
     mark = {"same": "✓ ", "finding": "≈ "}.get(str(truth["match"]), "")
-    return f"{mark}{escape(fact_in_words(truth['fact']))}"
+    return f"{mark}{escape(format.fact(truth['fact']))}"
 
 
 def _specific(row: dict[str, Any]) -> str:

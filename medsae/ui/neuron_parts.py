@@ -7,10 +7,24 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from medsae.store import maps as stored
 from medsae.store import queries, query_images
 from medsae.store.artifacts import Artifact
 from medsae.store.reader import Frame
-from medsae.ui import bars, cards, charts, export, followed_parts, format, links, look, maps, naming_panel, report
+from medsae.ui import (
+    bars,
+    cards,
+    charts,
+    export,
+    followed_parts,
+    format,
+    links,
+    look,
+    maps,
+    naming_panel,
+    report,
+    seen_parts,
+)
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -112,7 +126,7 @@ def pictures(study: Study, scores: Artifact, cohort: Artifact, row: Row) -> list
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         which = links.choose(st.segmented_control, "Radiographs", "which", options, "top", label_visibility="collapsed")
         one = links.switch("one a patient", "one", True)
-        mapped = maps.switch(study, scores)
+        mapped = maps.toggle("where it looks (m)")
     rows = query_images.images_of(study.reader, scores, cohort, number, which, one, 24)  # type: ignore[arg-type]
     if rows.empty:
         why = {"silent": "No silent image shares its code."}.get(which, "It fires on none of the scored images.")
@@ -124,7 +138,7 @@ def pictures(study: Study, scores: Artifact, cohort: Artifact, row: Row) -> list
             "neuron", (*links.STUDY, *links.FILTER, "neuron", "which", "one", "by"), neuron=number, view=image
         )
 
-    over = maps.overlays(study, scores, cohort, number, list(rows["image"])) if mapped else maps.Overlays({}, {})
+    over = _over(study, scores, cohort, number, list(rows["image"])) if mapped else maps.Overlays({}, {})
     if which == "slices":
         for part, mine in rows.groupby("slice"):
             low, high = format.number(mine["value"].min()), format.number(mine["value"].max())
@@ -132,9 +146,33 @@ def pictures(study: Study, scores: Artifact, cohort: Artifact, row: Row) -> list
             cards.show(cards.grid(study, cohort, mine, href, over=over.src, words=over.words))
     else:
         cards.show(cards.grid(study, cohort, rows, href, over=over.src, words=over.words))
-    if over.src:
-        maps.legend(study, scores, planted=cohort.facts.get("source") == "simulated")
+    if mapped:
+        _about_maps(study, scores, cohort, number, list(rows["image"]), over)
     return [int(i) for i in rows["image"]]
+
+
+def _over(study: Study, scores: Artifact, cohort: Artifact, number: int, images: list[int]) -> maps.Overlays:
+    """Maps that the scores keep, and those that were made in this session."""
+    made = seen_parts.beside_neuron(study, scores, cohort, number, images)
+    kept = maps.Overlays({}, {})
+    if not stored.missing(scores):
+        kept = maps.overlays(study, scores, cohort, number, images)
+    return maps.Overlays({**made.src, **kept.src}, {**made.words, **kept.words})
+
+
+def _about_maps(
+    study: Study, scores: Artifact, cohort: Artifact, number: int, images: list[int], over: maps.Overlays
+) -> None:
+    """What the colours mean, the neuron's average maps, and a button for maps that are missing."""
+    why = stored.missing(scores)
+    if why:
+        st.caption(f"No maps: {why}.")
+        said = next(iter(over.words.values()), "")
+        st.caption(f"Shown here, {said}." if said else "")
+    elif over.src:
+        maps.legend(study, scores, cohort)
+        maps.averages(study, scores, cohort, number, images)
+    seen_parts.neuron_panel(study, scores, cohort, number, images)
 
 
 def activations(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from medsae.store import concepts, queries, query_images, trained
+from medsae.store import concepts, planted_pairs, queries, query_images, trained
 from medsae.store.artifacts import Artifact
 from medsae.store.filter import LEAST
 from medsae.ui import bars, cards, export, format, links, look, naming_panel, verdict
@@ -236,6 +236,11 @@ def planted(study: Study, scores: Artifact) -> None:
     recovered = queries.recovery(study.reader, scores)
     if not len(recovered):
         return
+    pairs = planted_pairs.of(study.artifacts, scores)
+    if pairs is not None:
+        known = planted_pairs.by_factor(study.reader, pairs, planted_pairs.representation(scores))
+        known = known.rename(columns={"neuron": "pairs_neuron", "recovery": "pairs"})
+        recovered = recovered.merge(known, "left", "factor")
     with st.container(border=True):
         look.section(
             "Planted truth",
@@ -244,6 +249,12 @@ def planted(study: Study, scores: Artifact) -> None:
         parts = links.switch("Sides and lobes apart", "parts", False)
         shown = recovered if parts else recovered[~recovered["factor"].str.contains(":")]
         st.html(bars.recovery(shown, _neuron))
+        if pairs is not None:
+            there = look.link("Compare", links.url("compare"))
+            words = (
+                "Pairs: the same patients drawn with and without the factor; its share among all that move the neuron"
+            )
+            st.html(f'<p class="ms-soft">{words}. More on {there}.</p>')
         with st.container(horizontal=True):
             export.menu({"Recovery of planted factors": lambda: recovered}, scores.id, label="Export recovery")
             export.plots(

@@ -96,13 +96,14 @@ def asked(study: Study, scores: Artifact) -> Found | None:
     if given is None:
         st.session_state.pop(_KEY, None)
         return None
-    key = (scores.id, given.file_id)
+    occlude = _occlusion(scores)
+    key = (scores.id, given.file_id, occlude)
     known = st.session_state.get(_KEY)
     if known and known[0] == key:
         return known[1]
     data = given.getvalue()
     with st.spinner("Looking"):
-        found = _answer(Looks(study.store.data, scores.id), data)
+        found = answer(Looks(study.store.data, scores.id), data, occlude=occlude)
     if "error" in found:
         st.error(look.literal(str(found["error"])))
         return None
@@ -111,9 +112,17 @@ def asked(study: Study, scores: Artifact) -> Found | None:
     return found
 
 
-def _answer(looks: Looks, data: bytes) -> Found:
+def _occlusion(scores: Artifact) -> bool:
+    """Whether the reader wants approximate maps, where the encoder has no exact ones."""
+    if not stored.approximate(scores):
+        return False
+    return links.switch("approximate maps by occlusion: the encoder runs 65 times", "occlude", False)
+
+
+def answer(looks: Looks, data: bytes = b"", **what: Any) -> Found:
+    """What the service says of a question (`Looks.ask`); an answer with "error" where it says nothing."""
     try:
-        token = looks.ask(data)
+        token = looks.ask(data, **what)
     except UserError as error:
         return {"error": error.what}
     end = time.monotonic() + WAIT_SECONDS
@@ -158,6 +167,14 @@ def verdict(found: Found) -> None:
     )
 
 
+def switch() -> bool:
+    """The toggle of the maps, with an unseen link that the key m follows; they are shown from the first."""
+    shown = links.switch("where they look (m)", "maps", True)
+    href = escape(links.url("own", (*links.STUDY, "occlude"), maps=0 if shown else None))
+    st.html(f'<a data-go data-key="m" href="{href}" hidden tabindex="-1">maps</a>', width="content")
+    return shown
+
+
 def neurons(study: Study, found: Found, mapped: bool) -> None:
     """The strongest neurons: as pictures with maps, then as a table."""
     look.section("Neurons that fire", f"{found['fires']:,}, strongest share of their own maximum first")
@@ -167,6 +184,8 @@ def neurons(study: Study, found: Found, mapped: bool) -> None:
     cards.show(_grid(found, mapped))
     if found["no_maps"]:
         st.caption(f"No maps: {found['no_maps']}.")
+    elif mapped:
+        st.caption(f"Maps: {found['grid']['how']}; each has its own scale.")
     rows = [
         [
             look.link(n["neuron"], links.url("neuron", neuron=n["neuron"])),

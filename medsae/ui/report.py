@@ -5,8 +5,10 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from medsae.paper import overlay
 from medsae.store import queries, query_images
 from medsae.store.artifacts import Artifact
+from medsae.store.pictures import data_uri
 from medsae.ui import bars, cards, format, look
 from medsae.ui import study as studies
 from medsae.ui.study import Study
@@ -20,7 +22,7 @@ figure { margin: 0; } figure span { display: grid; place-items: center; backgrou
 img { width: 100%; height: 100%; object-fit: contain; min-height: 0; } figcaption { font-size: .75rem; }
 .bar { position: relative; height: .8rem; background: #eef1f5; } .bar i { position: absolute; top: 0; bottom: 0; }
 .ms-sae-fill { background: #3d93d4; } .ms-raw-fill { background: #d08129; }
-.bar u { position: absolute; top: 45%; height: 2px; background: #59626e; } footer { margin-top: 2rem; border-top: 1px solid #d5dbe3; padding-top: .5rem; }
+.bar u { position: absolute; top: 45%; height: 2px; background: #59626e; } figure span > * { grid-area: 1 / 1; } footer { margin-top: 2rem; border-top: 1px solid #d5dbe3; padding-top: .5rem; }
 """  # noqa: E501
 
 
@@ -34,8 +36,11 @@ def html(study: Study, scores: Artifact, cohort: Artifact, row: dict[str, Any]) 
         study.reader, cohort, [int(i) for i in images["image"]], studies.labels(study, cohort)
     )
     words = {int(c["image"]): c for c in captions.to_dict("records")}
+    made = overlay.layers(study.reader, scores, cohort, number, [int(i) for i in images["image"]])
+    over = {i: data_uri(layer.webp) for i, layer in made.items()}
     figures = "".join(
-        f"<figure><span>{cards.img(thumbs.get(int(i)), cards.alt_text(int(i), words.get(int(i))))}</span>"
+        f"<figure><span>{cards.img(thumbs.get(int(i)), cards.alt_text(int(i), words.get(int(i))))}"
+        f"{cards.layer(over, int(i))}</span>"
         f"<figcaption>{format.number(v)} · {escape(str(words.get(int(i), {}).get('labels', '')))}</figcaption></figure>"
         for i, v in zip(images["image"], images["value"], strict=True)
     )
@@ -66,14 +71,15 @@ def html(study: Study, scores: Artifact, cohort: Artifact, row: dict[str, Any]) 
         f"<p class=soft>{escape(studies.title(study.artifacts, scores))} · {escape(studies.cohort_title(cohort))} · "
         f"{escape(str(scores.config.get('protocol')))} protocol, {escape(str(scores.config.get('images')))} images</p>"
         f"<p>{_headline(study, row)}</p>{said}"
-        f"<h2>Radiographs that fire it most, one a patient</h2><div class=grid>{figures or 'none'}</div>"
+        f"<h2>Radiographs that fire it most, one a patient</h2>{overlay.SWITCH if over else ''}"
+        f"<div class=grid>{figures or 'none'}</div>"
         f"<h2>Correlation with labels</h2><table>{rhos or '<tr><td>none is defined</td></tr>'}</table>"
         f"<h2>Firing rate by view, sex, age, devices</h2><table>{rates or '<tr><td>nothing is known</td></tr>'}</table>"
         f"<footer class=soft>{look.RESEARCH} · {escape(scores.id)} · {escape(cohort.id)}</footer>"
     )
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Neuron {number}</title>'
-        f"<style>{_STYLE}</style></head><body>{body}</body></html>"
+        f"<style>{_STYLE}{overlay.STYLE}</style></head><body>{body}</body></html>"
     ).encode()
 
 

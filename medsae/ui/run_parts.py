@@ -32,6 +32,7 @@ STEPS: dict[str, type] = {
     "train": configs.Train,
     "score": configs.Score,
     "name": configs.Name,
+    "pairs": configs.Pairs,
 }
 
 
@@ -139,6 +140,8 @@ def _about(study: Study, artifact: Artifact) -> str:
         return f"{facts.get('encoder')}, {format.count(facts.get('n'))} × {facts.get('d')}"
     if artifact.kind == "sae":
         return f"{facts.get('kind')}, {format.count(facts.get('m'))} neurons, FVE {format.number(facts.get('fve'), 3)}"
+    if artifact.kind == "pairs":
+        return f"{format.count(facts.get('patients'))} patients, {format.count(facts.get('n'))} pictures drawn"
     return studies.title(study.artifacts, artifact)
 
 

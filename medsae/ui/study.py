@@ -26,7 +26,7 @@ from medsae import config as configs
 from medsae.jobs import Job, Jobs
 from medsae.progress import UserError
 from medsae.store import followed, housekeeping, pictures, queries, query_images, trained
-from medsae.store.artifacts import KINDS, Artifact, Store
+from medsae.store.artifacts import BESIDE, KINDS, Artifact, Store
 from medsae.store.ledger import Ledger
 from medsae.store.notes import Note, Notes, representation
 from medsae.store.reader import Frame, Reader
@@ -434,7 +434,7 @@ def _say_gone(study: Study, gone: str) -> None:
 def missing(study: Study) -> list[str]:
     """Which steps are there and which are not, in words."""
     have = [k for k in KINDS if any(a.kind == k for a in study.artifacts)]
-    lack = [k for k in KINDS if k not in have]
+    lack = [k for k in KINDS if k not in have and k not in BESIDE]
     unfinished = [id for k in KINDS for id, _ in study.store.unfinished(k)]
     return [
         f"There is {', '.join(have) or 'nothing yet'}; still missing: {', '.join(lack) or 'nothing'}.",

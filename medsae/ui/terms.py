@@ -20,6 +20,8 @@ TERMS = {
     "selective": "Its strongest correlation is larger than shuffled labels give; 5 % of those called so may not be.",
     "q": "How likely such a correlation is under shuffled labels, after allowing for the number of neurons tried.",
     "AUROC": "How well a number tells images with a label from those without: 0.5 is a coin, 1 is never wrong.",
+    "specificity": "The share of one planted factor among all that move a neuron: 1 if nothing else moves it.",
+    "recovery": "How well the best neuron finds what was planted, on patients that did not choose it.",
     "density": "The share of radiographs on which a neuron fires.",
     "L0": "How many neurons fire on one radiograph, on average.",
     "FVE": "Variance explained: how much of the model's numbers the SAE gives back; 1 is all.",

@@ -2,7 +2,7 @@ const el = (name, props = {}, ...children) => { const e = document.createElement
   for (const [k, v] of Object.entries(props)) k in e ? e[k] = v : e.setAttribute(k, v); e.append(...children); return e; };
 // Kept while the reader goes from picture to picture: window and level, which control has the focus, and where the
 // reader is going: a second quick press is one step further than the first, though its picture is not there yet.
-const kept = { center: 0.5, width: 1, invert: false, focus: null, going: null, marking: 0 };
+const kept = { center: 0.5, width: 1, invert: false, focus: null, going: null, marking: 0, mapped: null, opacity: 0.7 };
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
@@ -22,9 +22,16 @@ export default function (component) {
   const images = shown.map((d) => { const img = el("img", { alt: d.alt, draggable: false }); img.src = d.src || ""; return img; });
   const w = el("input", { type: "range", min: "0.05", max: "1.5", step: "0.01", value: "1", id: id + "w" });
   const c = el("input", { type: "range", min: "0", max: "1", step: "0.01", value: "0.5", id: id + "c" });
+  // A map lies over the first picture: it moves with it, and knows no window.
+  const over = data.over ? el("img", { alt: data.over_said || "", draggable: false, className: "map" }) : null;
+  if (over) over.src = data.over;
+  if (kept.mapped == null) kept.mapped = !!data.mapped;
+  const o = el("input", { type: "range", min: "0", max: "1", step: "0.05", value: "0.7", id: id + "o" });
+  o.oninput = () => { kept.opacity = +o.value; kept.mapped = true; apply(); };
   let zoom = 1, x = 0, y = 0; // the same of both pictures: what is compared lies at the same place
   const button = (role, text, onclick) => { const b = el("button", { type: "button", textContent: text, onclick }); b.dataset.role = role; return b; };
   const inv = button("invert", "invert (i)", () => { kept.invert = !kept.invert; apply(); });
+  const mapped = button("map", "map (m)", () => { kept.mapped = !kept.mapped; apply(); });
   const apply = () => {
     const slope = (kept.invert ? -1 : 1) / kept.width, intercept = 0.5 - kept.center * slope;
     funcs.forEach((f) => { f.setAttribute("slope", slope); f.setAttribute("intercept", intercept); });
@@ -32,6 +39,7 @@ export default function (component) {
     const limit = (zoom - 1) / 2;
     x = clamp(x, -limit, limit); y = clamp(y, -limit, limit);
     for (const img of images) { img.style.filter = "url(#" + id + ")"; img.style.transform = `translate(${100 * x}%, ${100 * y}%) scale(${zoom})`; }
+    if (over) { over.style.transform = images[0].style.transform; over.style.opacity = kept.mapped ? kept.opacity : 0; o.value = kept.opacity; mapped.setAttribute("aria-pressed", kept.mapped); }
     view.dataset.zoom = zoom.toFixed(2); w.value = kept.width; c.value = kept.center; inv.setAttribute("aria-pressed", kept.invert);
   };
   const zoomTo = (to, atX = 0, atY = 0) => { // the point under the mouse stays where it is
@@ -42,6 +50,7 @@ export default function (component) {
   const reset = button("reset", "reset (r)", () => { Object.assign(kept, { center: 0.5, width: 1, invert: false }); zoom = 1; apply(); });
   const stages = images.map((img, i) => {
     const stage = el("div", { className: "stage", title: "wheel or double-click: zoom · drag: window and level, or move when zoomed (with shift: window and level)" }, img);
+    if (over && i === 0) stage.append(over);
     if (shown.length > 1) stage.append(el("div", { className: "over", textContent: shown[i].title + (shown[i].said ? " · " + shown[i].said : "") }));
     const place = (e) => { const r = stage.getBoundingClientRect(); return [(e.clientX - r.x) / r.width - 0.5, (e.clientY - r.y) / r.height - 0.5]; };
     let from = null;
@@ -63,7 +72,7 @@ export default function (component) {
   const links = el("div", { className: "list" });
   if (data.neurons.length) links.append(el("div", { className: "soft", textContent: "Neurons that fire here, by share of their maximum" }));
   for (const n of data.neurons) { const a = el("a", { href: n.href }); a.setAttribute("data-go", ""); a.append(el("span", { textContent: n.text }), el("span", { textContent: n.value })); links.append(a); }
-  const bar = el("div", { className: "bar" }, inv, button("in", "zoom in (+)", () => zoomTo(zoom * 1.4)), button("out", "zoom out (−)", () => zoomTo(zoom / 1.4)), reset), ways = el("div", { className: "bar" });
+  const bar = el("div", { className: "bar" }, inv, button("in", "zoom in (+)", () => zoomTo(zoom * 1.4)), button("out", "zoom out (−)", () => zoomTo(zoom / 1.4)), reset, ...(over ? [mapped] : [])), ways = el("div", { className: "bar" });
   const follow = (text, href, key) => { const a = el("a", { href, textContent: text }); a.setAttribute("data-go", ""); a.dataset.role = text; if (key) a.dataset.viewerKey = key; ways.append(a); return a; };
   let close = null;
   const leave = (href) => { const a = el("a", { href }); a.setAttribute("data-go", ""); ways.append(a); a.click(); a.remove(); };
@@ -91,7 +100,7 @@ export default function (component) {
   mark();
   kept.marking = setInterval(mark, 300); // the page's buttons are drawn again when the server has kept what was said
   const side = el("div", { className: "side" }, el("h2", { textContent: data.title }), ...(data.name ? [el("div", { textContent: data.name })] : []), el("div", { className: "soft", textContent: data.what }), facts,
-    el("label", { htmlFor: id + "w", textContent: "window (contrast)" }), w, el("label", { htmlFor: id + "c", textContent: "level (brightness)" }), c, bar, ways, judge, ...(called ? [el("label", { htmlFor: id + "n", textContent: "your name for this neuron" }), called] : []), links);
+    el("label", { htmlFor: id + "w", textContent: "window (contrast)" }), w, el("label", { htmlFor: id + "c", textContent: "level (brightness)" }), c, ...(over ? [el("label", { htmlFor: id + "o", textContent: "opacity of the map" }), o, el("div", { className: "soft", textContent: data.over_said || "" })] : []), bar, ways, judge, ...(called ? [el("label", { htmlFor: id + "n", textContent: "your name for this neuron" }), called] : []), links);
   const view = el("div", { className: "view" }, el("div", { className: "stages" }, ...stages, svg), side);
   const keys = (e) => {
     e.stopPropagation(); // the same keys walk neurons on the page behind
@@ -99,7 +108,7 @@ export default function (component) {
     if (e.target.type === "range" && e.key.startsWith("Arrow")) return;
     if (e.target.type === "text") { if (e.key === "Enter") { e.preventDefault(); name(); (close || view).focus(); } return; }
     const judged = ["s", "a", "d"].indexOf(e.key);
-    if (e.key === "i") inv.click(); else if (e.key === "r" || e.key === "0") reset.click();
+    if (e.key === "i") inv.click(); else if (e.key === "m" && over) mapped.click(); else if (e.key === "r" || e.key === "0") reset.click();
     else if (e.key === "+" || e.key === "=") zoomTo(zoom * 1.4); else if (e.key === "-") zoomTo(zoom / 1.4);
     else if (judged >= 0 && judge.children[judged]) judge.children[judged].click();
     else if (/^[1-9]$/.test(e.key)) goTo(e.key - 1);

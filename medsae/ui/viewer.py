@@ -27,7 +27,9 @@ def draw(key: str, data: dict[str, Any] | None, named: Callable[[str], None] | N
     """Mount the viewer. Keys of `data`: image, src (data URI), alt, title, what, facts [(name, value)], neurons
     [{href, text, value}], page, close (links or None; with `close` it is a dialog); optionally name,
     steps (links of the pictures in their order) with at (the place of this one), side [(text, link, key)], called (what
-    people call the neuron), beside {src, alt, title, said}: a second picture that moves with the first. None: closed.
+    people call the neuron), beside {src, alt, title, said}: a second picture that
+    moves with the first, over (data URI) with over_said and mapped: a map over the first picture, shown at once or not.
+    None: closed.
 
     named: called with the name that the reader gave inside the viewer. Everything is put into the page as text, never
     as HTML.

@@ -79,7 +79,7 @@ def test_tables_are_those_of_the_pages(opened, ids):
     assert scores.summary()["value"]["mean_entropy"] == queries.summary(reader, artifact)["mean_entropy"].value
     assert scores.difference(opened.scores(ids.raw)).value is not None
     assert len(scores.labels()) and scores.names().empty
-    assert isinstance(scores.recovery(), pd.DataFrame)
+    assert isinstance(scores.recovery(), pd.DataFrame) and scores.localisation().empty
 
 
 def test_names_are_those_of_the_ledger(opened, data, ids):

@@ -18,7 +18,7 @@ from medsae.files import sha256_of
 from medsae.progress import UserError
 from medsae.store import matching, pictures, queries, query_images
 from medsae.store.artifacts import Store
-from medsae.store.filter import FIRING_LEAST
+from medsae.store.filter import FIRING_LEAST, SURE
 from medsae.store.manifest import sealed
 from medsae.store.notes import Note, Notes
 from medsae.store.reader import Reader
@@ -102,8 +102,10 @@ def test_neurons_of_few_pictures_come_after_the_others_and_are_counted(study):
         few = order["active"] < FIRING_LEAST
         assert not few[: len(alive) - few.sum()].any() and few[len(alive) - few.sum() :].all()
         assert order["active"][few].is_monotonic_decreasing, "the fewest come last"
-        lead = order[best][~few]
+        lead = order[best][~few].clip(lower=SURE) if sort == "q" else order[best][~few]
         assert lead.is_monotonic_decreasing if sort == "-rho" else lead.is_monotonic_increasing
+        sure = order[~few & (order["q"] < SURE)]["max_abs_rho"]
+        assert sort != "q" or (len(sure) > 1 and sure.is_monotonic_decreasing), "all alike below q 0.001: the strongest"
         assert queries.few(reader, sae, chosen) == few.sum() == (alive["active"] < FIRING_LEAST).sum()
     assert queries.few(reader, sae, queries.Filter(sort="neuron")) == 0, "by number nobody is put last"
     dead = queries.neurons(reader, sae, queries.Filter(sort="q"), None)["active"]

@@ -86,6 +86,28 @@ def test_the_fall_in_the_table_is_that_of_the_set_of_one(stored, study):
     assert both["after"].to_numpy() == pytest.approx((both["auroc"] - both["fall"]).to_numpy(), abs=1e-6)
 
 
+def test_every_effect_has_an_interval(stored, study):
+    _, reader, scores, cohort = stored
+    neuron, about = study[3], readouts.judged(reader, scores, cohort)
+    for kind in ("probe", "text"):
+        frame = readouts.with_intervals(reader, scores, about, neuron, kind)
+        assert len(frame) and (frame["typical"].abs().diff().dropna() <= 1e-12).all(), "largest first"
+        assert (frame["typical_low"] < frame["typical"]).all() and (frame["typical"] < frame["typical_high"]).all()
+        known = frame.dropna(subset=["fall", "change_low"])
+        assert len(known) >= 2
+        assert (known["change_low"] <= -known["fall"] + 1e-9).all() and (
+            -known["fall"] <= known["change_high"] + 1e-9
+        ).all()
+    # Without the fit (text) the interval is that of the mean activation: by hand, by patient.
+    fired = reader.query("SELECT value, patient FROM {s}.activation JOIN {c}.image USING (image) WHERE neuron = ?",
+                         [neuron], s=scores, c=cohort)  # fmt: skip
+    mean = fired["value"].mean()
+    sums = (fired["value"] - mean).groupby(fired["patient"]).sum()
+    error = np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)) / len(fired)
+    half = (frame["typical_high"] - frame["typical_low"]) / 2
+    assert half.to_numpy() == pytest.approx(1.959964 * error * frame["effect"].abs().to_numpy(), rel=1e-6)
+
+
 def test_on_the_page_of_an_image_the_bars_add_up_and_switches_work(study, app, html, monkeypatch):
     data, scores, image, neuron = study
     monkeypatch.setenv("MEDSAE_DATA", str(data))

@@ -23,7 +23,7 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from medsae.config import CHEXPERT_LABELS, Embed, IngestSimulated, Score, Train
+from medsae.config import CHEXPERT_LABELS, Embed, IngestSimulated, Pairs, Score, Train
 from medsae.store.artifacts import Build, Store
 from medsae.store.ledger import Ledger
 
@@ -44,11 +44,12 @@ class Synthetic:
 
 def write(
     data: Path, images: int = 240, neurons: int = 96, d: int = 24, seed: int = 0, active: float = 16, dead: float = 0.2,
-    fve: float = 0.93, vectors: bool = False,
+    fve: float = 0.93, vectors: bool = False, maps: bool = False,
 ) -> Synthetic:  # fmt: skip
     """Write cohort, embeddings, SAE, and scores of SAE and raw; `active` neurons fire on an image on average.
 
-    vectors: the numbers of the embedding too (x.npy, images x d x 4 bytes), which Compare matches neurons by.
+    vectors: the numbers of the embedding too (x.npy, images x d x 4 bytes), which Compare matches neurons by. maps: maps
+    of the 25 strongest images of every neuron.
     """
     rng = np.random.default_rng(seed)
     store = Store(data)
@@ -73,7 +74,7 @@ def write(
             _sae(build, m, d, dead_m, active, fve, expansion, train.epochs or 1)
     z = _sparse(rng, m, y_nk, dead_m, active)
     scores = _scores(store, rng, Score(sae=sae, images="all", seed=seed).resolved(), "sae", z, m, y_nk, labels,
-                     {"embeddings": embeddings, "cohort": cohort, "sae": sae})  # fmt: skip
+                     {"embeddings": embeddings, "cohort": cohort, "sae": sae}, maps)  # fmt: skip
     columns = _dense(rng, d, y_nk)
     raw = _scores(store, rng, Score(embeddings=embeddings, representation="raw", images="all", seed=seed).resolved(),
                   "raw", columns, d, y_nk, labels, {"embeddings": embeddings, "cohort": cohort})  # fmt: skip
@@ -107,6 +108,52 @@ def write_names(data: Path, scores: str, seed: int = 0) -> int:
     with Ledger(store, scores).writer() as writer:
         writer.append([run, *names])
     return len(names)
+
+
+PAIRED = {"side": 3, "side:right": 3, "side:left": 8, "device": 11}
+"""Planted factor -> its best neuron in the pairs that are written; the factor `text` has none."""
+
+
+def write_pairs(data: Path, ids: Synthetic, patients: int = 40) -> str:
+    """Pairs of the SAE that differ in one of its planted factors; the id."""
+    store, config = Store(data), Pairs(sae=ids.sae, patients=patients)
+    parents = {"sae": ids.sae, "embeddings": ids.embeddings, "cohort": ids.cohort}
+    with store.build("pairs-sae-synthetic", config, parents) as build:
+        if build.existing is None:
+            with build.database() as db:
+                for name, frame in _pairs().items():
+                    _insert(db, name, frame)
+            build.publish({"m": 72, "n": 900, "patients": patients, "factors": 4})
+        return build.id
+
+
+def _pairs() -> dict[str, pd.DataFrame]:
+    levels = ((False, ["side", "device", "text"]), (True, ["side:right", "side:left", "device", "text"]))
+    moved, best, overall, dose = [], [], [], []
+    for which, share in (("sae", 0.8), ("untrained", 0.3), ("raw", 0.2), ("random", 0.1)):
+        for parts, names in levels:
+            key = {"representation": which, "parts": parts}
+            for name in names:
+                if name not in PAIRED:
+                    best.append({**key, "factor": name, "reason": "no neuron's change is settled"})
+                    continue
+                at = {**key, "factor": name, "neuron": PAIRED[name]}
+                best.append({**at, "recovery": share + 0.01 * PAIRED[name], "specificity": 0.9, "low": 0.05, "high": 0.95,
+                             "change": -1.5, "follows": 0.75, "monotone": 1.0})  # fmt: skip
+                dose += [{**at, "step": k, "severity": s, "mean": float(k)} for k, s in enumerate((None, 0.2, 0.8))]
+                moved += [{**at, "neuron": neuron, "change": -0.5, "low": -0.9, "high": -0.1, "specificity": 0.25,
+                           "follows": 0.5} for neuron in sorted(set(PAIRED.values()))]  # fmt: skip
+            overall.append({**key, "recovery": share, "specificity": 0.5, "low": share - 0.05, "high": share + 0.05,
+                            "found": len(names) - 1, "factors": len(names)})  # fmt: skip
+    small = io.BytesIO()
+    Image.fromarray(np.full((160, 160), 90, np.uint8)).save(small, "WEBP")
+    factor = [{"parts": parts, "factor": name, "finding": name.partition(":")[0], "severities": 2 if "side" in name else 1}
+              for parts, names in levels for name in names]  # fmt: skip
+    example = [{"factor": name, "image": 4, "severity": s, "webp": small.getvalue()}
+               for name in levels[1][1] for s in (None, 0.2, 0.8)]  # fmt: skip
+    return {"factor": pd.DataFrame(factor).assign(position=range(len(factor))), "moved": pd.DataFrame(moved),
+            "best": pd.DataFrame(best), "overall": pd.DataFrame(overall), "dose": pd.DataFrame(dose),
+            "example": pd.DataFrame(example)}  # fmt: skip
 
 
 def _labels(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
@@ -251,7 +298,7 @@ def _dense(rng: np.random.Generator, d: int, y_nk: np.ndarray) -> list[np.ndarra
 
 def _scores(
     store: Store, rng: np.random.Generator, config: Score, what: str, z: object, m: int, y_nk: np.ndarray,
-    labels: list[str], parents: dict[str, str],
+    labels: list[str], parents: dict[str, str], maps: bool = False,
 ) -> str:  # fmt: skip
     n, k = y_nk.shape
     with store.build(f"scores-{what}", config, parents) as build:
@@ -355,8 +402,28 @@ def _scores(
                     "activation": [0.78, 0.75, 0.91], "preactivation": [0.84, 0.82, 0.95], "raw": [0.74, 0.73, 0.88],
                     "random": [0.72, 0.73, 0.81],
                 }))  # fmt: skip
+            if maps:
+                for table, frame in _maps(rng, neuron, image, m).items():
+                    _insert(db, table, frame)
         facts = {"representation": what, "m": m, "n": n, "labels": labels, "protocol": config.protocol}
+        facts |= {"maps": "exact"} if maps else {}
         return build.publish(facts).id
+
+
+def _maps(rng: np.random.Generator, neuron: np.ndarray, image: np.ndarray, m: int) -> dict[str, pd.DataFrame]:
+    """Maps of 8 x 8 cells; activations come sorted by neuron, the largest first."""
+    rank = np.arange(len(neuron)) - np.searchsorted(neuron, neuron)
+    top = np.flatnonzero(rank < 25)
+    cells = [m_.tobytes() for m_ in rng.integers(-127, 128, (len(top), 64), np.int8)]
+    usual = [m_.tobytes() for m_ in rng.integers(-127, 128, (m, 64), np.int8)]
+    grid = {"rows": 8, "columns": 8, "first_px": 0.0, "step_px": 16.0, "reach_px": 127, "size_px": 128, "how": "exact"}
+    return {
+        "cell": pd.DataFrame(
+            {"neuron": neuron[top], "image": image[top], "map": cells, "scale": 0.01, "constant": 0.5}
+        ),
+        "cell_average": pd.DataFrame({"neuron": np.arange(m), "map": usual, "scale": 0.01}),
+        "cell_grid": pd.DataFrame([grid]),
+    }
 
 
 def _confounded(rng: np.random.Generator, top: np.ndarray, half: float, label: np.ndarray, n: int) -> pd.DataFrame:
@@ -464,8 +531,9 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--names", action="store_true", help="a ledger with a name for every defined neuron of the SAE")
     parser.add_argument("--vectors", action="store_true", help="the numbers of the embedding (x.npy)")
+    parser.add_argument("--maps", action="store_true", help="maps of the strongest images of every neuron")
     given = parser.parse_args()
-    made = write(given.data, given.images, given.neurons, given.d, given.seed, vectors=given.vectors)
+    made = write(given.data, given.images, given.neurons, given.d, given.seed, vectors=given.vectors, maps=given.maps)
     if given.names:
         write_names(given.data, made.scores, given.seed)
     print(made)

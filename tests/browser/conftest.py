@@ -78,6 +78,7 @@ def study(tmp_path_factory, synthetic):
     """(address, ids) of a server over a synthetic study."""
     folder = tmp_path_factory.mktemp("browser")
     ids = synthetic.write(folder / "data", images=160, neurons=72, d=24)
+    synthetic.write_pairs(folder / "data", ids)
     server, address = serve(folder / "data", folder / "log.txt")
     yield address, ids
     server.terminate()

@@ -1,6 +1,7 @@
 """Encoders of the Hugging Face shape: parity with transformers' own processor and model, layers, pools, tokens, and what
 is wrong with a folder. Random weights; small configs of the same architecture, and those of the published models with
 MEDSAE_FULL_SIZE=1."""
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
 
 import json
 import os
@@ -402,7 +403,7 @@ def test_an_encoder_of_a_family_is_found_again_from_its_embeddings():
     """The record names the model, the command the place of its files; both are needed later (maps, own pictures)."""
     from types import SimpleNamespace
 
-    from medsae.steps.maps import embedded_with
+    from medsae.steps.eyes import embedded_with
 
     config = {"step": "embed", "cohort": "c", "encoder": "hf:net-layer2", "layer": 2, "crop": True, "pool": "cls"}
     made = SimpleNamespace(config=config, manifest={"command": ["embed", "--encoder", "hf:/a/net", "--layer", "2"]})

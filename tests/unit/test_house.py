@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROOMS = {"cohorts", "simulated", "encoders", "sae", "scoring", "naming", "store", "formats", "effects", "reading"}
 SHELF = {
+    "arrays",
     "dialects",
     "files",
     "seals",
@@ -27,6 +28,7 @@ BASE = SHELF | {"config"}
 MAY_IMPORT = {
     "config": BASE,
     "files": set(),
+    "arrays": set(),
     "seals": set(),
     "dialects": {"progress"},
     "shards": {"files", "progress", "seals"},
@@ -44,9 +46,10 @@ MAY_IMPORT = {
     "steps": BASE | ROOMS | {"steps", "cluster"},
     "cluster": BASE | {"cluster", "jobs", "store"},
     "launch": BASE,
+    "scale": BASE,
     "api": BASE | {"store", "sae"},
     "paper": BASE | {"paper", "store"},
-    "cli": BASE | {"jobs", "steps", "store", "launch", "paper"},
+    "cli": BASE | {"jobs", "steps", "store", "launch", "paper", "scale"},
     "ui": BASE
     | {"ui", "paper", "store", "jobs", "cohorts", "reading"},  # cohorts: the one decoder, for the viewer (decision 055)
     "app": BASE | {"ui", "store", "jobs", "reading"},
@@ -177,7 +180,7 @@ def test_only_the_pages_import_streamlit_and_only_the_store_opens_duckdb(path):
 WEB = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in FILES
-    if room(path) in ("ui", "store", "jobs", "config", "cli", "plugins", "launch", "api")
+    if room(path) in ("ui", "store", "jobs", "config", "cli", "plugins", "launch", "scale", "api")
     or path.parent.name == "offered"
 )
 
@@ -197,6 +200,15 @@ def test_the_server_and_the_quick_commands_load_no_torch(without_torch):
     """
     assert json.loads(without_torch(code, json.dumps(WEB)).splitlines()[-1]) == []
     assert {"medsae.ui.cards", "medsae.ui.study", "medsae.store.reader", "medsae.jobs"} <= set(WEB)
+
+
+def test_the_first_page_loads_no_scipy(without_torch):
+    """It took a sixth of the time until a server's first page; what needs it imports it when it is asked."""
+    code = """
+        import medsae.ui.study, medsae.ui.overview_parts
+        print("scipy" in sys.modules)
+    """
+    assert without_torch(code).splitlines()[-1] == "False"
 
 
 def test_the_project_speaks_of_itself_alone():

@@ -1,5 +1,6 @@
 """`--shard i/N` and `merge`: the same as one machine to the bit, and what does not belong together is named."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -96,7 +97,8 @@ def begun(root, medsae):
     """A cohort, and the first of two shards of its embeddings."""
     cohort = medsae.id("ingest", "chexpert", "--root", root)
     words = ("embed", "--cohort", cohort, "--encoder", "simclip")
-    medsae.id(*words, "--shard", "1/2")
+    status, out, _ = medsae(*words, "--shard", "1/2", "--json")
+    assert status == 0 and json.loads(out)["published"] is False
     return medsae, words, next((medsae.data / "artifacts/embeddings").glob(".building-*/.shards"))
 
 

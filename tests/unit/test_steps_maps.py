@@ -1,4 +1,5 @@
 """Maps at score time: exact for every kind of SAE and for raw, kept for the strongest pictures, absent with a reason."""
+# pyright: reportOptionalSubscript=false
 
 import json
 
@@ -7,7 +8,7 @@ import pytest
 
 from medsae.progress import Silent
 from medsae.sae.model import Sae
-from medsae.steps import maps
+from medsae.steps import eyes
 from medsae.steps.embed import Pictures
 from medsae.store.artifacts import Store
 
@@ -31,15 +32,15 @@ def test_cells_and_constant_add_up_to_the_pre_activation(study, kind):
     store = Store(medsae.data)
     sae = Sae.load(store.get(train(study, "--kind", kind)).file("sae.safetensors"))
     artifact = store.get(embeddings)
-    eye = maps.eye_of(artifact, store, Silent())
+    eye = eyes.eye_of(artifact, store, Silent())
     pictures = Pictures(store.get(artifact.parents["cohort"]))
     eye = eye.with_reference([pictures[i] for i in range(5)])
     parts, constants = eye.parts([pictures[3]])
-    found, constant = eye.maps(parts[0], constants[0], maps.Direction.of_sae(sae), np.arange(sae.m))
+    found, constant = eye.maps(parts[0], constants[0], eyes.Direction.of_sae(sae), np.arange(sae.m))
     x_nd = np.load(artifact.file("x.npy"))
     wanted = sae.pre_activations(x_nd[3:4])[0]
     assert np.abs(found.sum(1) + constant - wanted).max() < 1e-5 * max(1, np.abs(wanted).max())
-    raw, constant = eye.maps(parts[0], constants[0], maps.Direction.of_raw(x_nd.shape[1]), np.arange(x_nd.shape[1]))
+    raw, constant = eye.maps(parts[0], constants[0], eyes.Direction.of_raw(x_nd.shape[1]), np.arange(x_nd.shape[1]))
     assert np.abs(raw.sum(1) + constant - x_nd[3]).max() < 1e-5
 
 
