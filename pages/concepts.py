@@ -61,5 +61,6 @@ else:
             f"{scores.id} · run {run.run}",
         )
 naming_panel.judge(naming_panel.audits(study.store, scores, run))
+st.html(look.chip("Let people take the same test", links.url("read")))
 st.caption(f"{run.overlap}. " + format.escape(concepts.provenance(scores, run)[3]) + ".")
 studies.foot(cohort.id)

@@ -44,7 +44,7 @@ class Score(Sharded, Command):
     """Images kept at each end of a dense (raw) neuron."""
     maps: bool = added(True)
     """Keep where the value of a neuron was collected on its strongest images, where the encoder allows it."""
-    deletions: int = added(24)
+    deletions: int = added(16)
     """Neurons, drawn by chance, whose maps are tested: their strongest part of a picture is replaced (0: none)."""
     seed: int = 0
     """Seed of permutations and bootstrap."""

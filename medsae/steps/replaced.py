@@ -139,7 +139,9 @@ def mean_square(pictures: Sequence[np.ndarray]) -> np.ndarray:
 # --- deletion
 
 TRIED = 12
-"""Strongest pictures of a neuron that are tried, one a patient."""
+"""Strongest pictures of a neuron that are tried at most, one a patient, ..."""
+ONE_OF = 20
+"""... and no more than one of so many scored images: of 90 images the twelve strongest are hardly strong."""
 FIRES = 10
 """Images on which a neuron must fire to be drawn."""
 
@@ -228,12 +230,12 @@ class Deleted:
         return np.random.default_rng([self.scored.seed, 19])
 
     def tables(self, sample: Sequence[np.ndarray], progress: Progress) -> dict[str, pd.DataFrame]:
-        """The table `deletion` and rows of `summary`; {} where no neuron fires often enough."""
+        """The table `deletion` and rows of `summary`; {} where no neuron fires often, or few images are scored."""
         from medsae.scoring import deletion
         from medsae.scoring.draws import Patients
 
         drawn, neurons = self._neurons()
-        if not len(neurons):
+        if not len(neurons) or self.each < deletion.LEAST:
             return {}
         tried = list(self._tried(neurons))
         silent = Silent.means(neurons, sample, lambda x: self._values(x, neurons) > 0,
@@ -250,6 +252,11 @@ class Deleted:
         whole = deletion.deletion(fall_n3[mine], Patients.of(patient[mine]), seed=self.scored.seed)
         return {"deletion": pd.DataFrame(rows), "summary": _summary(whole, len(drawn))}
 
+    @property
+    def each(self) -> int:
+        """Pictures of a neuron that are tried."""
+        return min(TRIED, len(self.scored.images) // ONE_OF)
+
     def _neurons(self) -> tuple[np.ndarray, np.ndarray]:
         """Those drawn by chance among all that fire often enough, and these with those that are always tried."""
         count = self.scored.activation.loc[self.scored.activation["value"] > 0, "neuron"].value_counts()
@@ -263,7 +270,7 @@ class Deleted:
         for neuron, mine in table.groupby("neuron", sort=True):
             rows = mine["row"].to_numpy()
             first = ~pd.Series(patients[rows]).duplicated().to_numpy()
-            rows = rows[first][:TRIED]
+            rows = rows[first][: self.each]
             fires = self._firing(rows)
             fires[:, int(neuron)] = False  # type: ignore[call-overload]
             for row, others in zip(rows, fires, strict=True):

@@ -17,6 +17,11 @@ NOTHING = "–"
 __all__ = ["NOTHING", "UNITS", "UNIT_NAMES", "Unit", "escape", "factor", "interval", "number", "percent", "signed"]
 
 
+def fact(name: str) -> str:
+    """A planted fact in words: `Consolidation:RUL` as "Consolidation, RUL"."""
+    return name.replace(":", ", ")
+
+
 def factor(unit: Unit, k: int) -> float:
     """What bits are multiplied by to give the unit; k is the number of labels."""
     return {"bits": 1.0, "nats": math.log(2), "normalised": 1 / math.log2(max(k, 2))}[unit]

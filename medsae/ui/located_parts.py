@@ -32,8 +32,8 @@ def _localisation(study: Study, scores: Artifact, rows: Any) -> None:
     nowhere = _nowhere(study, scores, set(rows["finding"]))
     if nowhere:
         st.caption(look.literal(
-            f"This encoder does not look there: {', '.join(nowhere)}. Neither this neuron nor the best raw neuron or "
-            "random direction hits more often than another neuron that fires on the same picture."
+            f"This encoder does not look there: {', '.join(map(format.fact, nowhere))}. Neither this neuron nor the "
+            "best raw neuron or random direction hits more often than another neuron that fires on the same picture."
         ))  # fmt: skip
     st.caption(
         "Exchanged: the same maps on other pictures of the finding; where that is as high, the map knows the usual "
@@ -84,8 +84,8 @@ def table(rows: list[dict[str, Any]], names: tuple[str, ...]) -> str:
                 f'{format.percent(row["exchanged"], 0)} <span class="ms-soft">p {_small(row["p"])}</span>',
                 *(format.percent(row[k], 0) for k in ("place", "mean_mask", "area")),
             ]
-        first = [format.escape(str(row[name])) for name in names]
-        first[0] += f'<br><span class="ms-soft">{maps.VERDICTS[str(row["verdict"])]}</span>'
+        first = [format.escape(format.fact(str(row[name]))) for name in names]
+        first[0] += _said(maps.VERDICTS[str(row["verdict"])])
         cells.append([*first, format.count(row["n"]), *numbers])
     return look.table(columns, cells)
 
@@ -105,7 +105,7 @@ def overview(study: Study, scores: Artifact) -> None:
     with st.container(border=True):
         look.section("Do neurons look where the finding is?", f"strongest cell inside the {_mask(rows)}")
         lines = [
-            [f"<b>{word}</b>", format.escape(", ".join(f for f, v in found.items() if v == verdict))]
+            [f"<b>{word}</b>", format.escape(", ".join(format.fact(f) for f, v in found.items() if v == verdict))]
             for verdict, word in maps.VERDICTS.items() if verdict in found.values()
         ]  # fmt: skip
         st.html(look.table([("", False), ("", False)], lines))
@@ -135,7 +135,7 @@ def compared(study: Study, sides: list[tuple[str, Artifact]]) -> None:
         wide = pd.DataFrame({name: rows.set_index("finding")["hit"] for name, rows in columns.items()})
         wide = wide if parts else wide[~wide.index.str.contains(":", regex=False)]
         st.html(look.table([("finding", False), *((c, True) for c in columns), ("another neuron", True),
-                            ("usual place", True), ("", False)], _compared_rows(wide, columns)))  # fmt: skip
+                            ("usual place", True)], _compared_rows(wide, columns)))  # fmt: skip
         st.caption(
             "Means are over the findings that every column has. Another neuron, usual place: of the first column. Does "
             "not look there: no column hits more often than another neuron that fires on the same picture."
@@ -182,7 +182,7 @@ def _columns(study: Study, sides: list[tuple[str, Artifact]]) -> dict[str, Any]:
         for representation, name in REPRESENTATIONS.items():
             mine = rows[rows["representation"] == representation] if len(rows) else rows
             own = representation == str(scores.facts.get("representation")) and representation != "raw"
-            heading = title if own else f"{name}, tokens" if scores.facts.get("tokens") else name
+            heading = f"{name}, tokens" if scores.facts.get("tokens") else title if own else name
             if len(mine) and heading not in columns:
                 columns[heading] = mine
     return columns
@@ -192,14 +192,18 @@ def _compared_rows(wide: Any, columns: dict[str, Any]) -> list[list[str]]:
     first = next(iter(columns.values())).set_index("finding")
     verdicts = maps.encoder_verdicts(pd.concat(list(columns.values())))
     both = wide.dropna()
-    rows = [["<b>mean</b>", *(f"<b>{_percent(v)}</b>" for v in both.mean()),
-             *(_percent(first.loc[both.index, k].mean()) for k in ("place", "mean_mask")),
-             f'<span class="ms-soft">{format.plural(len(both), "finding")}</span>']]  # fmt: skip
+    means = [*both.mean()], [first.loc[both.index, k].mean() for k in ("place", "mean_mask")]
+    name = f"<b>mean</b>{_said(format.plural(len(both), 'finding'))}"
+    rows = [[name, *(f"<b>{_percent(v)}</b>" for v in means[0]), *map(_percent, means[1])]]
     for finding, hits in wide.iterrows():
         beside = [first[k].get(finding) for k in ("place", "mean_mask")]
-        said = f'<span class="ms-soft">{maps.VERDICTS[verdicts[str(finding)]]}</span>'
-        rows.append([format.escape(str(finding)), *(_percent(v) for v in (*hits, *beside)), said])
+        name = format.escape(format.fact(str(finding))) + _said(maps.VERDICTS[verdicts[str(finding)]])
+        rows.append([name, *(_percent(v) for v in (*hits, *beside))])
     return rows
+
+
+def _said(text: str) -> str:
+    return f'<br><span class="ms-soft">{format.escape(text)}</span>'
 
 
 def _percent(value: Any) -> str:

@@ -121,7 +121,9 @@ def table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) ->
         + "</tr>"
         for row in rows
     )
-    return f'<div class="ms-scroll"><table class="ms-table">{head}<tbody>{body}</tbody></table></div>'
+    # What may scroll must be reached by the keyboard: by a link in it, or by itself.
+    reach = "" if "<a " in body else ' tabindex="0"'
+    return f'<div class="ms-scroll"{reach}><table class="ms-table">{head}<tbody>{body}</tbody></table></div>'
 
 
 def _head(text: str, number: bool) -> str:

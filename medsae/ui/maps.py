@@ -91,10 +91,11 @@ def drawn(value_hw: np.ndarray, mask: np.ndarray | None) -> str:
     return pictures.data_uri(overlay.drawn(value_hw, mask))
 
 
-def legend(study: Study, scores: Artifact, cohort: Artifact, own: bool = False) -> None:
-    """What the colours mean and how far a cell sees. own: each map has a scale of its own."""
+def legend(study: Study, scores: Artifact, cohort: Artifact, own: bool = False, grid: maps.Grid | None = None) -> None:
+    """What the colours mean and how far a cell sees. own: each map has a scale of its own; grid: of maps that were not
+    kept with the scores."""
     scale = "each map has its own scale" if own else "one scale for all pictures of this neuron"
-    grid = maps.grid(study.reader, scores)
+    grid = grid or maps.grid(study.reader, scores)
     outline = {
         "planted": " Yellow: outlines of what was planted.",
         "readers": " Yellow: what readers marked (boxes and masks of the publisher).",

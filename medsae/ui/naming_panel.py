@@ -61,11 +61,6 @@ def truth_of(found: pd.DataFrame, run: str, neuron: int) -> dict[str, Any] | Non
     return mine[0] if mine else None
 
 
-def fact_in_words(fact: str) -> str:
-    """`Consolidation:RUL` as "Consolidation, RUL"."""
-    return fact.replace(":", ", ")
-
-
 def judge(found: pd.DataFrame) -> None:
     """What the judge can see, under the names that it judged: a line and, on demand, the table."""
     known = found[found["auroc"].notna()]
@@ -311,7 +306,7 @@ def figures(
                          f"{int(row['specific_tests'])} neurons · {pairs}", "good" if specific else ""))  # fmt: skip
     if truth is not None:
         said, tone = RIGHT.get(str(truth["match"]), ("not compared", ""))
-        items.append((said, f"it follows the planted {fact_in_words(truth['fact'])}: ρ {truth['follows']:.2f}", tone))
+        items.append((said, f"it follows the planted {format.fact(truth['fact'])}: ρ {truth['follows']:.2f}", tone))
     judged, asked = int(row["judged"]), int(row["asked"])
     items.append((f"{judged} of {asked}", "verdicts usable", "" if judged == asked else "bad"))
     if audit is not None and len(audit) and not format.missing(audit.iloc[0]["auroc"]):
@@ -438,7 +433,7 @@ def _planted(truth: dict[str, Any] | None) -> str:
     if truth is None:
         return "–"
     mark = {"same": "✓ ", "finding": "≈ "}.get(str(truth["match"]), "")
-    return f"{mark}{escape(fact_in_words(truth['fact']))}"
+    return f"{mark}{escape(format.fact(truth['fact']))}"
 
 
 def _specific(row: dict[str, Any]) -> str:

@@ -73,7 +73,7 @@ def neuron(study: Study, scores: Artifact, number: int) -> None:
 def _shown(study: Study, scores: Artifact, pairs: Artifact) -> None:
     which = planted_pairs.representation(scores)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        parts = links.switch("Sides and lobes apart", "parts", False)
+        parts = links.switch("Sides and lobes apart", "facts", False)
         order = links.choose(st.selectbox, "Order of factors", "factors", SORTS, "drawn", width=300)
     _overall(study, pairs, parts)
     frame = _ordered(_table(study, scores, pairs, parts), order)

@@ -59,7 +59,7 @@ def panel(study: Study, scores: Artifact, cohort: Artifact, image: int, fires: A
         if there.how:
             st.caption(f"{there.how[:1].upper()}{there.how[1:]}.")
         elif there.of:
-            maps.legend(study, scores, cohort, own=True)
+            maps.legend(study, scores, cohort, own=True, grid=there.grid)
     missing = [n for n in numbers if n not in known(study, scores, image).of]
     if missing and mapped and _can(study, scores):
         on_demand(study, scores, [image], missing, "Make the maps of the others")

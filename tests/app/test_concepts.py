@@ -1,6 +1,7 @@
 """The Concepts page and the naming panel: empty, named by labels, hostile text, filters, exports, asking and failing."""
 
 import io
+import re
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -58,6 +59,7 @@ def test_the_table_counts_and_groups(app, html, named, ids):
     assert text.count("<b>Right effusion</b>") == 1 and ">2</a>" in text
     assert "Nothing much" not in text and "Pacemaker" in text
     assert "not named in this way yet" in text
+    assert re.search(r"read[^\"]*\"[^>]*>Let people take", text), "people can take the same test"
 
 
 def test_specific_names_come_first_and_are_counted(app, html, named, ids):

@@ -148,7 +148,7 @@ def test_a_publishers_marks_are_scored_by_localisation(source, write, finding, m
     cohort = medsae.id("ingest", source, "--root", tmp_path / source)
     embeddings = medsae.id("embed", "--cohort", cohort, "--encoder", "simclip", "--precision", "fp32")
     scores = medsae.id("score", "--embeddings", embeddings, "--representation", "raw", "--images", "all",
-                       "--draws", 10, "--bootstraps", 10)  # fmt: skip
+                       "--draws", 10, "--bootstraps", 10, "--deletions", 0)  # fmt: skip
     with Store(medsae.data).get(scores).connect() as tables:
         rows = tables.execute("SELECT * FROM localisation ORDER BY representation").df()
         recovered = tables.execute("SELECT count(*) FROM recovery").fetchone()
