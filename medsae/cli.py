@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from medsae import __version__, jobs, launch, plugins, shards
+from medsae import __version__, files, jobs, launch, plugins, shards
 from medsae import config as c
 from medsae.progress import File, Progress, Terminal, UserError
 from medsae.store import housekeeping
@@ -269,6 +269,9 @@ def _ingest(words: list[str]) -> tuple[list[str], Any]:
 
 
 def _recognised(root: Path, offers: dict[str, plugins.Source]) -> str:
+    if files.REMOTE.match(str(root)):
+        raise UserError("a bucket is not looked into to find out what it holds", files.shown(root),
+                        f"name the source: one of {', '.join(offers)}")  # fmt: skip
     folder = root.expanduser().resolve()
     if not folder.is_dir():
         raise UserError("the folder does not exist", root, "check the path")

@@ -6,12 +6,25 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 OWN_FOLDER, OWN_FILE = 0o700, 0o600
 """Rights of what the program writes: radiographs and labels of patients are for their owner alone."""
+REMOTE = re.compile(r"^(s3|gs|az|hf):/{1,2}(?!/)(.+)$")
+"""An address in object storage; pathlib makes one slash of two."""
+
+
+def shown(path: Path | str) -> str:
+    """A path as a person writes it: `s3://bucket/prefix` for what pathlib made `s3:/bucket/prefix`."""
+    return REMOTE.sub(r"\1://\2", str(path))
+
+
+def absolute(path: Path) -> Path:
+    """The path from the root of the file system on; an address in object storage stays as it is."""
+    return Path(path) if REMOTE.match(str(path)) else Path(path).expanduser().resolve()
 
 
 def sha256_of(path: Path) -> str:

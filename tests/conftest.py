@@ -19,6 +19,21 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 
 
+LONG = (
+    "test_faults.py",
+    "test_sharded.py",
+    "test_whole_way.py",
+    "test_package.py",
+    "test_store_of_app.py",
+    "test_tokens.py",
+)
+"""Files that take long. They come first: a worker that is given one last leaves the other idle."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session")
 def real_cxr():
     """The folder of real radiographs in CheXpert layout, where it exists beside the repository."""
@@ -107,6 +122,24 @@ def without_torch():
         return out.stdout
 
     return run
+
+
+class Clock:
+    """`time` for a module under test: its monotonic clock is `ahead` by so many seconds."""
+
+    ahead = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+    def __getattr__(self, name: str):
+        return getattr(time, name)
+
+
+@pytest.fixture
+def clock():
+    """A service that ends when nobody asks for a while is ended by moving its clock, not by waiting."""
+    return Clock()
 
 
 class Medsae:

@@ -17,7 +17,7 @@ import time
 import types
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
@@ -26,7 +26,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from medsae.cohorts.pictures import Checked, PictureError, check_picture, decode
+from medsae.cohorts import buckets
+from medsae.cohorts.pictures import Checked, PictureError, check_picture, decode, read
 from medsae.progress import Progress, UserError
 
 CHUNK = 16
@@ -192,20 +193,31 @@ def _why(began: float, deadline: float) -> str:
 
 
 def _check_chunk(paths: list[Path | str], deadline: float) -> list[Checked]:
-    return [_in_time(deadline, check_picture, path) for path in paths]
+    if buckets.url_of(paths[0]) is None:
+        return [_in_time(deadline, check_picture, path) for path in paths]
+    with ThreadPoolExecutor(min(buckets.AT_ONCE, len(paths))) as pool:  # a process waits for its bucket once a chunk
+        found = list(pool.map(_read_or_why, paths))
+    return [_in_time(deadline, check_picture, path, data) for path, data in zip(paths, found, strict=True)]
+
+
+def _read_or_why(path: Path | str) -> bytes | PictureError:
+    try:
+        return read(path)
+    except PictureError as error:
+        return error
 
 
 def _decode_in_time(data: bytes, deadline: float) -> np.ndarray:
     return _in_time(deadline, decode, data)
 
 
-def _in_time(deadline: float, work: Callable[..., T], argument: Any) -> T:
+def _in_time(deadline: float, work: Callable[..., T], *arguments: Any) -> T:
     """What `work` returns; after `deadline` seconds the kernel ends this process, whatever a decoder is doing."""
     if not hasattr(signal, "setitimer"):  # Windows
-        return work(argument)
+        return work(*arguments)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, deadline)
     try:
-        return work(argument)
+        return work(*arguments)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medsae.cohorts import raster
+from medsae.cohorts import buckets, raster
 from medsae.cohorts.levels import PictureError, grey_of_colour
 
 MAX_BYTES = 512 * 2**20
@@ -68,10 +68,14 @@ def decode(source: Path | str | bytes) -> np.ndarray:
     return np.asarray(_grey(source if isinstance(source, bytes) else read(source))[0])
 
 
-def check_picture(path: Path | str) -> Checked:
-    """Decode one picture, check its content, make its thumbnail; a bad picture is a `refused`, never an exception."""
+def check_picture(path: Path | str, data: bytes | PictureError | None = None) -> Checked:
+    """Decode one picture, check its content, make its thumbnail; a bad picture is a `refused`, never an exception.
+
+    `data`: its bytes, or why there are none, where they were read ahead."""
     try:
-        data = read(path)
+        if isinstance(data, PictureError):
+            raise data
+        data = read(path) if data is None else data
         picture, said = _grey(data)
     except PictureError as error:
         return Checked(refused=str(error))
@@ -113,6 +117,8 @@ def read(path: Path | str, sha256: str | None = None) -> bytes:
     file, PictureError for what is not a file (a folder, a FIFO: never opened, so never waited for), for empty and for
     very large files.
     """
+    if buckets.url_of(path) is not None:
+        return of_this_digest(_of_bucket(path), sha256)
     path = Path(path)
     try:
         state = path.stat()
@@ -128,10 +134,31 @@ def read(path: Path | str, sha256: str | None = None) -> bytes:
         raise PictureMissing("file not found") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         raise PictureError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    return of_this_digest(data, sha256)
+
+
+def of_this_digest(data: bytes, sha256: str | None) -> bytes:
+    """The bytes, if they are those that the cohort recorded (None: it recorded nothing) and there are any; raises as
+    `read`."""
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise PictureChanged("changed since the cohort was made (another sha256)")
     if not data:
         raise PictureError("empty file")
+    return data
+
+
+def _of_bucket(path: Path | str) -> bytes:
+    """The bytes of an object; raises as `read`."""
+    try:
+        data = buckets.read(path, MAX_BYTES)
+    except (FileNotFoundError, IsADirectoryError):
+        raise PictureMissing("no such object in the bucket") from None
+    except PermissionError:
+        raise PictureError("the bucket does not let it be read with the credentials of the environment") from None
+    except OSError as error:
+        raise PictureError(str(error)) from error
+    if len(data) > MAX_BYTES:
+        raise PictureError(f"file too large (more than {MAX_BYTES / 2**20:,.0f} MiB)")
     return data
 
 

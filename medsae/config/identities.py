@@ -6,9 +6,10 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
-from medsae import shards
+from medsae import files, shards
 from medsae.config.kept import List, Show
 from medsae.config.reading import ReadingCreate
 from medsae.config.runs import RunDemo, RunPaper
@@ -68,5 +69,5 @@ def command_line(config: Any) -> list[str]:
         elif f.metadata.get("repeated"):
             words += [word for one in value for word in (f"--{flag}", str(one))]
         else:
-            words += [f"--{flag}", str(value)]
+            words += [f"--{flag}", files.shown(value) if isinstance(value, Path) else str(value)]
     return words

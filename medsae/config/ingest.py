@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from medsae import files
 from medsae.config.base import Command, Protocol, Sharded, added, check, runtime
 
 CHEXPERT_LABELS = (
@@ -48,7 +49,7 @@ class FromFiles(Splitting, Sharded, Command):
     """What every source takes whose pictures are files; a published data set adds its own options."""
 
     root: Path
-    """The folder of the data set as it was downloaded and unpacked."""
+    """The folder of the data set as it was downloaded and unpacked; or s3://BUCKET/PREFIX (gs, az, hf)."""
     views: Literal["frontal", "lateral", "all"] = "all"
     """Which projections to take."""
     pictures: bool = True
@@ -74,7 +75,7 @@ class FromFiles(Splitting, Sharded, Command):
         check(self.workers is None or self.workers >= 1, f"--workers {self.workers} must be at least 1")
         # Absolute from the start: a relative folder would make two studies one, and a job started elsewhere fail.
         if self.root is not None:
-            object.__setattr__(self, "root", Path(self.root).expanduser().resolve())
+            object.__setattr__(self, "root", files.absolute(self.root))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,7 @@ class IngestTable(FromFiles):
 
     def __post_init__(self) -> None:
         FromFiles.__post_init__(self)
-        object.__setattr__(self, "table", Path(self.table).expanduser().resolve())
+        object.__setattr__(self, "table", files.absolute(self.table))
         check(self.threshold is None or 0 < self.threshold <= 1, f"--threshold {self.threshold} must lie in (0, 1]")
 
 

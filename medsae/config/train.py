@@ -56,7 +56,10 @@ class Train(Sharded, Command):
     """Not trained: random directions with the norms, thresholds and densities of the SAE that these options give
     (which must be there). The control that a measure must beat."""
     token_memory_mib: int = added(1024)
-    """Tokens: memory for those that are shuffled together (MiB); what is trained depends on it."""
+    """Rows read from disk: memory for those that are shuffled together (MiB); what is trained depends on it."""
+    stream_above_mib: int = added(4096)
+    """One vector an image: more MiB of training rows than this are not loaded but read from disk again in each epoch,
+    as tokens are. What is trained depends on it: rows are shuffled within --token-memory-mib."""
     images: Literal["train", "all"] = "train"
     """Training images: the train split, or every image (then nothing is held out, and it is said)."""
     device: Literal["auto", "cuda", "mps", "cpu"] = runtime("auto")
@@ -75,6 +78,9 @@ class Train(Sharded, Command):
         for name in ("k", "expansion", "epochs", "batch"):
             value = getattr(self, name)
             check(value is None or value >= 1, f"--{name} {value} must be at least 1")
+        for name in ("token_memory_mib", "stream_above_mib"):
+            value = getattr(self, name)
+            check(value >= 1, f"--{name.replace('_', '-')} {value} must be at least 1")
         check(self.encoder_norm is None or self.encoder_norm > 0,
               f"--encoder-norm {self.encoder_norm} must be positive")  # fmt: skip
         check(self.lr is None or self.lr > 0, f"--lr {self.lr} must be positive")

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from medsae.arrays import Rows
+
 PENALTIES = (1e-3, 1e-2, 1e-1)
 """Ridge penalties that are tried, on standardised embeddings and the mean log loss."""
 MOST = 10_000
@@ -33,7 +35,7 @@ class Probe:
 
 
 def fit(
-    x_nd: NDArray[np.floating], y_n: NDArray[np.floating], patient_n: NDArray[np.integer], seed: int = 0
+    x_nd: NDArray[np.floating] | Rows, y_n: NDArray[np.floating], patient_n: NDArray[np.integer], seed: int = 0
 ) -> Probe | str:
     """The probe of one label (1 present, 0 absent) over images where it is known, or why there is none.
 

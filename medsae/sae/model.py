@@ -114,7 +114,9 @@ class Sae:
 def normalised(normalisation: Normalisation, x_nd: np.ndarray) -> Tensor:
     """Raw embeddings -> normalised, in memory of torch: its alignment, on which the last bits of a matrix product
     depend, is always the same (for that reason tensors read from a file are copied, too)."""
-    return torch.from_numpy(normalisation.apply(x_nd)).clone()
+    x = torch.empty(x_nd.shape)
+    normalisation.apply(x_nd, out=x.numpy())
+    return x
 
 
 def activations(kind: config.SaeKind, weights: dict[str, Tensor], x_nd: Tensor) -> Tensor:

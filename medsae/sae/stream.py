@@ -1,4 +1,5 @@
-"""Training rows that do not fit in memory: the tokens of pictures, read from disk a part of an epoch at a time.
+"""Training rows that do not fit in memory: the tokens of pictures, or the embeddings of very many images. They are read
+from disk, a part of an epoch at a time.
 
 The pictures of an epoch are shuffled and cut into parts that fit in the memory that is given; the tokens of a part are
 shuffled among each other and dealt out in batches, while the next part is read. Seed, epoch and place decide every
@@ -15,10 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medsae.arrays import Rows
 from medsae.sae.normalise import Normalisation
 
 READ_PICTURES = 256
 """Pictures read at a time where the order does not matter."""
+BLOCK = 64
+"""Consecutive rows of plain embeddings that are read and shuffled as the tokens of a picture: 128 KiB at d = 512."""
 
 
 class TokenRows:
@@ -30,9 +34,11 @@ class TokenRows:
     def __init__(self, read: Callable[[np.ndarray], np.ndarray], pictures: np.ndarray, tokens: int, d: int):
         """`read(pictures [b]) -> [b, tokens, d]`, safe to call from two threads; `pictures`: which there are."""
         self.read, self.pictures, self.tokens, self.d = read, pictures, tokens, d
+        self.tail_td = np.empty((0, d), np.float32)
+        """The last rows, of no whole picture."""
 
     def __len__(self) -> int:
-        return len(self.pictures) * self.tokens
+        return len(self.pictures) * self.tokens + len(self.tail_td)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -47,6 +53,25 @@ class TokenRows:
             x_btd = self.read(self.pictures[pictures[at : at + READ_PICTURES]])
             found[here] = x_btd[place[here] - at, index[here] % self.tokens]
         return found
+
+
+class BlockRows(TokenRows):
+    """Plain embeddings on disk: blocks of consecutive rows take the place of pictures, single rows that of tokens."""
+
+    def __init__(self, rows: Rows):
+        self.rows = rows
+        whole = len(rows) // BLOCK
+        super().__init__(self._blocks, np.arange(whole), BLOCK, rows.shape[1])
+        self.tail_td = self[whole * BLOCK :]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        return np.asarray(self.rows[rows], np.float32)
+
+    def _blocks(self, blocks: np.ndarray) -> np.ndarray:
+        return self[(blocks[:, None] * BLOCK + np.arange(BLOCK)).ravel()].reshape(len(blocks), BLOCK, self.d)
 
 
 class InMemory:
@@ -91,10 +116,12 @@ class Streamed:
     def parts(self, size: int) -> list[_Part]:
         """Parts of an epoch, of equal size to one picture."""
         n = len(self.rows.pictures)
-        count, parts, first = -(-n // self.pictures_a_part), [], 0
+        count, parts, first = max(1, -(-n // self.pictures_a_part)), [], 0
         for j in range(count):
             pictures = slice(j * n // count, (j + 1) * n // count)
-            batches = -(-(pictures.stop - pictures.start) * self.rows.tokens // size)
+            rows = (pictures.stop - pictures.start) * self.rows.tokens
+            rows += len(self.rows.tail_td) if j == count - 1 else 0
+            batches = -(-rows // size)
             parts.append(_Part(pictures, first, batches))
             first += batches
         return parts
@@ -115,16 +142,19 @@ class Streamed:
             for k in (j, j + 1):
                 if k < len(parts) and (seed, epoch, k) not in self._held:
                     where = order_n[parts[k].pictures]
-                    self._held[seed, epoch, k] = self._reader.submit(self._shuffled, where, seed, epoch, k)
+                    last = k == len(parts) - 1
+                    self._held[seed, epoch, k] = self._reader.submit(self._shuffled, where, (seed, epoch, k), last)
             x_nd = self._held[seed, epoch, j].result()
             return batch_of(x_nd, number - parts[j].first, parts[j].batches).to(self.device)
 
         return batch
 
-    def _shuffled(self, pictures: np.ndarray, seed: int, epoch: int, part: int) -> Tensor:
+    def _shuffled(self, pictures: np.ndarray, which: tuple[int, int, int], last: bool) -> Tensor:
+        seed, epoch, part = which
         ordered = np.sort(pictures)  # read in the order of the disk; the shuffle is after
-        x_btd = self.rows.read(self.rows.pictures[ordered])
-        x_nd = torch.from_numpy(self.normalisation.apply(x_btd.reshape(-1, self.rows.d)))
+        x_bd = self.rows.read(self.rows.pictures[ordered]).reshape(-1, self.rows.d)
+        x_bd = np.concatenate([x_bd, self.rows.tail_td]) if last and len(self.rows.tail_td) else x_bd
+        x_nd = torch.from_numpy(self.normalisation.apply(x_bd))
         random = torch.Generator().manual_seed((seed * 1_000_003 + epoch + 1) * 100_003 + part)
         return x_nd[torch.randperm(len(x_nd), generator=random)]
 
@@ -133,6 +163,8 @@ class Streamed:
         for at in range(0, len(self.rows.pictures), READ_PICTURES):
             x_btd = self.rows.read(self.rows.pictures[at : at + READ_PICTURES])
             yield torch.from_numpy(self.normalisation.apply(x_btd.reshape(-1, self.rows.d))).to(self.device)
+        if len(self.rows.tail_td):
+            yield torch.from_numpy(self.normalisation.apply(self.rows.tail_td)).to(self.device)
 
     def sample(self, most: int) -> Tensor:
         """At most so many rows, evenly spread."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from medsae.arrays import Rows, blocks
 from medsae.scoring.threads import strips
 
 Block: TypeAlias = "NDArray[np.float32] | sparse.csc_array"
@@ -40,9 +41,9 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class ArraySource:
-    """A source over an array [n, m] in memory or memory-mapped."""
+    """A source over an array [n, m] in memory or on disk."""
 
-    z_nm: NDArray[np.float32]
+    z_nm: NDArray[np.float32] | Rows
     sparse: bool = False
     rows: int = ROWS
 
@@ -59,19 +60,23 @@ PLAIN = 40
 """Largest |value| between 2^-40 and 2^40: its square and sums of squares are far from the ends of float32."""
 
 
-def near_one(x_nd: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+def near_one(x_nd: NDArray[np.float32] | Rows) -> tuple[NDArray[np.float32] | Rows, int]:
     """The array times a power of two (which changes no digit), and that power: 0 and the same array where its largest
     |value| is between 2^-PLAIN and 2^PLAIN. A column that is still outside is scaled by a power of its own.
 
     Correlations, entropies and ranks do not depend on the scale of a neuron, but squares of 1e30 are infinite in
-    float32, and those of 1e-30 are zero. NaN, infinity and an array of zeros are left to whoever judges them.
+    float32, and those of 1e-30 are zero. NaN, infinity and an array of zeros are left to whoever judges them. Rows on
+    disk stay there unless they must be scaled.
     """
-    power = _power(float(np.max(np.abs(x_nd), initial=0.0)))
-    scaled = np.ldexp(x_nd.astype(np.float64), -power) if power else x_nd
-    columns = np.array([_power(float(v)) for v in np.max(np.abs(scaled), axis=0, initial=0.0)], np.int64)
-    if columns.any():
-        scaled = np.ldexp(scaled.astype(np.float64), -columns)
-    return np.asarray(scaled, np.float32), power
+    most_d = np.zeros(x_nd.shape[1])
+    for block in blocks(x_nd):
+        np.maximum(most_d, np.max(np.abs(block), axis=0, initial=0.0), out=most_d)
+    power = _power(float(np.max(most_d, initial=0.0)))
+    columns = np.array([_power(float(v)) for v in np.ldexp(most_d, -power)], np.int64)
+    if not power and not columns.any():
+        return (x_nd, 0) if isinstance(x_nd, Rows) else (np.asarray(x_nd, np.float32), 0)
+    scaled = np.ldexp(np.asarray(x_nd[:], np.float64), -power)
+    return np.asarray(np.ldexp(scaled, -columns) if columns.any() else scaled, np.float32), power
 
 
 def _power(largest: float) -> int:

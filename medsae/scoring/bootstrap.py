@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medsae.progress import Progress, Silent
 from medsae.scoring.activity import Held
 from medsae.scoring.design import Design
-from medsae.scoring.draws import Arrays, Resamples, Some, correlations_of_draws, in_groups
+from medsae.scoring.draws import Arrays, Resamples, Some, correlations_of_draws, group_by_group, in_groups
 from medsae.scoring.measures import Statistic, number
 from medsae.scoring.null import Null
 
@@ -63,7 +63,7 @@ def resampled(
     """For each group of draws (`in_groups`) the `strongest` |rho| sqrt(n - 1) of each neuron [g, m] and `value.NAME`
     [g]; None for groups of another command (`resamples.kept`)."""
 
-    def make(group: range) -> Arrays:
+    def make(group: range) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         some = Some(resamples, group.start, group.stop)
         for all_mk, n_all in correlations_of_draws(held, design.all_nk, design.all_mask_nk, some):
@@ -73,11 +73,6 @@ def resampled(
                 "strongest": np.where(np.isnan(size_mk), 0, size_mk).max(1, initial=0),
                 **{f"value.{name}": number(statistic(profiles))[0] for name, statistic in statistics.items()},
             })  # fmt: skip
-        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        return rows
 
-    with progress.task("bootstrap by patient", resamples.draws, "draws") as task:
-        groups = in_groups(held, resamples)
-        resamples.kept.expect("bootstrap", len(groups))
-        for k, group in enumerate(groups):
-            yield resamples.kept.group("bootstrap", k, lambda group=group: make(group))
-            task.advance(len(group))
+    return group_by_group(held, resamples, "bootstrap", "bootstrap by patient", make, progress)

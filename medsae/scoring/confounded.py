@@ -133,11 +133,12 @@ def given(z_nm: NDArray[np.floating], y_n: NDArray[np.floating], basis_nc: NDArr
 
 
 def _only_rho(
-    z_nm: NDArray[np.floating], y_n: NDArray[np.floating], basis_nc: NDArray[np.floating]
-) -> NDArray[np.floating]:
-    """`given(...).rho_m` without a residual of every neuron: sums only."""
+    z_nm: NDArray[np.floating], y_n: NDArray[np.floating], basis_nc: NDArray[np.floating],
+    square_m: NDArray[np.floating],
+) -> NDArray[np.floating]:  # fmt: skip
+    """`given(...).rho_m` without a residual of every neuron: sums only; `square_m`: sums of z^2."""
     y = y_n - basis_nc @ (basis_nc.T @ y_n)
-    zz = np.einsum("nm,nm->m", z_nm, z_nm) - ((basis_nc.T @ z_nm) ** 2).sum(0)
+    zz = square_m - ((basis_nc.T @ z_nm) ** 2).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return (y @ z_nm) / np.sqrt(np.where(zz > 0, zz, np.nan) * (y @ y))
 
@@ -338,9 +339,10 @@ def _null_fall(z: NDArray[np.float32], label: _Label, cohort: Cohort) -> NDArray
     """The largest fall [m] of `DRAWS` shuffles of the attributes between patients."""
     most = np.full(z.shape[1], -np.inf)
     y = label.y_n.astype(np.float32)
-    rho_m = _only_rho(z, y, label.bases[""].astype(np.float32))
+    square_m = np.einsum("nm,nm->m", z, z)
+    rho_m = _only_rho(z, y, label.bases[""].astype(np.float32), square_m)
     permutations = Permutations(cohort.patients, DRAWS, cohort.seed)
     for draw in range(DRAWS):
         of = basis(label.held, permutations.rows(draw)[label.use_n]).astype(np.float32)
-        most = np.fmax(most, np.sign(rho_m) * (rho_m - _only_rho(z, y, of)))
+        most = np.fmax(most, np.sign(rho_m) * (rho_m - _only_rho(z, y, of, square_m)))
     return np.where(np.isfinite(most), most, np.nan)

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from medsae.progress import Progress
 from medsae.scoring.activity import Held, shape_of, squared, times
 from medsae.scoring.labels import mask_patterns
 from medsae.scoring.sufficient import correlation
@@ -186,6 +187,29 @@ def in_groups(held: Held, draws: Draws) -> list[range]:
     """The draws that are finished together; the same on every machine."""
     size = GROUP if held.near else GROUP_FAR
     return [range(at, min(at + size, draws.draws)) for at in range(0, draws.draws, size)]
+
+
+def group_by_group(
+    held: Held,
+    draws: Permutations | Resamples,
+    what: str,
+    title: str,
+    make: Callable[[range], list[dict[str, Any]]],
+    progress: Progress,
+) -> Iterator[Arrays | None]:
+    """For each group of draws the rows that `make` gives for them, one a draw, as one array a name; kept as `what`.
+    None for groups of another command (`draws.kept`)."""
+
+    def stacked(group: range) -> Arrays:
+        rows = make(group)
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    with progress.task(title, draws.draws, "draws") as task:
+        groups = in_groups(held, draws)
+        draws.kept.expect(what, len(groups))
+        for k, group in enumerate(groups):
+            yield draws.kept.group(what, k, lambda group=group: stacked(group))
+            task.advance(len(group))
 
 
 @dataclass(frozen=True)

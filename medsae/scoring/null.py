@@ -18,7 +18,7 @@ from medsae.progress import Progress, Silent
 from medsae.rates import benjamini_hochberg
 from medsae.scoring.activity import Held
 from medsae.scoring.design import Design, Profiles
-from medsae.scoring.draws import Arrays, Permutations, Some, correlations_of_draws, in_groups
+from medsae.scoring.draws import Arrays, Permutations, Some, correlations_of_draws, group_by_group, in_groups
 from medsae.scoring.entropy import entropy_bits
 from medsae.scoring.measures import Statistic, number
 from medsae.scoring.own_null import tail_p
@@ -139,7 +139,7 @@ def null_draws(
     given = replace(permutations, strata_n=design.strata_n)
     mask_nr = design.mask_nk[:, design.kept_r]
 
-    def make(group: range) -> Arrays:
+    def make(group: range) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         some, others = (Some(one, group.start, group.stop) for one in (permutations, given))
         drawn = correlations_of_draws(held, design.y_nk, design.mask_nk, some, share=2)
@@ -154,14 +154,9 @@ def null_draws(
                 "squares": np.nansum(scaled_mk**2, axis=1), "count": np.isfinite(scaled_mk).sum(1),
                 **{f"value.{name}": number(statistic(profiles))[0] for name, statistic in statistics.items()},
             })  # fmt: skip
-        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        return rows
 
-    with progress.task("permutation null", permutations.draws, "draws") as task:
-        groups = in_groups(held, permutations)
-        permutations.kept.expect("null", len(groups))
-        for k, group in enumerate(groups):
-            yield permutations.kept.group("null", k, lambda group=group: make(group))
-            task.advance(len(group))
+    return group_by_group(held, permutations, "null", "permutation null", make, progress)
 
 
 def largest(size_mk: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -32,6 +32,10 @@ BINS = 512
 """More distinct values of a neuron than this are gathered in bins of equal width, each at its mean."""
 CELLS = 2**20
 """Values worked on at a time."""
+HALVINGS = 30
+"""Of a step that overshoots, at most."""
+LEAST = -700.0
+"""Logarithm of a tail that is as good as 0."""
 STEPS = 60
 """Newton steps at most."""
 TIE = 1e-6
@@ -186,24 +190,32 @@ def skovgaard(
     k, gradient, hessian = cumulants(st)
     target = np.stack([np.zeros(len(d)), d], axis=1)
     value = k - (st * target).sum(1)
+    stuck = np.zeros(len(d), bool)
     for _ in range(STEPS):
         slope = gradient - target
-        if np.abs(slope[:, 1]).max() < 1e-7 * d.max() and np.abs(slope[:, 0]).max() < 1e-7:
+        done = stuck | (value < LEAST) | (np.abs(slope[:, 1]) < 1e-7 * np.maximum(d, 1)) & (np.abs(slope[:, 0]) < 1e-7)
+        if done.all():
             break
         determinant = np.maximum(hessian[:, 0] * hessian[:, 2] - hessian[:, 1] ** 2, 1e-200)
         step = np.stack([hessian[:, 2] * slope[:, 0] - hessian[:, 1] * slope[:, 1],
                          hessian[:, 0] * slope[:, 1] - hessian[:, 1] * slope[:, 0]], axis=1)  # fmt: skip
         step /= determinant[:, None]
-        length = np.ones(len(d))
-        for _ in range(30):
+        # Where d is beyond the largest sum the saddle-point lies at infinity, and the curvature vanishes on the way:
+        # no step is longer than four times the way that the others came.
+        far, long = np.hypot(*st.T), np.hypot(*step.T)
+        length = np.where(far > 0, np.minimum(1, 4 * far / np.maximum(long, 1e-300)), 1.0)
+        for _ in range(HALVINGS):
             trial = st - length[:, None] * step
             k_new, gradient_new, hessian_new = cumulants(trial)
             value_new = k_new - (trial * target).sum(1)
             worse = ~(value_new <= value + 1e-12 * np.abs(value) + 1e-13)
-            if not worse.any():
+            if not (worse & ~done).any():
                 break
             length[worse] /= 2
-        st, k, gradient, hessian, value = trial, k_new, gradient_new, hessian_new, value_new
+        # Where no shorter step helps the pair is as near as numbers get: the others of its batch do not wait for it.
+        stuck |= worse & ~done
+        st, gradient = np.where(worse[:, None], st, trial), np.where(worse[:, None], gradient, gradient_new)
+        hessian, value = np.where(worse[:, None], hessian, hessian_new), np.where(worse, value, value_new)
     t = st[:, 1]
     root = np.sqrt(np.maximum(-2 * value, 0))
     determinant = np.maximum(hessian[:, 0] * hessian[:, 2] - hessian[:, 1] ** 2, 1e-300)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medsae.cohorts import buckets
 from medsae.cohorts.pictures import PictureChanged, PictureError, PictureMissing, decode, read
 from medsae.progress import UserError
 from medsae.store.artifacts import Artifact
@@ -28,7 +29,15 @@ class Pictures:
             stored = connection.execute("SELECT count(*) FROM picture").fetchone()
         self._paths, self._sha256s = [row[0] for row in rows], [row[1] for row in rows]
         self._stored, self._root = bool(stored and stored[0]), Path(cohort.facts["root"])
-        if not self._stored and self._paths and not (self._root / self._paths[0]).exists() and not self._root.is_dir():
+        remote = not self._stored and buckets.url_of(self._root) is not None
+        self._ahead = buckets.Ahead(self._file, len(self._paths)) if remote else None
+        if (
+            not self._stored
+            and not remote
+            and self._paths
+            and not (self._root / self._paths[0]).exists()
+            and not self._root.is_dir()
+        ):
             raise UserError("the cohort's pictures are gone", self._root, "bring the folder back, or ingest again")
 
     def __len__(self) -> int:
@@ -39,11 +48,16 @@ class Pictures:
         the one that ingest saw (of a cohort that was made without looking at pictures no file is another)."""
         path = self._root / self._paths[image]
         try:
-            return decode(self._stored_bytes(image) if self._stored else read(path, self._sha256s[image]))
+            if self._stored:
+                return decode(self._stored_bytes(image))
+            return decode(self._ahead[image] if self._ahead else self._file(image))
         except PictureError as error:
             if isinstance(error, PictureChanged | PictureMissing) and self._sha256s[image]:
                 raise self._refusal(f"{path}: {error}") from error
             raise ValueError(str(error)) from error
+
+    def _file(self, image: int) -> bytes:
+        return read(self._root / self._paths[image], self._sha256s[image])
 
     def _refusal(self, first: str) -> UserError:
         """What to tell of the whole cohort once one picture is unlike: how many are, and what to do. Reads them all."""

@@ -10,6 +10,7 @@ import pandas as pd
 
 from medsae import config as c
 from medsae import encoders, plugins
+from medsae.arrays import Rows
 from medsae.progress import Progress, UserError
 from medsae.steps.eyes import embedded_with
 from medsae.steps.labels import labels_of
@@ -106,7 +107,8 @@ def _probes(scored: Scored, x_nd: np.ndarray, progress: Progress) -> list[Probe 
         for j in range(len(scored.labels)):
             use = mask_nk[:, j]
             none = "this label is stated for no training image of a patient who is not scored"
-            found.append(probe.fit(x_nd[rows[use]], y_nk[use, j], code[use], scored.config.seed) if use.any() else none)
+            stated = Rows(x_nd, rows[use])
+            found.append(probe.fit(stated, y_nk[use, j], code[use], scored.config.seed) if use.any() else none)
             task.advance()
     return found
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from medsae import config as c
 from medsae import encoders, files, plugins
+from medsae.arrays import Rows, blocks
 from medsae.encoders import elsewhere
 from medsae.encoders.rows import match_rows
 from medsae.files import sha256_of
@@ -66,7 +67,7 @@ def _encode(config: c.Embed, cohort: Artifact, store: Store, progress: Progress)
         facts["unit_norm"] = encoder.unit_norm_default if config.unit_norm is None else config.unit_norm
         facts |= more
         # The pipeline has divided by the norm already where that was asked for.
-        return _publish(build, x_nd[usable], usable, facts, cohort)
+        return _publish(build, Rows(x_nd, usable), usable, facts, cohort)
 
 
 def _tokens(
@@ -136,7 +137,7 @@ def _take(config: c.Embed, cohort: Artifact, store: Store, progress: Progress) -
             progress.say(f"{len(matched.unused):,} rows belong to no picture of the cohort and are left out")
         images = np.flatnonzero(matched.row_n >= 0)
         facts = {"encoder": name, "missing": len(matched.missing), "unused": len(matched.unused)}
-        return _publish(build, x_nd[matched.row_n[images]], images, facts, cohort, config.unit_norm)
+        return _publish(build, Rows(x_nd, matched.row_n[images]), images, facts, cohort, config.unit_norm)
 
 
 def _identified(config: c.Embed, cohort: Artifact) -> c.Embed:
@@ -145,25 +146,27 @@ def _identified(config: c.Embed, cohort: Artifact) -> c.Embed:
 
 def _publish(
     build: Build,
-    x_nd: np.ndarray,
+    x_nd: Rows,
     images: np.ndarray,
     facts: dict[str, Any],
     cohort: Artifact,
     unit_norm: bool | None = None,
 ) -> dict[str, Any]:
-    x_nd = np.ascontiguousarray(x_nd, dtype=np.float32)
     if len(x_nd) == 0:
         raise UserError("no picture of the cohort has an embedding", cohort.id, "check the Path column of --rows")
-    if unit_norm:
-        norms = np.linalg.norm(x_nd, axis=1, keepdims=True)
-        if not norms.all():
-            raise UserError(
-                f"{int((norms == 0).sum())} embeddings are zero and have no direction",
-                cohort.id,
-                "leave out --unit-norm",
-            )
-        x_nd = x_nd / norms
-    np.save(build.path / "x.npy", x_nd, allow_pickle=False)
+    zeros = 0
+    with (build.path / "x.npy").open("wb") as out:  # in blocks: not all embeddings are in memory, here or anywhere
+        header = {"descr": "<f4", "fortran_order": False, "shape": x_nd.shape}
+        np.lib.format.write_array_header_1_0(out, header)
+        for block in blocks(x_nd):
+            x_bd = np.ascontiguousarray(block, np.float32)
+            if unit_norm:
+                norms = np.linalg.norm(x_bd, axis=1, keepdims=True)
+                zeros += int((norms == 0).sum())
+                x_bd = x_bd / np.where(norms > 0, norms, 1)
+            out.write(x_bd.tobytes())
+    if zeros:
+        raise UserError(f"{zeros} embeddings are zero and have no direction", cohort.id, "leave out --unit-norm")
     rows = pd.DataFrame({"row": np.arange(len(x_nd)), "image": images})
     with build.database() as connection:
         connection.register("rows", rows)

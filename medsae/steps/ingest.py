@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 
 from medsae import config as c
 from medsae import files, plugins
-from medsae.cohorts import checking, marks, splits
+from medsae.cohorts import buckets, checking, marks, splits
 from medsae.cohorts.inside import refuse_outside
 from medsae.cohorts.tabular import CohortTable
 from medsae.progress import Progress, UserError
@@ -39,15 +40,11 @@ def ingest(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
         return source.loaded()(config, store, progress)
     if config.pictures:
         checking.prepare()  # while the table is read
-    table: CohortTable = source.loaded()(config)
-    if not getattr(config, "allow_outside", False):
-        # What was not found is not read: a table may name the disk of whoever wrote it.
-        paths = table.images["path"] if table.digest is None else table.files["path"]
-        refuse_outside(table.home or table.root, table.root, paths)
+    table = _read(config, source.loaded(), store, progress)
     for line in table.understood:
         progress.say(line)
     home = getattr(config, "table", None) or getattr(config, "root", None) or table.root
-    slug = f"{config.source}-{home.stem if home.is_file() else home.name}"
+    slug = f"{config.source}-{home.stem if getattr(config, 'table', None) else home.name}"
     # What was found is part of the question: a download that has gone on is another one.
     inputs = table.inputs | ({"pictures": table.digest} if table.digest else {})
     with store.build(files.slug(slug), config, {}, inputs) as build:
@@ -94,10 +91,49 @@ def ingest(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
             _append(connection, table.files, "INSERT INTO file SELECT path, bytes, modified FROM frame ORDER BY path")
             if config.pictures:
                 _write_thumbnails(connection, build, number)
-        facts = cohort_facts(images, table.label_names, len(refused), str(table.root), config.source)
+        facts = cohort_facts(images, table.label_names, len(refused), files.shown(table.root), config.source)
         if table.definitions:
             facts["labels_defined"] = next(iter(table.definitions.values())).removesuffix("; blank is absent")
         return build.publish(facts | {"licence": source.licence, "citation": source.citation}).manifest
+
+
+def _read(config: Any, read: Callable[[Any], CohortTable], store: Store, progress: Progress) -> CohortTable:
+    """What the source reads of a folder, or of a bucket by a folder that stands for it."""
+    bucket = config.root or config.table.parent
+    if buckets.url_of(bucket) is None:
+        return _inside(config, read(config))
+    url = files.shown(bucket)
+    with buckets.stood_in(bucket, store.cache / "buckets", progress) as home:
+
+        def named(text: str) -> str:  # CheXpert's home is the folder above its batches
+            return text.replace(str(home), url).replace(str(home.parent), url.rpartition("/")[0])
+
+        try:
+            table = _inside(config, read(_standing(config, bucket, home)))
+        except UserError as error:
+            where = None if error.where is None else named(error.where)
+            raise UserError(named(error.what), where, error.do and named(error.do)) from error
+        return replace(table, root=Path(named(str(table.root))), home=None if table.home is None else Path(url),
+                       understood=[named(line) for line in table.understood])  # fmt: skip
+
+
+def _standing(config: Any, bucket: Path, home: Path) -> Any:
+    """The config with the folder in the place of the bucket; UserError for a table in another one."""
+    table = getattr(config, "table", None)
+    if table is None or buckets.url_of(table) is None:
+        return replace(config, root=home)
+    if not table.is_relative_to(bucket):
+        raise UserError("the table lies in object storage outside --root", files.shown(table),
+                        "give a --root that holds it, or a table on this machine")  # fmt: skip
+    return replace(config, root=home, table=home / table.relative_to(bucket))
+
+
+def _inside(config: Any, table: CohortTable) -> CohortTable:
+    if not getattr(config, "allow_outside", False):
+        # What was not found is not read: a table may name the disk of whoever wrote it.
+        paths = table.images["path"] if table.digest is None else table.files["path"]
+        refuse_outside(table.home or table.root, table.root, paths)
+    return table
 
 
 def cohort_facts(images: pd.DataFrame, labels: tuple[str, ...], refused: int, root: str, source: str) -> dict[str, Any]:

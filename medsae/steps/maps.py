@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from medsae.arrays import Rows
 from medsae.geometry import packed
 from medsae.progress import Progress, UserError
 from medsae.steps import located, replaced
@@ -79,7 +80,7 @@ class Scored:
     cohort: Artifact
     images: pd.DataFrame
     """image, patient of each scored row."""
-    x_nd: np.ndarray
+    x_nd: np.ndarray | Rows
     activation: pd.DataFrame
     """neuron, row, value; sorted by neuron, value descending."""
     recovery: pd.DataFrame

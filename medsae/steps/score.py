@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from medsae import config as c
+from medsae.arrays import Rows, rows_of
 from medsae.progress import Progress, UserError
 from medsae.shards import Part, Shards
 from medsae.steps import found, located, tokens
@@ -71,7 +72,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
                 embeddings.id,
                 "--images all scores every image",
             )
-        x_nd = np.load(embeddings.file("x.npy"), mmap_mode="r")[rows]
+        x_nd = rows_of(np.load(embeddings.file("x.npy"), mmap_mode="r"), rows)
         cells = tokens.Tokens.of(embeddings)
         pooled = tokens.check_scored(config, cells)
         images, values_nk, labels = labels_of(embeddings, cohort, rows, config.label_list)
@@ -214,7 +215,7 @@ class _Encoded:
     """The activations (or pre-activations) of an SAE, computed again in every pass."""
 
     sae: Sae
-    x_nd: np.ndarray
+    x_nd: np.ndarray | Rows
     before: bool = False
 
     @property
@@ -247,7 +248,7 @@ def _model(sae: Artifact, d: int, config: c.Score) -> Sae:
 
 
 def _sae_source(
-    sae: Artifact, x_nd: np.ndarray, raw: Any, config: c.Score
+    sae: Artifact, x_nd: np.ndarray | Rows, raw: Any, config: c.Score
 ) -> tuple[_Encoded, np.ndarray, dict[str, Any]]:
     model = _model(sae, x_nd.shape[1], config)
     rivals = {

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from medsae import config as c
+from medsae.arrays import Rows
 from medsae.progress import Progress, UserError
 from medsae.sae.advice import advice
 from medsae.steps import found, tokens
@@ -106,8 +107,19 @@ def read(config: c.Train, store: Store, progress: Progress) -> Data:
     if found_tokens := tokens.Tokens.of(embeddings):
         held = tokens.held_out(found_tokens, rows["holdout"]) if len(rows["holdout"]) else None
         return Data(embeddings, cohort, tokens.rows_of(found_tokens, rows["train"]), held)
+    if len(rows["train"]) * x_nd.shape[1] * 4 > config.stream_above_mib * 2**20:
+        return _streamed(x_nd, rows, embeddings, cohort)
     holdout = np.asarray(x_nd[rows["holdout"]]) if len(rows["holdout"]) else None
     return Data(embeddings, cohort, np.asarray(x_nd[rows["train"]]), holdout)
+
+
+def _streamed(x_nd: np.ndarray, rows: dict[str, np.ndarray], embeddings: Artifact, cohort: Artifact) -> Data:
+    """Rows that stay on disk; the hold-out images that the history is measured on are so many as fit in memory."""
+    from medsae.sae.stream import BlockRows
+
+    held = rows["holdout"][:: max(1, -(-len(rows["holdout"]) // tokens.HOLDOUT_TOKENS))]
+    holdout = np.asarray(x_nd[held], np.float32) if len(held) else None
+    return Data(embeddings, cohort, BlockRows(Rows(x_nd, rows["train"])), holdout)
 
 
 def resolved(config: c.Train, data: Data) -> tuple[c.Train, str]:
@@ -154,10 +166,17 @@ def publish(build: Build, result: TrainResult, config: c.Train, data: Data, prog
 def split_rows(embeddings: Artifact, cohort: Artifact) -> dict[str, np.ndarray]:
     """Rows of x.npy by split, and of the balanced evaluation set under `balanced`."""
     with embeddings.connect() as connection:
-        frame = connection.execute('SELECT "row", image FROM embedding_row ORDER BY "row"').df()
-    with cohort.connect() as connection:
-        images = connection.execute("SELECT image, split, evaluation FROM image").df().set_index("image")
-    images = images.loc[frame["image"]]
-    row, split = frame["row"].to_numpy(), images["split"].to_numpy()
-    found = {name: row[split == name] for name in ("train", "holdout", "evaluation")}
-    return found | {"balanced": row[images["evaluation"].to_numpy(bool)], "all": row}
+        rows = connection.execute('SELECT "row", image FROM embedding_row ORDER BY "row"').fetchnumpy()
+    with cohort.connect() as connection:  # a byte an image: of very many images a word each would be gigabytes
+        known = connection.execute(
+            "SELECT image, coalesce(list_position(?, split), 0)::UTINYINT AS split, evaluation FROM image", [[*SPLITS]]
+        ).fetchnumpy()
+    place = np.zeros(int(known["image"].max(initial=-1)) + 1, np.int64)
+    place[known["image"]] = np.arange(len(known["image"]))
+    row, at = rows["row"], place[rows["image"]]
+    split, balanced = known["split"][at], np.asarray(known["evaluation"], bool)[at]
+    found = {name: row[split == k] for k, name in enumerate(SPLITS, 1)}
+    return found | {"balanced": row[balanced], "all": row}
+
+
+SPLITS = ("train", "holdout", "evaluation")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from medsae.arrays import Rows
 from medsae.progress import Progress, UserError
 from medsae.steps.effects import text_tower
 from medsae.store.artifacts import Artifact, Store
@@ -31,7 +32,7 @@ class Made:
 
 
 def at_score(
-    embeddings: Artifact, row_md: np.ndarray, x_nd: np.ndarray, asked: tuple[Path | None, int], store: Store,
+    embeddings: Artifact, row_md: np.ndarray, x_nd: np.ndarray | Rows, asked: tuple[Path | None, int], store: Store,
     progress: Progress,
 ) -> Made:  # fmt: skip
     """`row_md`: decoder rows; `x_nd`: the scored embeddings; `asked`: the vocabulary's file and the seed. UserError for

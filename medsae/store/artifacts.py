@@ -146,6 +146,10 @@ class Store:
 
     def __init__(self, data: Path | None = None):
         """`data` None: the variable MEDSAE_DATA, else ./data."""
+        given = str(data or os.environ.get("MEDSAE_DATA") or "")
+        if files.REMOTE.match(given):
+            raise UserError("artifacts are not kept in object storage: they are published by a rename", None,
+                            "give --data on a disk; pictures may stay in a bucket (--root s3://...)")  # fmt: skip
         self.data = Path(data or os.environ.get("MEDSAE_DATA") or "data").expanduser().absolute()
         self.artifacts = self.data / "artifacts"
         self.cache = self.data / "cache"

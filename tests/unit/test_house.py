@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROOMS = {"cohorts", "simulated", "encoders", "sae", "scoring", "naming", "store", "formats", "effects", "reading"}
 SHELF = {
+    "arrays",
     "dialects",
     "files",
     "seals",
@@ -27,6 +28,7 @@ BASE = SHELF | {"config"}
 MAY_IMPORT = {
     "config": BASE,
     "files": set(),
+    "arrays": set(),
     "seals": set(),
     "dialects": {"progress"},
     "shards": {"files", "progress", "seals"},
@@ -44,9 +46,10 @@ MAY_IMPORT = {
     "steps": BASE | ROOMS | {"steps", "cluster"},
     "cluster": BASE | {"cluster", "jobs", "store"},
     "launch": BASE,
+    "scale": BASE,
     "api": BASE | {"store", "sae"},
     "paper": BASE | {"paper", "store"},
-    "cli": BASE | {"jobs", "steps", "store", "launch", "paper"},
+    "cli": BASE | {"jobs", "steps", "store", "launch", "paper", "scale"},
     "ui": BASE
     | {"ui", "paper", "store", "jobs", "cohorts", "reading"},  # cohorts: the one decoder, for the viewer (decision 055)
     "app": BASE | {"ui", "store", "jobs", "reading"},
@@ -177,7 +180,7 @@ def test_only_the_pages_import_streamlit_and_only_the_store_opens_duckdb(path):
 WEB = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in FILES
-    if room(path) in ("ui", "store", "jobs", "config", "cli", "plugins", "launch", "api")
+    if room(path) in ("ui", "store", "jobs", "config", "cli", "plugins", "launch", "scale", "api")
     or path.parent.name == "offered"
 )
 

@@ -284,6 +284,26 @@ def lent(y, code):
     return _Lender.of(np.asarray(y, np.float32), np.ones(len(y), bool), Patients.of(np.asarray(code)))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_neuron_beyond_what_shuffled_labels_can_reach_has_a_tail_of_0_and_keeps_no_other_waiting(seed, monkeypatch):
+    """Six dense neurons, each follows the label more closely; those beyond the largest sum have no saddle-point."""
+    rng, asked, cumulants = np.random.default_rng(seed), [], _Ragged.cumulants
+    code = np.sort(np.concatenate([np.arange(60), np.arange(0, 60, 2)]))
+    n = len(code)
+    y = ((rng.random(60) < 0.4)[code] ^ (rng.random(n) < 0.2)).astype(np.float32)
+    z_mn = np.stack([rng.normal(size=n) + follows * y for follows in (0.5, 1, 2, 4, 8, 30)])
+    strength = np.array([abs(np.corrcoef(z, y)[0, 1]) for z in z_mn]) * np.sqrt(n - 1)
+    monkeypatch.setattr(_Ragged, "cumulants", lambda self, st: asked.append(st) or cumulants(self, st))
+    columns = [(i, np.arange(n), z) for i, z in enumerate(z_mn)]
+    mask, label = np.ones((n, 1), bool), np.zeros(6, np.int64)
+    _, tail = clustered_tails(columns, y[:, None], mask, Patients.of(code), strength, np.ones(6), label)
+    assert (np.diff(tail[np.argsort(strength)]) <= 0).all() and (tail[3:] < 1e-9).all() and tail[0] > 1e-3
+    assert len(asked) < 60, "one of them must not cost the others thirty tries a step"
+    small = [(i, rows, z * 1e-4) for i, rows, z in columns]
+    _, again = clustered_tails(small, y[:, None], mask, Patients.of(code), strength, np.ones(6), label)
+    np.testing.assert_allclose(again, tail, rtol=1e-6, atol=1e-200, err_msg="the unit of a neuron does not matter")
+
+
 def test_a_lender_knows_its_patients():
     known = np.array([1, 1, 1, 1, 1, 1, 0], bool)
     found = _Lender.of(np.array([1, 0, 0, 0, 1, 1, 1], np.float32), known, Patients.of(np.array([5, 5, 7, 7, 8, 8, 9])))

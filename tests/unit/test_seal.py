@@ -126,6 +126,8 @@ def test_a_parent_is_read_once_and_again_when_it_changed(store, made, monkeypatc
     verified._known.clear()  # another process
     store.parent(made.id, "embeddings")
     assert read.count("x.npy") == 3
+    assert list((store.data / "cache/verified").iterdir()), "where the cache of this data folder is, and nowhere else"
+    assert {p.name for p in store.data.parent.iterdir()} == {"data"}
     path = made.path / "x.npy"
     before, data = path.stat(), bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -173,6 +175,27 @@ def test_damage_is_said_only_where_the_bytes_differ(store, made, monkeypatch):
     with pytest.raises(UserError, match=r"is damaged: tables\.duckdb is not what was written") as told:
         made.connect().execute("FROM embedding_row")
     assert "delete the folder" in str(told.value)
+
+
+def test_what_can_be_done_is_said(store, made, monkeypatch):
+    told = made.trouble(duckdb.InternalException("INTERNAL Error: strange"))
+    assert (
+        "its files are what was written" in told.what and told.do is not None and told.do.startswith("try again; then")
+    )
+    with pytest.raises(UserError) as unknown:
+        store.get("nothing")
+    assert unknown.value.do == "python -m medsae list shows the ids"
+    x, stat = made.path / "x.npy", Path.stat
+
+    def no_rights(path, **options):
+        if path == x:
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", no_rights)
+    with pytest.raises(UserError, match=f"artifact {made.id}: ") as told:
+        store.get(made.id)
+    assert str(told.value.where) == str(x)
 
 
 def test_one_damaged_artifact_takes_no_other_along(store, made):

@@ -13,6 +13,7 @@ from PIL import Image
 from medsae.config import Look
 from medsae.progress import Silent, UserError
 from medsae.sae.model import Sae
+from medsae.steps import look as step
 from medsae.steps.look import Looker, look
 from medsae.store.artifacts import Store
 from medsae.store.looks import Looks
@@ -27,7 +28,7 @@ def study(tmp_path_factory, medsae_at, chexpert_root):
     scores = medsae.id("score", "--sae", sae, "--images", "all", "--draws", 20, "--bootstraps", 20, "--deletions", 0)
     store = Store(medsae.data)
     with store.get(cohort).connect() as connection:
-        path = connection.execute("SELECT path FROM image WHERE image = 3").fetchone()[0]
+        ((path,),) = connection.execute("SELECT path FROM image WHERE image = 3").fetchall()
     root = store.get(cohort).facts["root"]
     return medsae, store, scores, f"{root}/{path}"
 
@@ -75,12 +76,13 @@ def test_raw_scores_and_their_neurons(study):
     assert len(found["neurons"]) == 5 and found["neurons"][0]["activation"] > 0
 
 
-def test_the_service_answers_and_keeps_nothing(study):
+def test_the_service_answers_and_keeps_nothing(study, clock, monkeypatch):
+    monkeypatch.setattr(step, "time", clock)
     _, store, scores, path = study
     looks = Looks(store.data, scores)
     (looks.folder).mkdir(parents=True, exist_ok=True)
     (looks.folder / "0123456789abcdef.picture").write_bytes(b"left by a service that was killed")
-    config = Look(scores=scores, watch=True, idle_minutes=0.02)
+    config = Look(scores=scores, watch=True)
     service = threading.Thread(target=look, args=(config, store, Silent()))
     service.start()
     try:
@@ -99,6 +101,7 @@ def test_the_service_answers_and_keeps_nothing(study):
                 time.sleep(0.01)
             answers.append(answer)
     finally:
+        clock.ahead = 3600.0
         service.join()
     assert answers[0]["nearest"][0]["image"] == 3 and "cannot be used" in answers[1]["error"]
     assert {p.name for p in looks.folder.iterdir()} == {"lock", "state.json"}

@@ -10,40 +10,12 @@ from typing import Any
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import (
-    Gemma3Config,
-    Gemma3ForConditionalGeneration,
-    Gemma3ImageProcessorPil,
-    Gemma3Processor,
-    GemmaTokenizer,
-)
+from transformers import Gemma3ForConditionalGeneration
 
 from medsae.naming import prompts
-from tools.simgemma import words
+from tools.simgemma import gemma, words
 from tools.simgemma.tower import Tower
 
-MARKS = ("<start_of_image>", "<end_of_image>", "<image_soft_token>", "<start_of_turn>", "<end_of_turn>")
-SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *MARKS)
-CHAT = """{{ bos_token }}\
-{%- set system = messages[0]['content'] if messages[0]['role'] == 'system' else none -%}
-{%- set rest = messages[1:] if messages[0]['role'] == 'system' else messages -%}
-{%- for m in rest -%}
-{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\n' }}
-{%- if loop.first and system -%}
-{{ (system if system is string else system[0]['text']) + '\n\n' }}
-{%- endif -%}
-{%- if m['content'] is string -%}{{ m['content'] | trim }}
-{%- else -%}
-{%- for c in m['content'] -%}
-{%- if c['type'] == 'image' -%}{{ '<start_of_image>' }}
-{%- elif c['type'] == 'text' -%}{{ c['text'] | trim }}
-{%- endif -%}
-{%- endfor -%}
-{%- endif -%}
-{{ '<end_of_turn>\n' }}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}"""
-"""Gemma 3's form of a conversation."""
 _FORMS = (
     prompts.SYSTEM, prompts.EXPLAIN_STRICT, prompts.EXPLAIN_PAPER, prompts.EXPLAIN_AGAINST, prompts.REPAIR_EXPLAIN,
     prompts.JUDGE_STRICT, prompts.REPAIR_JUDGE, prompts.INTRUDER, prompts.RANK, prompts.REPAIR_CHOICE,
@@ -91,14 +63,11 @@ def tokenizer(settings: TextSettings) -> Any:
     texts += [answer(text, "a") for text in words.corpus()]
     texts += [text for pair in prompts.RANDOM_CONCEPTS for text in pair]
     trainer = trainers.BpeTrainer(
-        vocab_size=settings.vocabulary, special_tokens=[*SPECIAL, *(f"<0x{i:02X}>" for i in range(256))],
+        vocab_size=settings.vocabulary, special_tokens=[*gemma.SPECIAL, *gemma.BYTES],
         show_progress=False, min_frequency=2,
     )  # fmt: skip
     raw.train_from_iterator(texts * 3, trainer)
-    trained = json.loads(raw.to_str())["model"]
-    names = dict(zip(("boi_token", "eoi_token", "image_token", "sot", "eot"), MARKS, strict=True))
-    merges: Any = [tuple(m) for m in trained["merges"]]
-    made: Any = GemmaTokenizer(vocab=trained["vocab"], merges=merges, extra_special_tokens=names)
+    made = gemma.tokenizer(raw)
     whole = [*sentences(), '{"concept": "', '", "description": "', '"}', '{"answer": ']
     made.add_tokens([AddedToken(piece, normalized=False, lstrip=False, rstrip=False) for piece in whole])
     return made
@@ -118,21 +87,14 @@ def evidence(tower: Tower, tokens: torch.Tensor, width: int) -> torch.Tensor:
 def build(tower: Tower, across: torch.Tensor, settings: TextSettings, seed: int) -> tuple[Any, Any]:
     """(model, processor): the tower's weights, and a language part that knows nothing yet. across: see `evidence`."""
     made, s = tokenizer(settings), settings
-    side, px = tower.settings.side**2, tower.config["image_size"]
-    pictures = Gemma3ImageProcessorPil(size={"height": px, "width": px})
-    processor = Gemma3Processor(pictures, made, chat_template=CHAT, image_seq_length=side)
-    ids = {mark: made.convert_tokens_to_ids(mark) for mark in SPECIAL}
-    config = Gemma3Config(
-        text_config=dict(
-            vocab_size=len(made) + 6, hidden_size=s.width, intermediate_size=s.mlp, num_hidden_layers=s.layers,
-            num_attention_heads=s.heads, num_key_value_heads=s.key_values, head_dim=s.head_width,
-            query_pre_attn_scalar=s.head_width, sliding_window=2048,
-            layer_types=["sliding_attention"] * (s.layers - 1) + ["full_attention"], pad_token_id=0, eos_token_id=1,
-            bos_token_id=2, max_position_embeddings=8192,
-        ),
-        vision_config=tower.config, mm_tokens_per_image=side, boi_token_index=ids[MARKS[0]],
-        eoi_token_index=ids[MARKS[1]], image_token_index=ids[MARKS[2]],
+    side = tower.settings.side**2
+    processor = gemma.processor(made, tower.config["image_size"], side)
+    text = dict(
+        hidden_size=s.width, intermediate_size=s.mlp, num_hidden_layers=s.layers, num_attention_heads=s.heads,
+        num_key_value_heads=s.key_values, head_dim=s.head_width, query_pre_attn_scalar=s.head_width,
+        sliding_window=2048, layer_types=["sliding_attention"] * (s.layers - 1) + ["full_attention"],
     )  # fmt: skip
+    config = gemma.config(made, text, tower.config, side)
     torch.manual_seed(seed)
     net: Any = Gemma3ForConditionalGeneration(config)
     net.set_attn_implementation("eager")  # on a processor quicker than the fused one, backwards
@@ -144,8 +106,7 @@ def build(tower: Tower, across: torch.Tensor, settings: TextSettings, seed: int)
         net.model.multi_modal_projector.mm_input_projection_weight.copy_(state["proj"] @ across)
     for part in (net.model.vision_tower, net.model.multi_modal_projector):
         part.requires_grad_(False)
-    net.generation_config.eos_token_id = [1, ids["<end_of_turn>"]]
-    net.generation_config.pad_token_id = 0
+    gemma.ends_its_turn(net, made)
     return net, processor
 
 

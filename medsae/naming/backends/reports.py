@@ -7,54 +7,42 @@ that looks at the picture.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from typing import Any
 
 from medsae import reports
-from medsae.naming.backends import Backend, Question, Reply, Study
+from medsae.naming.backends import Study
+from medsae.naming.backends.told import Told
 
-MARK = "reports only, no model was asked"
 FDR = 0.05
 
 
-class Reports(Backend):
-    """Names a neuron by a phrase; a picture without a report is no verdict (status "not stated"), never a no."""
+class Reports(Told):
+    """Names a neuron by a phrase; of an image without a report nothing is known."""
 
-    name, concurrency, batch = "reports", 1, 256
-    is_model, by_neuron = False, True
+    name = "reports"
+    mark = "reports only, no model was asked"
 
     def __init__(self, column: str, texts: dict[int, str], study: Study):
         """column: the cohort's attribute with the reports; texts: image -> report."""
         self.model, self.texts, self.study = f"reports: {column}", texts, study
 
-    def ask(self, questions: Sequence[Question]) -> list[Reply]:
-        return [self._explain(q) if q.task == "explain" else self._judge(q) for q in questions]
-
     def facts(self) -> dict[str, Any]:
-        note = MARK
+        note = self.mark
         if reports.language(list(self.texts.values())[:500]) == "other":
             note += "; most of these reports are not English: the rule for negations knows few words of theirs"
         return {"note": note, "reports": len(self.texts)}
 
-    def close(self) -> None: ...
-
-    def _explain(self, question: Question) -> Reply:
-        firing, silent = self.study.naming_evidence(question.neuron)
+    def explain(self, neuron: int) -> tuple[str, str] | str:
+        firing, silent = self.study.naming_evidence(neuron)
         found = [p for p in reports.chosen(self.texts, firing, silent) if p.q <= FDR]
         if not found:
             known = sum(image in self.texts for image in firing)
-            return Reply("not stated", f"no phrase is enriched in the {known} reports of its firing naming pictures")
+            return f"no phrase is enriched in the {known} reports of its firing naming pictures"
         said = ", ".join(f"{p.text} ({p.firing} firing, {p.others} other reports)" for p in found[:4])
-        description = f"Most enriched phrases in this neuron's reports ({MARK}): {said}."
-        return Reply("ok", json.dumps({"concept": found[0].text, "description": description}))
+        return found[0].text, f"Most enriched phrases in this neuron's reports ({self.mark}): {said}."
 
-    def _judge(self, question: Question) -> Reply:
-        bits = [reports.bit(self.texts.get(picture.image), question.concept) for picture in question.pictures]
-        if question.task == "judge many":
-            return Reply("not stated") if None in bits else Reply("ok", json.dumps(bits))
-        bit = bits[0]
-        return Reply("not stated") if bit is None else Reply("ok", "Yes" if bit else "No", float(bit), 1.0)
+    def bit(self, image: int, concept: str) -> int | None:
+        return reports.bit(self.texts.get(image), concept)
 
 
 def make(config: Any, study: Study, progress: Any) -> Reports:
