@@ -152,7 +152,7 @@ def join(
     part = Part(index, of, folder, tuple(word for word in plain if word != MERGE))
     notes = _notes(folder)
     if part.merges and not notes:
-        raise UserError(f"no shard of this command has begun here{_others(folder)}", folder,
+        raise UserError(f"no shard of this command has begun here{_others(folder, about['config'])}", folder,
                         f"{part.command(1, 2)} and so on, with this --data")  # fmt: skip
     for note in notes:
         _same_versions(note, about["versions"], folder)
@@ -171,6 +171,8 @@ def join(
 _PARTS = "parts"
 _SHOWN = ("streamlit",)
 """Packages that have no part in a result."""
+_ABOUT = ("scores", "embeddings")
+"""Fields of a config that say what it is about."""
 
 
 def _notes(folder: Path) -> list[dict[str, Any]]:
@@ -196,16 +198,20 @@ def _same_versions(note: dict[str, Any], versions: dict[str, str], folder: Path)
                         "finished (`medsae gc --yes`) and start every shard anew")  # fmt: skip
 
 
-def _others(folder: Path) -> str:
-    """Shards of other commands beside these, which somebody may take for these; empty without any."""
+def _others(folder: Path, config: dict[str, Any] | None = None) -> str:
+    """Shards of other commands beside these, which somebody may take for these; empty without any.
+
+    config: of this command, where none of its shards has left a note. A step without a folder of its own has its notes
+    beside those of earlier commands: only what is about the same `scores` or `embeddings` may be taken for it."""
+    mine = next(iter(_notes(folder)), {}).get("config", config) or {}
     said = []
-    for other in sorted(folder.parent.parent.glob(".building-*/.shards")):
-        if other == folder:
-            continue
-        for note in _notes(other):
+    for other in sorted([*folder.parent.parent.glob(".building-*/.shards"), *folder.parent.glob("*-*")]):
+        for note in _notes(other) if other != folder else []:
+            theirs = note.get("config") or {}
+            about = [name for name in _ABOUT if name in mine]
+            if other.parent == folder.parent and any(theirs.get(name) != mine[name] for name in ["step", *about]):
+                continue
             part = Part(note["index"], note["of"], other, tuple(note.get("words") or ()))
-            mine = next(iter(_notes(folder)), None)
-            weights = mine is not None and mine.get("config") == note.get("config")
-            why = "of other weights or files" if weights else "of another command"
+            why = "of other weights or files" if mine == theirs else "of another command"
             said.append(f"shard {part.index}/{part.of} {why} is there: {part.command(part.index, part.of)}")
     return f"; {'; '.join(said[:4])}" if said else ""

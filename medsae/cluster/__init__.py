@@ -35,11 +35,11 @@ def run(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
     and where a shard fails in its own words or more often than `shard_retries` allows. What is finished is kept.
     """
     plain = replace(config, data=None, json=False, **{f.name: f.default for f in fields(c.OnCluster)})
-    with _folder(store, plain) as folder, on_ray.cluster(config.on, progress) as engine:
+    with _folder(store, plain) as folder, on_ray.cluster(config.on, progress, folder / "ray.log") as engine:
         share = engine.share(config, _wants_gpu(plain))
         token = secrets.token_hex(16)
         files.write(folder / "token", token)
-        work = _Work(plain, store, folder, token, max(1, int(share.cpus)))
+        work = _Work(plain, store, folder, token, share)
         _refuse_foreign(engine.look(work.task("0-look", []), share), token)
         n = config.shards or share.slots
         progress.say(f"{n} shards on {share.nodes} nodes, {share.text}")
@@ -60,7 +60,11 @@ class _Work:
     store: Store
     folder: Path
     token: str
-    threads: int
+    share: on_ray.Share
+
+    @property
+    def threads(self) -> int:
+        return max(1, int(self.share.cpus))
 
     def words(self, shard: str) -> list[str]:
         """The command of one shard, or of the merge."""
@@ -71,7 +75,7 @@ class _Work:
 
     def task(self, name: str, words: list[str]) -> Task:
         return Task(tuple(words), self.folder / name, self.folder / "token", self.token, versions(), str(Path.cwd()),
-                    self.threads)  # fmt: skip
+                    self.threads, self.share.gpus)  # fmt: skip
 
 
 @contextlib.contextmanager

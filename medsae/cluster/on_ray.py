@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from medsae.cluster import part
@@ -23,6 +25,7 @@ _OBJECTS = 100 * 2**20
 """Bytes for Ray's own store of objects where we start it: commands and their ends are small."""
 _NODE_SECONDS = 120.0
 """Longest wait for a node to say what it is."""
+_REACH_SECONDS = 10.0
 _END_SECONDS = 45.0
 """Longest wait for commands that were told to stop."""
 
@@ -44,22 +47,28 @@ class Share:
 
 
 @contextlib.contextmanager
-def cluster(on: str, progress: Progress) -> Iterator[Engine]:
-    """A connection to the cluster while the block runs; UserError without ray, and where no cluster answers."""
-    ray = _ray()
+def cluster(on: str, progress: Progress, log: Path) -> Iterator[Engine]:
+    """A connection to the cluster while the block runs; UserError without ray, and where no cluster answers.
+
+    What Ray prints goes to `log`: it would print to stdout, which carries the result alone.
+    """
+    address = os.environ.get("RAY_ADDRESS", "") if on == "ray" else on
+    ray = _ray(address)
     began = time.monotonic()
-    started = _connect(ray, on)
-    try:
-        what = "started one of this machine alone" if started else f"{len(_alive(ray))} nodes"
-        progress.say(f"Ray {ray.__version__}: {what} ({time.monotonic() - began:.1f} s)")
-        yield Engine(ray)
-    finally:
-        ray.shutdown()
+    with log.open("w") as said, contextlib.redirect_stdout(said):
+        started = _connect(ray, address)
+        try:
+            what = "started one of this machine alone" if started else f"{len(_alive(ray))} nodes"
+            progress.say(f"Ray {ray.__version__}: {what} ({time.monotonic() - began:.1f} s)")
+            yield Engine(ray)
+        finally:
+            ray.shutdown()
 
 
-def _ray() -> Any:
+def _ray(address: str) -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+    if address.startswith("ray://") and _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's client sends no token unless it is told to
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -67,23 +76,42 @@ def _ray() -> Any:
     return ray
 
 
-def _connect(ray: Any, on: str) -> bool:
-    """Connect; whether a cluster was started for it."""
+def _has_token() -> bool:
+    """Whether this user has a token for Ray's clusters, where Ray looks for it."""
+    given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return given or (Path.home() / ".ray" / "auth_token").is_file()
+
+
+def _connect(ray: Any, address: str) -> bool:
+    """Connect to an address, or to the cluster of this machine; whether one was started for it."""
     quiet = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
     try:
-        if on != "ray":
-            ray.init(address=on, **quiet)
+        if address:
+            _reach(address)
+            ray.init(address=address, **quiet)
             return False
         with contextlib.suppress(ConnectionError):
             ray.init(address="auto", **quiet)
             return False
         ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECTS, **quiet)
         return True
-    except (ConnectionError, RuntimeError, ValueError, ImportError, TimeoutError) as error:
-        do = "look whether its head runs and takes clients (ray start --head), and give ray://HOST:10001"
+    except (ConnectionError, RuntimeError, ValueError, ImportError, TimeoutError, OverflowError) as error:
+        do = ("look whether its head runs and takes clients (ray start --head; ray://HOST:10001), and whether this "
+              "user has its token (~/.ray/auth_token)")  # fmt: skip
         if isinstance(error, ImportError):
             do = INSTALL
-        raise UserError(f"no Ray cluster answers: {str(error).splitlines()[0][:300]}", on, do) from error
+        said = (str(error) or type(error).__name__).splitlines()[0][:300]
+        raise UserError(f"no Ray cluster answers: {said}", address or None, do) from error
+
+
+def _reach(address: str) -> None:
+    """ConnectionError where nothing listens at HOST:PORT; Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
+        except OSError as error:
+            raise ConnectionError(f"nothing listens there ({error})") from error
 
 
 def _alive(ray: Any) -> list[dict[str, Any]]:

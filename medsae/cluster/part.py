@@ -48,6 +48,8 @@ class Task:
     """Of who submits it."""
     cwd: str
     threads: int
+    gpus: float = 0.0
+    """What the engine has reserved; of 0 none is seen, whatever the node has."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ def hosts(task: Task) -> list[str]:
 def _environment(task: Task) -> dict[str, str]:
     program = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     threads = {name: str(task.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    return os.environ | threads | {"PYTHONPATH": program, jobs.PART: str(task.folder)}
+    hidden = {} if task.gpus else {"CUDA_VISIBLE_DEVICES": ""}
+    return os.environ | threads | hidden | {"PYTHONPATH": program, jobs.PART: str(task.folder)}
 
 
 def _watched(child: subprocess.Popen[bytes], stop: Path) -> int:

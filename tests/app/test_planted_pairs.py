@@ -1,5 +1,6 @@
 """Pairs that differ in one factor, on Compare and beside the AUROC of planted factors."""
 
+import pandas as pd
 import pytest
 
 import medsae
@@ -41,7 +42,7 @@ def test_best_neurons_stand_beside_their_rivals_and_the_auroc(app, html, pairs, 
 
 def test_sides_apart_have_rows_of_their_own(app, html, pairs, ids):
     assert "side, right" not in html(app.open("compare", scores=ids.scores)).split("One factor at a time")[1]
-    text = html(app.open("compare", scores=ids.scores, parts=1)).split("One factor at a time")[1]
+    text = html(app.open("compare", scores=ids.scores, facts=1)).split("One factor at a time")[1]
     assert "side, right" in text and "side, left" in text and "3 of 4 factors" in text
 
 
@@ -108,3 +109,15 @@ def test_what_moves_one_neuron(pairs, data):
     assert list(found["factor"]) == ["device", "side"] and (found["change"] == -0.5).all()
     assert planted_pairs.of_neuron(reader, Store().get(pairs), "sae", 70).empty
     reader.close()
+
+
+def test_compare_shows_pairs_beside_where_neurons_look(app, html, pairs, ids, monkeypatch):
+    """Both panels have a switch for sides and lobes; one parameter for the two once took the page down."""
+    rows = pd.DataFrame([
+        {"representation": "sae", "neuron": 3, "finding": finding, "source": "planted", "n": 30, "hit": 0.8, "low": 0.6,
+         "high": 0.9, "exchanged": 0.4, "p": 0.001, "place": 0.3, "mean_mask": 0.5, "area": 0.1, "verdict": "follows"}
+        for finding in ("side", "side:right")
+    ])  # fmt: skip
+    monkeypatch.setattr("medsae.store.maps.localisation", lambda *_: rows)
+    text = html(app.open("compare", scores=ids.scores))
+    assert "Do neurons look where the finding is?" in text and "over severity" in text

@@ -1,6 +1,6 @@
 """What `--on ray` costs over the same shards by hand, and what shards win.
 
-    python -m tests.bench.bench_ray DATA embed|score      DATA: a finished demo; it is copied, nothing in it changes
+    python -m tests.bench.bench_ray DATA embed|score      DATA: a finished demo; its artifacts are linked, nothing in it changes
 
 By hand: two commands with --shard at once, one core each, then `merge`. On Ray: the same two on a cluster that is started
 for the command, and on one that is there already. One core: the step at once, with one thread. Needs the extra `cluster`.
@@ -68,6 +68,17 @@ def _on_running(data: Path, words: list[str]) -> dict[str, float]:
         cluster.shutdown()
 
 
+def _copy(data: Path, copy: Path, without: str) -> Path:
+    """A data folder with the same artifacts (linked), but for those of one kind, and the same cache."""
+    for kind in ("cohort", "embeddings", "sae", "scores"):
+        (copy / "artifacts" / kind).mkdir(parents=True)
+        for one in sorted((data / "artifacts" / kind).glob("[!.]*")):
+            if kind != without:
+                (copy / "artifacts" / kind / one.name).symlink_to(one.resolve())
+    shutil.copytree(data / "cache", copy / "cache", symlinks=True, ignore=shutil.ignore_patterns("shards", "cluster"))
+    return copy
+
+
 def measure(data: Path, step: str) -> None:
     store = Store(data)
     cohort = store.list("cohort")[0].id
@@ -81,12 +92,7 @@ def measure(data: Path, step: str) -> None:
     seconds: dict[str, float] = {}
     for name, way in ways.items():
         with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "data"
-            for part in ("artifacts", "cache"):
-                shutil.copytree(data / part, copy / part, symlinks=True)
-            shutil.rmtree(copy / "artifacts" / kind)
-            if kind == "scores":
-                (copy / "artifacts/scores").mkdir()
+            copy = _copy(data, Path(folder) / "data", without=kind)
             began = time.perf_counter()
             parts = way(copy, words)
             seconds[name] = parts.get("without the cluster's start") or time.perf_counter() - began

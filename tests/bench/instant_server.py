@@ -19,7 +19,7 @@ def completion(text: str, logprobs: Any = None) -> bytes:
     return json.dumps({"choices": [choice], "usage": {"prompt_tokens": 300, "completion_tokens": 3}}).encode()
 
 
-_TOP = [{"token": "Yes", "logprob": -0.2}, {"token": "No", "logprob": -1.7}]
+_TOP = [{"token": "Yes", "logprob": -0.2}, {"token": "No", "logprob": -1.8}]
 JUDGED = completion("Yes", {"content": [{"token": "Yes", "logprob": -0.2, "top_logprobs": _TOP}]})
 
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,6 +133,32 @@ def test_what_a_shard_gets(resources, options, wants, expected):
     assert (share.cpus, share.gpus, share.slots, share.nodes) == expected
 
 
+@pytest.mark.parametrize(
+    ("on", "variable"), [("ray://127.0.0.1:1", ""), ("ray", "127.0.0.1:1"), ("ray", "ray://127.0.0.1:1")]
+)
+def test_a_cluster_that_is_named_and_not_there_is_refused_at_once(on, variable, monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_ADDRESS", variable)
+    asked = types.ModuleType("ray")
+    asked.__dict__["init"] = lambda **options: pytest.fail("Ray would try for minutes, or start another")
+    monkeypatch.setitem(sys.modules, "ray", asked)
+    refused = pytest.raises(UserError, match=r"no Ray cluster answers: nothing listens there")
+    with refused as error, on_ray.cluster(on, Silent(), tmp_path / "log"):
+        pass
+    assert "127.0.0.1:1" in str(error.value.where)
+
+
+def test_without_a_cluster_one_of_this_machine_is_started():
+    asked = []
+
+    def init(address, **options):
+        asked.append((address, options.get("include_dashboard")))
+        if address == "auto":
+            raise ConnectionError
+
+    assert on_ray._connect(types.SimpleNamespace(init=init), "") is True
+    assert asked == [("auto", None), ("local", False)], "without a dashboard"
+
+
 def test_more_than_any_node_has_is_refused():
     config = c.Embed(cohort="x", encoder="simclip", on="ray", gpus_per_shard=1)
     with pytest.raises(UserError, match=r"no node has what a shard needs: 1 CPU and 1 GPU"):
@@ -150,6 +178,30 @@ def test_a_part_tells_what_it_came_to(tmp_path):
     assert seals.read(tmp_path / "1-of-1/end.json")["state"] == "failed"
     assert jobs.Jobs(tmp_path / "data").list() == [], "a part is no job of its own"
     assert part.hosts(task(tmp_path)) == [done.host] * 2
+
+
+@pytest.mark.parametrize(("gpus", "seen"), [(0.0, ""), (0.5, "3")])
+def test_a_part_sees_the_gpus_that_are_its_own(gpus, seen, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")  # as Ray leaves it in a worker
+    around = part._environment(replace(task(tmp_path, "list"), gpus=gpus, threads=4))
+    assert around["CUDA_VISIBLE_DEVICES"] == seen and around["OMP_NUM_THREADS"] == "4"
+
+
+@pytest.mark.parametrize(
+    ("on", "token", "mode"), [("ray://h:1", True, "token"), ("ray://h:1", False, None), ("", True, None)]
+)
+def test_the_client_sends_the_token_where_there_is_one(on, token, mode, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setitem(sys.modules, "ray", types.ModuleType("ray"))
+    if token:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray/auth_token").write_text("t")
+    on_ray._ray(on)
+    assert os.environ.get("RAY_AUTH_MODE") == mode and os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
 def test_a_part_on_a_node_of_other_versions_does_nothing(tmp_path):
@@ -227,7 +279,7 @@ def engine(monkeypatch):
     from contextlib import nullcontext
 
     made = Engine()
-    monkeypatch.setattr(on_ray, "cluster", lambda on, progress: nullcontext(made))
+    monkeypatch.setattr(on_ray, "cluster", lambda on, progress, log: nullcontext(made))
     return made
 
 

@@ -18,6 +18,7 @@ from medsae.steps import naming as naming_step
 from medsae.store.artifacts import Store
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
+import naming_world as nw  # pyright: ignore[reportMissingImports]
 from alike import same, same_names  # pyright: ignore[reportMissingImports]
 
 
@@ -154,6 +155,30 @@ def test_other_weights_are_named(begun, tmp_path):
     (other / "parts/1-of-2.json").unlink()
     (other / "parts/2-of-2.json").write_text(seals.text({**note, "index": 2, "inputs": {"weights": "other"}}))
     assert "shard 2/2 of other weights or files is there" in refused(medsae, "merge", *words)
+
+
+def test_names_of_another_command_are_named(tmp_path, medsae_at):
+    world = nw.build(tmp_path, images=260, neurons=4, share=0.5)
+    medsae, words = medsae_at(tmp_path), ("name", "--scores", world.scores, "--pictures", 5)
+    assert medsae(*words, "--neurons", "0,1", "--shard", "1/2")[0] in (0, 2, 3)
+    said = refused_anywhere(medsae, "merge", *words, "--neurons", "0,2")
+    assert "no shard of this command has begun here; shard 1/2 of another command is there" in said
+    assert "--neurons 0,1" in said and "--shard 1/2" in said
+    notes = next((medsae.data / "cache/shards").glob("name-*/parts/1-of-2.json"))
+    note = seals.read(notes)
+    notes.write_text(seals.text({**note, "config": {**note["config"], "scores": "others"}}))
+    assert "of another command" not in refused_anywhere(medsae, "merge", *words, "--neurons", "0,2"), "of other scores"
+
+
+@pytest.mark.parametrize("changed", [{"versions": {"torch": "1.0"}}, {}])
+def test_parts_of_names_check_versions_too(changed, tmp_path, medsae_at):
+    world = nw.build(tmp_path, images=260, neurons=4, share=0.5)
+    medsae, words = medsae_at(tmp_path), ("name", "--scores", world.scores, "--pictures", 5, "--neurons", "0,1")
+    assert medsae(*words, "--shard", "1/2")[0] in (0, 2, 3)
+    notes = next((medsae.data / "cache/shards").glob("name-*/parts/1-of-2.json"))
+    notes.write_text(seals.text({**seals.read(notes), **changed}))
+    status, _, err = medsae(*words, "--shard", "2/2")
+    assert ("by other versions" in err) == bool(changed) and (status == 2) == bool(changed)
 
 
 def test_other_versions_are_named_and_nothing_is_computed(begun):
