@@ -61,8 +61,8 @@ class Units:
     """Memory of embed for an image: path and sha256 as text (counted, not measured); x itself is written in blocks."""
     train_value_bytes: float = 8
     """Memory of train for each value of the training rows, while they are loaded: as read, and normalised (counted)."""
-    score_image_bytes: float = 1000
-    """Memory of score for an image: labels, draws, tables (counted, not measured)."""
+    score_image_bytes: float = 7000
+    """Memory of score for an image, most of it while labels and attributes are read (seen at a million images)."""
     score_firing_bytes: float = 40
     """Memory of score for an activation above zero, while they are held."""
     thumbnail_bytes: float = 2400
