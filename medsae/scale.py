@@ -45,11 +45,11 @@ class Units:
     """train: one image of an epoch, beside its cells."""
     start_maps_s: float = 6.3
     """score: the encoder loaded, and the mean map, where maps are made."""
-    score_cell_s: float = 3.5e-10
+    score_cell_s: float = 2e-10
     """score: one image x neuron x dimension of a pass that computes activations."""
-    score_firing_s: float = 8.5e-09
+    score_firing_s: float = 3e-09
     """score: one activation above zero x draw x label, of null and bootstrap."""
-    score_image_s: float = 0
+    score_image_s: float = 6.5e-4
     """score: an image, beside its activations."""
     score_neuron_s: float = 0
     """score: a neuron, beside its activations: what else it follows, AUROC, the map of neurons."""

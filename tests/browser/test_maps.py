@@ -32,12 +32,13 @@ def test_the_key_m_shows_maps_and_takes_them_away(visit, mapped):
     assert page.locator(".ms-over").count() == 0
     page.keyboard.press("m")
     page.locator(".ms-over").first.wait_for()
-    assert "map=1" in page.url and page.get_by_text("cohort average").count() == 1
+    page.get_by_text("cohort average").wait_for()
+    assert "map=1" in tab.drawn().url
     page.keyboard.press("m")
-    page.locator(".ms-over").first.wait_for(state="detached")
+    page.wait_for_function("!document.querySelector('.ms-over')")
     page = tab.open(f"neuron?neuron={neuron}&map=1&view={image}")
     over = page.locator("img.map")
-    over.wait_for()
+    over.wait_for(state="attached")
     assert float(over.evaluate("e => e.style.opacity")) == 0.7
     page.locator("dialog input[type=range]").nth(2).fill("0.3")
     assert float(over.evaluate("e => e.style.opacity")) == 0.3
@@ -57,4 +58,4 @@ def test_a_click_lays_a_neurons_map_over_the_image(visit, mapped, scheme):
     page.locator(f'.ms-pic[href*="seen={neuron}"]').click()
     page.locator("img.map").wait_for(state="attached")
     tab.drawn()
-    assert f"seen={neuron}" in page.url and page.get_by_text("opacity of the map").count() == 1
+    assert f"seen={neuron}" in page.url and page.get_by_text("opacity of the map").is_visible()
