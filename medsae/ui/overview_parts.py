@@ -250,11 +250,8 @@ def planted(study: Study, scores: Artifact) -> None:
         shown = recovered if parts else recovered[~recovered["factor"].str.contains(":")]
         st.html(bars.recovery(shown, _neuron))
         if pairs is not None:
-            there = look.link("Compare", links.url("compare"))
-            words = (
-                "Pairs: the same patients drawn with and without the factor; its share among all that move the neuron"
-            )
-            st.html(f'<p class="ms-soft">{words}. More on {there}.</p>')
+            words = "By pairs: the same patients with and without a factor; 1 moves with it always, with nothing else."
+            st.html(f'<p class="ms-soft">{words} {look.chip("on Compare", links.url("compare"))}</p>')
         with st.container(horizontal=True):
             export.menu({"Recovery of planted factors": lambda: recovered}, scores.id, label="Export recovery")
             export.plots(

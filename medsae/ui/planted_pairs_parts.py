@@ -65,8 +65,9 @@ def neuron(study: Study, scores: Artifact, number: int) -> None:
         ]
         columns = [("factor", False), ("change", True), ("95 %, by patient", True), ("share of all", True)]
         st.html(look.table(columns, rows))
-        rest = 1 - float(frame["specificity"].head(MOVERS).sum())
-        st.caption(f"The other {len(frame) - len(rows)} factors share {format.percent(max(rest, 0), 0)}.")
+        if len(frame) > len(rows):
+            rest = 1 - float(frame["specificity"].head(MOVERS).sum())
+            st.caption(f"The other {len(frame) - len(rows)} factors share {format.percent(max(rest, 0), 0)}.")
 
 
 def _shown(study: Study, scores: Artifact, pairs: Artifact) -> None:
