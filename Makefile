@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8501
 WORKERS ?= 2
+BROWSERS ?= 1
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
@@ -35,10 +36,12 @@ check: $(TEST_STAMP)
 	$(PY) -m ruff format --check .
 	$(PY) -m basedpyright --pythonpath $(PY)
 
-# One process a core, one thread each: two processes of two threads would wait for each other. Browsers one at a time.
+# One process a core, one thread each: two processes of two threads would wait for each other. A file stays in one
+# process with what it has set up; those that take long come first (tests/conftest.py). Browsers one at a time, unless
+# BROWSERS says more.
 test: check
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile --ignore tests/browser
-	$(PY) -m pytest tests/browser
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/browser
+	$(PY) -m pytest tests/browser $(if $(filter-out 1,$(BROWSERS)),-n $(BROWSERS) --dist loadfile)
 
 # Kills, full disks, flipped bits, hostile links, bad pictures and replies: prints the table, at most 20 minutes.
 faults: $(TEST_STAMP)

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from medsae import __version__, files, jobs, launch, plugins, shards
+from medsae import __version__, files, jobs, launch, plugins, scale, shards
 from medsae import config as c
 from medsae.progress import File, Progress, Terminal, UserError
 from medsae.store import housekeeping
@@ -58,6 +58,7 @@ COMMANDS: dict[str, Any] = {
     "list": c.List,
     "show": c.Show,
     "report": c.Report,
+    "plan": c.Plan,
     "rename": c.Rename,
     "rm": c.Remove,
     "gc": c.Collect,
@@ -84,6 +85,7 @@ _ABOUT = {
     "list": "the artifacts there are",
     "show": "one artifact, its hashes checked",
     "report": "figures, tables and pages of scores for a paper",
+    "plan": "what a study of so many images will cost, and which step breaks first",
     "rename": "what an artifact is called",
     "rm": "artifacts or jobs -> trash, and back",
     "gc": "empty the trash",
@@ -144,6 +146,9 @@ def _run(config: Any, store: Store) -> int:
 
         made = report.write(report.open_study(store, config.id, config.neurons, config.versus), config.to)
         print(_json(made) if config.json else config.to)
+    elif isinstance(config, c.Plan):
+        made, machine = scale.asked(config)
+        print(_json(made.record()) if config.json else scale.table(made, machine))
     elif isinstance(config, (c.Rename, c.Remove, c.Collect)):
         _tidy(store, config)
     elif isinstance(config, (c.ReadingList, c.ReadingResults)):

@@ -26,6 +26,7 @@ from medsae.config.kinds import (
 )
 from medsae.config.name import NO_MODEL, Name
 from medsae.config.pairs import Pairs
+from medsae.config.plan import Plan
 from medsae.config.reading import ReadingCreate, ReadingList, ReadingResults
 from medsae.config.runs import Merge, RunDemo, RunPaper
 from medsae.config.score import ATTRIBUTES, Score

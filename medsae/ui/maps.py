@@ -115,13 +115,17 @@ def legend(study: Study, scores: Artifact, cohort: Artifact, own: bool = False, 
 # --- the neuron's average maps
 
 
+_MEAN = 12
+"""Radiographs whose mean lies under the average maps."""
+
+
 def averages(study: Study, scores: Artifact, cohort: Artifact, neuron: int, images: list[int]) -> None:
     """Beside its maps: what is the same on every picture (taken off), and the mean of its maps on these pictures."""
     found = maps.of_neuron(study.reader, scores, neuron)
     mine = [i for i in images if i in found]
     if not mine:
         return
-    ground = _mean_picture(list(query_images.thumbnails(study.reader, cohort, mine).values()))
+    ground = _mean_picture(list(query_images.thumbnails(study.reader, cohort, mine[:_MEAN]).values()))
     tiles = [("mean of maps", np.mean([found[i][0] for i in mine], axis=0))]
     usual = maps.average(study.reader, scores, neuron)
     if usual is not None:
@@ -134,7 +138,7 @@ def averages(study: Study, scores: Artifact, cohort: Artifact, neuron: int, imag
         over = drawn(grid.spread(map_c / most, square, LONGEST), None)
         sums = "" if scores.facts.get("tokens") else f"<em>{format.signed(map_c.sum())}</em>"
         cells.append(
-            f'<div class="ms-pic"><span class="ms-box"><img src="{ground}" alt="Mean of {len(mine)} radiographs">'
+            f'<div class="ms-pic"><span class="ms-box"><img src="{ground}" alt="Mean of its radiographs">'
             f'<img class="ms-over" src="{over}" alt=""></span>'
             f'<span class="ms-cap"><i title="{words}">{words}</i>{sums}</span></div>'
         )

@@ -1,11 +1,13 @@
 """Maps on the Neuron page: over the pictures when asked for, a reason where there are none."""
 # pyright: reportOptionalSubscript=false
 
+import io
 import re
 from html import unescape
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from medsae.paper import overlay, report
 from medsae.sae.model import Sae
@@ -237,3 +239,16 @@ def test_the_page_of_an_own_picture_starts_a_service_and_says_how(mapped, app, h
     assert [b.label for b in test.button] == ["Load the models"]
     assert any(f"medsae look --scores {scores} --watch" in c.value for c in test.caption)
     assert "Research use only" in html(test)
+
+
+def test_the_colours_of_a_map():
+    value = np.array([[1.0, -1.0, 0.0, np.nan], [0.5, -0.5, 2.0, -3.0]]).repeat(16, 0).repeat(16, 1)
+    rgba = np.asarray(Image.open(io.BytesIO(overlay.drawn(value))).convert("RGBA")).astype(int)
+    cells = rgba[8::16, 8::16]
+    assert cells[..., 3].tolist() == [[255, 255, 0, 0], [157, 157, 255, 255]], "opacity 255 |v|^0.7"
+    red, blue = cells[0, 0, :3], cells[0, 1, :3]
+    assert red[0] > red[2] + 100 and blue[2] > blue[0] + 100 and cells[1, 2, 0] > 200 and cells[1, 3, 2] > 200
+    mask = np.zeros((32, 64), bool)
+    mask[8:24, 8:24] = True
+    outlined = np.asarray(Image.open(io.BytesIO(overlay.drawn(np.full((32, 64), np.nan), mask))).convert("RGBA"))
+    assert (outlined[..., 3] > 0).sum() == overlay.edge(mask).sum()

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -9,6 +10,8 @@ import sys
 import time
 import urllib.request
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -45,21 +48,41 @@ def free_port() -> int:
 
 def serve(data: Path, log: Path) -> tuple[subprocess.Popen, str]:
     """Start the app over a data folder; (process, address) once it answers."""
-    port = free_port()
-    with log.open("wb") as out:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", "web.py", "--server.port", str(port), "--server.headless=true"],
-            cwd=ROOT, env=os.environ | {"MEDSAE_DATA": str(data)}, stdout=out, stderr=out,
-        )  # fmt: skip
-    for _ in range(600):
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1)
-            return server, f"http://127.0.0.1:{port}"
-        except OSError:
-            assert server.poll() is None, log.read_text()
-            time.sleep(0.1)
-    server.kill()
+    for _ in range(3):  # another program may take a port that was free a moment ago
+        port = free_port()
+        with log.open("wb") as out:
+            server = subprocess.Popen(
+                [sys.executable, "-m", "streamlit", "run", "web.py", "--server.port", str(port),
+                 "--server.headless=true"],
+                cwd=ROOT, env=os.environ | {"MEDSAE_DATA": str(data)}, stdout=out, stderr=out,
+            )  # fmt: skip
+        end = time.monotonic() + 120
+        while server.poll() is None and time.monotonic() < end:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1)
+                return server, f"http://127.0.0.1:{port}"
+            except OSError:
+                time.sleep(0.1)
+        server.kill()
+        server.wait()
+        if "already in use" not in log.read_text():
+            break
     raise AssertionError(f"the server never answered: {log.read_text()}")
+
+
+def ended(server: subprocess.Popen, log: Path) -> None:
+    """Stop a server; what it wrote must tell of no error."""
+    server.terminate()
+    server.wait(20)
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+@contextmanager
+def served(data: Path, log: Path) -> Iterator[str]:
+    """The address of the app over a data folder."""
+    server, address = serve(data, log)
+    yield address
+    ended(server, log)
 
 
 @pytest.fixture(scope="session")
@@ -79,11 +102,8 @@ def study(tmp_path_factory, synthetic):
     folder = tmp_path_factory.mktemp("browser")
     ids = synthetic.write(folder / "data", images=160, neurons=72, d=24)
     synthetic.write_pairs(folder / "data", ids)
-    server, address = serve(folder / "data", folder / "log.txt")
-    yield address, ids
-    server.terminate()
-    server.wait(20)
-    assert "Traceback" not in (folder / "log.txt").read_text(), (folder / "log.txt").read_text()
+    with served(folder / "data", folder / "log.txt") as address:
+        yield address, ids
 
 
 @pytest.fixture(scope="session")
@@ -92,11 +112,14 @@ def named(tmp_path_factory, synthetic):
     folder = tmp_path_factory.mktemp("named")
     ids = synthetic.write(folder / "data", images=160, neurons=72, d=24)
     synthetic.write_names(folder / "data", ids.scores)
-    server, address = serve(folder / "data", folder / "log.txt")
-    yield address, folder / "data", ids
-    server.terminate()
-    server.wait(20)
-    assert "Traceback" not in (folder / "log.txt").read_text(), (folder / "log.txt").read_text()
+    with served(folder / "data", folder / "log.txt") as address:
+        yield address, folder / "data", ids
+
+
+def of_address(address: str, name: str) -> str:
+    """The number that a parameter of an address has."""
+    (found,) = re.findall(rf"[?&]{name}=([\d.]+)", address)
+    return found
 
 
 class Visit:
@@ -156,10 +179,7 @@ def workshop(chromium, tmp_path, synthetic):
     ids = synthetic.write(data, images=160, neurons=72, d=24)
     x_nd = np.random.default_rng(0).normal(size=(160, 24)).astype(np.float32)
     np.save(data / "artifacts/embeddings" / ids.embeddings / "x.npy", x_nd)
-    server, address = serve(data, tmp_path / "log.txt")
-    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-    yield Visit(context, address), data
-    context.close()
-    server.terminate()
-    server.wait(20)
-    assert "Traceback" not in (tmp_path / "log.txt").read_text(), (tmp_path / "log.txt").read_text()
+    with served(data, tmp_path / "log.txt") as address:
+        context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+        yield Visit(context, address), data
+        context.close()

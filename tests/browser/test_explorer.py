@@ -17,6 +17,7 @@ import pytest
 from medsae.jobs import Jobs
 from medsae.store.artifacts import Store
 from medsae.store.notes import Notes
+from tests.browser.conftest import of_address
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.browser
@@ -77,7 +78,7 @@ def test_brushing_a_range_lists_its_neurons_and_is_in_the_link(visit):
     page.wait_for_url(re.compile(r"lo=[\d.]+.*hi=[\d.]+"))
     heading = page.get_by_text(re.compile(r"\d+ neurons? between (?!0\.00)"))
     heading.wait_for()
-    low, high = (float(re.search(rf"{n}=([\d.]+)", page.url)[1]) for n in ("lo", "hi"))
+    low, high = (float(of_address(page.url, name)) for name in ("lo", "hi"))
     assert 1.5 < low < 2.5 and 3 < high < 4
     said = heading.inner_text()
     again = visit(height=1000).open(page.url.split("/")[-1])
@@ -97,7 +98,7 @@ def test_heat_map_click_opens_the_neuron_and_back_stays_back(visit):
     plot.locator(".scatterlayer .point").first.wait_for(state="attached")
     point = plot.locator(".scatterlayer .point").nth(5).bounding_box()
     page.mouse.move(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2)
-    page.wait_for_timeout(300)
+    plot.locator(".hoverlayer .hovertext").first.wait_for()  # the plot knows what is under the mouse
     page.mouse.click(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2)
     page.wait_for_url(re.compile(r"/neuron\?.*neuron=\d+"))
     page.locator("h1", has_text="Neuron").wait_for()
@@ -159,13 +160,13 @@ def test_the_viewer_zooms_compares_keeps_its_window_and_judges(visit, named):
     page.keyboard.press("+")
     both = [dialog.locator(".stage img").nth(i).evaluate("e => e.style.transform + e.style.filter") for i in (0, 1)]
     assert both[0] == both[1] and "scale(1.4)" in both[0]
-    shown = re.search(r"view=(\d+)", page.url)[1]
+    shown = of_address(page.url, "view")
     page.keyboard.press("3")
     page.wait_for_url(lambda url: f"view={shown}&" not in url and "beside=" in url)
     tab.drawn()
     page.keyboard.press("a")
     dialog.locator("button[aria-pressed=true]", has_text="agree (a)").first.wait_for()
-    number = int(re.search(r"[?&]neuron=(\d+)", page.url)[1])
+    number = int(of_address(page.url, "neuron"))
     assert Notes(Store(data), ids.sae).all()[number].verdict == "agree"
     page.keyboard.press("Escape")
     dialog.wait_for(state="detached")

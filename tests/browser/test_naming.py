@@ -1,32 +1,19 @@
 """Naming on the Neuron page, as a user sees it: press, follow, read, cancel; after a restart it is still there."""
 
-import importlib.util
 import json
 import os
 import re
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from medsae.jobs import Jobs
+from tests.browser import conftest as parts
+from tests.fixtures import naming_world as nw
 
 pytestmark = pytest.mark.browser
-TESTS = Path(__file__).parents[1]
 EVIL = "<script>document.title='taken'</script> opacity"
-
-
-def module(path):
-    spec = importlib.util.spec_from_file_location(f"{path.stem}_for_naming", path)
-    assert spec is not None and spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = found
-    spec.loader.exec_module(found)
-    return found
-
-
-nw, parts = module(TESTS / "fixtures" / "naming_world.py"), module(TESTS / "browser" / "conftest.py")
 
 
 class App:
@@ -47,9 +34,7 @@ class App:
         self.process, self.address = parts.serve(self.folder / "data", self.folder / "log.txt")
 
     def stop(self):
-        self.process.terminate()
-        self.process.wait(20)
-        assert "Traceback" not in (self.folder / "log.txt").read_text(), (self.folder / "log.txt").read_text()
+        parts.ended(self.process, self.folder / "log.txt")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +84,7 @@ def test_the_labels_name_without_a_model_and_without_reloading(app, tab):
 
 
 def test_a_server_names_with_progress_verdicts_and_after_a_restart(app, tab):
-    app.judge.delay = 0.4
+    app.judge.delay = 1.0  # 61 questions, 8 at once: long enough for a slow page to show how far it is
     path = f"neuron?neuron=1&pictures=10&backend=endpoint&endpoint={app.endpoint}&model=oracle"
     page = tab(path)
     page.get_by_role("button", name="Name it").click()
@@ -130,7 +115,7 @@ def test_a_name_that_is_script_is_shown_as_text(app, tab):
 
 
 def test_cancel(app, tab):
-    app.judge.delay = 0.5
+    app.judge.delay = 1.5  # as long as a slow page needs to be asked to cancel
     page = tab(f"neuron?neuron=3&pictures=10&backend=endpoint&endpoint={app.endpoint}&model=oracle")
     page.get_by_role("button", name="Name it").click()
     page.get_by_text(re.compile(r"\d+ of 61 questions answered")).wait_for()

@@ -1,10 +1,8 @@
 """A reading by two readers in two browsers, interrupted and finished; the map of neurons under the mouse."""
 
-import importlib.util
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,22 +11,11 @@ from medsae.__main__ import main
 from medsae.reading import plan, results
 from medsae.store.artifacts import Store
 from medsae.store.readings import Readings
+from tests.browser import conftest as parts
+from tests.browser import test_every_control as controls
+from tests.fixtures import naming_world as nw
 
 pytestmark = pytest.mark.browser
-TESTS = Path(__file__).parents[1]
-
-
-def module(path):
-    spec = importlib.util.spec_from_file_location(f"{path.stem}_for_reading", path)
-    assert spec is not None and spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = found
-    spec.loader.exec_module(found)
-    return found
-
-
-nw, parts = module(TESTS / "fixtures" / "naming_world.py"), module(TESTS / "browser" / "conftest.py")
-controls = module(TESTS / "browser" / "test_every_control.py")
 
 
 @pytest.fixture
@@ -40,11 +27,8 @@ def world(tmp_path, capsys):
     words = ["reading", "create", "--scores", made.scores, "--neurons", "0,1", "--images", "4+4"]
     assert main([*words, "--readers", "Ada,Ben", *data]) == 0
     id = capsys.readouterr().out.split()[-1]
-    server, address = parts.serve(made.data, tmp_path / "log.txt")
-    yield address, made, id
-    server.terminate()
-    server.wait(20)
-    assert "Traceback" not in (tmp_path / "log.txt").read_text(), (tmp_path / "log.txt").read_text()
+    with parts.served(made.data, tmp_path / "log.txt") as address:
+        yield address, made, id
 
 
 class Desk:
@@ -91,8 +75,7 @@ def test_two_readers_in_two_browsers_stop_go_on_and_finish(visit, world):
     # The desk takes the mouse at every width, and stops nobody who sees or hears badly.
     for width in controls.WIDTHS:
         ben.page.set_viewport_size({"width": width, "height": 900})
-        ben.page.wait_for_timeout(400)
-        assert ben.page.evaluate(controls.COVERED) == [] and ben.page.evaluate(controls.CUT) == []
+        assert controls.patient(ben.page, controls.COVERED, controls.CUT) == [], width
     ben.page.evaluate(controls.axe())
     assert ben.page.evaluate(controls.VIOLATIONS) == []
 

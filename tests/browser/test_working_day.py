@@ -8,7 +8,8 @@ from PIL import Image
 
 from medsae.store.artifacts import Store
 from medsae.store.notes import Notes
-from tests.browser.test_every_control import VIOLATIONS, axe
+from tests.browser.conftest import of_address
+from tests.browser.test_every_control import VIOLATIONS, axe, patient
 
 pytestmark = pytest.mark.browser
 
@@ -22,12 +23,6 @@ def click(page, locator, *held: str) -> None:
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     for key in held:
         page.keyboard.up(key)
-
-
-def value(address: str, name: str) -> str:
-    """The number that a parameter of an address has."""
-    (found,) = re.findall(rf"[?&]{name}=(\d+)", address)
-    return found
 
 
 @pytest.mark.parametrize(("scheme", "ground"), [("dark", (13, 17, 23)), ("light", (255, 255, 255))])
@@ -63,7 +58,7 @@ def test_quick_presses_are_one_step_each_and_a_name_is_given_inside_the_viewer(v
     page.goto(f"{address}/neuron?sort=-density")
     tab.drawn()
     links = page.locator("a.ms-pic[href*='view=']")
-    order = [value(links.nth(i).get_attribute("href"), "view") for i in range(links.count())]
+    order = [of_address(links.nth(i).get_attribute("href"), "view") for i in range(links.count())]
     assert len(order) >= 6
     click(page, links.first)
     dialog = page.locator("dialog[open]")
@@ -78,7 +73,7 @@ def test_quick_presses_are_one_step_each_and_a_name_is_given_inside_the_viewer(v
         page.wait_for_timeout(500)
         tab.drawn()
         assert dialog.locator("h2").inner_text() == f"Image {order[at]}" and f"view={order[at]}" in page.url
-    neuron = int(value(page.url, "neuron"))
+    neuron = int(of_address(page.url, "neuron"))
     page.keyboard.press("n")
     page.keyboard.type("sad heart, 3rd kind")  # letters and numbers in the field are no keys of the viewer
     page.keyboard.press("Enter")
@@ -124,10 +119,6 @@ def test_neurons_are_chosen_with_shift_and_a_click_and_no_menu_violates_a_rule(v
         page.get_by_test_id("stPopoverBody").wait_for()
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
-            for _ in range(8):  # colours change slowly
-                page.wait_for_timeout(400)
-                if not (found := page.evaluate(rules)):
-                    break
-            assert found == [], (menu, scheme)
+            assert patient(page, rules) == [], (menu, scheme)
         page.keyboard.press("Escape")
         page.get_by_test_id("stPopoverBody").wait_for(state="detached")

@@ -71,7 +71,7 @@ def test_what_is_no_picture_is_refused(study, tmp_path, content):
 def test_raw_scores_and_their_neurons(study):
     medsae, store, scores, path = study
     raw = medsae.id("score", "--embeddings", store.get(scores).parents["embeddings"], "--representation", "raw",
-                    "--images", "all", "--draws", 20, "--bootstraps", 20, "--deletions", 0)  # fmt: skip
+                    "--images", "all", "--draws", 20, "--bootstraps", 20, "--deletions", 0, "--labels", "Edema")  # fmt: skip
     found = Looker(store.get(raw), store, Silent()).look(Path(path).read_bytes(), 5)
     assert len(found["neurons"]) == 5 and found["neurons"][0]["activation"] > 0
 
@@ -128,8 +128,10 @@ def of_tokens(study):
     embeddings = medsae.id(
         "embed", "--cohort", cohort, "--encoder", "simclip", "--precision", "fp32", "--pool", "tokens"
     )
-    sae = medsae.id("train", "--embeddings", embeddings, "--k", 4, "--expansion", 1, "--untrained")
-    scores = medsae.id("score", "--sae", sae, "--images", "all", "--draws", 10, "--bootstraps", 10)
+    sae = medsae.id("train", "--embeddings", embeddings, "--k", 4, "--expansion", 1, "--epochs", 1)
+    # A label that nothing follows: what is far out under shuffled labels takes dense neurons long.
+    scores = medsae.id("score", "--sae", sae, "--images", "all", "--draws", 10, "--bootstraps", 10,
+                       "--labels", "Edema")  # fmt: skip
     return store, scores, path
 
 
