@@ -270,15 +270,8 @@ THEN = {
     ("train", "time"): "a GPU; fewer --epochs (an image seen once in 10 M is much already)",
     ("train", "memory"): "fewer neurons (--expansion): rows are streamed from disk already",
     ("train", "disk"): "fewer neurons (--expansion)",
-    (
-        "score",
-        "time",
-    ): "score --images evaluation, or a cohort that is a sample: beyond 60 million activations above zero "
-    "they are computed again for every 768 MiB of columns, a cost that grows with the square of the images",
-    (
-        "score",
-        "memory",
-    ): "score --images evaluation: a sample of some 100,000 images moves no figure by more than its interval",
+    ("score", "time"): "score --images evaluation, or a cohort that is a sample: what is not held is computed again",
+    ("score", "memory"): "score --images evaluation, or a cohort that is a sample of the images",
     ("score", "disk"): "score --images evaluation",
     ("name", "time"): "name fewer neurons (--neurons), or several endpoints",
     ("name", "memory"): "a server on another machine",
