@@ -62,7 +62,7 @@ class Units:
     train_value_bytes: float = 8
     """Memory of train for each value of the training rows, while they are loaded: as read, and normalised (counted)."""
     score_image_bytes: float = 7000
-    """Memory of score for an image, most of it while labels and attributes are read (seen at a million images)."""
+    """Memory of score for an image, seen early in a run of a million, which was not let finish."""
     score_firing_bytes: float = 40
     """Memory of score for an activation above zero, while they are held."""
     thumbnail_bytes: float = 2400

@@ -2,7 +2,7 @@
 """Dockerfile and compose file in step with the repository; the image's steps after installation run in a folder.
 
 No container engine is asked for: the COPY lines are carried out, and the CMD started, in an empty folder with this
-environment's packages and without a network where the kernel lets an ordinary user take it away.
+environment's packages. The network is not taken away.
 """
 
 import json
@@ -112,7 +112,7 @@ def image(tmp_path_factory):
     return folder
 
 
-def test_the_copied_files_start_and_answer_without_a_network(image, tmp_path):
+def test_the_copied_files_start_and_answer(image, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
