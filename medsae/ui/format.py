@@ -33,8 +33,8 @@ def missing(value: object) -> bool:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number with a fixed count of decimals and a true minus sign."""
-    return NOTHING if missing(value) else f"{value:,.{digits}f}".replace("-", "−")
+    """A number with a fixed count of decimals and a true minus sign, which what rounds to 0 does not have."""
+    return NOTHING if missing(value) else f"{value:z,.{digits}f}".replace("-", "−")
 
 
 def signed(value: float | None, digits: int = 2) -> str:
@@ -47,7 +47,7 @@ def signed(value: float | None, digits: int = 2) -> str:
 
 def percent(value: float | None, digits: int = 1) -> str:
     """A share as per cent."""
-    return NOTHING if missing(value) else f"{100 * float(value or 0):.{digits}f} %"
+    return NOTHING if missing(value) else f"{100 * float(value or 0):z.{digits}f} %"
 
 
 def interval(low: float | None, high: float | None, digits: int = 2, scale: float = 1.0) -> str:

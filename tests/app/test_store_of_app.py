@@ -335,7 +335,8 @@ def dicom(stored, photometric, centre, width):
 def test_signed_zero_and_nothing(value):
     text = format.signed(value)
     assert text == format.NOTHING if value != value else text[0] in "+−0"
-    assert text not in ("−0.00", "+0.00")
+    assert text not in ("−0.00", "+0.00") and format.number(value) != "−0.00"
+    assert format.number(-0.004) == "0.00" and format.percent(-0.0001) == "0.0 %" and format.number(-1.5) == "−1.50"
 
 
 def test_bars_escape_and_say_why_undefined():
