@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 
 FIRST = ["tutorial.md"]
 HOW_TO = ["ingest.md", "encoders.md", "exchange.md", "naming.md", "simulated.md"]
-EXPLAINED = ["statistics.md", "glossary.md", "performance.md"]
+EXPLAINED = ["statistics.md", "glossary.md", "performance.md", "scale.md", "licences.md"]
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "docs/notebooks").glob("*.ipynb"))
 
 

@@ -107,3 +107,11 @@ def test_every_word_of_the_glossary_has_a_meaning():
     assert len(rows) > 20 and all(len(meaning) > 20 for _, meaning, _ in rows)
     names = [word for row in rows for word in row[0].split(", ")]
     assert len(names) == len(set(names)), "a word stands twice"
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-nodeps.txt", "requirements-test.txt"])
+def test_every_package_has_its_licence(name):
+    listed = re.findall(r"^\| (.+?) \| ", (ROOT / "docs/licences.md").read_text(), re.M)
+    known = {package for row in listed for package in row.split(", ")}
+    wanted = set(re.findall(r"^([\w.-]+)(?:\[.*\])?==", (ROOT / name).read_text(), re.M))
+    assert wanted and wanted <= known, sorted(wanted - known)
