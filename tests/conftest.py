@@ -125,12 +125,15 @@ def without_torch():
 
 
 class Clock:
-    """`time` for a module under test: its monotonic clock is `ahead` by so many seconds."""
+    """`time` for a module under test. Once it is `over`, its monotonic clock is an hour later at every look: whoever
+    waits for quiet has waited long enough, also if he began to wait just now."""
 
-    ahead = 0.0
+    over = False
+    _hours = 0
 
     def monotonic(self) -> float:
-        return time.monotonic() + self.ahead
+        self._hours += self.over
+        return time.monotonic() + 3600.0 * self._hours
 
     def __getattr__(self, name: str):
         return getattr(time, name)

@@ -21,9 +21,10 @@ def in_memory(**config: Any) -> duckdb.DuckDBPyConnection:
 def read_only(path: Path) -> duckdb.DuckDBPyConnection:
     """A connection to a file that nobody may write to; the caller closes it. Raises duckdb.Error.
 
-    Connections of one process to one file share a database, and must be asked for it in the same words.
+    Connections of one process to one file, whatever link leads to it, share a database and must be asked for it in the
+    same words.
     """
-    own = hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()
+    own = hashlib.blake2b(os.fsencode(os.path.realpath(path)), digest_size=8).hexdigest()
     return duckdb.connect(str(path), read_only=True, config={"temp_directory": _spill(own)})
 
 

@@ -358,7 +358,7 @@ def test_the_watching_service_answers_requests_and_cancels(world, clock, monkeyp
         _until(lambda: not requests.waiting(4))
         requests.ask(999)
         _until(lambda: not requests.waiting(999))
-        clock.ahead = 3600.0
+        clock.over = True
         thread.join(30)
     assert not requests.alive() and requests.state()["phase"] == "stopped"
     assert sorted(ledger(world).names()["neuron"]) == [2, 3]

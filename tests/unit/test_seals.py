@@ -254,7 +254,9 @@ def test_two_connections_of_one_process_to_one_file(tmp_path):
 
     path = tmp_path / "tables.duckdb"
     connections.writable(path, tmp_path / "spill").close()
-    first, second = connections.read_only(path), connections.read_only(path)
-    assert first.execute("SELECT 1").fetchall() == second.execute("SELECT 1").fetchall()
-    first.close()
-    second.close()
+    link = tmp_path / "link.duckdb"
+    link.symlink_to(path)
+    opened = [connections.read_only(path), connections.read_only(path), connections.read_only(link)]
+    assert [each.execute("SELECT 1").fetchall() for each in opened] == [[(1,)]] * 3
+    for each in opened:
+        each.close()

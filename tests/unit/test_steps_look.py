@@ -101,7 +101,7 @@ def test_the_service_answers_and_keeps_nothing(study, clock, monkeypatch):
                 time.sleep(0.01)
             answers.append(answer)
     finally:
-        clock.ahead = 3600.0
+        clock.over = True
         service.join()
     assert answers[0]["nearest"][0]["image"] == 3 and "cannot be used" in answers[1]["error"]
     assert {p.name for p in looks.folder.iterdir()} == {"lock", "state.json"}
