@@ -43,7 +43,8 @@ class Train(Sharded, Command):
     """Neurons as a multiple of the embedding dimension d (default: the preset's; that of demo is cut so that there are
     no more neurons than training images, docs/decisions/132)."""
     epochs: int | None = None
-    """Passes over the training images."""
+    """Passes over the training images (default: the preset's; of tokens fewer, so that there are as many steps as of
+    whole images, and one at least)."""
     lr: float | None = None
     """Learning rate of Adam."""
     batch: int | None = None
@@ -85,9 +86,9 @@ class Train(Sharded, Command):
               f"--encoder-norm {self.encoder_norm} must be positive")  # fmt: skip
         check(self.lr is None or self.lr > 0, f"--lr {self.lr} must be positive")
 
-    def resolved(self, images: int, d: int | None = None) -> Train:
-        """The config with every None filled, for `images` training images of d dimensions (None: not known, so many as
-        any preset needs); UserError for options of another kind."""
+    def resolved(self, images: int, d: int | None = None, tokens: int = 1) -> Train:
+        """The config with every None filled, for `images` training rows of d dimensions (None: not known, so many as
+        any preset needs), of which `tokens` are of one image; UserError for options of another kind."""
         preset = TRAIN_PRESETS[self.preset]
         implied = (kind for name, kind in _IMPLIED.items() if getattr(self, name) is not None)
         kind = self.kind or next(implied, preset["kind"])
@@ -104,6 +105,8 @@ class Train(Sharded, Command):
         }
         for name in ("expansion", "epochs", "lr"):
             values[name] = getattr(self, name) if getattr(self, name) is not None else preset[name]
+        if self.epochs is None:
+            values["epochs"] = max(1, round(values["epochs"] / tokens))
         if self.expansion is None and self.preset == "demo" and d is not None:
             values["expansion"] = max(1, min(values["expansion"], images // d))
         if kind == "relu" and values["encoder_norm"] is None:

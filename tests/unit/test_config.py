@@ -49,6 +49,9 @@ def test_an_option_chooses_its_kind_and_options_of_other_kinds_are_refused():
 
 def test_a_small_cohort_gets_a_smaller_batch_and_an_explicit_one_stays():
     assert c.Train(embeddings="x").resolved(800).batch == 100
+    passes = [c.Train(embeddings="x").resolved(800 * t, 8, t).epochs for t in (1, 16, 64, 1369)]
+    assert passes == [60, 4, 1, 1], "as many steps as of whole images"
+    assert c.Train(embeddings="x", epochs=7).resolved(800 * 16, 8, 16).epochs == 7
     assert c.Train(embeddings="x", batch=700).resolved(800).batch == 700
     assert c.Train(embeddings="x").resolved(5).batch == 5
 
