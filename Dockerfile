@@ -1,22 +1,18 @@
 # MedSAE Explorer in a container: app, steps and naming from one image. See docs/how-to/containers.md.
-#   docker build -t medsae .                              # for machines without a GPU
-#   docker build -t medsae:cuda --build-arg VARIANT=cuda .
+#   docker build -t medsae .                              # torch as the package index gives it
+#   docker build -t medsae --build-arg TORCH_INDEX=URL .  # URL: the index of torch's builds for CPUs; 2 GB less
 FROM python:3.11.14-slim-bookworm
 
-# cpu: torch without CUDA (2 GB less). cuda: torch with its CUDA libraries; the host gives the driver.
-ARG VARIANT=cpu
+# An index of packages that is asked besides the usual one (torch's site names those of its builds for CPUs and for CUDA).
+ARG TORCH_INDEX=""
 
 WORKDIR /app
 RUN useradd --system --uid 10001 --create-home medsae && install -d -o medsae -m 700 /data
 
 # The exact set of versions that the tests ran with; a change of the code alone builds on this layer.
 COPY requirements.txt requirements-nodeps.txt ./
-RUN case "$VARIANT" in \
-      cpu) index="--extra-index-url https://download.pytorch.org/whl/cpu" ;; \
-      cuda) index="" ;; \
-      *) echo "VARIANT is cpu or cuda, not $VARIANT" >&2; exit 1 ;; \
-    esac && \
-    pip install --no-cache-dir --disable-pip-version-check $index -r requirements.txt && \
+RUN pip install --no-cache-dir --disable-pip-version-check ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
+        -r requirements.txt && \
     pip install --no-cache-dir --disable-pip-version-check --no-deps -r requirements-nodeps.txt && \
     pip install --no-cache-dir --disable-pip-version-check -c requirements.txt Authlib==1.9.10 httpx==0.28.1 s3fs==2026.9.0
 

@@ -124,8 +124,8 @@ def _streamed(x_nd: np.ndarray, rows: dict[str, np.ndarray], embeddings: Artifac
 
 def resolved(config: c.Train, data: Data) -> tuple[c.Train, str]:
     """The config with every option filled, and the slug of its artifact."""
-    kept = int(data.embeddings.facts.get("tokens") or 1)
-    config = replace(config, embeddings=data.embeddings.id, sweep=None).resolved(*data.train_nd.shape, kept)
+    (rows, d), kept = data.train_nd.shape, int(data.embeddings.facts.get("tokens") or 1)
+    config = replace(config, embeddings=data.embeddings.id, sweep=None).resolved(rows, d, kept)
     return config, f"{config.kind}-x{config.expansion}-{data.embeddings.facts['encoder']}"
 
 

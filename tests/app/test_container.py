@@ -61,7 +61,7 @@ def test_what_is_installed_is_what_make_installs_and_pinned():
              if not word.startswith(("-", "$")) and not word.endswith(".txt")]  # fmt: skip
     assert named and all(word in pinned for word in named), named
     assert len(installs) == 3
-    assert arguments("ARG") == ["VARIANT=cpu"] and "cuda)" in run and "exit 1" in run
+    assert arguments("ARG") == ['TORCH_INDEX=""'] and '${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"}' in run
 
 
 def test_it_runs_as_nobody_special_and_fetches_nothing_when_it_starts():

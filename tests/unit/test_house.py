@@ -215,10 +215,10 @@ def test_the_project_speaks_of_itself_alone():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if tracked.returncode:
         pytest.skip("not a git checkout")
-    registry = "|".join(("pypi" + r"\.org", "files" + r"\.pythonhosted"))
+    registry = "|".join(("pypi" + r"\.org", "files" + r"\.pythonhosted", "download" + r"\.pytorch"))
     forbidden = re.compile(rf"/work/(?:{'main'}|shared)|/tmp/(?:{'team'})|{registry}")
     for name in tracked.stdout.splitlines():
         path = ROOT / name
-        if path.suffix in (".py", ".md", ".txt", ".toml", ".sql", ".jinja", "") and path.is_file():
+        if path.suffix in (".py", ".md", ".txt", ".toml", ".sql", ".jinja", ".yaml", ".yml", "") and path.is_file():
             hit = forbidden.search(path.read_text(errors="ignore"))
             assert hit is None, f"{name}: {hit and hit.group()}"
