@@ -50,7 +50,7 @@ def test_what_is_copied_is_there_and_not_ignored():
 
 
 def test_what_is_installed_is_what_make_installs_and_pinned():
-    run = " ".join(arguments("RUN"))
+    run = " && ".join(arguments("RUN"))
     makefile = (ROOT / "Makefile").read_text()
     for line in ("-r requirements.txt", "--no-deps -r requirements-nodeps.txt"):
         assert line in run and line in makefile, line
