@@ -16,6 +16,7 @@ from pathlib import Path
 
 from medsae import files, seals
 from medsae.progress import UserError
+from medsae.store import trash as bin
 from medsae.store.artifacts import KINDS, Artifact, Store
 
 JOBS, NAMES, TITLES = "jobs", "names", "titles.json"
@@ -128,12 +129,12 @@ def remove(store: Store, ids: Iterable[str], with_dependents: bool = False) -> l
         raise UserError(f"a job is running: {', '.join(busy)}", None, "cancel it first")
     gone = []
     for artifact in everything.values():
-        _to_trash(store, artifact.path, artifact.kind)
+        bin.put(store.data, artifact.path, artifact.kind)
         if artifact.kind == "scores" and (ledger := store.artifacts / NAMES / artifact.id).is_dir():
-            _to_trash(store, ledger, NAMES)
+            bin.put(store.data, ledger, NAMES)
         gone.append(artifact.id)
     for id in jobs:
-        _to_trash(store, store.data / JOBS / id, JOBS)
+        bin.put(store.data, store.data / JOBS / id, JOBS)
         gone.append(id)
     return gone
 
@@ -154,14 +155,6 @@ def _running_on(store: Store, ids: set[str]) -> list[str]:
             if ids & set(map(str, words)):
                 found.append(folder.name)
     return found
-
-
-def _to_trash(store: Store, folder: Path, kind: str) -> None:
-    target = files.make_folder(store.data / "trash" / kind) / folder.name
-    if target.exists():  # removed before, made again, removed again: the newer one is kept
-        shutil.rmtree(target)
-    os.rename(folder, target)
-    files.fsync(folder.parent)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from medsae import files
+from medsae import files, objects
 from medsae.cohorts import buckets
 from medsae.cohorts.pictures import PictureError, PictureMissing, read
 from medsae.progress import Silent, UserError
@@ -58,11 +58,11 @@ def test_a_bucket_is_not_guessed_and_a_missing_package_is_named(medsae, monkeypa
     def missing(scheme, **options):
         raise ImportError(scheme)
 
-    buckets._filesystem.cache_clear()
+    objects.filesystem.cache_clear()
     monkeypatch.setattr(fsspec, "filesystem", missing)
     status, _, err = medsae("ingest", "chexpert", "--root", "gs://bucket/data")
     assert status == 2 and "gcsfs" in err and "medsae[cloud]" in err
-    buckets._filesystem.cache_clear()
+    objects.filesystem.cache_clear()
 
 
 def test_read_ahead_gives_every_number_once_and_nothing_after_a_jump():
@@ -92,7 +92,7 @@ def test_read_ahead_gives_every_number_once_and_nothing_after_a_jump():
 
 
 def test_what_fails_is_asked_again_but_not_for_ever(monkeypatch):
-    monkeypatch.setattr(buckets, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(objects, "PAUSE_SECONDS", 0)
     answers = [ConnectionError("reset"), TimeoutError(), b"x"]
 
     def work():
@@ -101,14 +101,14 @@ def test_what_fails_is_asked_again_but_not_for_ever(monkeypatch):
             raise answer
         return answer
 
-    assert buckets._again(work) == b"x"
-    answers[:] = [ConnectionError("reset")] * (buckets.ROUNDS + 1)
+    assert objects.again(work) == b"x"
+    answers[:] = [ConnectionError("reset")] * (objects.ROUNDS + 1)
     with pytest.raises(OSError, match="did not answer"):
-        buckets._again(work)
+        objects.again(work)
     assert len(answers) == 1
     answers[:] = [PermissionError(), b"x"]
     with pytest.raises(PermissionError):
-        buckets._again(work)
+        objects.again(work)
     assert answers == [b"x"]
 
 
@@ -122,7 +122,7 @@ def test_a_name_that_would_leave_the_folder_is_refused(path, tmp_path, monkeypat
 
 
 def test_another_etag_is_another_time_within_the_same_second():
-    one, other = (buckets._entry("a", {"size": 3, "LastModified": 1_700_000_000, "ETag": tag}) for tag in ("x", "y"))
+    one, other = (objects._entry("a", {"size": 3, "LastModified": 1_700_000_000, "ETag": tag}) for tag in ("x", "y"))
     assert one.stamp != other.stamp and one.stamp // 10**9 == other.stamp // 10**9 == 1_700_000_000
 
 
@@ -184,7 +184,7 @@ def bucket(server, chexpert_root, monkeypatch):
     """A bucket with CheXpert's folder below `data/chexpert`, one picture of which is no picture."""
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    buckets._filesystem.cache_clear()
+    objects.filesystem.cache_clear()
     client = server.client()
     client.create_bucket(Bucket="hospital")
     for path in sorted(chexpert_root.rglob("*")):
@@ -196,7 +196,7 @@ def bucket(server, chexpert_root, monkeypatch):
     for one in client.list_objects_v2(Bucket="hospital").get("Contents", []):
         client.delete_object(Bucket="hospital", Key=one["Key"])
     client.delete_bucket(Bucket="hospital")
-    buckets._filesystem.cache_clear()
+    objects.filesystem.cache_clear()
 
 
 def command(data: Path, *words: str) -> subprocess.CompletedProcess[str]:
