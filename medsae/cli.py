@@ -185,6 +185,7 @@ def _tidy(store: Store, config: c.Rename | c.Remove | c.Collect) -> None:
         print(_json(gone) if config.json else "\n".join(gone))
     else:
         rubbish = housekeeping.trash(store) + (housekeeping.unfinished(store) if config.unfinished else [])
+        rubbish += housekeeping.in_bucket(store)
         rows = [{"kind": r.kind, "id": r.id, "bytes": r.bytes} for r in rubbish]
         print(_json(rows) if config.json else "\n".join(f"{r.bytes:>15,} B  {r.kind:20} {r.id}" for r in rubbish))
         total = sum(r.bytes for r in rubbish)

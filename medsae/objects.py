@@ -236,6 +236,18 @@ def need_create(url: str) -> None:
         remove(probe)
 
 
+def now(url: str) -> int:
+    """The second that it is by the bucket's own clock: that of an object written below `url`, which goes again.
+
+    Raises PermissionError and OSError."""
+    name = f"clock-{secrets.token_hex(8)}"
+    put(f"{url}/{name}", b"now")
+    try:
+        return next(entry.second for entry in entries(url) if entry.path == name)
+    finally:
+        remove(f"{url}/{name}")
+
+
 def trouble(error: OSError, url: str, option: str) -> UserError:
     """What an error of this module means for who reads it; `option`: by which the address was given."""
     if isinstance(error, FileNotFoundError):

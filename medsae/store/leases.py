@@ -26,7 +26,6 @@ from medsae.progress import UserError
 LEASE_SECONDS = 120.0
 """A machine that has not been heard of for so long is gone."""
 _LARGEST = 2**14
-_CLOCK = "clock-"
 
 
 @dataclass(frozen=True)
@@ -89,14 +88,8 @@ def _may_follow(url: str, number: int, other: Claim, own: Claim) -> bool:
 
 def _age(url: str, number: int) -> float:
     """Seconds since a claim was written last, by the bucket's clock; endless where it is gone."""
-    now = f"{url}/{_CLOCK}{secrets.token_hex(8)}"
-    objects.put(now, b"now")
-    try:
-        seconds = {entry.path: entry.second for entry in objects.entries(url)}
-    finally:
-        objects.remove(now)
-    written = seconds.get(f"{number:06}")
-    return float("inf") if written is None else seconds[now.rpartition("/")[2]] - written
+    seconds = [entry.second for entry in objects.entries(url) if entry.path == f"{number:06}"]
+    return objects.now(url) - seconds[0] if seconds else float("inf")
 
 
 def _busy(url: str, number: int, id: str, other: Claim) -> UserError:

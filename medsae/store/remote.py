@@ -11,6 +11,7 @@ whole or not at all, and of two machines one has published it. A step that begin
     objects/<sha256>                                its files
     claims/<id>/<n>                                 who builds it
     trash/<kind>/<id>/artifact.json                 what was removed
+    records/names, notes, readings, titles          what people and models wrote (`records`)
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from typing import Any, TypeAlias, cast
 
 from medsae import files, objects, seals
 from medsae.progress import UserError
-from medsae.store import leases, trash
+from medsae.store import leases, records, trash
 from medsae.store import manifest as manifests
 from medsae.store.manifest import NAME as MANIFEST
 from medsae.store.manifest import FileEntry
@@ -43,10 +44,14 @@ CACHE = "MEDSAE_CACHE"
 """Variable: where local copies of buckets lie (default: XDG_CACHE_HOME, else ~/.cache)."""
 EVERY_SECONDS = 20.0
 """The bucket is listed at most so often by one process, however many readers it has."""
+SOON_SECONDS = 2.0
+"""From a note to its upload."""
 TOLD_BYTES = 2**24
 """Fetching or uploading a file of this size is told to who waits."""
+KEPT_SECONDS = 7 * 86_400.0
+"""A file in the bucket that no artifact names is kept for so long: somebody may be about to publish it."""
 UPLOADED_SECONDS = 86_400.0
-"""A file that this machine has uploaded is for so long not uploaded again (`gc` removes only what is older by far)."""
+"""A file that this machine has uploaded is for so long not uploaded again (shorter than KEPT_SECONDS by far)."""
 Key: TypeAlias = tuple[str, str]
 """Kind and id."""
 _RECORD = re.compile(r"artifacts/([a-z]+)/([^/.\0][^/\0]{0,199})/artifact\.json")
@@ -92,6 +97,7 @@ class Remote:
         self.data, self.url, self.machine = data, url, machine
         self.say: Callable[[str], None] = lambda line: None
         """Where a step that waits for the network says so."""
+        self.records = records.Copy(data, url, machine)
         self._one = threading.Lock()
         self._looked: float | None = None
         self._looking: threading.Thread | None = None
@@ -117,7 +123,15 @@ class Remote:
         found = [self._error] if self._error else []
         return [*found, *(error for _, error in self._bad.values()), *map(self._waiting, self._unpublished())]
 
-    def _behind(self) -> None:
+    def soon(self) -> None:
+        """Somebody has written a note or an answer here: it goes to the bucket behind the page."""
+        with self._one:
+            if not (self._looking and self._looking.is_alive()):
+                self._looking = threading.Thread(target=self._behind, args=(SOON_SECONDS,), daemon=True)
+                self._looking.start()
+
+    def _behind(self, seconds: float = 0.0) -> None:
+        time.sleep(seconds)  # several notes in one go
         with self._one:
             self._quietly()
 
@@ -132,7 +146,9 @@ class Remote:
         mine = self._published()  # before the listing: what is published meanwhile is not taken for removed
         try:
             listed = {entry.path: entry for entry in objects.entries(f"{self.url}/records")}
-            self._take_in(mine, {key: entry for entry in listed.values() if (key := _key(entry.path)) is not None})
+            there = {key: entry for entry in listed.values() if (key := _key(entry.path)) is not None}
+            self._take_in(mine, there)
+            self.records.exchange(listed, {id for kind, id in there if kind == "scores"})
         except OSError as error:
             raise objects.trouble(error, self.url, "--data") from error
         self._error = None
@@ -144,9 +160,13 @@ class Remote:
                if key not in self._bad and key not in waits and entry.stamp != self._stamp(key)]  # fmt: skip
         with ThreadPoolExecutor(objects.AT_ONCE) as pool:
             list(pool.map(lambda key: self._take(key, there[key].stamp), new))
-        for kind, id in mine - set(there):  # somebody removed it
+        for key in mine - set(there):  # somebody removed it
+            self._drop(key)
+
+    def _drop(self, key: Key) -> None:
+        for folder, kind in ((self.folder(key), key[0]), (self.folder(("names", key[1])), "names")):
             with contextlib.suppress(FileNotFoundError):
-                trash.put(self.data, self.folder((kind, id)), kind)
+                trash.put(self.data, folder, kind)
 
     def _published(self) -> set[Key]:
         """What is whole here and was in the bucket."""
@@ -207,6 +227,65 @@ class Remote:
                 shutil.rmtree(new, ignore_errors=True)
         if stamp is not None:
             os.utime(final / MANIFEST, ns=(stamp, stamp))
+
+    def put_record(self, path: Path, record: str) -> None:
+        """Upload a small file of this folder as a record. UserError where it cannot be."""
+        try:
+            self.records.put(path, record)
+        except OSError as error:
+            raise self._unwritten(error, f"{path.name} is on this machine alone") from error
+
+    def remove(self, key: Key) -> None:
+        """Move an artifact to the bucket's trash: no machine lists it any more. UserError where it cannot be."""
+        self._move(key, "records/artifacts", "trash", "nothing was removed")
+        (self.data / "unpublished" / key[0] / key[1]).unlink(missing_ok=True)
+        shutil.rmtree(self.data / "cache" / "uploaded", ignore_errors=True)  # made again, it is uploaded again
+
+    def restore(self, key: Key) -> None:
+        """Take an artifact out of the bucket's trash. UserError where it cannot be, or was made again."""
+        self._move(key, "trash", "records/artifacts", "nothing was restored")
+
+    def _move(self, key: Key, here: str, there: str, kept: str) -> None:
+        old, new = (f"{self.url}/{folder}/{key[0]}/{key[1]}/{MANIFEST}" for folder in (here, there))
+        try:
+            text = objects.read(old, manifests.LARGEST)
+            if there == "trash":
+                objects.put(new, text)
+            elif not objects.create(new, text):
+                raise UserError(f"{key[1]} is there again", new, "remove it first, or leave this one in the trash")
+            objects.remove(old)
+        except FileNotFoundError:
+            return  # another machine has moved it
+        except OSError as error:
+            raise self._unwritten(error, kept) from error
+
+    def rubbish(self) -> list[tuple[str, int]]:
+        """Address and bytes of every object that nothing needs any more: what is in the trash with its names, and files
+        that no artifact names and that are older than whoever uploads them now. UserError where that cannot be told."""
+        with self._one:
+            self._refresh()
+        if self._bad:
+            raise UserError("what an artifact of the bucket needs cannot be told", self.url,
+                            "mend or remove it first: " + ", ".join(id for _, id in self._bad))  # fmt: skip
+        try:
+            every = objects.entries(self.url)
+            old = objects.now(f"{self.url}/claims") - KEPT_SECONDS
+        except OSError as error:
+            raise self._unwritten(error, "nothing was removed") from error
+        needed = {one["sha256"] for key in self._published() for one in self._manifest(key)["files"].values()}
+        gone = {path[2] for e in every if (path := e.path.split("/"))[0] == "trash" and len(path) == 4}
+        gone -= {id for _, id in self._published()}
+
+        def unneeded(entry: objects.Entry) -> bool:
+            first, *rest = entry.path.split("/")
+            if first == "objects":
+                return rest[0] not in needed and entry.second < old
+            return first == "trash" or (first == "records" and rest[0] == "names" and rest[1] in gone)
+
+        return [(f"{self.url}/{entry.path}", entry.bytes) for entry in every if unneeded(entry)]
+
+    def _manifest(self, key: Key) -> dict[str, Any]:
+        return json.loads((self.folder(key) / MANIFEST).read_text())
 
     # --- files
 
@@ -290,8 +369,11 @@ class Remote:
     def _lost(self, key: Key, mine: dict[str, Any]) -> None:
         """Another machine was first: its answer to the same question is taken, whether or not every byte is ours."""
         self.take(key)
-        theirs = json.loads((self.folder(key) / MANIFEST).read_text())
-        same = "with the same content" if theirs["files"] == mine["files"] else "its files are used from now on"
+        same = (
+            "with the same content"
+            if self._manifest(key)["files"] == mine["files"]
+            else "its files are used from now on"
+        )
         self.say(f"another machine has published {key[1]} meanwhile: {same}")
 
     def _upload(self, path: Path, entry: FileEntry) -> None:
@@ -306,7 +388,8 @@ class Remote:
         note.touch()
 
     def _unpublished(self) -> list[Key]:
-        return [(p.parent.name, p.name) for p in self.data.glob("unpublished/*/[!.]*")]
+        marked = [(p.parent.name, p.name) for p in self.data.glob("unpublished/*/[!.]*")]
+        return [key for key in marked if (self.folder(key) / MANIFEST).is_file()]
 
     def _waiting(self, key: Key) -> UserError:
         return UserError(f"{key[1]} is complete on this machine, and not in the bucket yet", self.url,

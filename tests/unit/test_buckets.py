@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -18,9 +17,9 @@ from medsae.cohorts import buckets
 from medsae.cohorts.pictures import PictureError, PictureMissing, read
 from medsae.progress import Silent, UserError
 from medsae.store.artifacts import Store
+from tests.fixtures.bucket_server import SECRET, Server
 
 ROOT = Path(__file__).parents[2]
-SECRET = "a-secret-nobody-may-print"
 
 
 @pytest.mark.parametrize(
@@ -42,12 +41,6 @@ def test_an_address_with_credentials_is_refused_and_not_repeated():
 def test_paths_of_buckets_stay_as_they_are_and_are_shown_with_two_slashes():
     assert files.absolute(Path("s3://b/p")) == Path("s3:/b/p") and files.shown(Path("s3://b/p")) == "s3://b/p"
     assert files.absolute(Path("a")).is_absolute() and files.shown("/a/b") == "/a/b"
-
-
-def test_artifacts_are_not_kept_in_a_bucket(medsae):
-    medsae.data = "s3://bucket/data"
-    status, out, err = medsae("list")
-    assert status == 2 and "object storage" in err and not out
 
 
 def test_a_bucket_is_not_guessed_and_a_missing_package_is_named(medsae, monkeypatch):
@@ -127,49 +120,6 @@ def test_another_etag_is_another_time_within_the_same_second():
 
 
 # --- a server ---------------------------------------------------------------------------------------------------------
-
-
-class Server:
-    """moto's S3 on loopback. Of each object's first requests a tenth fail with 503, the same ones in every run;
-    `closed` refuses what begins with these paths with 403."""
-
-    def __init__(self):
-        server = pytest.importorskip("moto.server", reason="moto is not installed (requirements-test.txt)")
-        pytest.importorskip("s3fs", reason="s3fs is not installed (requirements-test.txt)")
-        from werkzeug.serving import make_server
-
-        self.app = server.DomainDispatcherApplication(server.create_backend_app)
-        self.seen: Counter[str] = Counter()
-        self.failed, self.failing, self.closed = 0, False, ()
-        self.lock = threading.Lock()
-        self.http = make_server("127.0.0.1", 0, self, threaded=True)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-        self.environment = {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.http.server_port}", "AWS_ACCESS_KEY_ID": "somebody",
-            "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_DEFAULT_REGION": "us-east-1",
-        }  # fmt: skip
-
-    def __call__(self, environ, start):
-        path = environ["PATH_INFO"]
-        with self.lock:
-            self.seen[path] += 1
-            fate = hashlib.sha256(f"{path} {self.seen[path]}".encode()).digest()[0]
-            fails = self.failing and fate < 26
-            self.failed += fails
-        if fails:
-            start("503 Slow Down", [("Content-Type", "application/xml")])
-            return [b"<Error><Code>SlowDown</Code><Message>slow down</Message></Error>"]
-        if self.closed and (path.startswith(self.closed)):
-            start("403 Forbidden", [("Content-Type", "application/xml")])
-            return [b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"]
-        return self.app(environ, start)
-
-    def client(self):
-        import boto3
-
-        own = self.environment
-        return boto3.client("s3", endpoint_url=own["AWS_ENDPOINT_URL"], aws_access_key_id="somebody",
-                            aws_secret_access_key=SECRET, region_name="us-east-1")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
