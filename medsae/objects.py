@@ -66,7 +66,7 @@ def filesystem(scheme: str) -> Any:
         import fsspec
 
         options = {"config_kwargs": {"retries": {"max_attempts": TRIES, "mode": "standard"}}} if scheme == "s3" else {}
-        return fsspec.filesystem(scheme, use_listings_cache=False, **options)
+        return fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **options)
     except ImportError as error:
         raise UserError(f"{scheme}:// needs the package {SCHEMES[scheme]}", None,
                         "pip install 'medsae[cloud]'") from error  # fmt: skip
@@ -206,7 +206,10 @@ def create(url: str, data: bytes) -> bool:
     try:
         again(lambda: storage.pipe_file(name, data, mode="create"))
     except FileExistsError:
-        return read(url, len(data)) == data
+        try:
+            return read(url, len(data)) == data
+        except FileNotFoundError:  # another one's, and gone again
+            return False
     return True
 
 
@@ -240,12 +243,13 @@ def now(url: str) -> int:
     """The second that it is by the bucket's own clock: that of an object written below `url`, which goes again.
 
     Raises PermissionError and OSError."""
-    name = f"clock-{secrets.token_hex(8)}"
-    put(f"{url}/{name}", b"now")
+    own = f"{url}/clock-{secrets.token_hex(8)}"
+    put(f"{own}/now", b"now")
     try:
-        return next(entry.second for entry in entries(url) if entry.path == name)
+        (entry,) = entries(own)
+        return entry.second
     finally:
-        remove(f"{url}/{name}")
+        remove(f"{own}/now")
 
 
 def trouble(error: OSError, url: str, option: str) -> UserError:

@@ -67,7 +67,8 @@ def held(url: str, id: str, machine: str, published: Callable[[], bool]) -> Iter
 
 def _forget(url: str) -> None:
     for entry in objects.entries(url):
-        objects.remove(f"{url}/{entry.path}")
+        if _newest([entry]):
+            objects.remove(f"{url}/{entry.path}")
 
 
 def _taken(url: str, id: str, own: Claim) -> str:

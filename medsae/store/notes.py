@@ -80,7 +80,16 @@ class Notes:
     def put(self, *notes: Note) -> None:
         """Append notes with the present time; UserError when the folder is not writable or the disk is full."""
         now = time.time()
-        lines = [seals.text(asdict(replace(note, time=now))) for note in notes]
+        self._append([seals.text(asdict(replace(note, time=now))) for note in notes])
+
+    def take_over(self, other: Notes) -> None:
+        """Begin with the notes of another folder, older first, where there are none yet. UserError as `put`."""
+        if not self.stamp():
+            found = [(note.time, line.decode()) for path in other._files() for line in _lines(path)
+                     if (note := _parse(line)) is not None]  # fmt: skip
+            self._append([line for _, line in sorted(found, key=lambda each: each[0])])
+
+    def _append(self, lines: list[str]) -> None:
         if not lines:
             return
         try:
