@@ -166,7 +166,7 @@ class Store:
         self.data = remotes.local(address) if address else Path(given).expanduser().absolute()
         self.remote = remotes.of(self.data)
         if address and self.remote:
-            self.remote.refresh()
+            self.remote.open()
         self.artifacts = self.data / "artifacts"
         self.cache = self.data / "cache"
 

@@ -106,6 +106,12 @@ class Remote:
 
     # --- what there is
 
+    def open(self) -> None:
+        """Know what the bucket has, as of EVERY_SECONDS ago or less. UserError where it cannot be listed."""
+        with self._one:
+            if self._looked is None or self._error or time.monotonic() - self._looked > EVERY_SECONDS:
+                self._refresh()
+
     def refresh(self) -> None:
         """Take in what the bucket lists now. UserError where it cannot be listed."""
         with self._one:
@@ -132,16 +138,22 @@ class Remote:
 
     def _behind(self, seconds: float = 0.0) -> None:
         time.sleep(seconds)  # several notes in one go
-        with self._one:
+        with self._one, contextlib.suppress(RuntimeError):  # the program ends: no new threads
             self._quietly()
 
     def _quietly(self) -> None:
-        try:
+        with contextlib.suppress(UserError):
             self._refresh()
-        except UserError as error:
-            self._error = error
 
     def _refresh(self) -> None:
+        try:
+            self._exchange()
+        except UserError as error:
+            self._error = error
+            raise
+        self._error = None
+
+    def _exchange(self) -> None:
         self._looked = time.monotonic()
         mine = self._published()  # before the listing: what is published meanwhile is not taken for removed
         try:
@@ -151,7 +163,6 @@ class Remote:
             self.records.exchange(listed, {id for kind, id in there if kind == "scores"})
         except OSError as error:
             raise objects.trouble(error, self.url, "--data") from error
-        self._error = None
 
     def _take_in(self, mine: set[Key], there: dict[Key, objects.Entry]) -> None:
         waits = set(self._unpublished())

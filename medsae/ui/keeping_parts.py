@@ -72,8 +72,8 @@ def disk(study: Study) -> None:
     parts = [f"{kind} {format.size(used[kind])}" for kind in (*KINDS, housekeeping.NAMES, "trash") if used[kind]]
     st.caption(" · ".join([*parts, f"{format.size(used['free'])} free on the disk"]))
     if study.store.remote:
-        st.caption(look.literal(f"Shared in {study.store.remote.url}: above is what this machine has fetched of it. Jobs "
-                                "are of this machine alone."))  # fmt: skip
+        said = f"Shared in {study.store.remote.url}: above is what this machine has fetched of it."
+        st.caption(look.literal(f"{said} Jobs are of this machine alone."))
 
 
 def _do(act: Any, rerun: bool = True) -> bool:

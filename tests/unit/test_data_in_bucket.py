@@ -76,7 +76,9 @@ def machine(tmp_path, monkeypatch):
 
     def opened(name: str, url: str = URL) -> Store:
         monkeypatch.setenv(remotes.CACHE, str(tmp_path / name))
-        return Store(Path(url))
+        store = Store(Path(url))
+        store.remote.refresh()
+        return store
 
     return opened
 
@@ -401,10 +403,9 @@ def test_a_bucket_without_permission_is_told(bucket, machine, server, medsae, tm
     made = make(ada)
     if closed == "list":
         server.closed = ("/hospital",)
-        medsae.data = URL
+        medsae.data, ada.remote._looked = URL, None
         status, out, err = medsae("list")
         assert status == 2 and "may not be listed" in err and "AWS_PROFILE" in err and SECRET not in err + out
-        ada.remote._looked = None
         found, problems = Store(ada.data).scan()
         assert [a.id for a in found] == [made.id] and "may not be listed" in problems[0].what
     else:
