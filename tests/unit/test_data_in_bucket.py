@@ -25,7 +25,7 @@ from medsae.store.artifacts import Store
 from medsae.store.ledger import Ledger
 from medsae.store.notes import Note, Notes
 from medsae.store.readings import Readings
-from tests.fixtures.bucket_server import SECRET, Server
+from tests.fixtures.bucket_server import SECRET, Server, command
 
 ROOT = Path(__file__).parents[2]
 URL = "s3://hospital/lab/sae"
@@ -616,7 +616,9 @@ def test_steps_of_one_machine_are_gone_on_with_by_another(
     """Ingest, embed and train on one machine; score, name and export on another one, with nothing but the address."""
     medsae.data = URL
     monkeypatch.setenv(remotes.CACHE, str(tmp_path / "ada"))
-    cohort = medsae.id("ingest", "chexpert", "--root", chexpert_root, "--evaluation-share", 0.4)
+    done = command(URL, "ingest", "chexpert", "--root", str(chexpert_root), "--evaluation-share", "0.4")
+    assert done.returncode == 0, done.stderr
+    cohort = done.stdout.split()[-1]
     with Store(Path(URL)).get(cohort).connect() as connection:
         paths = connection.execute("SELECT path FROM image ORDER BY image").df()["path"]
     np.save(tmp_path / "x.npy", np.random.default_rng(1).normal(size=(len(paths), 8)).astype(np.float32))
