@@ -437,7 +437,9 @@ def page(study: Study, figures: Mapping[str, bytes]) -> str:
     )
     neurons = "".join(_neuron(study, neuron) for neuron in study.neurons)
     title = titles.title(study.artifacts, study.scores)
-    mapped = "" if maps.missing(study.scores) or not study.neurons else f"<h2>Neurons</h2>{overlay.SWITCH}"
+    mapped = (
+        "" if maps.missing(study.scores) or not study.neurons else f"<h2>Neurons</h2>{overlay.switch(study.scores)}"
+    )
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{_STYLE}{overlay.STYLE}</style>"

@@ -7,10 +7,9 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import pandas as pd
 
 from medsae import config as c
 from medsae import encoders, plugins
@@ -57,6 +56,34 @@ REFERENCE_FILE = "reference.npy"
 """The mean parts that were taken off the maps of these scores, float32 [cells, d]."""
 
 
+class Sees(Protocol):
+    """Where on a picture values come from: exactly (`Eye`), or by what they lose (`replaced.Occluded`)."""
+
+    @property
+    def encoder(self) -> encoders.Encoder: ...
+
+    @property
+    def unit_norm(self) -> bool: ...
+
+    @property
+    def places(self) -> located.Cells: ...
+
+    @property
+    def how(self) -> str: ...
+
+    def grid_row(self) -> dict[str, Any]: ...
+
+    def parts(self, pictures: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Parts [b, cells, d] and constant [b, d] whose sum is the embedding."""
+        ...
+
+    def maps(self, parts_cd: np.ndarray, constant_d: np.ndarray, directions: Direction, neurons: np.ndarray) -> tuple[
+        np.ndarray, np.ndarray
+    ]:  # fmt: skip
+        """Maps [k, cells] of some neurons on one picture and constants [k]: their sum is the pre-activation."""
+        ...
+
+
 @dataclass(frozen=True)
 class Eye:
     """An encoder with its pictures, seen cell by cell."""
@@ -71,6 +98,16 @@ class Eye:
     def places(self) -> located.Cells:
         """Where the cells lie."""
         return located.Cells(self.cells.grid, self.cells.first_px, self.cells.step_px, self.encoder.size)
+
+    how = "exact minus the cohort's mean"
+
+    def grid_row(self) -> dict[str, Any]:
+        """The row of the table `cell_grid`."""
+        cells = self.cells
+        return {
+            "rows": cells.grid[0], "columns": cells.grid[1], "first_px": cells.first_px, "step_px": cells.step_px,
+            "reach_px": cells.reach_px, "size_px": self.encoder.size, "how": self.how,
+        }  # fmt: skip
 
     def parts(self, pictures: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """uint8 pictures -> parts float32 [b, cells, d] and constant [b, d] whose sum is the embedding, divided by its
@@ -176,12 +213,3 @@ def pictures_of(cohort: Artifact) -> Any:
         return Pictures(cohort)
     except UserError:
         return []
-
-
-def grid_frame(eye: Eye) -> pd.DataFrame:
-    """The one row of the table `cell_grid`."""
-    cells = eye.cells
-    return pd.DataFrame([{
-        "rows": cells.grid[0], "columns": cells.grid[1], "first_px": cells.first_px, "step_px": cells.step_px,
-        "reach_px": cells.reach_px, "size_px": eye.encoder.size, "how": "exact minus the cohort's mean",
-    }])  # fmt: skip

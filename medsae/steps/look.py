@@ -90,7 +90,7 @@ class ByCells:
 
     @property
     def grid(self) -> dict[str, Any]:
-        return eyes.grid_frame(self.eye).to_dict("records")[0]
+        return self.eye.grid_row()
 
     def see(self, picture: np.ndarray) -> Seen:
         parts, constant = self.eye.parts([picture])

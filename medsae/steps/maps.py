@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from medsae.arrays import Rows
 from medsae.geometry import packed
 from medsae.progress import Progress, UserError
 from medsae.steps import located, replaced
-from medsae.steps.eyes import BATCH, Direction, Eye, eye_of, grid_frame, pictures_of, sampled
+from medsae.steps.eyes import BATCH, Direction, Eye, Sees, encoder_of, eye_with, pictures_of, sampled
 from medsae.steps.located import Asked
 from medsae.store.artifacts import Artifact, Store
 
@@ -33,7 +33,7 @@ TOP = 25
 
 
 def compute(
-    eye: Eye, pictures: Any, images: np.ndarray, spaces: Sequence[Direction], asked: Asked, progress: Progress
+    eye: Sees, pictures: Any, images: np.ndarray, spaces: Sequence[Direction], asked: Asked, progress: Progress
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(places in `asked`, maps [k, cells], constants [k]) by picture; a picture that cannot be read is left out.
 
@@ -91,6 +91,10 @@ class Scored:
     """Neurons that are drawn for the test by deletion; 0: none."""
     first: tuple[int, ...] = ()
     """Neurons that it asks too: the best of each label."""
+    device: str = "cpu"
+    """Where the encoder runs for them."""
+    occlude: bool = False
+    """Maps by occlusion where there are no exact ones."""
 
     @cached_property
     def sae(self) -> Sae | None:
@@ -136,28 +140,47 @@ class Made:
     were taken off [cells, d]."""
 
     tables: dict[str, pd.DataFrame]
-    reference_cd: np.ndarray
+    reference_cd: np.ndarray | None
+    how: str
+    """`exact`, `occlusion`, or why there is nothing."""
 
 
-def at_score(scored: Scored, store: Store, progress: Progress) -> tuple[Made, str]:
-    """Everything that is kept of maps, and "" or the reason why there is nothing."""
+EXACT, OCCLUSION = "exact", "occlusion"
+
+
+def at_score(scored: Scored, store: Store, progress: Progress) -> Made:
+    """Everything that is kept of maps."""
     try:
         pictures = pictures_of(scored.cohort)
         sample = sampled(pictures)
         if not sample:
             raise UserError("no picture of the cohort can be read here", scored.cohort.id)
-        eye = eye_of(scored.embeddings, store, progress).with_reference(sample)
+        eye = _eye(scored, sample, store, progress)
     except UserError as error:
-        progress.say(f"no maps: {error.what}")
-        return Made({}, np.zeros((0, 0), np.float32)), error.what
+        progress.say(f"no maps: {error.what}" + (f" ({error.do})" if error.do else ""))
+        return Made({}, None, error.what)
     made = _made(scored, eye, pictures, progress)
     if scored.deletions:
-        asked = replaced.Deleted(scored, eye, pictures, scored.deletions, scored.first)
-        made = Made(made.tables | asked.tables(sample, progress), made.reference_cd)
-    return made, ""
+        asked = replaced.Deleted(scored, replaced.OfWhole(eye, scored.spaces[0]), pictures, scored.deletions,
+                                 scored.first)  # fmt: skip
+        made = replace(made, tables=made.tables | asked.tables(sample, progress))
+    return made
 
 
-def _made(scored: Scored, eye: Eye, pictures: Any, progress: Progress) -> Made:
+def _eye(scored: Scored, sample: Sequence[np.ndarray], store: Store, progress: Progress) -> Sees:
+    """What sees where values come from. UserError says why nothing can."""
+    encoder = encoder_of(scored.embeddings, store, progress)
+    try:
+        return eye_with(encoder, scored.embeddings).with_reference(sample)
+    except UserError as error:
+        if not scored.occlude:
+            do = "score --occlude keeps approximate ones, look --occlude makes those of one picture"
+            raise UserError(error.what, error.where, do) from error
+    progress.say(f"maps by occlusion, approximate: the encoder runs {replaced.PASSES} times for each picture")
+    return replaced.Occluded.of(encoder, scored.embeddings, scored.cohort, scored.device)
+
+
+def _made(scored: Scored, eye: Sees, pictures: Any, progress: Progress) -> Made:
     row, neuron = top_pairs(*(scored.activation[k].to_numpy() for k in ("neuron", "row", "value")))
     top = Asked(row, np.zeros(len(row), np.intp), neuron)
     questions = [q for finding in located.findings(scored, eye.places) for q in finding.questions(scored)]
@@ -175,9 +198,11 @@ def _made(scored: Scored, eye: Eye, pictures: Any, progress: Progress) -> Made:
         kept[places[~first] - len(row)] = map_kc[~first]
     cell = pd.DataFrame({"neuron": neuron, "image": images[row], "map": maps, "scale": scale, "constant": constant})
     cell = cell[cell["map"].map(len) > 0]
-    average, scale = packed(scored.spaces[0].row_md @ eye.reference_cd.T)
-    usual = pd.DataFrame({"neuron": np.arange(len(scale)), "map": average, "scale": scale})
-    tables = {"cell": cell, "cell_grid": grid_frame(eye), "cell_average": usual}
+    tables = {"cell": cell, "cell_grid": pd.DataFrame([eye.grid_row()])}
     if questions:
         tables["localisation"] = located.answers(questions, kept, scored.seed)
-    return Made(tables, eye.reference_cd)
+    if not isinstance(eye, Eye):
+        return Made(tables, None, OCCLUSION)
+    average, scale = packed(scored.spaces[0].row_md @ eye.reference_cd.T)
+    tables["cell_average"] = pd.DataFrame({"neuron": np.arange(len(scale)), "map": average, "scale": scale})
+    return Made(tables, eye.reference_cd, EXACT)

@@ -4,7 +4,8 @@
     python tests/bench/bench_where.py DATA [--scores ID] [--visits 60] [--only pages look]
 
 pages: script time of one run of a page in this process (AppTest), warm, another neuron, image, word or switch each time;
-wall and processor (the processor's is what a busy machine leaves comparable). look: `medsae look FILE` as a process of its
+wall and processor (the processor's is what a busy machine leaves comparable). A switch of What if runs its panel alone, as a
+browser has it run. look: `medsae look FILE` as a process of its
 own (cold), and questions to a service that holds the models (warm), from the app's side.
 """
 
@@ -68,7 +69,7 @@ def asks(scores: Artifact) -> dict[str, tuple[str, Ask]]:
     }
     effects = {
         "text search": ("neurons", lambda rng: {"meaning": str(rng.choice(WORDS)), "page": str(rng.integers(1, 9))}),
-        "what-if switch on an image": ("image", switched),
+        "image with switched neurons": ("image", switched),
         "a set removed": ("whatif", lambda rng: {"set": "list", "q": ",".join(map(str, rng.choice(neurons, 4)))}),
     }
     return shown | (effects if scores.facts.get("effects") == "computed" else {})
@@ -104,6 +105,41 @@ def pages(scores: Artifact, visits: int) -> None:
                 cpus.append(1000 * (time.process_time() - cpu))
         say(what=what, p50_ms=round(np.median(walls)), p95_ms=round(np.quantile(walls, 0.95)),
             cpu_p50_ms=round(np.median(cpus)), cpu_p95_ms=round(np.quantile(cpus, 0.95)), visits=visits)  # fmt: skip
+    if scores.facts.get("effects") == "computed":
+        switches(app, scores, visits)
+
+
+def switches(app: Any, scores: Artifact, visits: int) -> None:
+    """Script times of a switch of What if: the fragment that the browser asks for, on one image after the other."""
+    from streamlit.testing.v1 import local_script_runner
+
+    whole = local_script_runner.RerunData
+    with scores.connect() as connection:
+        pairs = connection.execute("SELECT image, list(neuron) FROM activation GROUP BY 1 ORDER BY 1").fetchall()
+    rng, walls, cpus, shown = np.random.default_rng(0), [], [], 0
+    app.switch_page("pages/image.py")
+    for visit in range(visits + 3):
+        at, fires = pairs[rng.integers(len(pairs))]
+        for name in list(app.query_params):
+            del app.query_params[name]
+        app.query_params["scores"], app.query_params["image"] = scores.id, str(at)
+        app.run()
+        (panel,) = app._fragment_storage._fragments
+        app.query_params["off"], app.query_params["strength"] = str(fires[0]), str(rng.choice(["0.25", "0.5", "2"]))
+        local_script_runner.RerunData = lambda panel=panel, **k: whole(**k, fragment_id=panel)  # type: ignore[assignment]
+        try:
+            wall, cpu = time.perf_counter(), time.process_time()
+            app.run()
+        finally:
+            local_script_runner.RerunData = whole  # type: ignore[misc]
+        assert not app.exception, app.exception
+        shown += any("with 1 neuron" in str(e.proto) for e in app.main)
+        if visit >= 3:
+            walls.append(1000 * (time.perf_counter() - wall))
+            cpus.append(1000 * (time.process_time() - cpu))
+    assert shown, "a switch is seen where its neuron is among the bars"
+    say(what="what-if switch on an image", p50_ms=round(np.median(walls)), p95_ms=round(np.quantile(walls, 0.95)),
+        cpu_p50_ms=round(np.median(cpus)), cpu_p95_ms=round(np.quantile(cpus, 0.95)), visits=visits)  # fmt: skip
 
 
 def look(store: Store, scores: Artifact, visits: int) -> None:

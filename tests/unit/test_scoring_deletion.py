@@ -99,8 +99,7 @@ def test_occlusion_finds_the_half_that_a_neuron_sees():
 def test_the_filling_is_the_mean_of_pictures_on_which_a_neuron_is_silent():
     pictures = [np.full((20, 20), v, np.uint8) for v in (10, 20, 90, 100)]
     silent = replaced.Silent.means(
-        np.array([5, 7]), pictures, lambda x: np.column_stack([x[:, 0] > 50, x[:, 0] > 0]),
-        lambda some: np.array([[p.mean()] for p in some]),
+        np.array([5, 7]), pictures, lambda some: np.array([[p.mean() > 50, p.mean() > 0] for p in some])
     )  # fmt: skip
     assert silent.of(5) == pytest.approx(15.0), "of the two dark ones"
     assert silent.of(7) == pytest.approx(55.0), "it is never silent: the mean of all"
