@@ -9,7 +9,6 @@ sum stays exact with another constant. Maps are computed in float32, whatever th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,17 @@ from medsae.arrays import Rows
 from medsae.geometry import packed
 from medsae.progress import Progress, UserError
 from medsae.steps import located, replaced
-from medsae.steps.eyes import BATCH, Direction, Eye, Sees, encoder_of, eye_with, pictures_of, sampled
+from medsae.steps.eyes import (
+    BATCH,
+    Direction,
+    Eye,
+    Sees,
+    encoder_of,
+    eye_with,
+    pictures_of,
+    sampled,
+    side_by_side,
+)
 from medsae.steps.located import Asked
 from medsae.store.artifacts import Artifact, Store
 
@@ -43,25 +52,30 @@ def compute(
     rows, starts = np.unique(asked.row[order], return_index=True)
     bounds = [*starts.tolist(), len(order)]
 
-    def read(k: int) -> np.ndarray | None:
-        try:
-            return pictures[int(images[rows[k]])]
-        except ValueError:
-            return None
+    def of_batch(batch: range) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        read = [(k, p) for k in batch if (p := _prepared(eye, pictures, int(images[rows[k]]))) is not None]
+        if not read:
+            return []
+        found, parts = [], eye.parts([p for _, p in read])
+        for (k, _), parts_cd, constant_d in zip(read, *parts, strict=True):
+            places = order[bounds[k] : bounds[k + 1]]
+            for space in np.unique(asked.space[places]):
+                own = places[asked.space[places] == space]
+                found.append((own, *eye.maps(parts_cd, constant_d, spaces[space], asked.neuron[own])))
+        return found
 
-    with ThreadPoolExecutor(2, "decode") as pool, progress.task("maps", len(rows), "pictures") as task:
-        for begin in range(0, len(rows), BATCH):
-            batch = range(begin, min(len(rows), begin + BATCH))
-            read_ones = [(k, p) for k, p in zip(batch, pool.map(read, batch), strict=True) if p is not None]
+    batches = [range(begin, min(len(rows), begin + BATCH)) for begin in range(0, len(rows), BATCH)]
+    with progress.task("maps", len(rows), "pictures") as task:
+        for batch, found in zip(batches, side_by_side(of_batch, batches), strict=True):
             task.advance(len(batch))
-            if not read_ones:
-                continue
-            parts, constants = eye.parts([p for _, p in read_ones])
-            for (k, _), parts_cd, constant_d in zip(read_ones, parts, constants, strict=True):
-                places = order[bounds[k] : bounds[k + 1]]
-                for space in np.unique(asked.space[places]):
-                    own = places[asked.space[places] == space]
-                    yield (own, *eye.maps(parts_cd, constant_d, spaces[space], asked.neuron[own]))
+            yield from found
+
+
+def _prepared(eye: Sees, pictures: Any, image: int) -> np.ndarray | None:
+    try:
+        return eye.prepared(pictures[image])
+    except ValueError:
+        return None
 
 
 def top_pairs(neuron: np.ndarray, row: np.ndarray, value: np.ndarray, top: int = TOP) -> tuple[np.ndarray, np.ndarray]:

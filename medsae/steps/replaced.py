@@ -173,9 +173,13 @@ class Occluded:
     def grid_row(self) -> dict[str, Any]:
         return self.occluder.grid_row()
 
-    def parts(self, pictures: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        x_bd = embedded(self.encoder, pictures, self.unit_norm)
-        parts_bcd = np.stack([self.occluder.losses(picture) for picture in pictures])
+    def prepared(self, picture: np.ndarray) -> np.ndarray:
+        """As it is: parts of it are replaced before the encoder's own preparation."""
+        return picture
+
+    def parts(self, prepared: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        x_bd = embedded(self.encoder, prepared, self.unit_norm)
+        parts_bcd = np.stack([self.occluder.losses(picture) for picture in prepared])
         return parts_bcd, x_bd - parts_bcd.sum(1)
 
     def maps(self, parts_cd: np.ndarray, constant_d: np.ndarray, directions: Direction, neurons: np.ndarray) -> tuple[
@@ -308,7 +312,7 @@ class OfWhole:
         return self.eye.places
 
     def maps(self, picture: np.ndarray, neurons: np.ndarray) -> np.ndarray:
-        parts, constant = self.eye.parts([picture])
+        parts, constant = self.eye.parts([self.eye.prepared(picture)])
         return self.eye.maps(parts[0], constant[0], self.space, neurons)[0]
 
     def values(self, pictures: Sequence[np.ndarray], neurons: np.ndarray) -> np.ndarray:

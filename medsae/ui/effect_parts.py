@@ -126,7 +126,9 @@ def _quality(mine: pd.DataFrame, label: str) -> str:
     row = mine.set_index("label").loc[label]
     fitted = "" if format.missing(row["n"]) else f", fitted on {int(row['n']):,} training images"
     area = f"{format.number(row['auroc'], 3)} {format.interval(row['low'], row['high'], 3)}"
-    return f"AUROC of this read-out on the scored images: {area}{fitted}."
+    null = row.get("null_high")  # not in older scores
+    beside = "" if format.missing(null) else f"; 95 % of random directions stay below {format.number(null, 3)}"
+    return f"AUROC of this read-out on the scored images: {area}{fitted}{beside}."
 
 
 def _switches(study: Study, found: readouts.Explained) -> tuple[list[int], float]:
