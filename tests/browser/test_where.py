@@ -115,7 +115,7 @@ def test_a_picture_of_every_kind_of_file_is_looked_at(visit, real):
         assert page.locator(".ms-over").count() > 0, "maps from the first"
         page.get_by_text("Unlike anything the SAE was trained on").wait_for()
         assert "anonymous" not in tab.drawn().content(), "nothing of a DICOM header"
-        page.get_by_test_id("stFileUploaderDeleteBtn").locator("button").click()
+        page.get_by_role("button", name=re.compile(f"^Remove .*{name}")).click()
         page.get_by_text("neurons fire").first.wait_for(state="detached")
     page.locator('input[type="file"]').set_input_files(
         {"name": "d.jpg", "mimeType": "image/jpeg", "buffer": b"no picture"}
