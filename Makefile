@@ -1,5 +1,4 @@
 # make run: set up, run the main job, open the app.   make test: set up, check, test.   make test-long: the long tests.
-# make test-long: the tests that take long.
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8501
