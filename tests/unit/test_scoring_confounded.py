@@ -136,6 +136,8 @@ def test_strata_of_few_images_are_null_and_say_how_many():
     assert table.loc["AP", "rho"] == pytest.approx(np.corrcoef(z[inside], y[inside])[0, 1])
     above = (z[inside & (y > 0)][:, None] > z[inside & (y == 0)]).mean()
     assert table.loc["AP", "auroc"] == pytest.approx(above)
+    assert 0.5 < table.loc["AP", "auroc_low"] < above < table.loc["AP", "auroc_high"] < 1
+    assert table.loc["AP", "low"] < table.loc["AP", "rho"] < table.loc["AP", "high"]
     assert np.isnan(table.loc["PA", "rho"]) and table.loc["PA", "reason"] == "the neuron does not vary"
     assert np.isnan(table.loc["LL", "auroc"]) and "10 of each are needed" in table.loc["LL", "reason"]
 
