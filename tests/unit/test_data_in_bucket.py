@@ -48,10 +48,9 @@ def bucket(server, monkeypatch):
     client = server.client()
     client.create_bucket(Bucket="hospital")
     yield client
-    server.failing, server.closed = False, ()
+    server.failing, server.closed, server.read_only = False, (), False
     for remote in remotes._known.values():
-        if remote._looking is not None:
-            remote._looking.join()
+        remote.settled()
     remotes._known.clear()
     for one in keys(client, ""):
         client.delete_object(Bucket="hospital", Key=one)
@@ -444,7 +443,7 @@ def test_the_bucket_is_not_asked_at_every_look(bucket, machine, server, monkeypa
     make(machine("ada"), replace(CONFIG, precision="bf16"))
     monkeypatch.setattr(remotes, "EVERY_SECONDS", 0.0)
     bob.list()
-    bob.remote._looking.join(30)
+    bob.remote.settled()
     assert len(bob.list()) == 2
 
 
@@ -513,18 +512,18 @@ def test_notes_of_two_machines_stand_side_by_side_and_the_newer_counts(bucket, m
     monkeypatch.setattr(remotes, "SOON_SECONDS", 0.0)
     ada, bob = machine("ada"), machine("bob")
     Notes(ada, "sae-1.5-00").put(Note(3, star=True, text="ada"), Note(4, text="only ada"))
-    ada.remote._looking.join(60)
+    ada.remote.settled()
     bob.remote.refresh()
     assert Notes(bob, "sae-1.5-00").of(3).text == "ada"
     Notes(bob, "sae-1.5-00").put(Note(3, text="bob"))
-    bob.remote._looking.join(60)
+    bob.remote.settled()
     ada.remote.refresh()
     for store in (ada, bob, machine("carl")):
         assert {n: note.text for n, note in Notes(store, "sae-1.5-00").all().items()} == {3: "bob", 4: "only ada"}
         assert Notes(store, "sae-1.5-00").troubles() == [] and health.troubles(store) == []
     assert len([key for key in keys(bucket) if key.startswith("records/notes/sae-1.5-00@")]) == 2
     Notes(ada, "sae-1.5-00").put(Note(4, text="more"))
-    ada.remote._looking.join(60)
+    ada.remote.settled()
     bob.remote.refresh()
     assert Notes(bob, "sae-1.5-00").of(4).text == "more" and Notes(bob, "sae-1.5-00").stamp() > 0
 
@@ -548,12 +547,12 @@ def test_a_reading_is_read_on_two_machines(bucket, machine, monkeypatch):
     bob.remote.refresh()
     assert Readings(bob).ids() == ["r-1"] and Readings(bob).plan("r-1")["tasks"] == []
     Readings(ada).answers("r-1", "Dr. Ng").add([{"key": "a", "item": 1, "yes": True}])
-    ada.remote._looking.join(60)
+    ada.remote.settled()
     bob.remote.refresh()
     theirs = Readings(bob).answers("r-1", "Dr. Ng")
     assert [row["key"] for row in theirs.rows()] == ["a"] and Readings(bob).readers("r-1") == ["Dr. Ng"]
     assert theirs.add([{"key": "a", "item": 1, "yes": False}, {"key": "b", "item": 2, "yes": True}]) == ["a", "b"]
-    bob.remote._looking.join(60)
+    bob.remote.settled()
     ada.remote.refresh()
     rows = Readings(ada).answers("r-1", "Dr. Ng").rows()
     assert [(row["key"], row["yes"]) for row in rows] == [("a", True), ("b", True)]
@@ -609,6 +608,22 @@ def test_a_folder_is_copied_into_a_bucket_and_out_of_it(bucket, machine, medsae,
     assert health.troubles(Store(tmp_path / "back")) == []
     status, _, err = medsae("copy", "--to", URL)
     assert status == 2 and "its own folder" in err
+
+
+def test_who_may_only_look_is_told_what_is_not_shared(bucket, machine, server):
+    ada = machine("ada")
+    id = make(ada).id
+    bob = machine("bob")
+    server.read_only = True
+    Notes(bob, "r-1").put(Note(1, text="mine"))
+    bob.remote.refresh()
+    (found,), (told,) = bob.scan()
+    assert found.check().id == id and "notes or answers of this machine are not in the bucket" in told.what
+    with pytest.raises(UserError, match="may not be written"):
+        bob.remote.share()
+    server.read_only = False
+    bob.remote.share()
+    assert bob.scan()[1] == [] and Notes(machine("carl"), "r-1").of(1).text == "mine"
 
 
 # --- the whole way ----------------------------------------------------------------------------------------------------
