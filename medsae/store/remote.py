@@ -128,7 +128,8 @@ class Remote:
 
     def look(self) -> list[UserError]:
         """As `refresh`, unless that was done in the last EVERY_SECONDS; what is wrong with the bucket and its
-        artifacts, and what waits to be uploaded. The first look waits; later ones go on behind the page and are seen by the next."""
+        artifacts, and what waits to be uploaded. The first look waits; later ones go on behind the page and are seen by
+        the next."""
         if self._looked is None:
             with self._one:
                 if self._looked is None:  # else somebody else has looked while we waited
