@@ -21,6 +21,8 @@ DENSE_SHARE = 0.1
 """Above this share of non-zeros a dense product (BLAS) beats a sparse one (measured: equal at 0.12)."""
 COLUMNS = 256
 """Columns a sparse product takes at a time: 4 times faster than all at once, because they stay in the cache."""
+AT_ONCE = 2**22
+"""Non-zeros of neurons that are sorted or joined at a time (about 250 MiB with what is made of them)."""
 MOST_HELD = 60_000_000
 """Non-zeros kept in memory, 8 bytes each; a representation with more is computed again in every pass."""
 
@@ -177,10 +179,27 @@ class Held:
         if self.held is None:
             self.center_m = mean_m.astype(np.float32)
 
-    def columns(self) -> sparse.csc_array:
-        """Every non-zero, neuron by neuron [n, m]; only while they are held."""
+    def groups(self, neurons: NDArray[np.integer] | None = None) -> Iterator[NDArray[np.integer]]:
+        """Some neurons (None: all), cut in their order into groups of about `AT_ONCE` non-zeros, at least one each."""
+        neurons = np.arange(self.m) if neurons is None else neurons
+        reached = np.cumsum(self.active_m[neurons])
+        begin = 0
+        while begin < len(neurons):
+            before = int(reached[begin - 1]) if begin else 0
+            end = max(begin + 1, int(np.searchsorted(reached, before + AT_ONCE, "right")))
+            yield neurons[begin:end]
+            begin = end
+
+    def columns(self, neurons: NDArray[np.integer] | None = None) -> sparse.csc_array:
+        """The non-zeros of some neurons (None: all) [n, c], images ascending; only while they are held."""
         assert self.held is not None, "too many non-zeros to hold"
-        return sparse.csc_array(sparse.vstack([block for _, block in self.held], format="csc"))
+        neurons = np.arange(self.m) if neurons is None else neurons
+        parts = [_of_columns(rows.start, block, neurons) for rows, block in self.held]
+        place, image, value = (np.concatenate([part[i] for part in parts]) for i in range(3))
+        # Blocks come in the order of the images: a stable sort by neuron leaves them so.
+        order = np.argsort(place.astype(np.uint16) if len(neurons) <= 2**16 else place, kind="stable")
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(neurons)))])
+        return sparse.csc_array((value[order], image[order], indptr), shape=(self.n, len(neurons)))
 
     def parts(self) -> Iterator[tuple[slice, Block]]:
         """Another pass: centred dense blocks, or sparse blocks as they are."""
@@ -189,6 +208,17 @@ class Held:
             return
         for rows, z_bm in gathered(self.source, self.n):
             yield rows, z_bm - self.center_m
+
+
+def _of_columns(
+    start: int, block: sparse.csc_array, neurons: NDArray[np.integer]
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
+    """(place among `neurons`, image, value) of the non-zeros of a block that begins at image `start`."""
+    first, count = block.indptr[neurons], np.diff(block.indptr)[neurons]
+    behind = np.cumsum(count)
+    where = np.arange(behind[-1] if len(behind) else 0) + np.repeat(first - (behind - count), count)
+    place = np.repeat(np.arange(len(neurons), dtype=np.int32), count)
+    return place, block.indices[where] + np.int32(start), block.data[where]
 
 
 def shape_of(block: Block) -> tuple[int, int]:
