@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -26,9 +26,10 @@ from medsae.progress import Progress
 from medsae.scoring import firing
 from medsae.scoring.activity import Held
 from medsae.scoring.auroc import GROUP_BYTES, auroc_interval, columns_of
-from medsae.scoring.draws import NOWHERE, Arrays, Kept, Patients, Permutations
+from medsae.scoring.draws import Patients, Permutations
 from medsae.scoring.firing import Basis, Firing
 from medsae.scoring.labels import RARE, coded
+from medsae.scoring.pieces import NOWHERE, Arrays, Kept, packed, unpacked
 
 LEAST = 10
 """Images with the label, and without it, that a correlation needs to be compared; a neuron must fire on as many."""
@@ -240,8 +241,8 @@ def confounded(
     """Tables `confounded` (a row a neuron, against the label it follows most, `top_m`) and `given` (a row a neuron and
     attribute): see their comments in the schema. Held non-zeros are read once (`scoring.firing`); of a dense
     representation as many passes as AUROC takes."""
-    made = [_unpacked(one) for one in followed(held, cohort, top_m, report, kept) if one is not None]
-    table, alone = (pd.concat(tables, ignore_index=True) for tables in zip(*made, strict=True))
+    made = [one for one in followed(held, cohort, top_m, report, kept) if one is not None]
+    table, alone = (pd.concat([unpacked(one, of) for one in made], ignore_index=True) for of in ("table", "alone"))
     return table.sort_values("neuron", ignore_index=True), alone.sort_values(["neuron", "attribute"], ignore_index=True)
 
 
@@ -257,38 +258,15 @@ def followed(
     with report.task("what else neurons follow", held.m, "neurons") as task:
         kept.expect("followed", len(work))
         for k, neurons in enumerate(work):
-            yield kept.group("followed", k, lambda neurons=neurons: _packed(told.of(neurons)))
+            yield kept.group("followed", k, lambda neurons=neurons: _kept(told.of(neurons)))
             task.advance(len(neurons))
 
 
 Tables: TypeAlias = "tuple[pd.DataFrame, pd.DataFrame]"
 
 
-def _packed(tables: Tables) -> Arrays:
-    """Two tables as arrays without objects; a text that is missing is marked."""
-    out: Arrays = {}
-    for number, frame in enumerate(tables):
-        for name in frame:
-            column = frame[name].to_numpy()
-            if column.dtype != object and column.dtype.kind in "biuf":
-                out[f"{number}.{name}"] = column
-                continue
-            missing = frame[name].isna().to_numpy(bool)
-            out[f"{number}.{name}.missing"] = missing
-            out[f"{number}.{name}"] = np.array(["" if no else str(v) for v, no in zip(column, missing, strict=True)],
-                                               np.str_)  # fmt: skip
-    return out
-
-
-def _unpacked(arrays: Arrays) -> Tables:
-    frames: list[dict[str, Any]] = [{}, {}]
-    for key, value in arrays.items():
-        number, _, name = key.partition(".")
-        if name.endswith(".missing"):
-            continue
-        missing = arrays.get(f"{key}.missing")
-        frames[int(number)][name] = value if missing is None else np.where(missing, None, value.astype(object))
-    return pd.DataFrame(frames[0]), pd.DataFrame(frames[1])
+def _kept(tables: Tables) -> Arrays:
+    return packed(table=tables[0], alone=tables[1])
 
 
 def _joined(parts: list[Tables]) -> Tables:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,9 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from medsae.progress import Progress
 from medsae.scoring.activity import Held, shape_of, squared, times
 from medsae.scoring.labels import mask_patterns
+from medsae.scoring.pieces import NOWHERE, Arrays, Kept
 from medsae.scoring.sufficient import correlation
-
-Arrays: TypeAlias = "dict[str, NDArray[Any]]"
 
 BUDGET_BYTES = 400 * 2**20
 """Memory for the float64 sums of one group of draws."""
@@ -58,30 +57,6 @@ class Draws(Protocol):
 
 GROUP, GROUP_FAR = 20, 50
 """Draws that are finished together: of activations in memory, and of those that every pass computes again."""
-
-
-class Kept(Protocol):
-    """Where finished groups of draws lie, and which of them this command makes."""
-
-    def group(self, what: str, number: int, make: Callable[[], Arrays]) -> Arrays | None:
-        """Group `number` of the draws `what` as it was kept, else made and kept; None where another makes it."""
-        ...
-
-    def expect(self, what: str, groups: int) -> None:
-        """There will be so many groups; raises UserError where some are missing that only others make."""
-        ...
-
-
-class Nowhere:
-    """Nothing is kept, all is made."""
-
-    def group(self, what: str, number: int, make: Callable[[], Arrays]) -> Arrays | None:
-        return make()
-
-    def expect(self, what: str, groups: int) -> None: ...
-
-
-NOWHERE = Nowhere()
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def test_pieces_change_no_bit(monkeypatch):
         pass
     for number in (3, 1):
         order = np.argsort(top, kind="stable")
-        kept.done[number] = c._packed(c._Sparse(held, about, top).of(order[6 * number : 6 * number + 6]))
+        kept.done[number] = c._kept(c._Sparse(held, about, top).of(order[6 * number : 6 * number + 6]))
     for one, other in zip(both(about, z, top, kept=kept)[0], whole, strict=True):
         pd.testing.assert_frame_equal(one, other)
 
