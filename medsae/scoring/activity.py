@@ -124,9 +124,10 @@ def random_directions(d: int, m: int, seed: int) -> NDArray[np.float32]:
     return directions_dm / np.linalg.norm(directions_dm, axis=0)
 
 
-def gathered(source: Source, n: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """The blocks of a source, joined or cut to `ROWS` images (the last one may be shorter); they must cover 0 .. n."""
-    rows = ROWS
+def gathered(source: Source, n: int, rows: int | None = None) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """The blocks of a source, joined or cut to `rows` images (None: `ROWS`; the last one may be shorter); they must
+    cover 0 .. n."""
+    rows = rows or ROWS
     held: list[NDArray[np.float32]] = []
     begin = end = 0
     for start, z_bm in source.blocks():

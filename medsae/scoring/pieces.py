@@ -43,6 +43,10 @@ class Kept(Protocol):
         has finished. Raises UserError from a command that makes none and lacks some."""
         ...
 
+    def help(self) -> None:
+        """Make what `group` gave None for and nobody has finished since: no command waits while another works."""
+        ...
+
     def put(self, what: str, number: int, arrays: Arrays) -> None:
         """Keep a piece that this command will read again."""
         ...
@@ -63,6 +67,8 @@ class Nowhere:
     def expect(self, what: str, groups: int) -> None: ...
 
     def every(self, what: str, groups: int, make: Callable[[int], Arrays]) -> None: ...
+
+    def help(self) -> None: ...
 
     def put(self, what: str, number: int, arrays: Arrays) -> None:
         raise AssertionError("nothing is kept")

@@ -212,6 +212,9 @@ def make_some(
     begun = _begin(source, known, choices, report)
     held, design, taken = begun.held, begun.design, statistics()
     permutations, resamples = _drawing(begun.grouped, choices)
+    # The longest pieces first.
+    for number, make in enumerate(_made_alone(begun, known, choices, (decoder_md, raw), report).values()):
+        kept.group("alone", number, make)
     for pieces in (
         null_draws(held, design, held.active_m, permutations, taken, report),
         resampled(held, design, held.active_m, resamples, taken, report),
@@ -219,8 +222,8 @@ def make_some(
     ):
         for _ in pieces:
             pass
-    for number, make in enumerate(_made_alone(begun, known, choices, (decoder_md, raw), report).values()):
-        kept.group("alone", number, make)
+    report.say("the pieces of this command are done; those that others have not finished are made too")
+    kept.help()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,6 +191,8 @@ class KeptPieces:
     folder: Path
     part: Part | None
     keeps: bool = True
+    left: list[tuple[str, int, Callable[[], dict[str, np.ndarray]]]] = field(default_factory=list)
+    """Pieces of other commands that were passed over."""
 
     @property
     def shared(self) -> bool:
@@ -203,10 +205,19 @@ class KeptPieces:
         if self.part is None:
             return make()
         if not self.part.makes(number):
+            self.left.append((what, number, make))
             return None
+        self._finish(what, number, make)
+        return self.read(what, number)
+
+    def help(self) -> None:
+        """Make what other commands have left, from the end: whoever owns pieces makes its last ones last."""
+        for what, number, make in reversed(self.left):
+            self._finish(what, number, make)
+
+    def _finish(self, what: str, number: int, make: Callable[[], dict[str, np.ndarray]]) -> None:
         if self._of(what).finished(number) is None:
             self.put(what, number, make())
-        return self.read(what, number)
 
     def expect(self, what: str, groups: int) -> None:
         if self.part and self.part.merges:
@@ -219,8 +230,7 @@ class KeptPieces:
         # Others' pieces from their end, where whoever owns them comes last; made twice, a piece has the same bytes.
         others = [k for k in reversed(missing) if not self.part.makes(k)]
         for k in (*own, *others):
-            if self._of(what).finished(k) is None:
-                self.put(what, k, make(k))
+            self._finish(what, k, lambda k=k: make(k))
 
     def _missing(self, part: Part, what: str, groups: int) -> list[int]:
         """Pieces that are not there; UserError from the command that merges, if there are any."""
