@@ -167,11 +167,26 @@ def among(
     a_na: NDArray[np.floating], b_nb: NDArray[np.floating], mask_na: NDArray[np.bool_], mask_nb: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Pearson correlations [a, b] of columns over the images where both are known; NaN where one is constant there."""
-    wa, wb = mask_na.astype(float), mask_nb.astype(float)
-    a, b = np.where(mask_na, a_na, 0).astype(float), np.where(mask_nb, b_nb, 0).astype(float)
-    n = wa.T @ wb
-    sa, sb, ab = a.T @ wb, wa.T @ b, a.T @ b
-    va, vb = n * ((a * a).T @ wb) - sa * sa, n * (wa.T @ (b * b)) - sb * sb
+    sums = [np.zeros((a_na.shape[1], b_nb.shape[1])) for _ in range(6)]
+    for first in range(0, len(a_na), ROWS):  # in float64 all of very many images would be gigabytes
+        rows = slice(first, first + ROWS)
+        for total, part in zip(sums, _sums(a_na[rows], b_nb[rows], mask_na[rows], mask_nb[rows]), strict=True):
+            total += part
+    n, sa, sb, ab, aa, bb = sums
+    va, vb = n * aa - sa * sa, n * bb - sb * sb
     good = (n >= 3) & (va > 1e-9 * np.maximum(n, 1)) & (vb > 1e-9 * np.maximum(n, 1))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(good, np.clip((n * ab - sa * sb) / np.sqrt(np.where(good, va * vb, 1)), -1, 1), np.nan)
+
+
+ROWS = 2**18
+"""Images whose labels are summed at a time."""
+
+
+def _sums(
+    a_na: NDArray[np.floating], b_nb: NDArray[np.floating], mask_na: NDArray[np.bool_], mask_nb: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], ...]:
+    """n, sums of a, of b, of a b, of a a, of b b over the images where both are known, each [a, b]."""
+    wa, wb = mask_na.astype(float), mask_nb.astype(float)
+    a, b = np.where(mask_na, a_na, 0).astype(float), np.where(mask_nb, b_nb, 0).astype(float)
+    return wa.T @ wb, a.T @ wb, wa.T @ b, a.T @ b, (a * a).T @ wb, wa.T @ (b * b)

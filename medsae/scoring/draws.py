@@ -238,6 +238,8 @@ def sums_of_draws(
     y_nk = np.where(mask_nk, y_nk, 0).astype(np.float32)
     k, q = y_nk.shape[1], mask_nq.shape[1]
     each = max(1, min(draws.draws, int(BUDGET_BYTES / share / (held.m * (k + 2 * q) * 8))))
+    if held.held is not None:  # sparse sums of one draw do not depend on those beside it
+        each = max(1, min(each, BUDGET_BYTES // (8 * held.n)))
     for begin in range(0, draws.draws, each):
         end = min(begin + each, draws.draws)
         rows_gn, weights_gn = draws.group(begin, end)

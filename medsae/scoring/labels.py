@@ -52,6 +52,14 @@ def label_matrix(
     return y, mask
 
 
+def small(values_nk: NDArray[np.floating]) -> NDArray[np.generic]:
+    """Label values in a byte each, where they are what labels are (1, 0, -1, NaN); others as they were, to be named."""
+    blank = np.isnan(values_nk)
+    if not (blank | np.isin(values_nk, (1, 0, -1))).all():
+        return values_nk
+    return np.where(blank, BLANK, values_nk).astype(np.int8)
+
+
 def mask_patterns(mask_nk: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """The distinct columns of a mask as floats [n, q], and for each label which of them is its own [k].
 

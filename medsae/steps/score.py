@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from medsae import config as c
-from medsae.arrays import Rows, rows_of
+from medsae.arrays import Rows, rows_of, texts
 from medsae.progress import Progress, UserError
 from medsae.shards import Part, Shards
 from medsae.steps import found, located, tokens
@@ -58,7 +58,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             return build.existing.manifest
         # Imported here: finding that the scores are there already needs no torch and no scipy.
         from medsae.scoring.activity import ArraySource, near_one
-        from medsae.scoring.labels import label_matrix
+        from medsae.scoring.labels import label_matrix, small
         from medsae.scoring.measures import declared
         from medsae.scoring.scores import Choices, Known, make_some, score_arrays
 
@@ -73,6 +73,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         cells = tokens.Tokens.of(embeddings)
         pooled = tokens.check_scored(config, cells)
         images, values_nk, labels = labels_of(embeddings, cohort, rows, config.label_list)
+        values_nk = small(values_nk)
         near_nd, power = near_one(x_nd)
         if power:
             progress.say(
@@ -91,7 +92,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         assert config.uncertain and config.unstated
         planted = _truth(cohort, images["image"].to_numpy(), rivals)
         marked = located.truth(cohort, images["image"].to_numpy(), rivals) if config.maps and not planted else None
-        known = Known(values_nk=values_nk, labels=labels, patients=images["patient"].to_numpy(),
+        known = Known(values_nk=values_nk, labels=labels, patients=pd.factorize(images["patient"], sort=True)[0],
                       attributes=_attributes(images) | _kept_attributes(cohort, images["image"]),
                       held=_held(config, cohort, images["image"].to_numpy()),
                       truth=planted or marked,
@@ -339,12 +340,8 @@ def _attributes(images: pd.DataFrame) -> dict[str, np.ndarray]:
     """What a neuron may follow instead of a finding."""
     bands = [f"{low}-{high - 1}" for low, high in pairwise(_AGE_BANDS)]
     age = pd.cut(images["age"], _AGE_BANDS, right=False, labels=bands)
-    columns = {"view": images["view"], "sex": images["sex"], "age": age.astype(object)}
-    return {
-        name: column.where(column.notna(), None).to_numpy(object)
-        for name, column in columns.items()
-        if column.notna().any()
-    }
+    columns = {"view": images["view"], "sex": images["sex"], "age": age}
+    return {name: texts(column) for name, column in columns.items() if column.notna().any()}
 
 
 def _independent(config: c.Score, embeddings: Artifact, store: Store) -> Artifact | None:
@@ -404,8 +401,7 @@ def _kept_attributes(cohort: Artifact, image: pd.Series) -> dict[str, np.ndarray
         found = {}
         for (name,) in names:
             value = connection.execute("SELECT image, value FROM attribute WHERE attribute = ?", [name]).df()
-            column = value.set_index("image")["value"].reindex(image).astype(object)
-            found[name] = column.where(column.notna(), None).to_numpy(object)
+            found[name] = texts(value.set_index("image")["value"].reindex(image))
     return found
 
 
