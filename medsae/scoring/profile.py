@@ -68,24 +68,27 @@ def _from_nonzeros(held: Held, mean_m: NDArray[np.float64], top: int) -> Profile
     counts_mb = np.zeros((held.m, BINS), np.int64)
     square, fourth = np.zeros(held.m), np.zeros(held.m)
     complete = int(held.active_m.sum()) <= held.most
-    kept: list[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]] = []
+    kept_m = held.active_m if complete else np.minimum(held.active_m, top)
+    neuron, image, value = (np.empty(int(kept_m.sum()), of) for of in (np.int32, np.int32, np.float32))
+    filled = 0
     for neurons in held.groups():
         columns = held.columns(neurons)
         place = np.repeat(np.arange(len(neurons), dtype=np.int32), np.diff(columns.indptr))
         order = np.lexsort((columns.indices, -columns.data, place))
-        image, value = columns.indices[order].astype(np.int32), np.asarray(columns.data[order], np.float32)
+        z = np.asarray(columns.data[order], np.float32)
         low, scale, mean = (of_m[neurons][place] for of_m in (low_m, per_unit, mean_m))
-        index = np.clip((value - low) * scale, 0, BINS - 1).astype(np.int64)
+        index = np.clip((z - low) * scale, 0, BINS - 1).astype(np.int64)
         flat = (index + place.astype(np.int64) * BINS)[scale > 0]
         counts_mb[neurons] = np.bincount(flat, minlength=len(neurons) * BINS).reshape(-1, BINS)
-        square[neurons] = np.bincount(place, (value - mean) ** 2, len(neurons))
-        fourth[neurons] = np.bincount(place, (value - mean) ** 4, len(neurons))
+        square[neurons] = np.bincount(place, (z - mean) ** 2, len(neurons))
+        fourth[neurons] = np.bincount(place, (z - mean) ** 4, len(neurons))
         # Beyond what a table holds the largest of each neuron are worth keeping.
         some = slice(None) if complete else np.arange(len(place)) - columns.indptr[:-1][place] < top
-        kept.append((neurons[place].astype(np.int32)[some], image[some], value[some]))
+        here = slice(filled, filled + int(kept_m[neurons].sum()))
+        neuron[here], image[here], value[here] = neurons[place][some], columns.indices[order][some], z[some]
+        filled = here.stop
     silent = held.n - held.active_m
     square, fourth = square + silent * mean_m**2, fourth + silent * mean_m**4
-    neuron, image, value = (np.concatenate([part[i] for part in kept]) for i in range(3))
     return Profile(
         held.active_m, held.low_m, held.high_m, _spread(square, fourth, held), edges, counts_mb,
         Activations(neuron, image, value, complete),

@@ -115,9 +115,9 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         frames["measure"] = declared()
         if marked:  # who tells what readers marked is asked for the maps alone: nothing was planted
             frames.pop("recovery")
-        frames["activation"] = pd.DataFrame(
-            {"neuron": kept.neuron, "image": image_of_row[kept.image], "value": kept.value}
-        )
+        own = {"neuron": kept.neuron, "value": kept.value}  # of very many images each copy would be gigabytes
+        active = pd.DataFrame({**own, "row": kept.image}, copy=False)
+        frames["activation"] = pd.DataFrame({**own, "image": image_of_row[kept.image]}, copy=False)
         frames["scored"] = pd.DataFrame({"image": image_of_row})
         without_maps = "not asked for (--no-maps)"
         if cells:
@@ -132,7 +132,6 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         elif config.maps:
             from medsae.steps import eyes, maps
 
-            active = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
             first = pd.concat([scores.label_summary["half_neuron"], scores.recovery["neuron"]]).dropna().astype(int)
             scored = maps.Scored(embeddings, cohort, images, x_nd, active, scores.recovery, sae, config.seed,
                                  config.deletions, tuple(first.unique().tolist()))  # fmt: skip
@@ -145,7 +144,6 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             from medsae.steps import effects
 
             y_nk, mask_nk = label_matrix(values_nk, config.uncertain, config.unstated)
-            active = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
             told = effects.Scored(embeddings, cohort, images, rows, labels, y_nk, mask_nk, active, sae, config)
             said = effects.at_score(told, store, progress)
             frames, without_effects = frames | said.tables, ""
