@@ -41,6 +41,23 @@ class Patients:
         size = np.bincount(code)
         return Patients(code, np.argsort(code, kind="stable"), np.concatenate([[0], np.cumsum(size)[:-1]]), size)
 
+    @cached_property
+    def place_n(self) -> NDArray[np.intp]:
+        """Which image of its patient each image is, 0 .."""
+        place = np.empty(len(self.code_n), np.intp)
+        place[self.order_n] = np.arange(len(self.code_n)) - self.start_p[self.code_n[self.order_n]]
+        return place
+
+    def sorted_within(self, key_n: NDArray[np.floating]) -> NDArray[np.intp]:
+        """Images by patient, those of one patient by their key: `np.lexsort((key_n, code_n))`, patients of equally many
+        images sorted at once."""
+        out = np.empty(len(self.code_n), np.intp)
+        for size in np.unique(self.size_p):
+            where = self.start_p[self.size_p == size, None] + np.arange(size)
+            image = self.order_n[where]
+            out[where] = np.take_along_axis(image, np.argsort(key_n[image], axis=1, kind="stable"), axis=1)
+        return out
+
     @property
     def single(self) -> bool:
         """Every patient has one image."""
@@ -99,11 +116,9 @@ class Permutations:
         if p.single:
             return p.order_n[source_p][p.code_n].astype(np.int32)
         # Order the images of every patient anew, then walk along the images of the source patient.
-        shuffled_n = np.lexsort((rng.random(len(p.code_n)), p.code_n))
-        place_n = np.empty(len(p.code_n), np.intp)
-        place_n[p.order_n] = np.arange(len(p.code_n)) - p.start_p[p.code_n[p.order_n]]
+        shuffled_n = p.sorted_within(rng.random(len(p.code_n)))
         source_n = source_p[p.code_n]
-        return shuffled_n[p.start_p[source_n] + place_n % p.size_p[source_n]].astype(np.int32)
+        return shuffled_n[p.start_p[source_n] + p.place_n % p.size_p[source_n]].astype(np.int32)
 
     def group(self, begin: int, end: int) -> tuple[NDArray[np.int32], None]:
         return np.stack([self.rows(draw) for draw in range(begin, end)]), None

@@ -9,6 +9,7 @@ from medsae.scoring import activity, neighbours, whole
 from medsae.scoring.activity import ArraySource, Held
 from medsae.scoring.auroc import Area, auroc_all
 from medsae.scoring.best import Best
+from medsae.scoring.draws import Patients
 from medsae.scoring.matched import Matched
 from medsae.scoring.measures import Value
 from medsae.scoring.pieces import packed, unpacked
@@ -159,3 +160,13 @@ def test_tables_and_results_come_back_as_they_were():
     matched = Matched(Value(1 / 3, n=5, null_t=np.array([0.1, np.nan])), Value(np.nan, note="n"))
     assert repr(whole.matched(whole.kept_matched(matched))) == repr(matched)
     assert whole.matched(whole.kept_matched(None)) is None
+
+
+def test_images_of_a_patient_are_sorted_as_by_both_keys():
+    rng = np.random.default_rng(0)
+    for patients in (rng.integers(0, 40, 200), np.arange(50), np.zeros(9, int), np.repeat([3, 1, 2], [1, 200, 2])):
+        about, key = Patients.of(patients), rng.integers(0, 5, len(patients)) / 5
+        np.testing.assert_array_equal(about.sorted_within(key), np.lexsort((key, about.code_n)))
+        for patient in np.unique(about.code_n):
+            mine = np.flatnonzero(about.code_n == patient)
+            np.testing.assert_array_equal(about.place_n[mine], np.arange(len(mine)))
