@@ -61,19 +61,19 @@ class Design:
             columns += [(mask_nk[:, [j]] & (y_nk[:, [j]] > 0)), (mask_nk[:, [j]] & (y_nk[:, [j]] <= 0))]
         known_nc = np.concatenate(columns, axis=1).astype(float)
         residual = np.zeros((n, len(kept)), np.float32)
-        done: dict[bytes, tuple[NDArray[np.bool_], NDArray[np.float64]]] = {}
+        alike: dict[bytes, list[int]] = {}
         for r, j in enumerate(kept):
-            use = mask_nk[:, j]
-            key = np.packbits(use).tobytes()
-            if key not in done:
-                # An orthonormal basis of what is known: labels that miss the same images share it.
-                left, size, _ = np.linalg.svd(known_nc[use], full_matrices=False)
-                done[key] = use, left[:, size > 1e-6 * max(size.max(initial=0), 1)]
-            use, basis = done[key]
-            y = y_nk[use, j].astype(float)
-            rest = y - basis @ (basis.T @ y)
-            # What is left of a label that is explained wholly is rounding.
-            residual[use, r] = 0 if np.abs(rest).max(initial=0) < 1e-5 else rest
+            alike.setdefault(np.packbits(mask_nk[:, j]).tobytes(), []).append(r)
+        for columns_r in alike.values():
+            # An orthonormal basis of what is known: labels that miss the same images share it.
+            use = mask_nk[:, kept[columns_r[0]]]
+            left, size, _ = np.linalg.svd(known_nc[use], full_matrices=False)
+            basis = left[:, size > 1e-6 * max(size.max(initial=0), 1)]
+            for r in columns_r:
+                y = y_nk[use, kept[r]].astype(float)
+                rest = y - basis @ (basis.T @ y)
+                # What is left of a label that is explained wholly is rounding.
+                residual[use, r] = 0 if np.abs(rest).max(initial=0) < 1e-5 else rest
         taken = (*attributes, *(labels[j] for j in nothing))
         return Design(y_nk, mask_nk, tuple(labels), residual, kept, taken, strata)
 

@@ -81,12 +81,12 @@ def test_what_does_not_fit_lies_on_disk_and_changes_nothing(tmp_path, monkeypatc
 
 def test_groups_of_neurons_hold_about_as_many_non_zeros(monkeypatch):
     held, _ = held_of(activations())
-    monkeypatch.setattr(activity, "AT_ONCE", 20)
+    monkeypatch.setattr(activity, "AT_ONCE", 60)
     order = np.array([4, 0, 1, 2, 3, 11, 5])
     groups = list(held.groups(order))
     np.testing.assert_array_equal(np.concatenate(groups), order)
     assert groups[0].tolist() == [4], "one neuron may have more"
-    assert all(held.active_m[g].sum() <= 20 for g in groups[1:])
+    assert len(groups) > 2 and all(held.active_m[g].sum() <= 60 for g in groups[1:])
     columns = held.columns(order)
     np.testing.assert_array_equal(columns.toarray(), activations()[:, order])
     assert (np.diff(columns.indices)[np.diff(np.repeat(np.arange(7), np.diff(columns.indptr))) == 0] > 0).all()
@@ -152,7 +152,11 @@ def test_tables_and_results_come_back_as_they_were():
     arrays = packed(a=one, b=none)
     assert all(value.dtype != object for value in arrays.values())
     back = unpacked(arrays, "a")
-    assert back["why"].tolist() == ["a", None, "b"] and back["rho"][2] == -1e-300 and back["neuron"].dtype == np.int32
+    assert (
+        back["why"].fillna("none").tolist() == ["a", "none", "b"]
+        and back["rho"][2] == -1e-300
+        and back["neuron"].dtype == np.int32
+    )
     assert list(unpacked(arrays, "b")) == ["rank", "measure"] and unpacked(arrays, "b")["rank"].dtype == np.int16
     area = Area(0.1 + 0.2, np.nan, 1.0, 3, 4)
     best = {"raw": [Best(None, -1, np.nan, area, 7, 1, area, "too few")], "": []}
