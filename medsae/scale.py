@@ -276,7 +276,7 @@ THEN = {
     ("train", "time"): "a GPU; fewer --epochs (an image seen once in 10 M is much already)",
     ("train", "memory"): "fewer neurons (--expansion): rows are streamed from disk already",
     ("train", "disk"): "fewer neurons (--expansion)",
-    ("score", "time"): "score --images evaluation, or a cohort that is a sample: what is not held is computed again",
+    ("score", "time"): "score --shard i/N on N machines, then merge; fewer --draws; or --images evaluation",
     ("score", "memory"): "score --images evaluation, or a cohort that is a sample of the images",
     ("score", "disk"): "score --images evaluation",
     ("name", "time"): "name fewer neurons (--neurons), or several endpoints",
