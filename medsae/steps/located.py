@@ -249,6 +249,55 @@ def _at_cells(
 def _marked(cohort: Artifact, images: list[int]) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """(image, finding -> bool [h, w]) of every one of these images with a mask or a box, one after the other: at full
     size all of them need not fit into memory."""
+    among = ", ".join(map(str, images)) or "-1"
+    with cohort.connect() as connection:
+        size = "i.height IS NOT NULL AND i.width IS NOT NULL"
+        masks = connection.execute(
+            f"SELECT m.image, m.finding, m.runs, i.height, i.width FROM mask m JOIN image i USING (image)"
+            f" WHERE m.image IN ({among}) AND {size}"
+        ).fetchall()
+        boxes = [] if not _has_boxes(connection) else connection.execute(
+            f"SELECT b.image, b.label, [b.x, b.y, b.width, b.height], i.height, i.width FROM box b JOIN image i"
+            f" USING (image) WHERE b.image IN ({among}) AND {size}"
+        ).fetchall()  # fmt: skip
+    rows = sorted([(*r, True) for r in masks] + [(*r, False) for r in boxes], key=lambda r: r[0])
+    for image, mine in groupby(rows, key=lambda r: r[0]):
+        found: dict[str, np.ndarray] = {}
+        for _, name, shape, height, width, outlined in mine:
+            size = (height, width)
+            mask = run_lengths.decode(shape, size) if outlined else geometry.box_mask(tuple(shape), size)
+            if mask is not None:
+                found[str(name)] = found[str(name)] | mask if str(name) in found else mask
+        yield int(image), found
+
+
+def _has_boxes(connection: Any) -> bool:
+    return bool(connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'box'").fetchall())
+
+
+# --- what readers marked, as something that a neuron can tell
+
+
+def truth(cohort: Artifact, image: np.ndarray, rivals: Mapping[str, Any]) -> Truth | None:
+    """Findings that readers marked in the pictures, for the choice of the neuron that tells each best: present where
+    the label of the same name says so, or where there is a mark; None for a cohort without marks on these images."""
+    from medsae.scoring.scores import Truth
+
+    names = _marks(cohort, image)
+    if not names:
+        return None
+    present, known = np.zeros((len(image), len(names)), bool), np.ones((len(image), len(names)), bool)
+    for j, name in enumerate(names):
+        shown = np.isin(image, list(_shown(cohort, name)))
+        label = _label_values(cohort, name, image)
+        if label is not None:
+            known[:, j] = shown | np.isin(label, (0.0, 1.0))
+            shown = shown | (label == 1)
+        present[:, j] = shown
+    return Truth(names, present, known, {k: v for k, v in rivals.items() if k in ("raw", "random")})
+
+
+def _marks(cohort: Artifact, image: np.ndarray) -> list[str]:
     with cohort.connect() as connection:
         # A view: as words of the query the images took 8 KB each.
         connection.register("scored", pd.DataFrame({"image": image}))
