@@ -51,4 +51,4 @@ def blocks(x_nd: np.ndarray | Rows, size: int = BLOCK) -> Iterator[np.ndarray]:
 def texts(column: pd.Series) -> np.ndarray:
     """A column of words [n] as objects, None where there is none; equal words are one object, not one an image."""
     code, words = pd.factorize(column)
-    return np.append(np.asarray(words, object), None)[code]
+    return np.array([*words, None], object)[code]

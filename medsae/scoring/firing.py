@@ -107,11 +107,11 @@ class Firing:
     @cached_property
     def square_m(self) -> Numbers:
         """z.z"""
-        return np.bincount(self.neuron, self.value**2, self.count)
+        return np.bincount(self.neuron, self.value**2, self.count).astype(float)
 
     def times(self, value_n: Numbers) -> Numbers:
         """z.v [m]"""
-        return np.bincount(self.neuron, self.value * value_n[self.image], self.count)
+        return np.bincount(self.neuron, self.value * value_n[self.image], self.count).astype(float)
 
     def through(self, basis: Basis) -> Numbers:
         """B'z [m, c], kind by kind."""
@@ -193,7 +193,7 @@ class Given:
 
     def added(self, part: slice) -> Numbers:
         """What some of the non-zeros add to the influence of their images."""
-        neuron, image, z = (a[part] for a in (self.firing.neuron, self.firing.image, self.firing.value))
+        neuron, image, z = self.firing.neuron[part], self.firing.image[part], self.firing.value[part]
         cross, square, _ = self._factors
         u = np.einsum("bc,bc->b", self.basis.table_vc[self.basis.kind_n[image]], self.through_mc[neuron])
         return cross[neuron] * z * self.rest_n[image] - square[neuron] * (z**2 - 2 * z * u)

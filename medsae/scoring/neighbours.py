@@ -90,7 +90,7 @@ def _of_many(held: Held, top: int) -> pd.DataFrame:
     scale_m = np.divide(1, np.sqrt(norm_m), out=np.zeros(held.m), where=norm_m > 0).astype(np.float32)
     gram: dict[int, NDArray[np.float32]] = {}
 
-    def block(first: int, last: int) -> NDArray[np.float32]:
+    def cosines(first: int, last: int) -> NDArray[np.float32]:
         begin = first // width * width
         if begin not in gram:
             gram.clear()
@@ -98,7 +98,7 @@ def _of_many(held: Held, top: int) -> pd.DataFrame:
         value = gram[begin][first - begin : last - begin] * scale_m[first:last, None] * scale_m
         return _positive(value)
 
-    return _ranked(block, held.m, top)
+    return _ranked(cosines, held.m, top)
 
 
 def _gram(held: Held, some: slice) -> NDArray[np.float32]:

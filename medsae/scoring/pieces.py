@@ -103,5 +103,8 @@ def unpacked(arrays: Arrays, of: str) -> pd.DataFrame:
         table, _, name = key.partition(".")
         if table == of and not name.endswith(".missing"):
             missing = arrays.get(f"{key}.missing")
-            columns[name] = value if missing is None else np.where(missing, None, value.astype(object))
+            if missing is not None:
+                value = value.astype(object)
+                value[missing] = None
+            columns[name] = value
     return pd.DataFrame(columns)

@@ -69,7 +69,8 @@ def _from_nonzeros(held: Held, mean_m: NDArray[np.float64], top: int) -> Profile
     square, fourth = np.zeros(held.m), np.zeros(held.m)
     complete = int(held.active_m.sum()) <= held.most
     kept_m = held.active_m if complete else np.minimum(held.active_m, top)
-    neuron, image, value = (np.empty(int(kept_m.sum()), of) for of in (np.int32, np.int32, np.float32))
+    size = int(kept_m.sum())
+    neuron, image, value = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.float32)
     filled = 0
     for neurons in held.groups():
         columns = held.columns(neurons)

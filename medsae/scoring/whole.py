@@ -49,5 +49,5 @@ def matched(arrays: Arrays) -> Matched | None:
 
 
 def _value(found: dict[str, Any]) -> Value:
-    drawn = found["null_t"]
-    return Value(**found | {"null_t": None if drawn is None else np.array(drawn)})
+    drawn = found.pop("null_t")
+    return Value(**found, null_t=None if drawn is None else np.array(drawn))
