@@ -505,7 +505,9 @@ def pairs(frame: Frame, columns: tuple[str, str], names: tuple[str, str], tones:
     drawn = [c for c in known if c in columns or c.startswith(ENDS[0])]
     least = float(known[drawn].min().min())
     figure.layout.xaxis.update(range=[min(0.4, least if math.isfinite(least) else 0.4) - 0.02, 1.02])
-    figure.layout.yaxis.update(showgrid=False, tickvals=rows, ticktext=list(known["label"]), range=[-0.6, len(known) - 0.4])
+    figure.layout.yaxis.update(
+        showgrid=False, tickvals=rows, ticktext=list(known["label"]), range=[-0.6, len(known) - 0.4]
+    )
     return figure
 
 

@@ -94,7 +94,9 @@ def show(figure: go.Figure, key: str, alt: str, save: bool = True, roam: bool = 
     event = st.plotly_chart(figure, key=key, alt=alt, config=config, width="stretch", **more)
     if save:
         study = studies.current()
-        export.plots({alt: lambda: go.Figure(printed)}, " · ".join(a.id for a in (study.scores, study.versus) if a), key)
+        export.plots(
+            {alt: lambda: go.Figure(printed)}, " · ".join(a.id for a in (study.scores, study.versus) if a), key
+        )
     return event
 
 
