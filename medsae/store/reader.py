@@ -181,7 +181,7 @@ def _bytes_of_frame(frame: Frame) -> int:
 
 def _bytes_of_column(array: Any) -> int:
     held = int(array.nbytes)
-    values = array.to_numpy() if getattr(array, "dtype", None) == object else None
+    values = array.to_numpy() if pd.api.types.is_object_dtype(array.dtype) else None
     return held if values is None else held + sum(map(_bytes_of_cell, values))
 
 

@@ -12,7 +12,9 @@ import importlib
 import threading
 
 _MODULES = ("pandas", "medsae.config", "medsae.store.reader", "medsae.store.concepts", "medsae.store.followed",
-            "medsae.store.find_images", "medsae.jobs", "medsae.store.requests")  # fmt: skip
+            "medsae.jobs", "medsae.store.housekeeping", "medsae.store.requests", "medsae.store.trained",
+            "medsae.store.titles", "medsae.scoring.measures", "medsae.store.find_images", "medsae.store.planted_pairs",
+            "medsae.store.places", "medsae.paper.overlay")  # fmt: skip
 """In the order in which the first page needs them; none of them imports streamlit."""
 _began = threading.Event()
 

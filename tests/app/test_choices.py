@@ -202,7 +202,7 @@ def test_a_part_of_a_page_that_runs_again_takes_nothing_twice(monkeypatch):
         links._take("Their strength", "strength")
     assert state == {"_taken": {"strength": "Their strength"}}
     monkeypatch.setattr(links, "get_script_run_ctx", lambda: whole)
-    with pytest.raises(AssertionError, match="'Strength' and 'Their strength' of one page ask for .* 'strength'"):
+    with pytest.raises(AssertionError, match="'Strength' and 'Their strength' of one page"):
         links._take("Strength", "strength")
 
 
