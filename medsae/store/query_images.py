@@ -165,7 +165,7 @@ class ImageTable:
     width_n: np.ndarray
     height_n: np.ndarray
     age_n: np.ndarray
-    words: dict[str, tuple[np.ndarray, np.ndarray]]
+    words: dict[str, tuple[np.ndarray, list[str]]]
     """sex, view, patient: code of every image (-1: not known), and the words by their code."""
 
     @property
@@ -207,10 +207,18 @@ def _image_table(reader: Reader, cohort: Artifact) -> ImageTable:
     for column in ("sex", "view", "patient"):
         code, known = pd.factorize(frame[column])
         small = np.int8 if len(known) < 100 else np.int32
-        words[column] = placed(code.astype(small), -1), np.asarray(known, dtype=object)
-    numbers = [placed(frame[c].to_numpy(t, na_value=np.nan), np.nan)
-               for c, t in (("width", np.float32), ("height", np.float32), ("age", np.float64))]  # fmt: skip
-    return ImageTable(placed(np.ones(len(image), dtype=bool), False), *numbers, words)
+        words[column] = placed(code.astype(small), -1), [str(word) for word in known]
+
+    def numbers(column: str, kind: type) -> np.ndarray:
+        return placed(frame[column].to_numpy(kind, na_value=np.nan), np.nan)
+
+    return ImageTable(
+        placed(np.ones(len(image), dtype=bool), False),
+        numbers("width", np.float32),
+        numbers("height", np.float32),
+        numbers("age", np.float64),
+        words,
+    )
 
 
 def captions(reader: Reader, cohort: Artifact, images: list[int], labels: LabelTable) -> Frame:

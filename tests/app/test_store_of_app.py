@@ -455,7 +455,7 @@ def test_an_image_that_is_not_there_is_told(study):
     known, labels = query_images.image_table(reader, cohort), query_images.label_table(reader, cohort)
     assert known.has(np.array([0, 159, 160, -1, 10**6])).tolist() == [True, True, False, False, False]
     assert list(query_images.captions(reader, cohort, [5, 10**6], labels)["image"]) == [5]
-    none = query_images.ImageTable(*[np.zeros(0)] * 4, {"patient": (np.zeros(0, np.int8), np.zeros(0))})
+    none = query_images.ImageTable(*[np.zeros(0)] * 4, {"patient": (np.zeros(0, np.int8), [])})
     assert none.has(np.array([0, 3])).tolist() == [False, False]
 
 
