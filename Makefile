@@ -1,14 +1,14 @@
-# make run: set up, run the main job, open the app.   make test: set up, check, test.
+# make run: set up, run the main job, open the app.   make test: set up, check, test.   make test-long: the long tests.
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8501
 WORKERS ?= 2
-BROWSERS ?= 1
+BROWSERS ?= 2
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
 
-.PHONY: setup demo run app test check docs mutants clean faults
+.PHONY: setup demo run app test test-long check docs mutants clean faults
 
 setup: $(STAMP)
 
@@ -36,12 +36,20 @@ check: $(TEST_STAMP)
 	$(PY) -m ruff format --check .
 	$(PY) -m basedpyright --pythonpath $(PY)
 
-# One process a core, one thread each: two processes of two threads would wait for each other. A file stays in one
-# process with what it has set up; those that take long come first (tests/conftest.py). Browsers one at a time, unless
-# BROWSERS says more.
+# What every change needs. One process a core, one thread each: two processes of two threads would wait for each other. A
+# file stays in one process with what it has set up; those that take long come first (tests/conftest.py).
 test: check
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/browser
-	$(PY) -m pytest tests/browser $(if $(filter-out 1,$(BROWSERS)),-n $(BROWSERS) --dist loadfile)
+	$(call tests,not long)
+
+# What is marked long: kills, full disks, real servers, whole trainings, the package, the docs, real pictures. With
+# `make test` it is every test; .ci/run runs both.
+test-long: $(TEST_STAMP)
+	$(call tests,long)
+
+define tests
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "$(1)" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/browser
+	$(PY) -m pytest -m "$(1)" tests/browser $(if $(filter-out 1,$(BROWSERS)),-n $(BROWSERS) --dist loadfile)
+endef
 
 # Kills, full disks, flipped bits, hostile links, bad pictures and replies: prints the table, at most 20 minutes.
 faults: $(TEST_STAMP)

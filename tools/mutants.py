@@ -24,7 +24,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TESTS = ["tests/unit/test_scoring_*.py", "tests/unit/test_naming_detection.py", "tests/unit/test_naming_replies.py",
-         "tests/unit/test_naming_audit.py",
+         "tests/unit/test_naming_audit.py", "tests/unit/test_words.py", "tests/unit/test_ms_embeddings.py",
+         "tests/app/test_map_page.py",
          "tests/unit/test_sae_gradients.py", "tests/unit/test_store.py", "tests/unit/test_seal.py"]  # fmt: skip
 CAUGHT = {1, 3, -24, 24, 152, 255, 36, -9, -11}
 """Exit codes of mutmut: a test failed, the tests ran out of time, or the process died."""

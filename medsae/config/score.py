@@ -44,6 +44,8 @@ class Score(Sharded, Command):
     """Images kept at each end of a dense (raw) neuron."""
     maps: bool = added(True)
     """Keep where the value of a neuron was collected on its strongest images, where the encoder allows it."""
+    occlude: bool = added(False)
+    """Where the encoder has no exact map: keep approximate ones by occlusion (it runs 65 times for each image)."""
     deletions: int = added(16)
     """Neurons, drawn by chance, whose maps are tested: their strongest part of a picture is replaced (0: none)."""
     seed: int = 0

@@ -22,6 +22,15 @@ def _below(value: NDArray[np.floating], sorted_: NDArray[np.floating]) -> NDArra
     return (np.searchsorted(sorted_, value, "left") + np.searchsorted(sorted_, value, "right")) / 2
 
 
+def areas(score_nr: NDArray[np.floating], y_n: NDArray[np.floating]) -> NDArray[np.float64]:
+    """AUROC of each column of scores, ties counted half; NaN without positives or negatives."""
+    positive = y_n > 0
+    p, n = int(positive.sum()), int((~positive).sum())
+    if not p or not n:
+        return np.full(score_nr.shape[1], np.nan)
+    return (rankdata(score_nr, axis=0)[positive].sum(0) - p * (p + 1) / 2) / (p * n)
+
+
 @dataclass(frozen=True)
 class Ranked:
     """Scores of one read-out over the images where its label is known, ready to be asked many times."""

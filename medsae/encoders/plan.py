@@ -87,11 +87,11 @@ class Runner:
     def _forward(self, inputs: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
             inputs = inputs.to(self.plan.device, self.dtype, non_blocking=True)
-            output = self.module(_channels_last(inputs) if self.plan.channels_last else inputs)
+            output = self.module(channels_last(inputs) if self.plan.channels_last else inputs)
             return output.float() if self.plan.device == "cpu" else output
 
 
-def _channels_last(x: torch.Tensor) -> torch.Tensor:
+def channels_last(x: torch.Tensor) -> torch.Tensor:
     """`x` with channels-last strides, also where one channel makes both layouts the same memory: torch takes such an
     input for channels first and would compute the whole network that way."""
     _, c, h, w = x.shape

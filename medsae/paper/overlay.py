@@ -21,12 +21,17 @@ LONGEST = 132
 """Longer side of an overlay in px: that of a thumbnail, so an outline stays sharp."""
 
 
-SWITCH = (
-    '<p><label><input type="checkbox" id="maps" accesskey="m" checked> where it looks (red raises the neuron, '
-    "blue lowers it, yellow: what was planted or marked)</label></p>"
-)
+def switch(scores: Artifact) -> str:
+    """HTML: a box that shows the layers or takes them away, and what they mean."""
+    how = "by occlusion, approximate: " if maps.approximate(scores) else ""
+    return (
+        '<p><label><input type="checkbox" id="maps" accesskey="m" checked> where it looks ('
+        f"{how}red raises the neuron, blue lowers it, yellow: what was planted or marked)</label></p>"
+    )
+
+
 STYLE = f""".ms-over {{ opacity: {OPACITY}; }} body:has(#maps:not(:checked)) .ms-over {{ display: none; }}"""
-"""Of a page of HTML that needs nothing else: a box that shows the layers or takes them away."""
+"""Of a page of HTML with that box, which needs nothing else."""
 
 
 @dataclass(frozen=True)

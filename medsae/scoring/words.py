@@ -41,15 +41,18 @@ def lens(row_md: NDArray[np.floating], term_td: NDArray[np.floating], x_nd: NDAr
     random directions have. NaN p for a row of zeros."""
     row, term = unit(row_md), unit(term_td)
     cosine = row @ term.T
-    rng = np.random.default_rng([seed, 31])
-    centred = np.asarray(x_nd, float) - np.mean(x_nd, axis=0, dtype=float)
-    # A random mixture of centred embeddings has their second moments without a root of the matrix being taken.
-    random = unit(rng.standard_normal((RANDOM, len(centred))) @ centred / np.sqrt(max(len(centred), 1)))
-    null = random @ term.T
+    null = random_with_spread(x_nd, RANDOM, np.random.default_rng([seed, 31])) @ term.T
     best = np.sort(null.max(1))
     above = RANDOM - np.searchsorted(best, cosine.max(1) - 1e-12, "left")
     p = np.where(np.abs(row).sum(1) > 0, (1 + above) / (1 + RANDOM), np.nan)
     return Lens(cosine.astype(np.float32), p, np.quantile(null, 0.95, axis=0), null.max(0))
+
+
+def random_with_spread(x_nd: NDArray[np.floating], count: int, rng: np.random.Generator) -> NDArray[np.floating]:
+    """Directions [count, d] of unit length drawn with the second moments of embeddings about their mean."""
+    centred = np.asarray(x_nd, float) - np.mean(x_nd, axis=0, dtype=float)
+    # A random mixture of centred embeddings has their second moments without a root of the matrix being taken.
+    return unit(rng.standard_normal((count, len(centred))) @ centred / np.sqrt(max(len(centred), 1)))
 
 
 def told_apart(term_td: NDArray[np.floating]) -> NDArray[np.intp]:

@@ -26,6 +26,10 @@ JUDGED = 20_000
 """Scored images on which falls are computed at most, evenly spread."""
 
 
+NULL_IMAGES, NULL_DIRECTIONS = 4_000, 200
+"""Scored images, and random directions, that tell what AUROC a read-out that means nothing can have."""
+
+
 @dataclass(frozen=True)
 class Scored:
     """What `score` has when effects are computed."""
@@ -86,8 +90,25 @@ def at_score(scored: Scored, store: Store, progress: Progress) -> Made:
     readout = Readout(np.stack(weights), np.array(bias))
     parts = np.array_split(scored.rows, max(1, len(scored.rows) // 8192))
     logit = np.concatenate([readout.scores(x_nd[part]) for part in parts])
+    null = _null(scored, x_nd)
     table = pd.DataFrame(rows).assign(position=range(len(rows)), constant=readout.constants(rebuilt))
+    table["null_high"] = [null[label] for label in table["label"]]
     return Made(_tables(scored, table, readout, (rebuilt, covariance, logit), progress), logit.astype(np.float32))
+
+
+def _null(scored: Scored, x_nd: np.ndarray) -> dict[str, float]:
+    """Label -> the AUROC below which 95 % of random directions lie; NaN where a label does not vary."""
+    from medsae.effects.falls import areas
+    from medsae.scoring.words import random_with_spread
+
+    kept = np.arange(0, len(scored.rows), max(1, -(-len(scored.rows) // NULL_IMAGES)))
+    near_nd = np.asarray(x_nd[scored.rows[kept]], np.float32)
+    score_nr = near_nd @ random_with_spread(near_nd, NULL_DIRECTIONS, np.random.default_rng([scored.config.seed, 37])).T
+    found = {}
+    for j, label in enumerate(scored.labels):
+        use = scored.mask_nk[kept, j]
+        found[label] = float(np.quantile(areas(score_nr[use], scored.y_nk[kept[use], j]), 0.95))
+    return found
 
 
 def _probes(scored: Scored, x_nd: np.ndarray, progress: Progress) -> list[Probe | str]:

@@ -4,13 +4,13 @@ pictures of a cohort that they look at."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import pandas as pd
 
 from medsae import config as c
 from medsae import encoders, plugins
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 REFERENCE = 256
 """Pictures whose mean map is taken off."""
 BATCH = 16
+LANES = 16
+"""Batches at once at most."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,38 @@ REFERENCE_FILE = "reference.npy"
 """The mean parts that were taken off the maps of these scores, float32 [cells, d]."""
 
 
+class Sees(Protocol):
+    """Where on a picture values come from: exactly (`Eye`), or by what they lose (`replaced.Occluded`)."""
+
+    @property
+    def encoder(self) -> encoders.Encoder: ...
+
+    @property
+    def unit_norm(self) -> bool: ...
+
+    @property
+    def places(self) -> located.Cells: ...
+
+    @property
+    def how(self) -> str: ...
+
+    def grid_row(self) -> dict[str, Any]: ...
+
+    def prepared(self, picture: np.ndarray) -> np.ndarray:
+        """What `parts` takes of a picture uint8 [h, w]; called in the threads that compute."""
+        ...
+
+    def parts(self, prepared: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Parts [b, cells, d] and constant [b, d] whose sum is the embedding."""
+        ...
+
+    def maps(self, parts_cd: np.ndarray, constant_d: np.ndarray, directions: Direction, neurons: np.ndarray) -> tuple[
+        np.ndarray, np.ndarray
+    ]:  # fmt: skip
+        """Maps [k, cells] of some neurons on one picture and constants [k]: their sum is the pre-activation."""
+        ...
+
+
 @dataclass(frozen=True)
 class Eye:
     """An encoder with its pictures, seen cell by cell."""
@@ -72,12 +106,28 @@ class Eye:
         """Where the cells lie."""
         return located.Cells(self.cells.grid, self.cells.first_px, self.cells.step_px, self.encoder.size)
 
-    def parts(self, pictures: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 pictures -> parts float32 [b, cells, d] and constant [b, d] whose sum is the embedding, divided by its
-        norm where the embeddings are."""
+    how = "exact minus the cohort's mean"
+
+    def grid_row(self) -> dict[str, Any]:
+        """The row of the table `cell_grid`."""
+        cells = self.cells
+        return {
+            "rows": cells.grid[0], "columns": cells.grid[1], "first_px": cells.first_px, "step_px": cells.step_px,
+            "reach_px": cells.reach_px, "size_px": self.encoder.size, "how": self.how,
+        }  # fmt: skip
+
+    def prepared(self, picture: np.ndarray) -> np.ndarray:
+        """As the network takes it."""
+        return self.encoder.prepare(picture)
+
+    def parts(self, prepared: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Prepared pictures -> parts float32 [b, cells, d] and constant [b, d] whose sum is the embedding, divided by
+        its norm where the embeddings are."""
         import torch
 
-        pixels = torch.from_numpy(np.stack([self.encoder.prepare(p) for p in pictures]))
+        from medsae.encoders.plan import channels_last
+
+        pixels = channels_last(torch.from_numpy(np.stack(prepared)))
         with torch.inference_mode():
             parts, constant = self.cells(pixels)
             whole = parts.sum(1) + constant
@@ -87,21 +137,44 @@ class Eye:
 
     def with_reference(self, pictures: Sequence[np.ndarray]) -> Eye:
         """The same with the mean map of these pictures."""
-        total, count = None, 0
-        for start in range(0, len(pictures), BATCH):
-            parts = self.parts(pictures[start : start + BATCH])[0].sum(0, dtype=np.float64)
-            total, count = (parts if total is None else total + parts), count + len(pictures[start : start + BATCH])
-        assert total is not None
-        return Eye(self.encoder, self.cells, self.unit_norm, (total / count).astype(np.float32))
+        batches = [pictures[start : start + BATCH] for start in range(0, len(pictures), BATCH)]
+
+        def total(batch: Sequence[np.ndarray]) -> np.ndarray:
+            return self.parts([self.prepared(p) for p in batch])[0].sum(0, dtype=np.float64)
+
+        assert batches
+        mean_cd = np.sum([*side_by_side(total, batches)], axis=0) / len(pictures)
+        return Eye(self.encoder, self.cells, self.unit_norm, mean_cd.astype(np.float32))
 
     def maps(self, parts_cd: np.ndarray, constant_d: np.ndarray, directions: Direction, neurons: np.ndarray) -> tuple[
         np.ndarray, np.ndarray
     ]:  # fmt: skip
         """Maps [k, cells] of some neurons on one picture, reference taken off, and constants [k]: their sum is the
         pre-activation."""
+        import torch
+
         rows = directions.row_md[neurons]
-        maps = (parts_cd - self.reference_cd) @ rows.T
-        return maps.T, rows @ (constant_d + self.reference_cd.sum(0)) + directions.constant_m[neurons]
+        # By torch, whose threads are those of the network: two pools of threads would wait for each other.
+        map_kc = (torch.from_numpy(rows) @ torch.from_numpy(parts_cd - self.reference_cd).T).numpy()
+        return map_kc, rows @ (constant_d + self.reference_cd.sum(0)) + directions.constant_m[neurons]
+
+
+def side_by_side(work: Callable[[Any], Any], batches: Sequence[Any]) -> Iterator[Any]:
+    """`work` of each batch in order, computed some at once, each on one core, as embedding is (docs/decisions/037)."""
+    import torch
+
+    before = torch.get_num_threads()
+    count = min(before, LANES)
+    pool = ThreadPoolExecutor(count, "maps", torch.set_num_threads, (1,))
+    try:
+        under_way = [pool.submit(work, batch) for batch in batches[:count]]
+        for k in range(len(batches)):
+            if k + count < len(batches):
+                under_way.append(pool.submit(work, batches[k + count]))
+            yield under_way.pop(0).result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
 
 
 def eye_of(embeddings: Artifact, store: Store, progress: Progress) -> Eye:
@@ -113,8 +186,12 @@ def eye_of(embeddings: Artifact, store: Store, progress: Progress) -> Eye:
 
 def eye_with(encoder: encoders.Encoder, embeddings: Artifact) -> Eye:
     """The same where the encoder is loaded already."""
+    import torch
+
     from medsae.encoders import cells
 
+    # A third of the time of convolutions on a CPU.
+    encoder.module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     parts = cells.of(encoder)
     if parts is None:
         raise UserError(f"an embedding of {encoder.name} is no sum over cells of the picture", embeddings.id)
@@ -176,12 +253,3 @@ def pictures_of(cohort: Artifact) -> Any:
         return Pictures(cohort)
     except UserError:
         return []
-
-
-def grid_frame(eye: Eye) -> pd.DataFrame:
-    """The one row of the table `cell_grid`."""
-    cells = eye.cells
-    return pd.DataFrame([{
-        "rows": cells.grid[0], "columns": cells.grid[1], "first_px": cells.first_px, "step_px": cells.step_px,
-        "reach_px": cells.reach_px, "size_px": eye.encoder.size, "how": "exact minus the cohort's mean",
-    }])  # fmt: skip

@@ -90,10 +90,10 @@ class ByCells:
 
     @property
     def grid(self) -> dict[str, Any]:
-        return eyes.grid_frame(self.eye).to_dict("records")[0]
+        return self.eye.grid_row()
 
     def see(self, picture: np.ndarray) -> Seen:
-        parts, constant = self.eye.parts([picture])
+        parts, constant = self.eye.parts([self.eye.prepared(picture)])
         x_d = parts[0].sum(0) + constant[0]
         z_m = self.sae.encode(x_d[None])[0] if self.sae else x_d
         return Seen(x_d, z_m, lambda neurons: self.eye.maps(parts[0], constant[0], self.directions, neurons))

@@ -9,8 +9,7 @@ sum stays exact with another constant. Maps are computed in float32, whatever th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,17 @@ from medsae.arrays import Rows
 from medsae.geometry import packed
 from medsae.progress import Progress, UserError
 from medsae.steps import located, replaced
-from medsae.steps.eyes import BATCH, Direction, Eye, eye_of, grid_frame, pictures_of, sampled
+from medsae.steps.eyes import (
+    BATCH,
+    Direction,
+    Eye,
+    Sees,
+    encoder_of,
+    eye_with,
+    pictures_of,
+    sampled,
+    side_by_side,
+)
 from medsae.steps.located import Asked
 from medsae.store.artifacts import Artifact, Store
 
@@ -33,7 +42,7 @@ TOP = 25
 
 
 def compute(
-    eye: Eye, pictures: Any, images: np.ndarray, spaces: Sequence[Direction], asked: Asked, progress: Progress
+    eye: Sees, pictures: Any, images: np.ndarray, spaces: Sequence[Direction], asked: Asked, progress: Progress
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(places in `asked`, maps [k, cells], constants [k]) by picture; a picture that cannot be read is left out.
 
@@ -43,25 +52,30 @@ def compute(
     rows, starts = np.unique(asked.row[order], return_index=True)
     bounds = [*starts.tolist(), len(order)]
 
-    def read(k: int) -> np.ndarray | None:
-        try:
-            return pictures[int(images[rows[k]])]
-        except ValueError:
-            return None
+    def of_batch(batch: range) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        read = [(k, p) for k in batch if (p := _prepared(eye, pictures, int(images[rows[k]]))) is not None]
+        if not read:
+            return []
+        found, parts = [], eye.parts([p for _, p in read])
+        for (k, _), parts_cd, constant_d in zip(read, *parts, strict=True):
+            places = order[bounds[k] : bounds[k + 1]]
+            for space in np.unique(asked.space[places]):
+                own = places[asked.space[places] == space]
+                found.append((own, *eye.maps(parts_cd, constant_d, spaces[space], asked.neuron[own])))
+        return found
 
-    with ThreadPoolExecutor(2, "decode") as pool, progress.task("maps", len(rows), "pictures") as task:
-        for begin in range(0, len(rows), BATCH):
-            batch = range(begin, min(len(rows), begin + BATCH))
-            read_ones = [(k, p) for k, p in zip(batch, pool.map(read, batch), strict=True) if p is not None]
+    batches = [range(begin, min(len(rows), begin + BATCH)) for begin in range(0, len(rows), BATCH)]
+    with progress.task("maps", len(rows), "pictures") as task:
+        for batch, found in zip(batches, side_by_side(of_batch, batches), strict=True):
             task.advance(len(batch))
-            if not read_ones:
-                continue
-            parts, constants = eye.parts([p for _, p in read_ones])
-            for (k, _), parts_cd, constant_d in zip(read_ones, parts, constants, strict=True):
-                places = order[bounds[k] : bounds[k + 1]]
-                for space in np.unique(asked.space[places]):
-                    own = places[asked.space[places] == space]
-                    yield (own, *eye.maps(parts_cd, constant_d, spaces[space], asked.neuron[own]))
+            yield from found
+
+
+def _prepared(eye: Sees, pictures: Any, image: int) -> np.ndarray | None:
+    try:
+        return eye.prepared(pictures[image])
+    except ValueError:
+        return None
 
 
 def top_pairs(neuron: np.ndarray, row: np.ndarray, value: np.ndarray, top: int = TOP) -> tuple[np.ndarray, np.ndarray]:
@@ -91,6 +105,10 @@ class Scored:
     """Neurons that are drawn for the test by deletion; 0: none."""
     first: tuple[int, ...] = ()
     """Neurons that it asks too: the best of each label."""
+    device: str = "cpu"
+    """Where the encoder runs for them."""
+    occlude: bool = False
+    """Maps by occlusion where there are no exact ones."""
 
     @cached_property
     def sae(self) -> Sae | None:
@@ -136,28 +154,47 @@ class Made:
     were taken off [cells, d]."""
 
     tables: dict[str, pd.DataFrame]
-    reference_cd: np.ndarray
+    reference_cd: np.ndarray | None
+    how: str
+    """`exact`, `occlusion`, or why there is nothing."""
 
 
-def at_score(scored: Scored, store: Store, progress: Progress) -> tuple[Made, str]:
-    """Everything that is kept of maps, and "" or the reason why there is nothing."""
+EXACT, OCCLUSION = "exact", "occlusion"
+
+
+def at_score(scored: Scored, store: Store, progress: Progress) -> Made:
+    """Everything that is kept of maps."""
     try:
         pictures = pictures_of(scored.cohort)
         sample = sampled(pictures)
         if not sample:
             raise UserError("no picture of the cohort can be read here", scored.cohort.id)
-        eye = eye_of(scored.embeddings, store, progress).with_reference(sample)
+        eye = _eye(scored, sample, store, progress)
     except UserError as error:
-        progress.say(f"no maps: {error.what}")
-        return Made({}, np.zeros((0, 0), np.float32)), error.what
+        progress.say(f"no maps: {error.what}" + (f" ({error.do})" if error.do else ""))
+        return Made({}, None, error.what)
     made = _made(scored, eye, pictures, progress)
     if scored.deletions:
-        asked = replaced.Deleted(scored, eye, pictures, scored.deletions, scored.first)
-        made = Made(made.tables | asked.tables(sample, progress), made.reference_cd)
-    return made, ""
+        asked = replaced.Deleted(scored, replaced.OfWhole(eye, scored.spaces[0]), pictures, scored.deletions,
+                                 scored.first)  # fmt: skip
+        made = replace(made, tables=made.tables | asked.tables(sample, progress))
+    return made
 
 
-def _made(scored: Scored, eye: Eye, pictures: Any, progress: Progress) -> Made:
+def _eye(scored: Scored, sample: Sequence[np.ndarray], store: Store, progress: Progress) -> Sees:
+    """What sees where values come from. UserError says why nothing can."""
+    encoder = encoder_of(scored.embeddings, store, progress)
+    try:
+        return eye_with(encoder, scored.embeddings).with_reference(sample)
+    except UserError as error:
+        if not scored.occlude:
+            do = "score --occlude keeps approximate ones, look --occlude makes those of one picture"
+            raise UserError(error.what, error.where, do) from error
+    progress.say(f"maps by occlusion, approximate: the encoder runs {replaced.PASSES} times for each picture")
+    return replaced.Occluded.of(encoder, scored.embeddings, scored.cohort, scored.device)
+
+
+def _made(scored: Scored, eye: Sees, pictures: Any, progress: Progress) -> Made:
     row, neuron = top_pairs(*(scored.activation[k].to_numpy() for k in ("neuron", "row", "value")))
     top = Asked(row, np.zeros(len(row), np.intp), neuron)
     questions = [q for finding in located.findings(scored, eye.places) for q in finding.questions(scored)]
@@ -175,9 +212,11 @@ def _made(scored: Scored, eye: Eye, pictures: Any, progress: Progress) -> Made:
         kept[places[~first] - len(row)] = map_kc[~first]
     cell = pd.DataFrame({"neuron": neuron, "image": images[row], "map": maps, "scale": scale, "constant": constant})
     cell = cell[cell["map"].map(len) > 0]
-    average, scale = packed(scored.spaces[0].row_md @ eye.reference_cd.T)
-    usual = pd.DataFrame({"neuron": np.arange(len(scale)), "map": average, "scale": scale})
-    tables = {"cell": cell, "cell_grid": grid_frame(eye), "cell_average": usual}
+    tables = {"cell": cell, "cell_grid": pd.DataFrame([eye.grid_row()])}
     if questions:
         tables["localisation"] = located.answers(questions, kept, scored.seed)
-    return Made(tables, eye.reference_cd)
+    if not isinstance(eye, Eye):
+        return Made(tables, None, OCCLUSION)
+    average, scale = packed(scored.spaces[0].row_md @ eye.reference_cd.T)
+    tables["cell_average"] = pd.DataFrame({"neuron": np.arange(len(scale)), "map": average, "scale": scale})
+    return Made(tables, eye.reference_cd, EXACT)

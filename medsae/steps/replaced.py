@@ -10,19 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from medsae import encoders, geometry
-from medsae.progress import Progress
-from medsae.steps.eyes import Direction, Eye, pictures_of, sampled
-from medsae.store.artifacts import Artifact
+from medsae.device import pick
+from medsae.progress import Progress, UserError
+from medsae.steps import located
+from medsae.steps import tokens as token_rows
+from medsae.steps.eyes import Direction, Sees, encoder_of, pictures_of, sampled, unit_norm
+from medsae.store.artifacts import Artifact, Store
+
+if TYPE_CHECKING:
+    from medsae.sae.model import Sae
 
 MEAN_SIDE = 256
 """Side of the mean picture in px."""
+HOW = "occlusion (approximate): the fall when a square is filled with the cohort's mean picture"
 GRID = 8
 """Rows and columns of squares that are replaced one after the other; each is twice as wide as their distance."""
 BATCH = 16
@@ -71,16 +78,25 @@ def embedded(encoder: encoders.Encoder, pictures: Sequence[np.ndarray], unit_nor
     """float32 [n, d] of pictures, some at a time."""
     import torch
 
-    out = []
+    out, device = [], _device(encoder)
     with torch.inference_mode():
         for start in range(0, len(pictures), BATCH):
-            pixels = np.stack([encoder.prepare(p) for p in pictures[start : start + BATCH]])
-            out.append(encoder.module(torch.from_numpy(pixels)).float().numpy())
+            pixels = torch.from_numpy(np.stack([encoder.prepare(p) for p in pictures[start : start + BATCH]]))
+            out.append(encoder.module(pixels.to(device)).float().cpu().numpy())
     x_nd = np.concatenate(out)
     return x_nd / np.maximum(np.linalg.norm(x_nd, axis=1, keepdims=True), 1e-12) if unit_norm else x_nd
 
 
+def _device(encoder: encoders.Encoder) -> Any:
+    parameters = getattr(encoder.module, "parameters", None)
+    return next((p.device for p in parameters()), "cpu") if parameters else "cpu"
+
+
 # --- occlusion
+
+
+PASSES = GRID * GRID + 1
+"""How often the encoder runs for the maps of one picture, whatever the number of neurons."""
 
 
 @dataclass(frozen=True)
@@ -111,14 +127,66 @@ class Occluder:
         """[k, cells]: the fall of the pre-activation of some neurons, cell by cell."""
         return directions.row_md[neurons] @ losses_cd.T
 
+    @property
+    def places(self) -> located.Cells:
+        """Where the squares lie: as if the whole picture were centred on the network's input."""
+        step = self.encoder.size / GRID
+        return located.Cells((GRID, GRID), (step - 1) / 2, step, self.encoder.size)
+
     def grid_row(self) -> dict[str, Any]:
         """As a row of the table `cell_grid`."""
-        size, step = self.encoder.size, self.encoder.size / GRID
-        return {"rows": GRID, "columns": GRID, "first_px": (step - 1) / 2, "step_px": step, "reach_px": int(2 * step),
-                "size_px": size, "how": HOW}  # fmt: skip
+        at = self.places
+        return {"rows": GRID, "columns": GRID, "first_px": at.first_px, "step_px": at.step_px,
+                "reach_px": int(2 * at.step_px), "size_px": at.size, "how": HOW}  # fmt: skip
 
 
-HOW = "occlusion (approximate): the fall when a square is filled with the cohort's mean picture"
+@dataclass(frozen=True)
+class Occluded:
+    """An encoder without exact maps as an `eyes.Sees`: the part of a cell is what the embedding loses with its square.
+
+    Squares overlap and the encoder is not linear, so parts say where a value comes from; that they and the constant sum
+    to the embedding holds only because the constant is the rest.
+    """
+
+    occluder: Occluder
+
+    how = HOW
+
+    @staticmethod
+    def of(encoder: encoders.Encoder, embeddings: Artifact, cohort: Artifact, device: str = "cpu") -> Occluded:
+        """With the mean picture of the cohort; the encoder runs in float32 on `device` (`device.pick`)."""
+        encoder.module.to(pick(device))
+        return Occluded(Occluder(encoder, unit_norm(encoder, embeddings), mean_of(cohort)))
+
+    @property
+    def encoder(self) -> encoders.Encoder:
+        return self.occluder.encoder
+
+    @property
+    def unit_norm(self) -> bool:
+        return self.occluder.unit_norm
+
+    @property
+    def places(self) -> located.Cells:
+        return self.occluder.places
+
+    def grid_row(self) -> dict[str, Any]:
+        return self.occluder.grid_row()
+
+    def prepared(self, picture: np.ndarray) -> np.ndarray:
+        """As it is: parts of it are replaced before the encoder's own preparation."""
+        return picture
+
+    def parts(self, prepared: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        x_bd = embedded(self.encoder, prepared, self.unit_norm)
+        parts_bcd = np.stack([self.occluder.losses(picture) for picture in prepared])
+        return parts_bcd, x_bd - parts_bcd.sum(1)
+
+    def maps(self, parts_cd: np.ndarray, constant_d: np.ndarray, directions: Direction, neurons: np.ndarray) -> tuple[
+        np.ndarray, np.ndarray
+    ]:  # fmt: skip
+        rows = directions.row_md[neurons]
+        return self.occluder.maps(parts_cd, directions, neurons), rows @ constant_d + directions.constant_m[neurons]
 
 
 def _smaller(picture: np.ndarray, longest: int) -> np.ndarray:
@@ -163,13 +231,12 @@ class Scored(Protocol):
     def seed(self) -> int: ...
 
     @property
-    def sae_artifact(self) -> Artifact | None:
-        """None for raw, whose neurons have a value on every image."""
+    def representations(self) -> Sequence[str]:
+        """Of the scored representation first: of raw, every neuron has a value on every image."""
         ...
 
-    @property
-    def spaces(self) -> Sequence[Direction]:
-        """Of the scored representation first."""
+    def size(self, space: int) -> int:
+        """Neurons of a representation."""
         ...
 
     def fires(self, rows: np.ndarray) -> np.ndarray:
@@ -198,14 +265,15 @@ class Silent:
         return self.square_ks[self.place[neuron]]
 
     @staticmethod
-    def means(neurons: np.ndarray, pictures: Sequence[np.ndarray], fires: Callable[[np.ndarray], np.ndarray],
-              encoded: Callable[[Sequence[np.ndarray]], np.ndarray]) -> Silent:  # fmt: skip
-        """`fires`: embeddings [b, d] -> bool [b, neurons]; a neuron that fires on all of them has the mean of all."""
+    def means(
+        neurons: np.ndarray, pictures: Sequence[np.ndarray], fires: Callable[[Sequence[np.ndarray]], np.ndarray]
+    ) -> Silent:
+        """`fires`: pictures -> bool [b, neurons]; a neuron that fires on all of them has the mean of all."""
         total, count, every = np.zeros((len(neurons), MEAN_SIDE**2), np.float64), np.zeros(len(neurons)), []
         for start in range(0, len(pictures), BATCH):
             some = pictures[start : start + BATCH]
             square = np.stack([on_square(p).ravel() for p in some]).astype(np.float64)
-            silent = ~fires(encoded(some))
+            silent = ~fires(some)
             total, count = total + silent.T.astype(float) @ square, count + silent.sum(0)
             every.append(square.sum(0))
         whole = np.sum(every, axis=0) / max(1, len(pictures))
@@ -213,12 +281,113 @@ class Silent:
         return Silent({int(n): k for k, n in enumerate(neurons)}, mean.reshape(-1, MEAN_SIDE, MEAN_SIDE))
 
 
+class Tells(Protocol):
+    """What neurons of the scored representation say of pictures that were never scored, and where they look."""
+
+    @property
+    def places(self) -> located.Cells: ...
+
+    def maps(self, picture: np.ndarray, neurons: np.ndarray) -> np.ndarray:
+        """[k, cells] on one picture uint8 [h, w]."""
+        ...
+
+    def values(self, pictures: Sequence[np.ndarray], neurons: np.ndarray) -> np.ndarray:
+        """[n, k]: what may fall."""
+        ...
+
+    def fires(self, pictures: Sequence[np.ndarray], neurons: np.ndarray) -> np.ndarray:
+        """bool [n, k]."""
+        ...
+
+
+@dataclass(frozen=True)
+class OfWhole:
+    """Of one vector a picture: pre-activations, which fall without a step."""
+
+    eye: Sees
+    space: Direction
+
+    @property
+    def places(self) -> located.Cells:
+        return self.eye.places
+
+    def maps(self, picture: np.ndarray, neurons: np.ndarray) -> np.ndarray:
+        parts, constant = self.eye.parts([self.eye.prepared(picture)])
+        return self.eye.maps(parts[0], constant[0], self.space, neurons)[0]
+
+    def values(self, pictures: Sequence[np.ndarray], neurons: np.ndarray) -> np.ndarray:
+        x_nd = embedded(self.eye.encoder, pictures, self.eye.unit_norm)
+        return x_nd @ self.space.row_md[neurons].T + self.space.constant_m[neurons]
+
+    def fires(self, pictures: Sequence[np.ndarray], neurons: np.ndarray) -> np.ndarray:
+        return self.values(pictures, neurons) > 0
+
+
+@dataclass(frozen=True)
+class OfTokens:
+    """Of the tokens of a picture: where its value is the largest token's, the largest pre-activation falls without a
+    step; a mean or a share is taken of activations."""
+
+    encoder: encoders.TokenEncoder
+    sae: Sae | None
+    """None for raw tokens."""
+    pooled: token_rows.Pooled
+    places: located.Cells
+
+    def maps(self, picture: np.ndarray, neurons: np.ndarray) -> np.ndarray:
+        return self._activations(self._tokens(picture))[:, neurons].T
+
+    def values(self, pictures: Sequence[np.ndarray], neurons: np.ndarray) -> np.ndarray:
+        if self.pooled != "max" or self.sae is None:
+            found = [token_rows.pool(self._activations(self._tokens(p))[None], self.pooled)[0] for p in pictures]
+        else:
+            found = [self.sae.pre_activations(self._tokens(p)).max(0) for p in pictures]
+        return np.stack(found)[:, neurons]
+
+    def fires(self, pictures: Sequence[np.ndarray], neurons: np.ndarray) -> np.ndarray:
+        return np.stack([self._activations(self._tokens(p))[:, neurons].max(0) > 0 for p in pictures])
+
+    def _tokens(self, picture: np.ndarray) -> np.ndarray:
+        """In half precision, as tokens lie on disk."""
+        x_td = encoders.tokens(self.encoder, self.encoder.prepare(picture)[None])[0]
+        return x_td.astype(np.float16).astype(np.float32)
+
+    def _activations(self, x_td: np.ndarray) -> np.ndarray:
+        return self.sae.encode(x_td) if self.sae else x_td
+
+
+@dataclass(frozen=True)
+class AskedOfTokens:
+    """Deletion of scored tokens, as it is asked for when scores are made."""
+
+    scored: token_rows.Scored
+    embeddings: Artifact
+    sae: Sae | None
+    most: int
+    always: tuple[int, ...]
+
+    def tables(self, store: Store, progress: Progress) -> dict[str, pd.DataFrame]:
+        """As `Deleted.tables`; {} where the encoder or the pictures are not here, which is said."""
+        pictures = pictures_of(self.scored.cohort)
+        sample = sampled(pictures)
+        try:
+            encoder = encoders.tokens_of(encoder_of(self.embeddings, store, progress))
+        except UserError as error:
+            progress.say(f"no deletion: {error.what}")
+            return {}
+        if not sample:
+            progress.say("no deletion: no picture of the cohort can be read here")
+            return {}
+        tells = OfTokens(encoder, self.sae, self.scored.source.pooled, self.scored.cells)
+        return Deleted(self.scored, tells, pictures, self.most, self.always).tables(sample, progress)
+
+
 @dataclass(frozen=True)
 class Deleted:
-    """What is asked of deletion, and how: maps and encoder, the directions of the scored representation."""
+    """What is asked of deletion, and how."""
 
     scored: Scored
-    eye: Eye
+    tells: Tells
     pictures: Any
     most: int
     """Neurons that are drawn by chance."""
@@ -238,8 +407,7 @@ class Deleted:
         if not len(neurons) or self.each < deletion.LEAST:
             return {}
         tried = list(self._tried(neurons))
-        silent = Silent.means(neurons, sample, lambda x: self._values(x, neurons) > 0,
-                              lambda p: embedded(self.eye.encoder, p, self.eye.unit_norm))  # fmt: skip
+        silent = Silent.means(neurons, sample, lambda p: self.tells.fires(p, neurons))
         fall_n3 = self._falls(tried, silent, progress)
         neuron = np.array([t.neuron for t in tried])
         patient = self.scored.images["patient"].to_numpy()[[t.row for t in tried]]
@@ -280,14 +448,9 @@ class Deleted:
 
     def _firing(self, rows: np.ndarray) -> np.ndarray:
         """bool [n, m], the caller's own."""
-        if self.scored.sae_artifact is None:
-            return np.ones((len(rows), len(self.scored.spaces[0].row_md)), bool)
+        if self.scored.representations[0] != "sae":
+            return np.ones((len(rows), self.scored.size(0)), bool)
         return self.scored.fires(rows).copy()
-
-    def _values(self, x_nd: np.ndarray, neurons: np.ndarray) -> np.ndarray:
-        """Pre-activations [n, neurons]."""
-        space = self.scored.spaces[0]
-        return x_nd @ space.row_md[neurons].T + space.constant_m[neurons]
 
     def _falls(self, tried: Sequence[Tried], silent: Silent, progress: Progress) -> np.ndarray:
         """[tried, 3]: fall as a share of the value with the region of own map, other map and noise replaced; NaN where
@@ -308,26 +471,23 @@ class Deleted:
         return out
 
     def _falls_of(self, picture: np.ndarray, tried: Sequence[Tried], silent: Silent) -> np.ndarray:
-        parts, constant = self.eye.parts([picture])
         neurons = np.array([t.neuron for t in tried])
-        both = np.r_[neurons, [t.other for t in tried]]
-        map_kc = self.eye.maps(parts[0], constant[0], self.scored.spaces[0], both)[0]
-        before = np.diagonal(self._values((parts[0].sum(0) + constant[0])[None].repeat(len(tried), 0), neurons))
+        map_kc = self.tells.maps(picture, np.r_[neurons, [t.other for t in tried]])
         noise_kc = self.rng.normal(size=(len(tried), map_kc.shape[1]))
         regions = [self._region(m, picture) for m in np.concatenate([map_kc, noise_kc])]
         fills = [off_square(silent.of(t.neuron), (picture.shape[0], picture.shape[1])) for t in tried]
         k = len(tried)
         filled = [np.where(regions[i + part * k], fills[i], picture) for i in range(k) for part in range(3)]
-        x = embedded(self.eye.encoder, filled, self.eye.unit_norm).reshape(k, 3, -1)
-        after = np.stack([self._values(x[i], neurons[i : i + 1])[:, 0] for i in range(k)])
-        share = (before[:, None] - after) / np.where(before > 0, before, np.nan)[:, None]
-        return share
+        value_nk = self.tells.values([picture, *filled], neurons)
+        before, after_k3k = value_nk[0], value_nk[1:].reshape(k, 3, k)
+        after = after_k3k[np.arange(k), :, np.arange(k)]
+        return (before[:, None] - after) / np.where(before > 0, before, np.nan)[:, None]
 
     def _region(self, map_c: np.ndarray, picture: np.ndarray) -> np.ndarray:
         """bool [h, w]: the contiguous strongest part of a map."""
         from medsae.scoring import deletion
 
-        cells, size = self.eye.places, (picture.shape[0], picture.shape[1])
+        cells, size = self.tells.places, (picture.shape[0], picture.shape[1])
         value = geometry.on_blocks(
             map_c.reshape(cells.grid), cells.first_px, cells.step_px, cells.size, deletion.BLOCKS
         )

@@ -74,7 +74,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             )
         x_nd = rows_of(np.load(embeddings.file("x.npy"), mmap_mode="r"), rows)
         cells = tokens.Tokens.of(embeddings)
-        pooled = tokens.check_scored(config, cells)
+        pooled, model = tokens.check_scored(config, cells), None
         images, values_nk, labels = labels_of(embeddings, cohort, rows, config.label_list)
         near_nd, power = near_one(x_nd)
         if power:
@@ -121,33 +121,37 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             {"neuron": kept.neuron, "image": image_of_row[kept.image], "value": kept.value}
         )
         frames["scored"] = pd.DataFrame({"image": image_of_row})
-        without_maps = "not asked for (--no-maps)"
+        about_maps = "not asked for (--no-maps)"
+        active = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
+        first = _first(scores)
         if cells:
             assert isinstance(source, tokens.TokenSource)
             frames["token"] = tokens.behind(source, frames["activation"])
             made = tokens.maps(source, frames["activation"]) if config.maps else {}
             frames |= made
             if made:
-                about = tokens.Scored(cohort, images, scores.recovery, config.seed, source, rivals)
+                about = tokens.Scored(cohort, images, active, scores.recovery, config.seed, source, rivals)
                 frames |= tokens.localised(about)
-            without_maps = "exact" if made else "the tokens behind the top images are kept in the table token"
+                if config.deletions:
+                    from medsae.steps import replaced
+
+                    asked = replaced.AskedOfTokens(about, embeddings, model, config.deletions, first)
+                    frames = _with(frames, asked.tables(store, progress))
+            about_maps = "exact" if made else "the tokens behind the top images are kept in the table token"
         elif config.maps:
             from medsae.steps import eyes, maps
 
-            active = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
-            first = pd.concat([scores.label_summary["half_neuron"], scores.recovery["neuron"]]).dropna().astype(int)
             scored = maps.Scored(embeddings, cohort, images, x_nd, active, scores.recovery, sae, config.seed,
-                                 config.deletions, tuple(first.unique().tolist()))  # fmt: skip
-            made, without_maps = maps.at_score(scored, store, progress)
-            frames |= made.tables | {"summary": pd.concat([frames["summary"], *_rows(made.tables, "summary")])}
-            if not without_maps:
+                                 config.deletions, first, config.device, config.occlude)  # fmt: skip
+            made = maps.at_score(scored, store, progress)
+            frames, about_maps = _with(frames, made.tables), made.how
+            if made.reference_cd is not None:
                 np.save(build.path / eyes.REFERENCE_FILE, made.reference_cd)
         without_effects = "only of an SAE that takes whole embeddings"
         if sae and not cells and kept.complete:
             from medsae.steps import effects
 
             y_nk, mask_nk = label_matrix(values_nk, config.uncertain, config.unstated)
-            active = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
             told = effects.Scored(embeddings, cohort, images, rows, labels, y_nk, mask_nk, active, sae, config)
             said = effects.at_score(told, store, progress)
             frames, without_effects = frames | said.tables, ""
@@ -172,7 +176,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         measures = scores.summary.set_index("measure")["value"]
         facts = {"representation": "sae" if sae else "raw", "m": source.m, "n": len(rows), "labels": labels,
                  "encoder": embeddings.facts["encoder"], "protocol": config.protocol, "images": config.images,
-                 "activations_complete": bool(kept.complete), "maps": without_maps or "exact",
+                 "activations_complete": bool(kept.complete), "maps": about_maps,
                  "effects": without_effects or "computed",
                  "words": without_words}  # fmt: skip
         facts |= {"tokens": pooled, "grid": embeddings.facts["grid"]} if cells else {}
@@ -182,9 +186,16 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         return build.publish(facts | parents).manifest
 
 
-def _rows(tables: dict[str, pd.DataFrame], name: str) -> list[pd.DataFrame]:
-    """A table that there may be."""
-    return [tables[name]] if name in tables else []
+def _with(frames: dict[str, pd.DataFrame], tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The frames with these tables; rows of `summary` are added to those that are there."""
+    more = [tables["summary"]] if "summary" in tables else []
+    return frames | tables | {"summary": pd.concat([frames["summary"], *more])}
+
+
+def _first(scores: Any) -> tuple[int, ...]:
+    """Neurons that readers meet first: the best of each label and of each planted factor."""
+    found = pd.concat([scores.label_summary["half_neuron"], scores.recovery["neuron"]]).dropna().astype(int)
+    return tuple(found.unique().tolist())
 
 
 @dataclass(frozen=True)

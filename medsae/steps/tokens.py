@@ -248,6 +248,8 @@ class Scored:
 
     cohort: Artifact
     images: pd.DataFrame
+    activation: pd.DataFrame
+    """neuron, row, value; sorted by neuron, value descending."""
     recovery: pd.DataFrame
     seed: int
     source: TokenSource
@@ -256,6 +258,13 @@ class Scored:
     @property
     def representations(self) -> tuple[str, ...]:
         return ("sae", "raw", "random") if self.source.sparse else ("raw", "random")
+
+    @property
+    def cells(self) -> located.Cells:
+        """Where the tokens lie on a picture."""
+        facts = self.source.tokens.artifact.facts
+        first, step, _, size = facts["cell_px"]
+        return located.Cells(tuple(facts["grid"]), first, step, int(size))
 
     @cached_property
     def spaces(self) -> list[TokenSource]:
@@ -277,9 +286,7 @@ class Scored:
 
 def localised(scored: Scored) -> dict[str, pd.DataFrame]:
     """The table `localisation`, {} where nothing was planted or marked."""
-    facts = scored.source.tokens.artifact.facts
-    first, step, _, size = facts["cell_px"]
-    cells = located.Cells(tuple(facts["grid"]), first, step, int(size))
+    cells = scored.cells
     questions = [q for finding in located.findings(scored, cells) for q in finding.questions(scored)]
     if not questions:
         return {}

@@ -46,7 +46,8 @@ def at_score(
         tower = text_tower(embeddings, store, progress)
     except UserError as error:
         progress.say(f"no text lens: {error.what}")
-        return Made({}, np.zeros((0, 0)), np.zeros((0, 0)), error.what)
+        why = error.what + (f" ({error.do})" if error.do else "")
+        return Made({}, np.zeros((0, 0)), np.zeros((0, 0)), why)
     knows = getattr(tower, "knows", None)
     if knows is not None:  # a tower of few words would take a term for the part of it that it knows
         terms = [term for term in terms if knows(term.text)]

@@ -27,6 +27,13 @@ class Grid:
     step_px: float
     reach_px: int
     size_px: int
+    how: str
+    """What the maps are."""
+
+    @property
+    def approximate(self) -> bool:
+        """By occlusion."""
+        return self.how.startswith("occlusion")
 
     @staticmethod
     def of(row: dict[str, Any]) -> Grid:
@@ -47,12 +54,17 @@ class Grid:
 def missing(scores: Artifact) -> str:
     """Why these scores have no maps; "" where they have."""
     made = scores.facts.get("maps")
-    return "" if made == "exact" else str(made or NOT_THEN)
+    return "" if made in ("exact", OCCLUSION) else str(made or NOT_THEN)
+
+
+OCCLUSION = "occlusion"
+"""What scores say of maps that are kept and approximate."""
 
 
 def approximate(scores: Artifact) -> bool:
     """Whether maps of these scores can only be made by occlusion: the embedding is no sum over cells."""
-    return "no sum over cells" in missing(scores)
+    made = str(scores.facts.get("maps"))
+    return made == OCCLUSION or "no sum over cells" in made
 
 
 def grid(reader: Reader, scores: Artifact) -> Grid:

@@ -297,6 +297,7 @@ CREATE TABLE readout (
     auroc DOUBLE,                -- of the score on the scored images
     low DOUBLE,                  -- 95 % interval, by patient
     high DOUBLE,                 -- 95 % interval
+    null_high DOUBLE,            -- 95 % of directions drawn at random with the embeddings' spread have a lower AUROC
     reason TEXT                  -- why NULL
 );
 CREATE TABLE effect (

@@ -9,13 +9,17 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from medsae.store import followed, queries, readouts
+from medsae.store import followed, maps, queries, readouts
 from medsae.store.artifacts import Artifact
 from medsae.ui import cards, export, format, links, look
 from medsae.ui.study import Study
 
 KINDS = {"probe": "probe", "text": "zero-shot text"}
 """Kinds of read-out as pages call them."""
+STRENGTHS = [f"{quarter / 4:g}" for quarter in range(13)]
+"""From switched off to three times its activation."""
+KEPT = ("image", "seen", "of", "readout", "off", "strength")
+"""Parameters of an image that a link to a map of it keeps."""
 _BARS = 14
 _MOST_SET = 400
 
@@ -35,8 +39,9 @@ def _kind(table: pd.DataFrame) -> str:
     return links.choose(st.segmented_control, "Read-out", "readout", kinds, "probe", label_visibility="collapsed")
 
 
+@st.fragment
 def neuron(study: Study, scores: Artifact, number: int) -> None:
-    """Labels ordered by what this neuron does to their read-out."""
+    """Labels ordered by what this neuron does to their read-out; its choice draws this panel alone."""
     look.section("What if it were off?", "read-outs of the labels, on the scored images")
     if _missing(scores):
         return
@@ -77,8 +82,9 @@ def _others(row: dict[str, Any]) -> str:
     return _soft(f"others {middle}, at most {most}")
 
 
+@st.fragment
 def image(study: Study, scores: Artifact, number: int) -> None:
-    """Why this score? A sum over neurons that adds up, and switches."""
+    """Why this score? A sum over neurons that adds up, and switches, which draw this panel alone."""
     look.section("Why this score?", "the read-out of a label as a sum over neurons")
     if _missing(scores):
         return
@@ -98,7 +104,7 @@ def image(study: Study, scores: Artifact, number: int) -> None:
         return
     off, strength = _switches(study, found)
     _said(found, kind, label, off, strength)
-    st.html(_sum(study, found, off, strength))
+    st.html(_sum(study, found, off, strength, mapped=not maps.missing(scores)))
     st.caption(
         "Constant: the score of what the SAE rebuilds of no neuron. Not rebuilt: what it leaves out of the embedding, "
         "held as it is when neurons are switched. " + _quality(mine, label)
@@ -120,7 +126,9 @@ def _quality(mine: pd.DataFrame, label: str) -> str:
     row = mine.set_index("label").loc[label]
     fitted = "" if format.missing(row["n"]) else f", fitted on {int(row['n']):,} training images"
     area = f"{format.number(row['auroc'], 3)} {format.interval(row['low'], row['high'], 3)}"
-    return f"AUROC of this read-out on the scored images: {area}{fitted}."
+    null = row.get("null_high")  # not in older scores
+    beside = "" if format.missing(null) else f"; 95 % of random directions stay below {format.number(null, 3)}"
+    return f"AUROC of this read-out on the scored images: {area}{fitted}{beside}."
 
 
 def _switches(study: Study, found: readouts.Explained) -> tuple[list[int], float]:
@@ -129,13 +137,7 @@ def _switches(study: Study, found: readouts.Explained) -> tuple[list[int], float
     named = {str(n): _short(study, found, n) for n in shown}
     off = links.several(st.pills, "Switch neurons", "off", list(named), [], selection_mode="multi",
                         format_func=lambda n: named[n])  # fmt: skip
-    strength = links.choose(
-        st.segmented_control,
-        "Their strength",
-        "strength",
-        {x: f"{x} ×" for x in ("0", "0.5", "1", "1.5", "2", "3")},
-        "0",
-    )
+    strength = links.choose(st.select_slider, "Their strength", "strength", {x: f"{x} ×" for x in STRENGTHS}, "0")
     return [int(n) for n in off], float(strength)
 
 
@@ -165,25 +167,25 @@ def _said(found: readouts.Explained, kind: str, label: str, off: Sequence[int], 
     look.figures(items)
 
 
-def _sum(study: Study, found: readouts.Explained, off: Sequence[int], strength: float) -> str:
-    """HTML: bars that add up to the score."""
+def _sum(study: Study, found: readouts.Explained, off: Sequence[int], strength: float, mapped: bool) -> str:
+    """HTML: bars that add up to the score; a link lays a neuron's map over the image."""
     head = found.neurons.head(_BARS).to_dict("records")
     rest = found.neurons.iloc[_BARS:]
-    lines: list[tuple[str, str, float]] = [("", "constant", found.constant)]
+    lines: list[tuple[str, str, str, float]] = [("", "constant", "", found.constant)]
     for r in head:
         number = int(r["neuron"])
         factor = strength if number in off else 1.0
-        lines.append(
-            (look.link(number, links.url("neuron", neuron=number)), cards.name_or_label(study, r), factor * r["part"])
-        )
+        link = look.link(number, links.url("neuron", neuron=number))
+        where = look.link("map", links.url("image", (*links.STUDY, *KEPT), seen=number, map=1)) if mapped else ""
+        lines.append((link, cards.name_or_label(study, r), where, factor * r["part"]))
     if len(rest):
-        lines.append(("", f"{len(rest):,} other neurons", float(rest["part"].sum())))
-    lines.append(("", "not rebuilt", found.not_rebuilt))
-    total = sum(value for _, _, value in lines)
-    most = max(max(abs(v) for _, _, v in lines), 1e-9)
-    rows = [[link, text, bar(value / most), format.signed(value)] for link, text, value in lines]
-    rows.append(["", "<b>score</b>", "", f"<b>{format.signed(total)}</b>"])
-    return look.table([("neuron", True), ("", False), ("", False), ("adds", True)], rows)
+        lines.append(("", f"{len(rest):,} other neurons", "", float(rest["part"].sum())))
+    lines.append(("", "not rebuilt", "", found.not_rebuilt))
+    total = sum(value for *_, value in lines)
+    most = max(max(abs(v) for *_, v in lines), 1e-9)
+    rows = [[link, text, where, bar(value / most), format.signed(value)] for link, text, where, value in lines]
+    rows.append(["", "<b>score</b>", "", "", f"<b>{format.signed(total)}</b>"])
+    return look.table([("neuron", True), *((("", False),) * 3), ("adds", True)], rows)
 
 
 def bar(share: float) -> str:

@@ -149,7 +149,7 @@ def choose(
     resets: Sequence[str] = (),
     **more: Any,
 ) -> str:
-    """A selectbox, segmented control, pills or radio whose value lives in the URL as the option's short name.
+    """A selectbox, slider over words, segmented control, pills or radio whose value lives in the URL, by a short name.
 
     options: names, or name -> what is shown. An unknown name in the URL is named on the page and replaced by the
     default. `resets`: parameters that a change removes (a page number, say).
@@ -167,7 +167,7 @@ def choose(
         chosen = st.session_state[key]
         put(**{parameter: None if chosen == default else chosen}, **dict.fromkeys(resets))
 
-    if widget is not st.selectbox:
+    if widget not in (st.selectbox, st.select_slider):
         more = {"required": True, **more}
     more = _wide(more)
     return widget(label, list(shown), key=key, on_change=changed, format_func=lambda o: shown.get(o, str(o)), **more)

@@ -65,6 +65,8 @@ def adds_up(scores: Artifact, total: float, constant: float) -> str:
     """How the value before the cut is made of the sum of a map and its reference."""
     if scores.facts.get("tokens"):
         return "the activation of each token"
+    if maps.approximate(scores):
+        return f"before the cut {format.number(total + constant)}; by occlusion, approximate"
     return (
         f"before the cut {format.number(total + constant)} = picture {format.signed(total)} "
         f"+ reference {format.number(constant)}"
@@ -105,6 +107,13 @@ def legend(study: Study, scores: Artifact, cohort: Artifact, own: bool = False, 
         fires = f"Red: how strongly the neuron fires on each of {grid.rows} × {grid.columns} tokens"
         st.caption(f"{fires}; {scale}.{outline}")
         return
+    if grid.approximate:
+        st.caption(
+            f"Approximate, by occlusion: each of {grid.rows} × {grid.columns} overlapping squares, a quarter of the "
+            "picture's side wide, is filled with the cohort's mean picture. Red: the neuron falls without it; blue: it "
+            f"rises; {scale}.{outline} Falls do not add up to the value."
+        )
+        return
     st.caption(
         f"Red: cells that raise the neuron above the cohort's mean map; blue: cells that lower it; {scale}.{outline} A "
         "map says where the value was collected, not what caused it: a cell of "
@@ -143,7 +152,9 @@ def averages(study: Study, scores: Artifact, cohort: Artifact, neuron: int, imag
             f'<span class="ms-cap"><i title="{words}">{words}</i>{sums}</span></div>'
         )
     st.html(f'<div class="ms-grid" style="--cell:132px">{"".join(cells)}</div>')
-    if usual is not None:
+    if usual is None:
+        st.caption("The mean of its maps on these pictures, over the mean of the pictures.")
+    else:
         st.caption(
             "Left: the mean of its maps on these pictures, over the mean of the pictures. Right: its average over the "
             "cohort, which is taken off every map: positive and negative parts of the anatomy that nearly cancel. Each "

@@ -71,7 +71,7 @@ def html(study: Study, scores: Artifact, cohort: Artifact, row: dict[str, Any]) 
         f"<p class=soft>{escape(studies.title(study.artifacts, scores))} · {escape(studies.cohort_title(cohort))} · "
         f"{escape(str(scores.config.get('protocol')))} protocol, {escape(str(scores.config.get('images')))} images</p>"
         f"<p>{_headline(study, row)}</p>{said}"
-        f"<h2>Radiographs that fire it most, one a patient</h2>{overlay.SWITCH if over else ''}"
+        f"<h2>Radiographs that fire it most, one a patient</h2>{overlay.switch(scores) if over else ''}"
         f"<div class=grid>{figures or 'none'}</div>"
         f"<h2>Correlation with labels</h2><table>{rhos or '<tr><td>none is defined</td></tr>'}</table>"
         f"<h2>Firing rate by view, sex, age, devices</h2><table>{rates or '<tr><td>nothing is known</td></tr>'}</table>"

@@ -13,10 +13,10 @@ from medsae.store import maps as stored
 from medsae.store import pictures, query_images
 from medsae.store.artifacts import Artifact
 from medsae.store.looks import Looks
-from medsae.ui import cards, format, links, look, maps, own_parts
+from medsae.ui import cards, effect_parts, format, links, look, maps, own_parts
 from medsae.ui.study import Study
 
-IMAGE = (*links.STUDY, "image", "seen")
+IMAGE = (*links.STUDY, *effect_parts.KEPT)
 """Parameters that the address of an image keeps when maps are shown or taken away."""
 SHOWN, ASKED = 12, 40
 """Neurons that are drawn, and that are asked for at most."""
@@ -39,8 +39,8 @@ def known(study: Study, scores: Artifact, image: int) -> Maps:
     made = _made().get((scores.id, image), Maps(None, "", {}))
     if stored.missing(scores):
         return made
-    kept = stored.of_image(study.reader, scores, image)
-    return Maps(stored.grid(study.reader, scores), "", {**made.of, **kept})
+    kept, grid = stored.of_image(study.reader, scores, image), stored.grid(study.reader, scores)
+    return Maps(grid, grid.how if grid.approximate else "", {**made.of, **kept})
 
 
 def _made() -> dict[tuple[str, int], Maps]:
@@ -98,7 +98,7 @@ def _tiles(study: Study, cohort: Artifact, image: int, fires: Any, there: Maps) 
         most = float(np.abs(map_c).max()) or 1.0
         over = maps.drawn(there.grid.spread(map_c / most, size, maps.LONGEST), marks)
         words = escape(str(study.shown_names.get(neuron) or row["top_label"] or ""))
-        href = escape(links.url("image", (*links.STUDY, "image"), seen=neuron))
+        href = escape(links.url("image", IMAGE, seen=neuron))
         cells.append(
             f'<a class="ms-pic" data-go href="{href}" title="neuron {neuron} · {words}"><span class="ms-box">'
             f'<img src="{src}" alt="This image under neuron {neuron}"><img class="ms-over" src="{over}" alt=""></span>'
@@ -139,11 +139,11 @@ def on_demand(study: Study, scores: Artifact, images: list[int], neurons: list[i
 
 def _keep(scores: Artifact, found: dict[str, Any]) -> None:
     made, key = _made(), (scores.id, int(found["image"]))
-    grid = found["grid"]
-    how = "" if str(grid["how"]).startswith(("exact", "activations")) else str(grid["how"])
+    grid = stored.Grid.of(found["grid"])
+    how = grid.how if grid.approximate else ""
     maps_of = {int(n): (np.array(m["map"], float).ravel(), float(m["constant"])) for n, m in found["maps"].items()}
     before = made.get(key, Maps(None, "", {})).of
-    made[key] = Maps(stored.Grid.of(grid), how, {**before, **maps_of})
+    made[key] = Maps(grid, how, {**before, **maps_of})
     while len(made) > _KEPT:
         made.pop(next(iter(made)))
 

@@ -7,6 +7,7 @@ import streamlit as st
 from medsae.store import words
 from medsae.store.artifacts import Artifact
 from medsae.ui import cards, export, format, links, look
+from medsae.ui import study as studies
 from medsae.ui.study import Study
 
 
@@ -40,8 +41,11 @@ def _small(p: float) -> str:
 
 
 def search(study: Study, scores: Artifact) -> None:
-    """A field, and the neurons whose direction lies nearest to what is written there."""
-    if words.missing(scores):
+    """A field, and the neurons whose direction lies nearest to what is written there; or why there can be none."""
+    why = words.missing(scores)
+    if why:
+        if not studies.is_raw(scores):
+            st.caption(look.literal(f"No search by meaning: {why}."))
         return
     text = links.text("Meaning", "meaning", "fluid on the left", width=260)
     if not text:

@@ -135,6 +135,7 @@ def test_the_title_tells_the_size_of_every_kind(opened, ids):
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("docs/notebooks/*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.long
 def test_notebooks_run(path, walked):
     """Every code cell in order, in a fresh process; a notebook is kept without outputs."""
     cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]

@@ -174,6 +174,7 @@ def marked(tmp_path_factory, medsae_at):
         "score", "--embeddings", embeddings, "--representation", "raw", *more)  # fmt: skip
 
 
+@pytest.mark.long
 def test_what_readers_marked_is_an_outline(marked):
     data, scores, _ = marked
     store, reader = Store(data), Reader()

@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.long
 def test_every_page_is_drawn_without_torch(without_torch, data, ids):
     pages = sorted(path.stem for path in ROOT.glob("pages/*.py"))
     code = """

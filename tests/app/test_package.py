@@ -64,6 +64,7 @@ def command(installed, tmp_path):
     return run
 
 
+@pytest.mark.long
 def test_a_study_opens_from_the_installed_package(command, installed, data, ids):
     before, after = command("--data", data, "list"), command("list", "--data", data)
     assert before.returncode == 0 and before.stdout == after.stdout and ids.scores in before.stdout

@@ -90,6 +90,7 @@ def test_every_representation_of_a_cohort_is_compared_with_every_other(app, html
                 assert scores in text and (versus == "none" or versus in text)
 
 
+@pytest.mark.long
 def test_every_dead_neuron_and_a_sample_of_the_others_open(app, html, data, ids):
     with Store().get(ids.scores).connect() as tables:
         dead = [n for (n,) in tables.execute("SELECT neuron FROM neuron WHERE entropy IS NULL").fetchall()]

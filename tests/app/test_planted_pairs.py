@@ -121,3 +121,21 @@ def test_compare_shows_pairs_beside_where_neurons_look(app, html, pairs, ids, mo
     monkeypatch.setattr("medsae.store.maps.localisation", lambda *_: rows)
     text = html(app.open("compare", scores=ids.scores))
     assert "Do neurons look where the finding is?" in text and "over severity" in text
+
+
+def test_the_report_has_pairs_beside_their_rivals(pairs, ids, data):
+    from medsae.paper import report
+    from medsae.store.artifacts import Store
+
+    study = report.open_study(Store(), ids.scores, [3])
+    frame = report._tables(study)["pairs"][0]
+    assert list(frame.columns)[:3] == ["factor", "neuron", "SAE"] and "raw" in frame.columns
+    numbers = [float(v) for v in frame["SAE"][1:] if v != "–"]
+    assert frame["factor"][0] == "mean" and "[" in frame["SAE"][0] and numbers == sorted(numbers, reverse=True)
+
+
+def test_a_report_without_pairs_says_nothing_of_them(data, ids):
+    from medsae.paper import report
+    from medsae.store.artifacts import Store
+
+    assert "pairs" not in report._tables(report.open_study(Store(), ids.scores, [3]))

@@ -50,6 +50,10 @@ def test_every_label_has_a_read_out_or_a_reason(stored):
         or "stated for no" in told.loc[("probe", "Edema"), "reason"]
     )
     assert not (table["auroc"].isna() & table["reason"].isna()).any()
+    for kind in ("probe", "text"):
+        row = told.loc[(kind, "Pleural Effusion")]
+        assert 0.5 < row["null_high"] <= 1, "what directions drawn at random reach: here nearly anything tells it"
+    assert told.loc[("probe", "Edema"), "null_high"] is None or np.isnan(told.loc[("probe", "Edema"), "null_high"])
 
 
 def test_a_switched_neuron_is_what_a_whole_recomputation_gives(stored, study):
@@ -117,6 +121,7 @@ def test_on_the_page_of_an_image_the_bars_add_up_and_switches_work(study, app, h
     values = [float(v.replace("−", "-")) for v in re.findall(r"class=n>(?:<b>)?([+−]?\d+\.\d\d)", table)]
     whole = values.index(next(v for i, v in enumerate(values) if i and abs(sum(values[:i]) - v) < 0.011 * (i + 1)), 1)
     assert whole >= 2
+    assert any("of random directions stay below" in c.value for c in app.open("image", **address).caption)
     test = app.open("image", **address, off=str(neuron))
     assert "with 1 neuron switched off" in html(test)
     assert "at 2 times" in html(app.open("image", **address, off=str(neuron), strength="2"))
@@ -147,6 +152,8 @@ def test_scores_without_read_outs_say_so(app, html, data, ids):
     assert "They were not computed then" in html(app.open("whatif", scores=ids.scores))
     test = app.open("image", scores=ids.scores, image=3)
     assert any("not computed then" in c.value for c in test.caption)
+    test = app.open("neurons", scores=ids.scores)
+    assert any("No search by meaning" in c.value for c in test.caption)
 
 
 def test_neurons_in_words_and_words_to_neurons(study, stored, app, html, monkeypatch):

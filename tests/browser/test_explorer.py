@@ -25,6 +25,7 @@ PAGES = ["", "entropy", "correlations", "neurons", "neuron", "image", "concepts"
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.long
 def test_every_page_is_drawn_in_both_themes(visit, scheme):
     tab = visit(scheme)
     for path in PAGES:
@@ -258,19 +259,20 @@ def test_a_plot_is_saved_for_print_at_two_widths_and_as_html(visit, tmp_path):
     assert b"Research use only" in html and b"Plotly.newPlot" in html
 
 
+@pytest.mark.long
 def test_a_training_is_started_cancelled_resumed_and_its_provenance_is_read(workshop):
     """In the browser alone: fill the form, see progress and a loss curve, cancel, resume, read what it came to."""
     tab, data = workshop
     page = tab.open("runs?tab=start&step=train")
     page.get_by_text("More settings").click()
-    for name, value in (("k", "4"), ("expansion", "2"), ("epochs", "5000"), ("batch", "32")):
+    for name, value in (("k", "4"), ("expansion", "2"), ("epochs", "2000"), ("batch", "32")):
         field = page.get_by_role("textbox", name=name, exact=True)
         field.fill(value)
         field.press("Tab")
     page.get_by_role("button", name="Start", exact=True).click()
     page.wait_for_url(re.compile(r"tab=jobs&job="))
     cancel, resume = (page.get_by_role("button", name=n, exact=True) for n in ("Cancel", "Resume"))
-    page.get_by_text(re.compile(r"train · [1-9][\d,]* of 20,000 steps")).wait_for()
+    page.get_by_text(re.compile(r"train · [1-9][\d,]* of 8,000 steps")).wait_for()
     page.locator(".js-plotly-plot").first.wait_for()
     cancel.first.click()
     resume.wait_for()
@@ -297,7 +299,7 @@ def test_a_training_is_started_cancelled_resumed_and_its_provenance_is_read(work
         f"--embeddings {embeddings}",
         "--k 4",
         "--expansion 2",
-        "--epochs 5000",
+        "--epochs 2000",
         "--batch 32",
         "--kind topk",
         "--lr 0.001",
@@ -308,7 +310,7 @@ def test_a_training_is_started_cancelled_resumed_and_its_provenance_is_read(work
     page.locator(".ms-hash").last.wait_for(state="visible")
     rows = [row.inner_text().split("\t") for row in page.locator(".stMain .ms-table tr").all()]
     told = {cells[0].strip(): cells[-1].strip() for cells in rows if len(cells) > 1}
-    for name, value in (("k", "4"), ("expansion", "2"), ("epochs", "5000"), ("batch", "32"), ("kind", "topk")):
+    for name, value in (("k", "4"), ("expansion", "2"), ("epochs", "2000"), ("batch", "32"), ("kind", "topk")):
         assert told[name] == value, (name, told)
     assert told["embeddings"] == embeddings, "the parent"
     assert told["torch"] == importlib.metadata.version("torch")
@@ -329,6 +331,7 @@ def test_a_training_is_started_cancelled_resumed_and_its_provenance_is_read(work
     assert again.stdout.split()[-1] == id and Store(data).get(id, "sae").manifest == artifact.manifest
 
 
+@pytest.mark.long
 def test_on_a_4k_screen_text_is_larger_and_charts_grow_with_it(visit):
     page = visit(width=3840, height=2160).open("correlations?top=60")
     names = page.locator(".js-plotly-plot .yaxislayer-above text, .js-plotly-plot .yaxislayer-below text")

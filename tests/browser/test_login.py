@@ -129,6 +129,7 @@ def shared(tmp_path_factory, synthetic):
     assert not provider.problems
 
 
+@pytest.mark.long
 def test_nothing_is_shown_before_signing_in_and_notes_carry_the_name(chromium, shared):
     address, _, data, ids = shared
     context = chromium.new_context()

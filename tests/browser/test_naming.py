@@ -83,6 +83,7 @@ def test_the_labels_name_without_a_model_and_without_reloading(app, tab):
     shot(page, "labels")
 
 
+@pytest.mark.long
 def test_a_server_names_with_progress_verdicts_and_after_a_restart(app, tab):
     app.judge.delay = 1.0  # 61 questions, 8 at once: long enough for a slow page to show how far it is
     path = f"neuron?neuron=1&pictures=10&backend=endpoint&endpoint={app.endpoint}&model=oracle"

@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.long
 def test_a_few_faults_of_each_kind():
     program = Path(__file__).with_name("run.py")
     done = subprocess.run([sys.executable, str(program), "--short"], capture_output=True, text=True, timeout=600)

@@ -208,6 +208,7 @@ def command(data: Path, *words: str) -> subprocess.CompletedProcess[str]:
 URL = "s3://hospital/data/chexpert"
 
 
+@pytest.mark.long
 def test_a_bucket_is_ingested_embedded_and_shown_as_a_folder_is(server, bucket, chexpert_root, tmp_path, medsae_at):
     pictures = sorted(p for p in chexpert_root.rglob("*.jpg"))
     bad = f"data/chexpert/{pictures[3].relative_to(chexpert_root)}"
@@ -287,6 +288,7 @@ def test_what_is_not_there_is_told(bucket, medsae):
         read("s3://hospital/empty.jpg")
 
 
+@pytest.mark.long
 def test_a_table_here_or_in_the_bucket_names_pictures_of_the_bucket(bucket, chexpert_root, medsae, tmp_path):
     paths = sorted(str(p.relative_to(chexpert_root)) for p in chexpert_root.rglob("*.jpg"))
     table = "Path,Edema\n" + "".join(f"{path},{i % 2}\n" for i, path in enumerate(paths))

@@ -34,6 +34,7 @@ def configs():
             yield name, next(iter(get_args(part)), part)
 
 
+@pytest.mark.long
 def test_every_page_is_there_and_nothing_is_loaded_from_elsewhere(site):
     start = (site / "index.html").read_text()
     for page in PAGES[1:]:
@@ -45,6 +46,7 @@ def test_every_page_is_there_and_nothing_is_loaded_from_elsewhere(site):
         assert not elsewhere, f"{page.name}: {elsewhere}"
 
 
+@pytest.mark.long
 def test_the_reference_tells_every_option_and_column(site):
     text = (site / "reference/commands.html").read_text()
     for name, config in configs():
@@ -58,6 +60,7 @@ def test_the_reference_tells_every_option_and_column(site):
     assert all(f'id="medsae.api.Scores.{name}"' in api for name in ("neurons", "correlations", "top_images", "names"))
 
 
+@pytest.mark.long
 def test_every_option_has_its_meaning(site):
     text = (site / "reference/commands.html").read_text()
     empty = re.findall(r"<code>(--[\w-]+)</code></td>\s*<td>.*</td>\s*<td>.*</td>\s*<td></td>", text)

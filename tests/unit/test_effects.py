@@ -137,3 +137,14 @@ def test_like_density():
     middle, most = falls.of_like_density(fall, active)
     assert np.isnan(middle[0, 0]) and most[25, 0] == 35 and middle[25, 0] == pytest.approx(25, abs=1)
     assert most[49, 0] == 48, "never against itself"
+
+
+def test_areas_of_columns_are_those_of_each():
+    from medsae.effects.falls import areas
+    from medsae.scoring.auroc import auroc
+
+    rng = np.random.default_rng(5)
+    score, y = np.round(rng.normal(size=(60, 4)), 1), (rng.random(60) < 0.3).astype(float)
+    assert areas(score, y) == pytest.approx([auroc(column, y) for column in score.T])
+    assert areas(np.array([[1.0], [2], [2], [3]]), np.array([0.0, 1, 0, 1])) == pytest.approx([3.5 / 4])
+    assert np.isnan(areas(score, np.zeros(60))).all()

@@ -4,7 +4,6 @@ MEDSAE_FULL_SIZE=1."""
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,99 +15,7 @@ from medsae.config import Embed
 from medsae.encoders import find_files, load_encoder, load_text, tokens
 from medsae.encoders.offered.hf import HfOptions
 from medsae.progress import UserError
-
-FULL = bool(os.environ.get("MEDSAE_FULL_SIZE"))
-SMALL = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64)
-
-
-def configs():
-    """Name -> (config, processor class without torchvision, its settings, special tokens, cells)."""
-    import transformers as t
-
-    rad = dict(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56}, image_mean=[0.5307] * 3,
-               image_std=[0.2583] * 3)  # fmt: skip
-    flat = dict(size={"height": 64, "width": 64})
-    clip = dict(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
-    vision = dict(image_size=64, patch_size=16, **SMALL)
-    text = dict(vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-                max_position_embeddings=16, bos_token_id=1, eos_token_id=2, pad_token_id=0, projection_dim=24)  # fmt: skip
-    dino = dict(image_size=56, patch_size=14, hidden_size=32, num_hidden_layers=3, num_attention_heads=4)
-    # weights of the size that trained ones have, and none of them a constant
-    scale = dict(layerscale_value=1.0)
-    return {
-        "dinov2": (t.Dinov2Config(**dino, **scale), "BitImageProcessorPil", rad, 1, 16),
-        "dinov2-registers": (
-            t.Dinov2WithRegistersConfig(**dino, **scale, num_register_tokens=4), "BitImageProcessorPil", rad, 5, 16,
-        ),
-        "dinov3": (t.DINOv3ViTConfig(**vision, num_register_tokens=4), None, flat, 5, 16),
-        "siglip": (t.SiglipConfig(text_config=text, vision_config=vision), "SiglipImageProcessorPil", flat, 0, 16),
-        "clip": (
-            t.CLIPConfig(text_config=text, vision_config=vision | {"projection_dim": 24}, projection_dim=24),
-            "CLIPImageProcessorPil", clip, 1, 16,
-        ),
-        "vit": (t.ViTConfig(**vision), "ViTImageProcessorPil", flat, 1, 16),
-        "swin": (
-            t.SwinConfig(image_size=64, patch_size=4, window_size=4, embed_dim=16, depths=[2, 2], num_heads=[2, 4]),
-            "ViTImageProcessorPil", flat, 0, 64,
-        ),
-        "convnext": (
-            t.ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], layer_scale_init_value=1.0),
-            "ConvNextImageProcessorPil", dict(size={"shortest_edge": 64}), 0, 4,
-        ),
-        "resnet": (
-            t.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1]),
-            "ConvNextImageProcessorPil", dict(size={"shortest_edge": 384}), 0, 144,
-        ),
-    }  # fmt: skip
-
-
-def full_configs():
-    """The published sizes: RAD-DINO, DINOv2 with registers, DINOv3 ViT-B, MedSigLIP-448, CLIP ViT-B/32, and defaults."""
-    import transformers as t
-
-    siglip = dict(hidden_size=1152, intermediate_size=4304, num_hidden_layers=27, num_attention_heads=16,
-                  image_size=448, patch_size=14)  # fmt: skip
-    rad = dict(size={"shortest_edge": 518}, crop_size={"height": 518, "width": 518}, image_mean=[0.5307] * 3,
-               image_std=[0.2583] * 3)  # fmt: skip
-    side = lambda n: dict(size={"height": n, "width": n})  # noqa: E731
-    return {
-        "dinov2": (t.Dinov2Config(image_size=518, patch_size=14), "BitImageProcessorPil", rad, 1, 1369),
-        "dinov2-registers": (t.Dinov2WithRegistersConfig(image_size=518, patch_size=14), "BitImageProcessorPil", rad, 5, 1369),
-        "dinov3": (t.DINOv3ViTConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
-                                     num_register_tokens=4, image_size=224, patch_size=16), None, side(224), 5, 196),
-        "siglip": (t.SiglipConfig(vision_config=siglip), "SiglipImageProcessorPil", side(448), 0, 1024),
-        "clip": (t.CLIPConfig(), "CLIPImageProcessorPil", {}, 1, 49),
-        "vit": (t.ViTConfig(), "ViTImageProcessorPil", side(224), 1, 196),
-        "swin": (t.SwinConfig(), "ViTImageProcessorPil", side(224), 0, 49),
-        "convnext": (t.ConvNextConfig(), "ConvNextImageProcessorPil", dict(size={"shortest_edge": 224}), 0, 49),
-        "resnet": (t.ResNetConfig(), "ConvNextImageProcessorPil", dict(size={"shortest_edge": 224}), 0, 49),
-    }  # fmt: skip
-
-
-NAMES = ("dinov2", "dinov2-registers", "dinov3", "siglip", "clip", "vit", "swin", "convnext", "resnet")
-
-
-def made(name: str, folder: Path) -> Path:
-    """A folder as `hf download` would leave it, of random weights."""
-    import transformers as t
-
-    config, processor, settings, *_ = (full_configs() if FULL else configs())[name]
-    torch.manual_seed(0)
-    model = t.AutoModel.from_config(config)
-    with torch.no_grad():
-        for unit in model.modules():
-            if isinstance(unit, torch.nn.BatchNorm2d):
-                unit.running_mean.normal_(0, 0.2)  # pyright: ignore
-                unit.running_var.uniform_(0.5, 2)  # pyright: ignore
-    model.save_pretrained(folder)
-    if processor is None:
-        note = dict(image_processor_type="DINOv3ViTImageProcessorFast", resample=2, do_rescale=True, do_resize=True,
-                    rescale_factor=1 / 255, do_normalize=True, image_mean=[0.485, 0.456, 0.406],
-                    image_std=[0.229, 0.224, 0.225], **settings)  # fmt: skip
-        (folder / "preprocessor_config.json").write_text(json.dumps(note))
-    else:
-        getattr(t, processor)(**settings).save_pretrained(folder)
-    return folder
+from tests.fixtures.hf_towers import FULL, NAMES, configs, full_configs, made
 
 
 @pytest.fixture(scope="module")

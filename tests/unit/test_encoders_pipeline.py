@@ -178,6 +178,7 @@ def start(root: Path, seconds: float) -> subprocess.Popen:
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_kill_9_and_the_same_command_give_the_bits_of_an_undisturbed_run(tmp_path):
     shards = tmp_path / "shards"
     job = start(tmp_path, seconds=0.05)

@@ -28,6 +28,11 @@ def test_by_hand():
     assert found.auroc == pytest.approx((4 + 4 + 4 + 2) / 16)
 
 
+def test_verdicts_that_failed_are_left_out_also_as_none():
+    found = detect([True, False, True], [1, 0, None], [None, 0.2, 0.4], True)  # pyright: ignore[reportArgumentType]
+    assert (found.asked, found.judged, found.correct) == (3, 2, 2)
+
+
 @given(st.integers(1, 60), st.integers(0, 60), st.integers(0, 60), st.integers(0, 60))
 def test_fishers_tail_is_the_hypergeometric_one(n, positives, yes, hits):
     positives, yes = min(positives, n), min(yes, n)

@@ -191,6 +191,7 @@ def test_lines_of_a_neuron_are_found_while_files_grow_and_are_torn(ledger):
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["r", "s"]), st.booleans()), max_size=12))
+@pytest.mark.long
 def test_the_index_agrees_with_a_query_over_all_lines(tmp_path_factory, rows):
     ledger = Ledger(Store(tmp_path_factory.mktemp("ledger")), "scores-x")
     for start in range(0, len(rows), 4):  # several files, asked in between

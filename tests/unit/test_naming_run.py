@@ -206,6 +206,7 @@ def test_one_repair_attempt(world):
     assert explained is not None and "second try" in explained["raw"]
 
 
+@pytest.mark.long
 def test_kill_9_in_the_middle_then_the_same_command_loses_nothing(world):
     server = nw.Server(world, error=0.1, delay=0.01)
     with server.serve() as address:

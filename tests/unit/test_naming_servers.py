@@ -59,6 +59,7 @@ def world(tmp_path):
     return nw.build(tmp_path, images=200, neurons=2, share=0.5)
 
 
+@pytest.mark.long
 def test_llama_cpp_the_whole_way(llama, world):
     """A random model, but json_schema is enforced and logprobs are given: names and verdicts arrive in the ledger."""
     config = c.Name(
@@ -128,6 +129,7 @@ def serve(tmp_path_factory):
             child.wait(20)
 
 
+@pytest.mark.long
 def test_transformers_serve_the_whole_way(serve, world):
     """It ignores the schema and gives no logprobs: a random model's text is no name, and every row says so."""
     address, model = serve
@@ -140,6 +142,7 @@ def test_transformers_serve_the_whole_way(serve, world):
     assert explanation["status"] == row["status"] and "second try" in explanation["raw"]
 
 
+@pytest.mark.long
 def test_transformers_serve_judges_without_probabilities(serve):
     address, model = serve
     backend = Endpoint(Server(address, model, 1, 60), lambda image: nw._drawn(image)[1], 0)

@@ -291,6 +291,7 @@ class Said(Silent):
         self.lines.append(message)
 
 
+@pytest.mark.long
 def test_the_shards_and_their_merge_are_the_commands_by_hand(engine, tmp_path, write_chexpert, medsae):
     cohort = medsae.id("ingest", "chexpert", "--root", write_chexpert(tmp_path, patients=12))
     said = Said()

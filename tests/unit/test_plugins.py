@@ -30,6 +30,7 @@ def run(site: Path, data: Path, *words: object) -> subprocess.CompletedProcess[s
     return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=data.parent)
 
 
+@pytest.mark.long
 def test_the_example_embeds_with_its_own_options(installed, medsae, tmp_path, write_chexpert):
     root = write_chexpert(tmp_path, patients=12)
     cohort = medsae.id("ingest", "chexpert", "--root", root, "--workers", 1)

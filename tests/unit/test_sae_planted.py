@@ -50,6 +50,7 @@ def one_thread():
 
 
 @pytest.mark.parametrize("kind", RECIPES)
+@pytest.mark.long
 def test_planted_atoms_are_recovered(kind, tmp_path):
     x_nd, atoms = planted(10_000)
     options = config.Train(embeddings="planted", kind=kind, expansion=4, batch=256, **RECIPES[kind])

@@ -165,6 +165,7 @@ train(embeddings(), None, options(kind="topk", epochs=40), checkpoint_dir=pathli
 """
 
 
+@pytest.mark.long
 def test_sigkill_then_the_same_command_gives_the_same_weights(tmp_path):
     def start(folder: Path, checkpoint_seconds: float = 60) -> subprocess.Popen:
         return subprocess.Popen(

@@ -66,6 +66,22 @@ def test_least_squares_gives_the_same():
     assert found == pytest.approx([np.corrcoef(r, rest[-1])[0, 1] for r in rest[:-1]], abs=1e-9)
 
 
+def test_statsmodels_gives_the_same():
+    """The t-value of a coefficient and its degrees of freedom are a partial correlation: t / sqrt(t^2 + df)."""
+    from statsmodels.regression.linear_model import OLS
+
+    rng = np.random.default_rng(4)
+    n = 250
+    view, sex = rng.choice(["AP", "PA", "LL"], n).astype(object), rng.choice(["F", "M"], n).astype(object)
+    z = rng.normal(size=(n, 3)) + (view == "AP")[:, None] + 0.5 * (sex == "F")[:, None]
+    y = (rng.random(n) < 0.3 + 0.3 * (view == "AP")).astype(float)
+    found = c.given(z, y, c.basis([attribute("view", view), attribute("sex", sex)], np.ones(n, bool))).rho_m
+    others = np.column_stack([np.ones(n), view == "AP", view == "PA", sex == "F"])
+    for neuron, rho in zip(z.T, found, strict=True):
+        fit = OLS(y, np.column_stack([neuron, others])).fit()
+        assert rho == pytest.approx(fit.tvalues[0] / np.sqrt(fit.tvalues[0] ** 2 + fit.df_resid), abs=1e-9)
+
+
 def test_scale_and_order_change_nothing():
     rng = np.random.default_rng(2)
     n, order = 200, np.random.default_rng(3).permutation(200)
@@ -120,6 +136,8 @@ def test_strata_of_few_images_are_null_and_say_how_many():
     assert table.loc["AP", "rho"] == pytest.approx(np.corrcoef(z[inside], y[inside])[0, 1])
     above = (z[inside & (y > 0)][:, None] > z[inside & (y == 0)]).mean()
     assert table.loc["AP", "auroc"] == pytest.approx(above)
+    assert 0.5 < table.loc["AP", "auroc_low"] < above < table.loc["AP", "auroc_high"] < 1
+    assert table.loc["AP", "low"] < table.loc["AP", "rho"] < table.loc["AP", "high"]
     assert np.isnan(table.loc["PA", "rho"]) and table.loc["PA", "reason"] == "the neuron does not vary"
     assert np.isnan(table.loc["LL", "auroc"]) and "10 of each are needed" in table.loc["LL", "reason"]
 

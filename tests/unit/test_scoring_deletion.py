@@ -6,7 +6,7 @@ import pytest
 
 from medsae.scoring.deletion import LEAST, deletion, grow, table_row
 from medsae.scoring.draws import Patients
-from medsae.steps import replaced
+from medsae.steps import located, replaced
 
 
 def test_a_region_grows_from_the_strongest_place_to_its_strongest_neighbour():
@@ -99,8 +99,47 @@ def test_occlusion_finds_the_half_that_a_neuron_sees():
 def test_the_filling_is_the_mean_of_pictures_on_which_a_neuron_is_silent():
     pictures = [np.full((20, 20), v, np.uint8) for v in (10, 20, 90, 100)]
     silent = replaced.Silent.means(
-        np.array([5, 7]), pictures, lambda x: np.column_stack([x[:, 0] > 50, x[:, 0] > 0]),
-        lambda some: np.array([[p.mean()] for p in some]),
+        np.array([5, 7]), pictures, lambda some: np.array([[p.mean() > 50, p.mean() > 0] for p in some])
     )  # fmt: skip
     assert silent.of(5) == pytest.approx(15.0), "of the two dark ones"
     assert silent.of(7) == pytest.approx(55.0), "it is never silent: the mean of all"
+
+
+class Quarters:
+    """An encoder whose tokens are the means of the picture's quarters."""
+
+    name, size, dim, token_dim, grid = "quarters", 8, 1, 1, (2, 2)
+
+    def prepare(self, picture):
+        return picture.reshape(2, 4, 2, 4).mean((1, 3)).astype(np.float32)[None]
+
+    @property
+    def token_module(self):
+        return lambda x: x.reshape(len(x), 4, 1)
+
+
+class Cut:
+    """An SAE of two neurons of a token's brightness: it, and how dark it is; of which only the larger fires."""
+
+    def pre_activations(self, x):
+        return np.column_stack([x[:, 0] - 100, 100 - x[:, 0]])
+
+    def encode(self, x):
+        z = self.pre_activations(x)
+        return np.where(z == z.max(1, keepdims=True), np.maximum(z, 0), 0)
+
+
+def test_of_tokens_the_largest_token_falls_without_a_step():
+    picture = np.full((8, 8), 10, np.uint8)
+    picture[:4, 4:], picture[4:, :4] = 150, 90
+    both = np.array([0, 1])
+    tells = replaced.OfTokens(Quarters(), Cut(), "max", located.Cells((2, 2), 1.5, 4, 8))
+    assert tells.maps(picture, both) == pytest.approx(np.array([[0, 50, 0, 0], [90, 0, 10, 90]]))
+    dark = np.full((8, 8), 10, np.uint8)
+    # Where nothing fires any more, the value is below 0: by how much the brightest token misses.
+    assert tells.values([picture, dark], both) == pytest.approx(np.array([[50, 90], [-90, 90]]))
+    assert tells.fires([picture, dark], both).tolist() == [[True, True], [False, True]]
+    share = replaced.OfTokens(Quarters(), Cut(), "share", tells.places)
+    assert share.values([picture], both) == pytest.approx(np.array([[0.25, 0.75]]))
+    raw = replaced.OfTokens(Quarters(), None, "max", tells.places)
+    assert raw.values([picture], both[:1]) == pytest.approx(np.array([[150]]))

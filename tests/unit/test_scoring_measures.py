@@ -21,7 +21,14 @@ from medsae.scoring.measures import Value, declared, table
 from medsae.scoring.offered import matched
 from medsae.scoring.offered.activity import active_neurons, active_share, dead_count, dead_share
 from medsae.scoring.offered.entropy import followed, paper_entropy_best
-from medsae.scoring.offered.floor import neuron_floor, neuron_relative, paper_entropy_best_floor, relative
+from medsae.scoring.offered.floor import (
+    entropy_floor,
+    neuron_floor,
+    neuron_relative,
+    paper_entropy_best_floor,
+    relative,
+)
+from medsae.scoring.offered.monosemantic import ms_alike_share, ms_score
 from medsae.scoring.offered.selective import selective_count, selective_share, share_interval
 from medsae.scoring.scores import Choices, Known, score_arrays
 from medsae.scoring.summary import _against_shuffled, two_sided
@@ -55,6 +62,22 @@ def test_p_is_two_sided_and_the_sentence_follows_it():
 
     assert [side(3.9, 0.01), side(3.0, 0.01), side(3.36, 0.7)] == ["above", "below", "within"]
     assert side(3.9, None) == "unknown", "scores made before the measure existed"
+
+
+def test_the_floor_counts_the_labels_that_have_a_perfect_detector():
+    floor = Something(bits_k=np.array([1.0, np.nan, 2.0]))
+    assert entropy_floor(Something(design=Something(floor=floor))) == Value(1.5, n=2)
+
+
+def test_the_monosemanticity_score_counts_neurons_and_draws():
+    similarity = Something(score_m=np.array([0.2, np.nan, 0.4]), p_m=np.array([0.05, np.nan, 0.051]),
+                           drawn_tm=np.array([[0.1, np.nan, 0.3], [0.2, np.nan, np.nan]]))  # fmt: skip
+    alike, score = (measure(Something(similarity=similarity)) for measure in (ms_alike_share, ms_score))
+    assert alike == Value(0.5, n=2, note="2 draws")
+    assert (score.value, score.n, score.shuffled) == (pytest.approx(0.3), 2, "images")
+    assert score.null_t is not None and score.null_t.tolist() == pytest.approx([0.2, 0.2])
+    asked = [measure(Something(similarity=None)) for measure in (ms_alike_share, ms_score)]
+    assert all(np.isnan(value.value) and "--ms-embeddings" in value.note for value in asked)
 
 
 def test_a_band_of_few_draws_is_not_printed():

@@ -65,6 +65,9 @@ def test_dose_response_by_hand(told):
     assert found[0, ONE] == 1
     assert found[0, TWO] == pytest.approx(3 / 9)  # 0, 3, 0, 3: 3 upwards in the end, 9 on the way
     assert np.isnan(found[2]).all() and np.isnan(found[0, SILENT])
+    curve = told.curve_fsm - told.curve_fsm[:, :1]  # without the factor, then by severity
+    np.testing.assert_allclose(curve[0][:, [ONE, TWO]].T, [[0, 1, 2, 3], [0, 3, 0, 3]], atol=1e-5)
+    np.testing.assert_allclose(curve[2, :, FALLS], [0, -2, np.nan, np.nan], atol=1e-5, err_msg="one severity was drawn")
 
 
 def test_a_group_is_the_mean_of_its_factors(told):

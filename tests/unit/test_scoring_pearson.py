@@ -184,6 +184,7 @@ def test_mask_patterns_and_attributes():
     assert names == ["AP", "PA"]
     assert y[:, 0].tolist() == [1, 0, 0, 1, 0, 1, 0, 0]
     assert known.sum(0).tolist() == [7, 7]
+    assert y.dtype == np.float32, "columns beside the labels, in their numbers"
     assert one_hot(np.array([None, None]))[0].shape == (2, 0)
 
 

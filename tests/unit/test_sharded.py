@@ -44,6 +44,7 @@ def by_shards(medsae, of: int, *words, order=None) -> str:
     return medsae.id("merge", *words)
 
 
+@pytest.mark.long
 def test_every_step_by_shards_is_what_one_machine_makes(root, medsae_at, tmp_path, monkeypatch):
     alone, many = medsae_at(tmp_path / "alone"), medsae_at(tmp_path / "many")
 

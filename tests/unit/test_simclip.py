@@ -91,6 +91,7 @@ def test_augmentation_moves_and_never_mirrors():
     assert len(set(bright.tolist())) > 1
 
 
+@pytest.mark.long
 def test_training_learns_a_side_and_folding_changes_nothing():
     rng = np.random.default_rng(0)
     f = rng.random((192, 2)) < 0.5

@@ -231,6 +231,7 @@ def test_edema_is_on_both_sides_and_around_the_hila(prepared: Prepared):
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_same_seed_same_bytes_for_any_range_and_any_number_of_processes(cache: Path, prepared: Prepared):
     def bytes_of(**how: int) -> list[tuple[str, bytes, dict[str, str], dict[str, list[int]]]]:
         pictures = simulated.simulate(images=26, seed=3, size=SIZE, cache=cache, **how)

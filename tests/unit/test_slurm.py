@@ -13,6 +13,7 @@ PAGE = Path(__file__).parents[2] / "docs/how-to/slurm.md"
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.long
 def test_the_job_array_runs_as_written(medsae, write_chexpert, tmp_path):
     script, submit, *rest = re.findall(r"```bash\n(.*?)```", PAGE.read_text(), re.S)
     assert script.startswith("#!/bin/bash\n#SBATCH --array=1-4") and not rest

@@ -2,6 +2,7 @@
 # pyright: reportArgumentType=false, reportOptionalMemberAccess=false, reportOptionalSubscript=false
 
 import contextlib
+import shutil
 
 import duckdb
 import numpy as np
@@ -158,3 +159,24 @@ def test_a_publishers_marks_are_scored_by_localisation(source, write, finding, m
     raw = rows.iloc[1]
     assert raw["hit"] > raw["exchanged"] + 0.2 and raw["p"] < 0.05, "a spot is where its box is"
     assert raw["area"] == pytest.approx((28 / 96) ** 2, abs=0.04) and raw["low"] <= raw["hit"] <= raw["high"]
+
+
+# --- the simulated cohort, where every finding is known to the pixel
+
+
+def test_findings_with_a_place_are_looked_at_more_than_anatomy_alone_gives(medsae, thorax):
+    """Raw dimensions of simclip, on pictures that it was never trained on (another seed, coarse maps)."""
+    shutil.copytree(thorax, medsae.data / "cache" / "simulated")
+    cohort = medsae.id("ingest", "simulated", "--images", 420, "--size", 96, "--seed", 31)
+    embeddings = medsae.id("embed", "--cohort", cohort, "--encoder", "simclip", "--precision", "fp32")
+    scores = medsae.id("score", "--embeddings", embeddings, "--representation", "raw", "--images", "all", "--draws", 10,
+                       "--bootstraps", 10, "--deletions", 0, "--labels", "Pleural Effusion,Cardiomegaly")  # fmt: skip
+    with Store(medsae.data).get(scores).connect() as tables:
+        rows = tables.execute("SELECT * FROM localisation WHERE representation = 'raw'").df().set_index("finding")
+    assert (rows["source"] == "planted").all()
+    for finding in ("Pleural Effusion", "Consolidation", "Pacemaker"):
+        row = rows.loc[finding]
+        assert row["n"] >= 15 and row["hit"] > row["place"] + 0.1, "more than another neuron on the same picture"
+        assert row["hit"] > row["exchanged"] + 0.1 and row["p"] < 0.05, "more than its own maps of other pictures"
+    thin = rows.loc[["Lung Lesion", "Fracture", "Chest tube", "Endotracheal tube"]]
+    assert (thin["hit"] <= 0.1).all(), "and what is finer than a cell is not looked at"

@@ -35,7 +35,7 @@ def test_cells_and_constant_add_up_to_the_pre_activation(study, kind):
     eye = eyes.eye_of(artifact, store, Silent())
     pictures = Pictures(store.get(artifact.parents["cohort"]))
     eye = eye.with_reference([pictures[i] for i in range(5)])
-    parts, constants = eye.parts([pictures[3]])
+    parts, constants = eye.parts([eye.prepared(pictures[3])])
     found, constant = eye.maps(parts[0], constants[0], eyes.Direction.of_sae(sae), np.arange(sae.m))
     x_nd = np.load(artifact.file("x.npy"))
     wanted = sae.pre_activations(x_nd[3:4])[0]

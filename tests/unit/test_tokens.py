@@ -208,6 +208,7 @@ def test_the_tokens_behind_the_top_pictures_are_kept():
 # --- the whole way ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_from_pictures_to_scores_of_tokens(medsae, tmp_path, write_chexpert):
     root = write_chexpert(tmp_path, patients=40)
     cohort = medsae.id("ingest", "chexpert", "--root", root, "--workers", 1)

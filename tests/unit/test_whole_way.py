@@ -170,6 +170,7 @@ def sha256(medsae, id, name):
     return Store(medsae.data).get(id).manifest["files"][name]["sha256"]
 
 
+@pytest.mark.long
 def test_a_killed_embed_ends_as_if_undisturbed(tmp_path, medsae_at, write_chexpert):
     """kill -9, then the same command: the same bytes as an undisturbed run."""
     killed, calm = medsae_at(tmp_path / "killed"), medsae_at(tmp_path / "calm")
@@ -186,6 +187,7 @@ def test_a_killed_embed_ends_as_if_undisturbed(tmp_path, medsae_at, write_chexpe
     assert ids[0] == ids[1] and sha256(killed, ids[0], "x.npy") == sha256(calm, ids[1], "x.npy")
 
 
+@pytest.mark.long
 def test_a_killed_training_ends_as_if_undisturbed(walked, tmp_path, medsae_at):
     killed, calm = medsae_at(tmp_path / "killed"), medsae_at(tmp_path / "calm")
     for one in (killed, calm):
@@ -213,6 +215,7 @@ def test_a_killed_training_ends_as_if_undisturbed(walked, tmp_path, medsae_at):
     assert ids[0] == ids[1] and sha256(killed, ids[0], "sae.safetensors") == sha256(calm, ids[1], "sae.safetensors")
 
 
+@pytest.mark.long
 def test_real_radiographs_walk_the_whole_way(real_cxr, medsae, tmp_path):
     """A subset of the real folder, the shipped encoder, an SAE, scores of both."""
     root = tmp_path / "cxr"
@@ -237,6 +240,7 @@ def test_real_radiographs_walk_the_whole_way(real_cxr, medsae, tmp_path):
         assert 0 < mean[1] <= mean[0] <= mean[2] < np.log2(14)
 
 
+@pytest.mark.long
 def test_a_sweep_ends_as_training_alone_and_marks_the_best(walked, tmp_path, medsae_at):
     together, alone = medsae_at(tmp_path / "together"), medsae_at(tmp_path / "alone")
     for one in (together, alone):

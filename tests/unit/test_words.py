@@ -97,3 +97,15 @@ def test_the_vocabulary_names_and_judges():
     assert [(r.status, r.text) for r in replies] == [("ok", "Yes"), ("ok", "No"), ("not stated", "")]
     assert backend.ask([question("judge many", "x", (1, 2, 3))])[0].text == "[1, 0, 1]"
     assert not backend.is_model and backend.by_neuron
+
+
+def test_an_encoder_without_text_is_a_reason_that_says_which_have_one(monkeypatch):
+    from medsae.progress import Silent, UserError
+    from medsae.steps import words as step
+
+    def none(*_):
+        raise UserError("efficientnet-lite0 has no text tower", do="CLIP has one")
+
+    monkeypatch.setattr(step, "text_tower", none)
+    made = step.at_score(None, np.zeros((2, 3)), np.zeros((4, 3)), (None, 0), None, Silent())  # pyright: ignore
+    assert made.why == "efficientnet-lite0 has no text tower (CLIP has one)" and not made.tables
