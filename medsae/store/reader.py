@@ -61,7 +61,10 @@ class Reader:
         with self._lock:
             if key in self._aliases:
                 return self._aliases[key]
-            path = str(artifact.file(TABLES)).replace("'", "''")
+        path = str(artifact.file(TABLES)).replace("'", "''")  # fetched, perhaps: nobody else waits for it
+        with self._lock:
+            if key in self._aliases:
+                return self._aliases[key]
             name = '"' + re.sub(r"[^\w@.-]", "_", key) + '"'
             try:
                 for old in [k for k in self._aliases if k.startswith(f"{artifact.id}@")]:
