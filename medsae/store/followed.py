@@ -110,14 +110,14 @@ def has(reader: Reader, scores: Artifact) -> bool:
     return entropies.has(reader, scores, "confounded")
 
 
-def of_neuron(reader: Reader, scores: Artifact, neuron: int) -> tuple[dict[str, Any] | None, Frame]:
+def of_neuron(reader: Reader, scores: Artifact, neuron: int) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     """The neuron's row of `confounded` (None for NULL; None as a whole where it was not computed then), and its rows
     of `given`: attribute, rho, low, high."""
     if not has(reader, scores):
-        return None, pd.DataFrame(columns=["attribute", "rho", "low", "high"])
-    rows = reader.query("SELECT * FROM {s}.confounded WHERE neuron = ?", [neuron], s=scores).to_dict("records")
-    held = reader.query("SELECT attribute, rho, low, high FROM {s}.given WHERE neuron = ?", [neuron], s=scores)
-    return ({str(k): None if pd.isna(v) else v for k, v in rows[0].items()} if rows else None), held
+        return None, []
+    rows = reader.rows("SELECT * FROM {s}.confounded WHERE neuron = ?", [neuron], s=scores)
+    held = reader.rows("SELECT attribute, rho, low, high FROM {s}.given WHERE neuron = ?", [neuron], s=scores)
+    return ({name: None if pd.isna(v) else v for name, v in rows[0].items()} if rows else None), held
 
 
 def falls(reader: Reader, scores: Artifact, limit: int = 12) -> Frame:
