@@ -420,8 +420,8 @@ def concepts_table(frame: pd.DataFrame, run: RunOfNames, known: pd.DataFrame | N
         also = ", ".join(_link(n) for n in others[:6]) + (f" and {len(others) - 6} more" if len(others) > 6 else "")
         label = "" if format.missing(row["label"]) else escape(str(row["label"]))
         rows.append([
-            _link(neuron), concept, _specific(row), f"<b>{format.number(row['accuracy'])}</b>",
-            format.interval(row["low"], row["high"]),
+            _link(neuron), f'<div class="ms-said">{concept}</div>', _specific(row),
+            f"<b>{format.number(row['accuracy'])}</b>", format.interval(row["low"], row["high"]),
             "–" if format.missing(row["q"]) else escape(small(row["q"])), format.number(row["auroc"]),
             format.number(row["shuffled"]), label, *([_planted(mine.get(neuron))] if mine else []), also,
         ])  # fmt: skip
