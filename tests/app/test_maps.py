@@ -260,6 +260,33 @@ def test_the_page_of_an_own_picture_starts_a_service_and_says_how(mapped, app, h
     assert "Research use only" in html(test)
 
 
+def test_a_reader_is_told_how_far_an_occlusion_is(monkeypatch):
+    class Service:
+        """Answers at the third asking."""
+
+        left = 2
+
+        def ask(self, data=b"", **what):
+            return "token"
+
+        def alive(self):
+            return True
+
+        def state(self):
+            return {"phase": "ready", "passes": 48 - 16 * self.left, "of": 65}
+
+        def fetch(self, token):
+            self.left -= 1
+            return {"answer": 1} if self.left < 0 else None
+
+    said = []
+    assert own_parts.answer(Service(), say=said.append, occlude=True) == {"answer": 1}
+    assert said == [f"occlusion: the encoder has run {n} of 65 times" for n in (32, 48)]
+    said.clear()
+    assert own_parts.answer(Service(), say=said.append) == {"answer": 1} and not said
+    assert own_parts.OCCLUSION_SECONDS > 10 * own_parts.WAIT_SECONDS, "a large encoder on a CPU takes minutes"
+
+
 def test_the_colours_of_a_map():
     value = np.array([[1.0, -1.0, 0.0, np.nan], [0.5, -0.5, 2.0, -3.0]]).repeat(16, 0).repeat(16, 1)
     rgba = np.asarray(Image.open(io.BytesIO(overlay.drawn(value))).convert("RGBA")).astype(int)
