@@ -32,6 +32,8 @@ MEAN_SIDE = 256
 HOW = "occlusion (approximate): the fall when a square is filled with the cohort's mean picture"
 GRID = 8
 """Rows and columns of squares that are replaced one after the other; each is twice as wide as their distance."""
+FRAME = 64
+"""Px of a picture's square on which the places of the squares are told; a picture is hardly ever smaller."""
 BATCH = 16
 
 
@@ -126,7 +128,7 @@ class Occluder:
             for c in range(GRID):
                 region = np.zeros((blocks, blocks), bool)
                 region[max(0, 4 * r - 2) : 4 * r + 6, max(0, 4 * c - 2) : 4 * c + 6] = True
-                filled.append(np.where(covered(region, size, self.encoder.size), fill, picture))
+                filled.append(np.where(covered(region, size, FRAME), fill, picture))
         x = embedded(self.encoder, filled, self.unit_norm, passed)
         return x[0] - x[1:]
 
@@ -136,9 +138,10 @@ class Occluder:
 
     @property
     def places(self) -> located.Cells:
-        """Where the squares lie: as if the whole picture were centred on the network's input."""
-        step = self.encoder.size / GRID
-        return located.Cells((GRID, GRID), (step - 1) / 2, step, self.encoder.size)
+        """Where the squares lie: on the picture's own square, whatever the encoder does to a picture smaller or larger
+        than its input."""
+        step = FRAME / GRID
+        return located.Cells((GRID, GRID), (step - 1) / 2, step, FRAME)
 
     def grid_row(self) -> dict[str, Any]:
         """As a row of the table `cell_grid`."""
