@@ -1,10 +1,11 @@
-"""Some rows of an array on disk: read when they are asked for, so that memory does not grow with their number."""
+"""Arrays of very many images: rows on disk, read when they are asked for, and texts that are held once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 
 IN_MEMORY_BYTES = 2**30
 """Rows that are less than this are loaded at once: every pass over them is then a little faster."""
@@ -45,3 +46,9 @@ def rows_of(x_nd: np.ndarray, rows_n: np.ndarray) -> np.ndarray | Rows:
 def blocks(x_nd: np.ndarray | Rows, size: int = BLOCK) -> Iterator[np.ndarray]:
     """All rows in order, so many at a time; of no rows one block of none."""
     return (x_nd[at : at + size] for at in range(0, max(1, len(x_nd)), size))
+
+
+def texts(column: pd.Series) -> np.ndarray:
+    """A column of words [n] as objects, None where there is none; equal words are one object, not one an image."""
+    code, words = pd.factorize(column)
+    return np.array([*words, None], object)[code]

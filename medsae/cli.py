@@ -60,6 +60,7 @@ COMMANDS: dict[str, Any] = {
     "report": c.Report,
     "plan": c.Plan,
     "rename": c.Rename,
+    "copy": c.Copy,
     "rm": c.Remove,
     "gc": c.Collect,
     "app": c.App,
@@ -87,6 +88,7 @@ _ABOUT = {
     "report": "figures, tables and pages of scores for a paper",
     "plan": "what a study of so many images will cost, and which step breaks first",
     "rename": "what an artifact is called",
+    "copy": "artifacts -> another data folder, or a bucket",
     "rm": "artifacts or jobs -> trash, and back",
     "gc": "empty the trash",
     "app": "look at it all in a browser",
@@ -151,6 +153,11 @@ def _run(config: Any, store: Store) -> int:
         print(_json(made.record()) if config.json else scale.table(made, machine))
     elif isinstance(config, (c.Rename, c.Remove, c.Collect)):
         _tidy(store, config)
+    elif isinstance(config, c.Copy):
+        from medsae.store import copying  # pandas: for this command alone
+
+        gone = copying.copy(store, config.ids, config.to, Terminal())
+        print(_json(gone) if config.json else "\n".join(gone))
     elif isinstance(config, (c.ReadingList, c.ReadingResults)):
         from medsae.steps import reading  # pandas: for these commands alone
 
@@ -185,6 +192,7 @@ def _tidy(store: Store, config: c.Rename | c.Remove | c.Collect) -> None:
         print(_json(gone) if config.json else "\n".join(gone))
     else:
         rubbish = housekeeping.trash(store) + (housekeeping.unfinished(store) if config.unfinished else [])
+        rubbish += housekeeping.in_bucket(store)
         rows = [{"kind": r.kind, "id": r.id, "bytes": r.bytes} for r in rubbish]
         print(_json(rows) if config.json else "\n".join(f"{r.bytes:>15,} B  {r.kind:20} {r.id}" for r in rubbish))
         total = sum(r.bytes for r in rubbish)

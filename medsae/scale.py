@@ -8,7 +8,6 @@ rate, and every line that holds one says so. The model is for one machine; `--sh
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -49,10 +48,14 @@ class Units:
     """score: one image x neuron x dimension of a pass that computes activations."""
     score_firing_s: float = 3e-09
     """score: one activation above zero x draw x label, of null and bootstrap."""
-    score_image_s: float = 6.5e-4
+    score_drawn_s: float = 1e-7
+    """score: one neuron x draw x label: entropies and measures of each draw."""
+    score_moved_s: float = 1e-7
+    """score: one image x draw: whose labels it takes."""
+    score_image_s: float = 1e-4
     """score: an image, beside its activations."""
     score_neuron_s: float = 0
-    """score: a neuron, beside its activations: what else it follows, AUROC, the map of neurons."""
+    """score: a neuron, beside its activations: the map of neurons, neighbours, tables."""
     base_mib: float = 600
     """Memory of a step before it holds any data."""
     ingest_image_bytes: float = 1500
@@ -116,17 +119,15 @@ NETWORKS = {
 """Cost of the encoders that are known here; another one is told by --d and --gflop."""
 BYTES_A_PIXEL = 0.4
 """Of a grey JPEG (CheXpert-small: 0.39)."""
-HELD_FIRING = 60_000_000
-"""Activations above zero that `score` holds in memory; beyond, it computes them again in each pass."""
+TABLE_FIRING = 60_000_000
+"""Activations above zero that `score` writes to its table; of more, the 500 largest of each neuron."""
+HELD_FIRING = 2**25
+"""Activations above zero that `score` holds in memory; those beyond lie on disk, 8 bytes each, while it runs."""
 STREAMED_BYTES = 4 * GIB
 """Training rows beyond this stay on disk (`train --stream-above-mib`)."""
 TRAIN_SHARE, LABELS, DRAWS = 0.7, 14, 400
 TOP_IMAGES, MAP_ENCODES = 24, 2.6
 """Images of a neuron that maps are made of, and what a map takes beside encoding the image once (measured: 2.6 x)."""
-COLUMN_BYTES = 768 * 2**20
-"""Activations of some neurons as columns that `score` holds at a time, and as much again of what it makes of them."""
-FAR_GROUP = 50
-"""Draws of one pass where activations are computed again."""
 QUESTIONS, QUESTION_GFLOP = 121, 12_000.0
 """naming by `strict`: questions a neuron (a name, then 30 + 30 images, each asked about two names); billion operations
 a question of a model of 4 billion parameters (350 tokens, a vision tower of 3.3 times their reading): assumed."""
@@ -166,6 +167,8 @@ class Study:
     named: int
     labels: int = LABELS
     maps: bool = True
+    draws: int = DRAWS
+    """Of null and bootstrap together."""
 
     @property
     def trained(self) -> float:
@@ -227,23 +230,26 @@ def train(study: Study, machine: Machine, units: Units) -> Cost:
 
 
 def score(study: Study, machine: Machine, units: Units) -> Cost:
-    n, d, m = study.images, study.network.d, study.neurons
-    near = study.firing <= HELD_FIRING
-    # beyond what is held: histograms and curve, null and bootstrap, then AUROC and confounders column by column
-    passes = 0 if near else 2 + 2 * -(-DRAWS // FAR_GROUP) + 2 * math.ceil(4 * n * m / COLUMN_BYTES)
-    core = units.start_score_s + n * units.score_image_s + m * units.score_neuron_s
-    core += (
-        n * d * m * (units.score_cell_s + passes * 2e-9 / CORE_GFLOPS)
-        + study.firing * DRAWS * study.labels * units.score_firing_s
-    )
+    n, m = study.images, study.neurons
+    core = sum(getattr(units, cost) * times for cost, times in score_terms(study).items())
     if study.maps:  # the strongest images of each neuron go through the encoder again
         core += units.start_maps_s + MAP_ENCODES * min(n, TOP_IMAGES * m) * sum(
             _encoded(study, replace(machine, gpus=0), units)
         )
-    columns = 2 * min(4.0 * n * m, COLUMN_BYTES)
-    held = columns + min(study.firing, HELD_FIRING) * units.score_firing_bytes
-    kept = study.firing if near else min(study.firing, 500.0 * m)
-    return Cost(core, 0.0, _memory(held + n * units.score_image_bytes, units), kept * units.table_firing_bytes)
+    kept = study.firing if study.firing <= TABLE_FIRING else min(study.firing, 500.0 * m)
+    held = 8 * min(study.firing, HELD_FIRING) + kept * units.score_firing_bytes + n * units.score_image_bytes
+    drawn = study.draws / 2 * m * study.labels * 4  # strengths of every draw of the null
+    return Cost(core, 0.0, _memory(held + drawn, units), kept * units.table_firing_bytes)
+
+
+def score_terms(study: Study) -> dict[str, float]:
+    """How often each unit cost of `score` is paid."""
+    n, m, drawn = float(study.images), float(study.neurons), float(study.draws)
+    return {
+        "start_score_s": 1, "score_image_s": n, "score_neuron_s": m, "score_cell_s": n * study.network.d * m,
+        "score_firing_s": study.firing * drawn * study.labels, "score_drawn_s": m * drawn * study.labels,
+        "score_moved_s": n * drawn,
+    }  # fmt: skip
 
 
 def name(study: Study, machine: Machine, units: Units) -> Cost:
@@ -270,7 +276,7 @@ THEN = {
     ("train", "time"): "a GPU; fewer --epochs (an image seen once in 10 M is much already)",
     ("train", "memory"): "fewer neurons (--expansion): rows are streamed from disk already",
     ("train", "disk"): "fewer neurons (--expansion)",
-    ("score", "time"): "score --images evaluation, or a cohort that is a sample: what is not held is computed again",
+    ("score", "time"): "score --shard i/N on N machines, then merge; fewer --draws; or --images evaluation",
     ("score", "memory"): "score --images evaluation, or a cohort that is a sample of the images",
     ("score", "disk"): "score --images evaluation",
     ("name", "time"): "name fewer neurons (--neurons), or several endpoints",

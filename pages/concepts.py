@@ -11,7 +11,7 @@ PAGE = {"title": "Concepts", "place": 70}
 study, scores, cohort = studies.ready()
 look.heading("Concepts", "names by how well a judge who knows only the name tells firing pictures from others")
 names = studies.named(study.store, scores)
-runs = {r.run: r for r in concepts.runs(names)}
+runs = {r.run: r for r in studies.runs_of_names(study.store, scores)}
 if not runs:
     look.empty(
         "No neuron has a name yet",
@@ -43,13 +43,13 @@ else:
     cards.show(naming_panel.concepts_table(shown, run, naming_panel.truths(study.store, scores)))
     links.pager(pages)
     lines = concepts.provenance(scores, run)
-    noted = filters.with_people(study, frame)
     with st.container(horizontal=True):
+        noted = lambda: filters.with_people(study, frame)  # noqa: E731
         st.download_button(
-            "CSV", lambda: concepts.csv(noted, lines), f"concepts-{run.run}.csv", "text/csv", on_click="ignore"
+            "CSV", lambda: concepts.csv(noted(), lines), f"concepts-{run.run}.csv", "text/csv", on_click="ignore"
         )
         st.download_button(
-            "Markdown", lambda: concepts.markdown(noted, lines), f"concepts-{run.run}.md", "text/markdown",
+            "Markdown", lambda: concepts.markdown(noted(), lines), f"concepts-{run.run}.md", "text/markdown",
             on_click="ignore",
         )  # fmt: skip
         export.menu(

@@ -11,7 +11,7 @@ from medsae.config.exchange import RESEARCH_ONLY, ExportSae, ExportScores, Impor
 from medsae.config.identities import command_line, identified, identity, record
 from medsae.config.ingest import CHEXPERT_LABELS, FromFiles, IngestSimulated, IngestTable, Splitting
 from medsae.config.joining import joined, options_of
-from medsae.config.kept import Collect, List, Remove, Rename, Report, Show
+from medsae.config.kept import Collect, Copy, List, Remove, Rename, Report, Show
 from medsae.config.kinds import (
     KINDS,
     OPTIONS_OF_KINDS,

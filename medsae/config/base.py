@@ -48,7 +48,8 @@ class Command:
     """What every command takes."""
 
     data: Path | None = runtime(None)
-    """Folder of artifacts, jobs and cache (default: the variable MEDSAE_DATA, else ./data)."""
+    """Folder of artifacts, jobs and cache (default: the variable MEDSAE_DATA, else ./data); or s3://BUCKET/PREFIX (gs,
+    az), which several machines share (docs/how-to/buckets.md)."""
     json: bool = runtime(False)
     """Print the result as JSON on stdout."""
 

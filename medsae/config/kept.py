@@ -1,4 +1,4 @@
-"""What is done with artifacts that are there: `list`, `show`, `report`, `rename`, `rm`, `gc`."""
+"""What is done with artifacts that are there: `list`, `show`, `report`, `rename`, `copy`, `rm`, `gc`."""
 
 from __future__ import annotations
 
@@ -53,6 +53,16 @@ class Rename(Command):
     """A description of any length."""
     archived: bool | None = None
     """Keep it, and leave it out of the choosers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copy(Command):
+    """Copy artifacts and what they were made from, with names, notes and titles, to another data folder or a bucket."""
+
+    ids: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Ids, or unique beginnings of ids; default: all."""
+    to: Path
+    """The other data folder, or s3://BUCKET/PREFIX (gs, az)."""
 
 
 @dataclass(frozen=True, kw_only=True)

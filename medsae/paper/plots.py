@@ -15,9 +15,10 @@ from medsae.store.reader import Frame
 
 
 def blank(height: int, **layout: Any) -> go.Figure:
-    """An empty figure with the margins that every chart has."""
-    figure = go.Figure()
-    figure.update_layout(
+    """An empty figure with the margins that every chart has. Its axes are `layout.xaxis` and `layout.yaxis`: plotly
+    looks through the whole layout for others when it is asked for every axis."""
+    axis = dict(zeroline=False, automargin=True)
+    usual = dict(
         height=height,
         margin=dict(l=8, r=8, t=8, b=8),
         bargap=0.04,
@@ -26,11 +27,11 @@ def blank(height: int, **layout: Any) -> go.Figure:
         legend=dict(orientation="h", yanchor="bottom", y=1.0, x=0),
         dragmode="select",
         selectdirection="h",
+        xaxis=axis,
+        yaxis=axis,
     )
-    figure.update_layout(**layout)
-    figure.update_xaxes(zeroline=False, automargin=True)
-    figure.update_yaxes(zeroline=False, automargin=True)
-    return figure
+    figure = go.Figure(layout=usual)  # in one step: a figure of four steps took five times as long
+    return figure.update_layout(**layout) if layout else figure
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,10 @@ def entropies(shown: Histograms, axis: BitsAxis, view: str, chosen: tuple[float,
             )
     if chosen:
         figure.add_vrect(*chosen, fillcolor=tones[0], opacity=0.16, line_width=0)
-    figure.update_xaxes(
+    figure.layout.xaxis.update(
         title=f"entropy over labels ({unit}); {maximum:.2f} is all labels alike", range=[0, maximum * 1.01]
     )
-    figure.update_yaxes(
+    figure.layout.yaxis.update(
         title="neurons" if view == "count" else "share of neurons",
         tickformat=",.0f" if view == "count" else ".0%",
         rangemode="tozero",
@@ -181,8 +182,8 @@ def by_label(
             customdata=known,
             hovertemplate="%{customdata}: floor %{x:.2f} " + unit + "<extra></extra>",
         )
-    figure.update_yaxes(tickvals=list(range(len(order))), ticktext=order, showgrid=False)
-    figure.update_xaxes(title=f"entropy ({unit})")
+    figure.layout.yaxis.update(tickvals=list(range(len(order))), ticktext=order, showgrid=False)
+    figure.layout.xaxis.update(title=f"entropy ({unit})")
     return figure
 
 
@@ -215,7 +216,7 @@ def heat_map(frame: Frame, labels: list[str], neurons: list[int], limit: float, 
         hovertemplate="neuron %{customdata[0]} · %{customdata[1]}<br>ρ %{customdata[2]:+.3f} [%{customdata[3]:+.3f}, "
         "%{customdata[4]:+.3f}] · n = %{customdata[5]:,}<extra></extra>",
     )
-    figure.update_xaxes(
+    figure.layout.xaxis.update(
         tickvals=list(range(len(labels))),
         ticktext=labels,
         side="top",
@@ -223,7 +224,7 @@ def heat_map(frame: Frame, labels: list[str], neurons: list[int], limit: float, 
         showgrid=False,
         range=[-0.5, len(labels) - 0.5],
     )
-    figure.update_yaxes(
+    figure.layout.yaxis.update(
         tickvals=list(range(len(neurons))), ticktext=rows, range=[len(neurons) - 0.5, -0.5], showgrid=False
     )
     return figure
@@ -252,11 +253,11 @@ def factor_map(frame: Frame, factors: list[str], neurons: list[int]) -> go.Figur
         hovertemplate="neuron %{customdata[0]} · %{customdata[1]}<br>share %{customdata[2]:+.2f} · change "
         "%{customdata[3]:+.3g} [%{customdata[4]:+.3g}, %{customdata[5]:+.3g}]<extra></extra>",
     )
-    figure.update_xaxes(
+    figure.layout.xaxis.update(
         tickvals=list(range(len(neurons))), ticktext=[str(n) for n in neurons], side="top", tickangle=-90,
         showgrid=False, range=[-0.5, len(neurons) - 0.5],
     )  # fmt: skip
-    figure.update_yaxes(
+    figure.layout.yaxis.update(
         tickvals=list(range(len(factors))), ticktext=[factor.replace(":", ", ") for factor in factors],
         range=[len(factors) - 0.5, -0.5], showgrid=False,
     )  # fmt: skip
@@ -279,8 +280,8 @@ def square(frame: Frame, labels: list[str]) -> go.Figure:
         colorbar=dict(thickness=10, tickformat=".0%"),
         hovertemplate="of images with %{y}, %{z:.0%} also have %{x}<extra></extra>",
     )
-    figure.update_xaxes(side="top", tickangle=-40, showgrid=False)
-    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.layout.xaxis.update(side="top", tickangle=-40, showgrid=False)
+    figure.layout.yaxis.update(autorange="reversed", showgrid=False)
     return figure
 
 
@@ -309,10 +310,10 @@ def correlations(frame: Frame, colour: str) -> go.Figure:
         "<extra></extra>",
     )
     most = max(0.1, float(known[["rho", "low", "high"]].abs().max().max()) if len(known) else 0.1)  # skips no interval
-    figure.update_xaxes(
+    figure.layout.xaxis.update(
         title="ρ", range=[-most * 1.05, most * 1.05], zeroline=True, zerolinecolor=colours.NULL, tickformat="+.1f"
     )
-    figure.update_yaxes(showgrid=False)
+    figure.layout.yaxis.update(showgrid=False)
     figure.update_layout(margin=dict(r=46))
     for row in known.to_dict("records"):
         figure.add_annotation(
@@ -343,8 +344,8 @@ def activations(frame: Frame, label: str | None, colour: str) -> go.Figure:
             x=at, y=frame["present"], width=width, name=f"with {label}", marker=dict(color=colour, opacity=0.7)
         )
     figure.update_traces(hovertemplate="%{x:.2f}: %{y:,} images<extra></extra>")
-    figure.update_xaxes(title="activation")
-    figure.update_yaxes(title="images")
+    figure.layout.xaxis.update(title="activation")
+    figure.layout.yaxis.update(title="images")
     return figure
 
 
@@ -354,7 +355,7 @@ def lines(frame: Frame, x: str, columns: dict[str, str], height: int = 220) -> g
     for column, colour in columns.items():
         if column in frame and frame[column].notna().any():
             figure.add_scatter(x=frame[x], y=frame[column], mode="lines", name=column, line=dict(color=colour, width=2))
-    figure.update_xaxes(title=x)
+    figure.layout.xaxis.update(title=x)
     return figure
 
 
@@ -372,8 +373,8 @@ def scatter(frame: Frame, x: str, y: str, text: str, colour: str, titles: tuple[
         marker=dict(color=colour, size=7, opacity=0.65),
         hovertemplate="%{text}<extra></extra>",
     )
-    figure.update_xaxes(title=titles[0])
-    figure.update_yaxes(title=titles[1])
+    figure.layout.xaxis.update(title=titles[0])
+    figure.layout.yaxis.update(title=titles[1])
     return figure
 
 
@@ -404,8 +405,8 @@ def pareto(frame: Frame) -> go.Figure:
         ),
         hovertemplate="%{customdata[1]}<extra></extra>",
     )
-    figure.update_xaxes(title="active neurons an image (L0)", range=[0, right])
-    figure.update_yaxes(title="variance explained (FVE)", range=[bottom, 1.02])
+    figure.layout.xaxis.update(title="active neurons an image (L0)", range=[0, right])
+    figure.layout.yaxis.update(title="variance explained (FVE)", range=[bottom, 1.02])
     return figure
 
 
@@ -503,8 +504,10 @@ def pairs(frame: Frame, columns: tuple[str, str], names: tuple[str, str], tones:
         )
     drawn = [c for c in known if c in columns or c.startswith(ENDS[0])]
     least = float(known[drawn].min().min())
-    figure.update_xaxes(range=[min(0.4, least if math.isfinite(least) else 0.4) - 0.02, 1.02])
-    figure.update_yaxes(showgrid=False, tickvals=rows, ticktext=list(known["label"]), range=[-0.6, len(known) - 0.4])
+    figure.layout.xaxis.update(range=[min(0.4, least if math.isfinite(least) else 0.4) - 0.02, 1.02])
+    figure.layout.yaxis.update(
+        showgrid=False, tickvals=rows, ticktext=list(known["label"]), range=[-0.6, len(known) - 0.4]
+    )
     return figure
 
 
@@ -550,8 +553,8 @@ def recovery(frame: Frame) -> go.Figure:
         )
     known = frame[[column for column, *_ in colours.MARKS]].stack()
     least = min(0.5, float(known.min())) if len(known) else 0.5
-    figure.update_xaxes(title="AUROC (0.5 is chance)", range=[least - 0.02, 1.02], side="top", dtick=0.1)
-    figure.update_yaxes(range=[-0.6, len(frame) - 0.4], categoryorder="array", categoryarray=factors)
+    figure.layout.xaxis.update(title="AUROC (0.5 is chance)", range=[least - 0.02, 1.02], side="top", dtick=0.1)
+    figure.layout.yaxis.update(range=[-0.6, len(frame) - 0.4], categoryorder="array", categoryarray=factors)
     figure.add_vline(0.5, line=dict(color=colours.NULL, width=1, dash="dot"))
     return figure
 
@@ -589,9 +592,9 @@ def neuron_map(frame: Frame, colour: str, title: str) -> go.Figure:
             _points(draw, mine, f"{word} ({len(mine)})", dict(color=tone, size=size, opacity=0.85))
         rest = frame[~frame[colour].isin(words[: len(GROUPS)]) & ~plain]
         _points(draw, rest, f"{OTHER} ({len(rest)})", dict(color=colours.NULL, size=size, opacity=0.7))
-    for axes in (figure.update_xaxes, figure.update_yaxes):
-        axes(visible=False, range=[-1.04, 1.04])
-    figure.update_yaxes(scaleanchor="x")
+    for axis in (figure.layout.xaxis, figure.layout.yaxis):
+        axis.update(visible=False, range=[-1.04, 1.04])
+    figure.layout.yaxis.update(scaleanchor="x")
     return figure
 
 

@@ -185,11 +185,13 @@ def auroc_all(held: Held, y_nk: NDArray[np.floating], masks: Sequence[NDArray[np
     work = [(positive_nk & mask, *mask_patterns(mask)) for mask in masks]
     out = [np.full((held.m, y_nk.shape[1]), np.nan) for _ in masks]
     if held.held is not None:
-        columns = _sorted_columns(held)
-        for areas, (positive, mask_nq, pattern_k) in zip(out, work, strict=True):
-            for q in range(mask_nq.shape[1]):
-                labels = np.flatnonzero(pattern_k == q)
-                areas[:, labels] = _sparse_areas(columns, mask_nq[:, q] > 0, positive[:, labels])
+        for neurons in held.groups():
+            columns = _sorted_columns(held, neurons)
+            for areas, (positive, mask_nq, pattern_k) in zip(out, work, strict=True):
+                for q in range(mask_nq.shape[1]):
+                    labels = np.flatnonzero(pattern_k == q)
+                    found = _sparse_areas(columns, mask_nq[:, q] > 0, positive[:, labels])
+                    areas[np.ix_(neurons, labels)] = found
         return out
     width = max(1, CHUNK_BYTES // (4 * held.n))
     for neurons, z_nc in dense_columns(held):
@@ -281,12 +283,12 @@ class _Columns:
     m: int
 
 
-def _sorted_columns(held: Held) -> _Columns:
-    columns = held.columns()
-    neuron = np.repeat(np.arange(held.m, dtype=np.int32), np.diff(columns.indptr))
+def _sorted_columns(held: Held, neurons: NDArray[np.integer]) -> _Columns:
+    columns = held.columns(neurons)
+    neuron = np.repeat(np.arange(len(neurons), dtype=np.int32), np.diff(columns.indptr))
     value = np.asarray(columns.data, np.float32)
     order = np.lexsort((value, neuron))
-    return _Columns(neuron, columns.indices[order].astype(np.int32), value[order], held.n, held.m)
+    return _Columns(neuron, columns.indices[order].astype(np.int32), value[order], held.n, len(neurons))
 
 
 def _sparse_areas(columns: _Columns, use_n: NDArray[np.bool_], positive_nk: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from medsae.progress import Progress, Silent
 from medsae.scoring.activity import Held
 from medsae.scoring.design import Design
-from medsae.scoring.draws import Arrays, Resamples, Some, correlations_of_draws, group_by_group, in_groups
+from medsae.scoring.draws import Resamples, Some, correlations_of_draws, group_by_group, in_groups
 from medsae.scoring.measures import Statistic, number
 from medsae.scoring.null import Null
+from medsae.scoring.pieces import Arrays
 
 
 @dataclass(frozen=True)

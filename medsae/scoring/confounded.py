@@ -11,9 +11,11 @@ What *shuffled attributes* take away stands beside what the real ones take away.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -21,10 +23,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
 from medsae.progress import Progress
+from medsae.scoring import firing
 from medsae.scoring.activity import Held
 from medsae.scoring.auroc import GROUP_BYTES, auroc_interval, columns_of
 from medsae.scoring.draws import Patients, Permutations
-from medsae.scoring.labels import one_hot
+from medsae.scoring.firing import Basis, Firing
+from medsae.scoring.labels import RARE, coded
+from medsae.scoring.pieces import NOWHERE, Arrays, Kept, packed, unpacked
 
 LEAST = 10
 """Images with the label, and without it, that a correlation needs to be compared; a neuron must fire on as many."""
@@ -32,6 +37,8 @@ DRAWS = 20
 """Shuffles of the attributes between patients."""
 HOLDS, LOST = 0.75, 0.5
 """Share of a correlation that is left: from `HOLDS` on it holds, below `LOST` the neuron follows something else."""
+NEURONS = 512
+"""Neurons of a piece of the work on non-zeros."""
 PIECE = 2**23
 """Numbers of a residual that are held at a time (64 MiB)."""
 BANDS = 3
@@ -43,11 +50,18 @@ class Attribute:
     """One attribute of n images."""
 
     name: str
-    columns_nc: NDArray[np.float64]
-    """What is regressed out."""
+    table_vc: NDArray[np.float64]
+    """What is regressed out, a row a kind of image; ..."""
+    kind_n: NDArray[np.int32]
+    """... and the kind of each image."""
     values: tuple[str, ...]
     stratum_n: NDArray[np.intp]
     """Index into `values`, -1 where the attribute is unknown."""
+
+    @property
+    def columns_nc(self) -> NDArray[np.float64]:
+        """What is regressed out, image by image."""
+        return self.table_vc[self.kind_n]
 
     @staticmethod
     def of(name: str, values: ArrayLike) -> Attribute | None:
@@ -58,25 +72,26 @@ class Attribute:
 
 
 def _of_words(name: str, values: NDArray[np.generic]) -> Attribute:
-    hot, _, words = one_hot(values)
-    known = np.array([v is not None and v == v for v in values], bool)
-    stratum = np.where(hot.any(1), hot.argmax(1), -1) if words else np.full(len(values), -1)
+    code, words = coded(values)
     # The first value is what all others are compared with; values too rare for a column share one, unknown has one.
-    columns = [hot[:, 1:], ~known, known & (stratum < 0)]
-    return Attribute(name, np.column_stack(columns).astype(float), tuple(words), stratum)
+    table = np.eye(len(words) + 2)[:, [*range(1, len(words)), len(words) + 1, len(words)]]
+    kind = np.where(code >= 0, code, np.where(code == RARE, len(words), len(words) + 1))
+    return Attribute(name, table, kind.astype(np.int32), tuple(words), np.maximum(code, -1).astype(np.intp))
 
 
 def _of_numbers(name: str, value_n: NDArray[np.float64]) -> Attribute:
     known = np.isfinite(value_n)
     if not known.any() or np.ptp(value_n[known]) == 0:
-        return Attribute(name, np.zeros((len(value_n), 0)), (), np.full(len(value_n), -1))
-    standard = np.where(known, (value_n - value_n[known].mean()) / value_n[known].std(), 0)
-    square = np.where(known, standard**2, 0)
+        nothing = np.zeros(len(value_n), np.int32)
+        return Attribute(name, np.zeros((1, 0)), nothing, (), np.full(len(value_n), -1))
+    number, kind = np.unique(np.where(known, value_n, np.nan), return_inverse=True)
+    standard = np.where(np.isfinite(number), (number - value_n[known].mean()) / value_n[known].std(), 0)
     ends = np.unique(np.quantile(value_n[known], np.linspace(0, 1, BANDS + 1)[1:-1]))
     stratum = np.where(known, np.searchsorted(ends, value_n, "right"), -1)
     edges = [value_n[known].min(), *ends, value_n[known].max()]
     words = tuple(f"{a:.4g} to {b:.4g}" for a, b in pairwise(edges))
-    return Attribute(name, np.column_stack([standard, square, ~known]).astype(float), words, stratum)
+    table = np.column_stack([standard, standard**2, ~np.isfinite(number)]).astype(float)
+    return Attribute(name, table, kind.astype(np.int32), words, stratum)
 
 
 def basis(attributes: Sequence[Attribute], use_n: NDArray[np.bool_] | NDArray[np.integer]) -> NDArray[np.float64]:
@@ -108,10 +123,17 @@ class Given:
 
     def interval(self, patients: Patients) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """95 % on Fisher's scale."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            centre = np.arctanh(np.clip(self.rho_m, -1, 1))
-            half = ndtri(0.975) * self.error(patients) / np.maximum(1 - self.rho_m**2, 1e-12)
-            return np.tanh(centre - half), np.tanh(centre + half)
+        return on_fishers_scale(self.rho_m, self.error(patients))
+
+
+def on_fishers_scale(
+    rho_m: NDArray[np.float64], error_m: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """95 % interval of correlations whose standard errors are known."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centre = np.arctanh(np.clip(rho_m, -1, 1))
+        half = ndtri(0.975) * error_m / np.maximum(1 - rho_m**2, 1e-12)
+        return np.tanh(centre - half), np.tanh(centre + half)
 
 
 def given(z_nm: NDArray[np.floating], y_n: NDArray[np.floating], basis_nc: NDArray[np.float64]) -> Given:
@@ -214,23 +236,174 @@ class Cohort:
 
 
 def confounded(
-    held: Held, cohort: Cohort, top_m: NDArray[np.integer], report: Progress
+    held: Held, cohort: Cohort, top_m: NDArray[np.integer], report: Progress, kept: Kept = NOWHERE
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Tables `confounded` (a row a neuron, against the label it follows most, `top_m`) and `given` (a row a neuron and
-    attribute): see their comments in the schema. As many passes over the activations as AUROC takes."""
-    order = np.argsort(top_m, kind="stable")
-    width = max(1, GROUP_BYTES // (4 * held.n))
-    parts: list[tuple[pd.DataFrame, pd.DataFrame]] = []
-    with report.task("what else neurons follow", held.m, "neurons") as task:
-        for first in range(0, held.m, width):
-            chunk = order[first : first + width]
-            z_nc = columns_of(held, chunk)
-            for label in np.unique(top_m[chunk]):
-                mine = top_m[chunk] == label
-                parts += _of_label(z_nc[:, mine], chunk[mine], int(label), cohort)
-            task.advance(len(chunk))
-    table, alone = (pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
+    attribute): see their comments in the schema. Held non-zeros are read once (`scoring.firing`); of a dense
+    representation as many passes as AUROC takes."""
+    made = [one for one in followed(held, cohort, top_m, report, kept) if one is not None]
+    table, alone = (pd.concat([unpacked(one, of) for one in made], ignore_index=True) for of in ("table", "alone"))
     return table.sort_values("neuron", ignore_index=True), alone.sort_values(["neuron", "attribute"], ignore_index=True)
+
+
+def followed(
+    held: Held, cohort: Cohort, top_m: NDArray[np.integer], report: Progress, kept: Kept = NOWHERE
+) -> Iterator[Arrays | None]:
+    """The same piece by piece, some neurons each; None for pieces of another command (`kept`)."""
+    order = np.argsort(top_m, kind="stable")
+    sparse = held.held is not None
+    width = NEURONS if sparse else max(1, GROUP_BYTES // (4 * held.n))
+    work = [order[first : first + width] for first in range(0, held.m, width)]
+    told = _Sparse(held, cohort, top_m) if sparse else _Dense(held, cohort, top_m)
+    with report.task("what else neurons follow", held.m, "neurons") as task:
+        kept.expect("followed", len(work))
+        for k, neurons in enumerate(work):
+            yield kept.group("followed", k, lambda neurons=neurons: _kept(told.of(neurons)))
+            task.advance(len(neurons))
+
+
+Tables: TypeAlias = "tuple[pd.DataFrame, pd.DataFrame]"
+
+
+def _kept(tables: Tables) -> Arrays:
+    return packed(table=tables[0], alone=tables[1])
+
+
+def _joined(parts: list[Tables]) -> Tables:
+    tables, alone = zip(*parts, strict=True)
+    return pd.concat(tables, ignore_index=True), pd.concat(alone, ignore_index=True)
+
+
+@dataclass(frozen=True)
+class _Dense:
+    """From whole columns of neurons."""
+
+    held: Held
+    cohort: Cohort
+    top_m: NDArray[np.integer]
+
+    def of(self, neurons: NDArray[np.integer]) -> Tables:
+        z_nc, top = columns_of(self.held, neurons), self.top_m[neurons]
+        parts: list[Tables] = []
+        for label in np.unique(top):
+            mine = top == label
+            parts += _of_label(z_nc[:, mine], neurons[mine], int(label), self.cohort)
+        return _joined(parts)
+
+
+class _Sparse:
+    """From their non-zeros."""
+
+    def __init__(self, held: Held, cohort: Cohort, top_m: NDArray[np.integer]):
+        self.held, self.cohort, self.top_m = held, cohort, top_m
+        self.last: tuple[int, _Stated] | None = None
+
+    def of(self, neurons: NDArray[np.integer]) -> Tables:
+        parts: list[Tables] = []
+        for label in np.unique(self.top_m[neurons]):
+            for some in self.held.groups(neurons[self.top_m[neurons] == label]):
+                parts.append(self._of_label(some, int(label)))
+        return _joined(parts)
+
+    def _of_label(self, neurons: NDArray[np.integer], label: int) -> Tables:
+        if label < 0:
+            return _nothing(neurons, None, 0, "no defined correlation")
+        stated = self._stated(label)
+        if stated.reason:
+            return _nothing(neurons, stated.name, len(stated.label.y_n), stated.reason)
+        return stated.tables(neurons, Firing.of(self.held.columns(neurons), stated.use_n))
+
+    def _stated(self, label: int) -> _Stated:
+        """Of the label asked for last it is kept: neurons come label by label."""
+        if self.last is None or self.last[0] != label:
+            self.last = label, _Stated(self.cohort, label, self._shuffled)
+        return self.last[1]
+
+    @cached_property
+    def _shuffled(self) -> list[NDArray[np.int32]]:
+        permutations = Permutations(self.cohort.patients, DRAWS, self.cohort.seed)
+        return [permutations.rows(draw) for draw in range(DRAWS)]
+
+
+def _nothing(neurons: NDArray[np.integer], label: str | None, n: int, reason: str) -> Tables:
+    base = {"neuron": neurons, **({} if label is None else {"label": label}), "n": n, "reason": reason}
+    types = {"neuron": neurons.dtype, "attribute": object, "label": object, "rho": float, "low": float, "high": float}
+    return pd.DataFrame(base), pd.DataFrame({name: np.zeros(0, kind) for name, kind in types.items()})
+
+
+class _Stated:
+    """One label over the images where it is known, as `firing` needs it."""
+
+    def __init__(self, cohort: Cohort, label: int, shuffled: list[NDArray[np.int32]]):
+        self.use_n, self.name, self.shuffled = cohort.mask_nk[:, label], cohort.labels[label], shuffled
+        self.held = cohort.attributes_of(self.name)
+        y_n = cohort.y_nk[self.use_n, label].astype(float)
+        self.label = firing.Label(y_n, Patients.of(cohort.patients.code_n[self.use_n]))
+        self.reason = _too_few(y_n > 0) or ("" if self.held else "the cohort has no other attribute that is asked for")
+
+    @cached_property
+    def _all(self) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+        """Every combination of the attributes that there is, and that of each image of the cohort."""
+        table, kind = self.held[0].table_vc, self.held[0].kind_n.astype(np.int64)
+        for one in self.held[1:]:
+            seen, kind = np.unique(kind * len(one.table_vc) + one.kind_n, return_inverse=True)
+            first, second = np.divmod(seen, len(one.table_vc))
+            table = np.column_stack([table[first], one.table_vc[second]])
+        return table, kind.astype(np.int32)
+
+    @cached_property
+    def bases(self) -> dict[str, Basis]:
+        """Of nothing (""), of each attribute, of all of them ("*")."""
+        table, kind = self._all
+        alone = {one.name: Basis.of(one.table_vc, one.kind_n[self.use_n]) for one in self.held}
+        return {"": self._constant(self.use_n), **alone, "*": Basis.of(table, kind[self.use_n])}
+
+    @staticmethod
+    def _constant(use_n: NDArray[np.bool_]) -> Basis:
+        return Basis.of(np.zeros((1, 0)), np.zeros(int(use_n.sum()), np.int32))
+
+    @cached_property
+    def _squares(self) -> dict[str, NDArray[np.float64]]:
+        """What silent images add, by attribute; of nothing and all together, and of their difference."""
+        nobody = Firing(np.zeros(0, int), np.zeros(0, int), np.zeros(0), 0, len(self.label.y_n))
+        sides = {key: firing.Given.of(self.label, basis, nobody) for key, basis in self.bases.items()}
+        both = firing.silent_squares(self.label, [sides[""], sides["*"]])
+        width = 3  # of the features of a constant alone
+        alone = {one.name: firing.silent_squares(self.label, [sides[one.name]]) for one in self.held}
+        return {**alone, "": both[:width, :width], "*": both[width:, width:], "fall": both}
+
+    def tables(self, neurons: NDArray[np.integer], fired: Firing) -> Tables:
+        """Rows of both tables of some neurons that follow this label."""
+        found = {key: firing.Given.of(self.label, basis, fired) for key, basis in self.bases.items()}
+        pairs = firing.Pairs.of(fired, self.label.patients)
+        error = {key: firing.error([one], pairs, self._squares[key]) for key, one in found.items()}
+        rho = {key: one.rho_m for key, one in found.items()}
+        told = _Told(rho, error, firing.error([found[""], found["*"]], pairs, self._squares["fall"]))
+        where, inside, within = self._within(fired)
+        few = np.where(fired.fires_m < LEAST, f"fires on fewer than {LEAST} of them", "")
+        reason = np.where(np.isfinite(rho[""]), few, "the neuron does not vary")
+        about = _About(self.name, len(self.label.y_n), where, inside, [one.name for one in self.held])
+        return told.tables(neurons, about, self._null_fall(fired, rho[""]), within, reason)
+
+    def _within(self, fired: Firing) -> tuple[str, int, NDArray[np.float64]]:
+        """The largest stratum of the first attribute: its name, its images, the correlations there."""
+        first = self.held[0]
+        where, inside = _largest(first, first.stratum_n[self.use_n])
+        rho = np.full(fired.count, np.nan)
+        y_n = self.label.y_n[inside]
+        if not _too_few(y_n > 0):
+            nobody = firing.Label(y_n, Patients.of(np.zeros(len(y_n), int)))
+            rho = firing.Given.of(nobody, self._constant(inside), fired.inside(inside)).rho_m
+        return where, int(inside.sum()), rho
+
+    def _null_fall(self, fired: Firing, rho_m: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The largest fall [m] of `DRAWS` shuffles of the attributes between patients."""
+        table, kind = self._all
+        most = np.full(fired.count, -np.inf)
+        for rows in self.shuffled:
+            of = firing.only_rho(fired, self.label.y_n, Basis.of(table, kind[rows[self.use_n]]))
+            most = np.fmax(most, np.sign(rho_m) * (rho_m - of))
+        return np.where(np.isfinite(most), most, np.nan)
 
 
 @dataclass(frozen=True)
@@ -260,16 +433,12 @@ class _Label:
         return _too_few(self.y_n > 0) or ("" if self.held else "the cohort has no other attribute that is asked for")
 
 
-def _of_label(
-    z_nc: NDArray[np.float32], neurons: NDArray[np.integer], label: int, cohort: Cohort
-) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
-    nothing = pd.DataFrame(columns=["neuron", "attribute", "label", "rho", "low", "high"])
+def _of_label(z_nc: NDArray[np.float32], neurons: NDArray[np.integer], label: int, cohort: Cohort) -> list[Tables]:
     if label < 0:
-        return [(pd.DataFrame({"neuron": neurons, "n": 0, "reason": "no defined correlation"}), nothing)]
+        return [_nothing(neurons, None, 0, "no defined correlation")]
     one = _Label.of(cohort, label)
     if one.reason:
-        base = {"neuron": neurons, "label": one.name, "n": len(one.y_n), "reason": one.reason}
-        return [(pd.DataFrame(base), nothing)]
+        return [_nothing(neurons, one.name, len(one.y_n), one.reason)]
     z = z_nc[one.use_n]
     null = _null_fall(z, one, cohort)
     few = max(1, PIECE // len(z))
@@ -279,36 +448,66 @@ def _of_label(
 
 def _held(
     z: NDArray[np.float64], neurons: NDArray[np.integer], null_fall_m: NDArray[np.float64], one: _Label
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> Tables:
     """Rows of both tables of some neurons that follow one label."""
     found = {key: given(z, one.y_n, of) for key, of in one.bases.items()}
-    plain, together, alone = found[""], found["*"], {a.name: found[a.name] for a in one.held}
-    fall = np.sign(plain.rho_m) * (plain.rho_m - together.rho_m)
-    half = ndtri(0.975) * plain.error(one.patients, together)
-    numbers = {
-        "rho": plain.rho_m, **_ends("", plain, one.patients), "given": together.rho_m,
-        **_ends("given_", together, one.patients), "fall": fall, "fall_low": fall - half, "fall_high": fall + half,
-        "null_fall": null_fall_m,
-    }  # fmt: skip
-    where, inside, rho = _within(z, one)
-    reason = _reasons(z, plain.rho_m)
-    told = reason == ""
-    table = pd.DataFrame({
-        "neuron": neurons, "label": one.name, "n": len(z), "within": where, "within_n": inside,
-        "attributes": ", ".join(alone), "reason": [str(r) or None for r in reason],
-        **{name: np.where(told, value, np.nan) for name, value in {**numbers, "within_rho": rho}.items()},
-    })  # fmt: skip
-    table["verdict"] = [
-        verdict(r.rho, r.low, r.high, {a: float(g.rho_m[i]) for a, g in alone.items()}, r.given) or None
-        for i, r in enumerate(table.itertuples())
-    ]
-    rows = [
-        pd.DataFrame(
-            {"neuron": neurons, "attribute": a, "label": one.name, "rho": g.rho_m, **_ends("", g, one.patients)}
-        )
-        for a, g in alone.items()
-    ]
-    return table, pd.concat([r[told] for r in rows], ignore_index=True)
+    rho = {key: f.rho_m for key, f in found.items()}
+    error = {key: f.error(one.patients) for key, f in found.items()}
+    told = _Told(rho, error, found[""].error(one.patients, found["*"]))
+    where, inside, within = _within(z, one)
+    about = _About(one.name, len(z), where, inside, [a.name for a in one.held])
+    return told.tables(neurons, about, null_fall_m, within, _reasons(z, rho[""]))
+
+
+@dataclass(frozen=True)
+class _About:
+    """What is the same for all neurons that follow one label."""
+
+    label: str
+    n: int
+    within: str
+    inside: int
+    attributes: list[str]
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Correlations and their errors, given nothing (""), each attribute, all of them ("*")."""
+
+    rho: Mapping[str, NDArray[np.float64]]
+    error: Mapping[str, NDArray[np.float64]]
+    fall_error: NDArray[np.float64]
+
+    def _ends(self, key: str, prefix: str = "") -> dict[str, NDArray[np.float64]]:
+        low, high = on_fishers_scale(self.rho[key], self.error[key])
+        return {f"{prefix}low": low, f"{prefix}high": high}
+
+    def tables(
+        self, neurons: NDArray[np.integer], about: _About, null_fall_m: NDArray[np.float64],
+        within_m: NDArray[np.float64], reason: NDArray[np.str_],
+    ) -> Tables:  # fmt: skip
+        """Rows of both tables."""
+        plain, together, half = self.rho[""], self.rho["*"], ndtri(0.975) * self.fall_error
+        fall = np.sign(plain) * (plain - together)
+        numbers = {
+            "rho": plain, **self._ends(""), "given": together, **self._ends("*", "given_"), "fall": fall,
+            "fall_low": fall - half, "fall_high": fall + half, "null_fall": null_fall_m, "within_rho": within_m,
+        }  # fmt: skip
+        told = reason == ""
+        table = pd.DataFrame({
+            "neuron": neurons, "label": about.label, "n": about.n, "within": about.within, "within_n": about.inside,
+            "attributes": ", ".join(about.attributes), "reason": [str(r) or None for r in reason],
+            **{name: np.where(told, value, np.nan) for name, value in numbers.items()},
+        })  # fmt: skip
+        table["verdict"] = [
+            verdict(r.rho, r.low, r.high, {a: float(self.rho[a][i]) for a in about.attributes}, r.given) or None
+            for i, r in enumerate(table.itertuples())
+        ]
+        rows = [
+            pd.DataFrame({"neuron": neurons, "attribute": a, "label": about.label, "rho": self.rho[a], **self._ends(a)})
+            for a in about.attributes
+        ]
+        return table, pd.concat([r[told] for r in rows], ignore_index=True)
 
 
 def _reasons(z: NDArray[np.float64], rho_m: NDArray[np.float64]) -> NDArray[np.str_]:
@@ -318,21 +517,20 @@ def _reasons(z: NDArray[np.float64], rho_m: NDArray[np.float64]) -> NDArray[np.s
     return np.where(np.isfinite(rho_m), few, "the neuron does not vary")
 
 
-def _ends(prefix: str, found: Given, patients: Patients) -> dict[str, NDArray[np.float64]]:
-    low, high = found.interval(patients)
-    return {f"{prefix}low": low, f"{prefix}high": high}
-
-
 def _within(z: NDArray[np.float64], label: _Label) -> tuple[str, int, NDArray[np.float64]]:
     """The largest stratum of the first attribute: its name, its images, the correlations there."""
     first = label.held[0]
-    stratum = first.stratum_n[label.use_n]
-    largest = int(np.bincount(stratum[stratum >= 0], minlength=len(first.values)).argmax())
-    inside = stratum == largest
+    where, inside = _largest(first, first.stratum_n[label.use_n])
     rho = np.full(z.shape[1], np.nan)
     if not _too_few(label.y_n[inside] > 0):
         rho = given(z[inside], label.y_n[inside], basis([], np.ones(int(inside.sum()), bool))).rho_m
-    return f"{first.name} {first.values[largest]}", int(inside.sum()), rho
+    return where, int(inside.sum()), rho
+
+
+def _largest(attribute: Attribute, stratum_n: NDArray[np.integer]) -> tuple[str, NDArray[np.bool_]]:
+    """The stratum with the most images: its name, and which images are in it."""
+    largest = int(np.bincount(stratum_n[stratum_n >= 0], minlength=len(attribute.values)).argmax())
+    return f"{attribute.name} {attribute.values[largest]}", stratum_n == largest
 
 
 def _null_fall(z: NDArray[np.float32], label: _Label, cohort: Cohort) -> NDArray[np.float64]:

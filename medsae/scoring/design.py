@@ -61,19 +61,19 @@ class Design:
             columns += [(mask_nk[:, [j]] & (y_nk[:, [j]] > 0)), (mask_nk[:, [j]] & (y_nk[:, [j]] <= 0))]
         known_nc = np.concatenate(columns, axis=1).astype(float)
         residual = np.zeros((n, len(kept)), np.float32)
-        done: dict[bytes, tuple[NDArray[np.bool_], NDArray[np.float64]]] = {}
+        alike: dict[bytes, list[int]] = {}
         for r, j in enumerate(kept):
-            use = mask_nk[:, j]
-            key = np.packbits(use).tobytes()
-            if key not in done:
-                # An orthonormal basis of what is known: labels that miss the same images share it.
-                left, size, _ = np.linalg.svd(known_nc[use], full_matrices=False)
-                done[key] = use, left[:, size > 1e-6 * max(size.max(initial=0), 1)]
-            use, basis = done[key]
-            y = y_nk[use, j].astype(float)
-            rest = y - basis @ (basis.T @ y)
-            # What is left of a label that is explained wholly is rounding.
-            residual[use, r] = 0 if np.abs(rest).max(initial=0) < 1e-5 else rest
+            alike.setdefault(np.packbits(mask_nk[:, j]).tobytes(), []).append(r)
+        for columns_r in alike.values():
+            # An orthonormal basis of what is known: labels that miss the same images share it.
+            use = mask_nk[:, kept[columns_r[0]]]
+            left, size, _ = np.linalg.svd(known_nc[use], full_matrices=False)
+            basis = left[:, size > 1e-6 * max(size.max(initial=0), 1)]
+            for r in columns_r:
+                y = y_nk[use, kept[r]].astype(float)
+                rest = y - basis @ (basis.T @ y)
+                # What is left of a label that is explained wholly is rounding.
+                residual[use, r] = 0 if np.abs(rest).max(initial=0) < 1e-5 else rest
         taken = (*attributes, *(labels[j] for j in nothing))
         return Design(y_nk, mask_nk, tuple(labels), residual, kept, taken, strata)
 
@@ -167,11 +167,26 @@ def among(
     a_na: NDArray[np.floating], b_nb: NDArray[np.floating], mask_na: NDArray[np.bool_], mask_nb: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Pearson correlations [a, b] of columns over the images where both are known; NaN where one is constant there."""
-    wa, wb = mask_na.astype(float), mask_nb.astype(float)
-    a, b = np.where(mask_na, a_na, 0).astype(float), np.where(mask_nb, b_nb, 0).astype(float)
-    n = wa.T @ wb
-    sa, sb, ab = a.T @ wb, wa.T @ b, a.T @ b
-    va, vb = n * ((a * a).T @ wb) - sa * sa, n * (wa.T @ (b * b)) - sb * sb
+    sums = [np.zeros((a_na.shape[1], b_nb.shape[1])) for _ in range(6)]
+    for first in range(0, len(a_na), ROWS):  # in float64 all of very many images would be gigabytes
+        rows = slice(first, first + ROWS)
+        for total, part in zip(sums, _sums(a_na[rows], b_nb[rows], mask_na[rows], mask_nb[rows]), strict=True):
+            total += part
+    n, sa, sb, ab, aa, bb = sums
+    va, vb = n * aa - sa * sa, n * bb - sb * sb
     good = (n >= 3) & (va > 1e-9 * np.maximum(n, 1)) & (vb > 1e-9 * np.maximum(n, 1))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(good, np.clip((n * ab - sa * sb) / np.sqrt(np.where(good, va * vb, 1)), -1, 1), np.nan)
+
+
+ROWS = 2**18
+"""Images whose labels are summed at a time."""
+
+
+def _sums(
+    a_na: NDArray[np.floating], b_nb: NDArray[np.floating], mask_na: NDArray[np.bool_], mask_nb: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], ...]:
+    """n, sums of a, of b, of a b, of a a, of b b over the images where both are known, each [a, b]."""
+    wa, wb = mask_na.astype(float), mask_nb.astype(float)
+    a, b = np.where(mask_na, a_na, 0).astype(float), np.where(mask_nb, b_nb, 0).astype(float)
+    return wa.T @ wb, a.T @ wb, wa.T @ b, a.T @ b, (a * a).T @ wb, wa.T @ (b * b)

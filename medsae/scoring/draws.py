@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,9 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from medsae.progress import Progress
 from medsae.scoring.activity import Held, shape_of, squared, times
 from medsae.scoring.labels import mask_patterns
+from medsae.scoring.pieces import NOWHERE, Arrays, Kept
 from medsae.scoring.sufficient import correlation
-
-Arrays: TypeAlias = "dict[str, NDArray[Any]]"
 
 BUDGET_BYTES = 400 * 2**20
 """Memory for the float64 sums of one group of draws."""
@@ -42,6 +41,23 @@ class Patients:
         size = np.bincount(code)
         return Patients(code, np.argsort(code, kind="stable"), np.concatenate([[0], np.cumsum(size)[:-1]]), size)
 
+    @cached_property
+    def place_n(self) -> NDArray[np.intp]:
+        """Which image of its patient each image is, 0 .."""
+        place = np.empty(len(self.code_n), np.intp)
+        place[self.order_n] = np.arange(len(self.code_n)) - self.start_p[self.code_n[self.order_n]]
+        return place
+
+    def sorted_within(self, key_n: NDArray[np.floating]) -> NDArray[np.intp]:
+        """Images by patient, those of one patient by their key: `np.lexsort((key_n, code_n))`, patients of equally many
+        images sorted at once."""
+        out = np.empty(len(self.code_n), np.intp)
+        for size in np.unique(self.size_p):
+            where = self.start_p[self.size_p == size, None] + np.arange(size)
+            image = self.order_n[where]
+            out[where] = np.take_along_axis(image, np.argsort(key_n[image], axis=1, kind="stable"), axis=1)
+        return out
+
     @property
     def single(self) -> bool:
         """Every patient has one image."""
@@ -58,30 +74,6 @@ class Draws(Protocol):
 
 GROUP, GROUP_FAR = 20, 50
 """Draws that are finished together: of activations in memory, and of those that every pass computes again."""
-
-
-class Kept(Protocol):
-    """Where finished groups of draws lie, and which of them this command makes."""
-
-    def group(self, what: str, number: int, make: Callable[[], Arrays]) -> Arrays | None:
-        """Group `number` of the draws `what` as it was kept, else made and kept; None where another makes it."""
-        ...
-
-    def expect(self, what: str, groups: int) -> None:
-        """There will be so many groups; raises UserError where some are missing that only others make."""
-        ...
-
-
-class Nowhere:
-    """Nothing is kept, all is made."""
-
-    def group(self, what: str, number: int, make: Callable[[], Arrays]) -> Arrays | None:
-        return make()
-
-    def expect(self, what: str, groups: int) -> None: ...
-
-
-NOWHERE = Nowhere()
 
 
 @dataclass(frozen=True)
@@ -124,11 +116,9 @@ class Permutations:
         if p.single:
             return p.order_n[source_p][p.code_n].astype(np.int32)
         # Order the images of every patient anew, then walk along the images of the source patient.
-        shuffled_n = np.lexsort((rng.random(len(p.code_n)), p.code_n))
-        place_n = np.empty(len(p.code_n), np.intp)
-        place_n[p.order_n] = np.arange(len(p.code_n)) - p.start_p[p.code_n[p.order_n]]
+        shuffled_n = p.sorted_within(rng.random(len(p.code_n)))
         source_n = source_p[p.code_n]
-        return shuffled_n[p.start_p[source_n] + place_n % p.size_p[source_n]].astype(np.int32)
+        return shuffled_n[p.start_p[source_n] + p.place_n % p.size_p[source_n]].astype(np.int32)
 
     def group(self, begin: int, end: int) -> tuple[NDArray[np.int32], None]:
         return np.stack([self.rows(draw) for draw in range(begin, end)]), None
@@ -263,6 +253,8 @@ def sums_of_draws(
     y_nk = np.where(mask_nk, y_nk, 0).astype(np.float32)
     k, q = y_nk.shape[1], mask_nq.shape[1]
     each = max(1, min(draws.draws, int(BUDGET_BYTES / share / (held.m * (k + 2 * q) * 8))))
+    if held.held is not None:  # sparse sums of one draw do not depend on those beside it
+        each = max(1, min(each, BUDGET_BYTES // (8 * held.n)))
     for begin in range(0, draws.draws, each):
         end = min(begin + each, draws.draws)
         rows_gn, weights_gn = draws.group(begin, end)

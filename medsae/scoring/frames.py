@@ -137,10 +137,9 @@ def label_summary(
     found: Correlations,
 ) -> pd.DataFrame:
     """One row a label: what is stated, its best neurons. Believe `auroc_other_half`; `auroc` is its own judge."""
-    values = np.asarray(values_nk, float)
-    blank = np.isnan(values) | (values == BLANK)
     rows = []
     for j, (label, one) in enumerate(zip(labels, best, strict=True)):
+        value_n = np.asarray(values_nk[:, j], float)
         rho_m = found.rho_mk[:, j]
         strongest = int(np.nanargmax(np.abs(rho_m))) if np.isfinite(rho_m).any() else None
         rho = float(rho_m[strongest]) if strongest is not None else np.nan
@@ -148,10 +147,10 @@ def label_summary(
         rows.append(
             dict(
                 label=label,
-                positives=int((values[:, j] == 1).sum()),
-                negatives=int((values[:, j] == 0).sum()),
-                uncertain=int((values[:, j] == -1).sum()),
-                unstated=int(blank[:, j].sum()),
+                positives=int((value_n == 1).sum()),
+                negatives=int((value_n == 0).sum()),
+                uncertain=int((value_n == -1).sum()),
+                unstated=int((np.isnan(value_n) | (value_n == BLANK)).sum()),
                 used=int(mask_nk[:, j].sum()),
                 best_neuron_auroc=one.whole_neuron,
                 auroc=one.whole.value,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from medsae.progress import UserError
@@ -51,6 +52,14 @@ def label_matrix(
     return y, mask
 
 
+def small(values_nk: NDArray[np.floating]) -> NDArray[np.generic]:
+    """Label values in a byte each, where they are what labels are (1, 0, -1, NaN); others as they were, to be named."""
+    blank = np.isnan(values_nk)
+    if not (blank | np.isin(values_nk, (1, 0, -1))).all():
+        return values_nk
+    return np.where(blank, BLANK, values_nk).astype(np.int8)
+
+
 def mask_patterns(mask_nk: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """The distinct columns of a mask as floats [n, q], and for each label which of them is its own [k].
 
@@ -69,10 +78,24 @@ def one_hot(values: ArrayLike, least: int = 3) -> tuple[NDArray[np.float32], NDA
     For confounders: correlate neurons with view, sex or device through the same `Sufficient` as labels, in a call of
     its own so that attributes never enter an entropy. Values seen fewer than `least` times get no column.
     """
-    column = np.asarray(values, object)
-    known = np.array([v is not None and v == v for v in column], bool)
-    text = np.array([str(v) if k else "" for v, k in zip(column, known, strict=True)], object)
-    seen = sorted({v for v, k in zip(text, known, strict=True) if k})
-    names = [v for v in seen if (known & (text == v)).sum() >= least]
-    y = np.array([(text == v) & known for v in names], np.float32).reshape(len(names), len(column)).T
-    return y, np.repeat(known[:, None], len(names), axis=1), names
+    code, names = coded(values, least)
+    y = (code[:, None] == np.arange(len(names))).astype(np.float32)
+    return y, np.repeat((code != UNKNOWN)[:, None], len(names), axis=1), names
+
+
+UNKNOWN, RARE = -2, -1
+"""Codes of a value that is not known, and of one that too few images have."""
+
+
+def coded(values: ArrayLike, least: int = 3) -> tuple[NDArray[np.int32], list[str]]:
+    """A categorical attribute [n] (None or NaN = unknown) as one code an image, and the values in alphabetical order;
+    those seen fewer than `least` times have no place among them (`RARE`)."""
+    code, found = pd.factorize(np.asarray(values, object))
+    text = sorted({str(v) for v in found})
+    place = {word: i for i, word in enumerate(text)}
+    word_n = np.append([place[str(v)] for v in found], -1).astype(np.int32)[code]
+    count = np.bincount(word_n[word_n >= 0], minlength=len(text))
+    kept = np.flatnonzero(count >= least)
+    new = np.full(len(text) + 1, RARE, np.int32)
+    new[kept], new[-1] = np.arange(len(kept)), UNKNOWN
+    return new[word_n], [text[i] for i in kept]

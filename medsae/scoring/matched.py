@@ -45,8 +45,8 @@ class Cut:
     def m(self) -> int:
         return len(self.of_p)
 
-    def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        for start, x_bd in self.x.blocks():
+    def blocks(self, begin: int = 0, end: int | None = None) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        for start, x_bd in self.x.blocks(begin, end):
             yield start, np.maximum(x_bd[:, self.of_p] * self.sign_p - self.threshold_p, 0)
 
 

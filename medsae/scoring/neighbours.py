@@ -10,12 +10,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from medsae.scoring.activity import DENSE_SHARE, Held
+from medsae.scoring.activity import AT_ONCE, DENSE_SHARE, Held, squared
 
 ROWS = 512
 """Neurons compared with all others at a time."""
 MOST_IMAGES = 20_000
 """Images that co-activation is taken over where activations are dense: evenly spaced, enough for a cosine."""
+
+GRAM_BYTES = 256 * 2**20
+"""Products of neurons that are summed at a time where activations are too many to be joined."""
 
 Measure = Literal["cosine", "jaccard"]
 
@@ -50,6 +53,8 @@ def coactivation_neighbours(held: Held, top: int = 10, measure: Measure = "cosin
     `jaccard`: images where both fire / images where either fires. Values of an SAE lie in (0, 1]; neurons that share no
     image are no neighbours.
     """
+    if held.held is not None and measure == "cosine" and int(held.active_m.sum()) > AT_ONCE:
+        return _of_many(held, top)
     if held.held is not None:
         z = held.columns()
         if measure == "jaccard":
@@ -74,6 +79,37 @@ def coactivation_neighbours(held: Held, top: int = 10, measure: Measure = "cosin
         return value
 
     return _ranked(dense, held.m, top)
+
+
+def _of_many(held: Held, top: int) -> pd.DataFrame:
+    """Cosines of activations that are not joined: sums of z^T z block by block, as many neurons as fit against all."""
+    width = max(ROWS, GRAM_BYTES // (4 * held.m) // ROWS * ROWS)
+    norm_m = np.zeros(held.m)
+    for _, block in held.parts():
+        norm_m += np.asarray(squared(block).sum(0), float).ravel()
+    scale_m = np.divide(1, np.sqrt(norm_m), out=np.zeros(held.m), where=norm_m > 0).astype(np.float32)
+    gram: dict[int, NDArray[np.float32]] = {}
+
+    def cosines(first: int, last: int) -> NDArray[np.float32]:
+        begin = first // width * width
+        if begin not in gram:
+            gram.clear()
+            gram[begin] = _gram(held, slice(begin, min(begin + width, held.m)))
+        value = gram[begin][first - begin : last - begin] * scale_m[first:last, None] * scale_m
+        return _positive(value)
+
+    return _ranked(cosines, held.m, top)
+
+
+def _gram(held: Held, some: slice) -> NDArray[np.float32]:
+    """Rows `some` of z^T z."""
+    out = np.zeros((some.stop - some.start, held.m), np.float32)
+    for _, block in held.parts():
+        assert not isinstance(block, np.ndarray)
+        rows = sparse.csr_array(block)
+        both = sparse.coo_array(sparse.csr_array(block[:, some].T) @ rows)
+        out[both.coords] += both.data  # every pair once
+    return out
 
 
 def _product(z: sparse.csc_array, first: int, last: int) -> NDArray[np.float32]:

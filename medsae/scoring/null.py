@@ -18,10 +18,11 @@ from medsae.progress import Progress, Silent
 from medsae.rates import benjamini_hochberg
 from medsae.scoring.activity import Held
 from medsae.scoring.design import Design, Profiles
-from medsae.scoring.draws import Arrays, Permutations, Some, correlations_of_draws, group_by_group, in_groups
+from medsae.scoring.draws import Permutations, Some, correlations_of_draws, group_by_group, in_groups
 from medsae.scoring.entropy import entropy_bits
 from medsae.scoring.measures import Statistic, number
 from medsae.scoring.own_null import tail_p
+from medsae.scoring.pieces import Arrays
 from medsae.scoring.profile import Profile
 from medsae.scoring.selective import pooled_p
 from medsae.scoring.sufficient import Correlations

@@ -76,10 +76,11 @@ def _columns(
 ) -> Iterator[tuple[int, NDArray[np.integer], NDArray[np.floating]]]:
     """(neuron, images, activations) of some neurons; of a dense representation all images, centred."""
     if held.held is not None:
-        columns = held.columns()
-        for i in neurons:
-            part = slice(columns.indptr[i], columns.indptr[i + 1])
-            yield int(i), columns.indices[part], columns.data[part]
+        for some in held.groups(neurons):
+            columns = held.columns(some)
+            for at, i in enumerate(some):
+                part = slice(columns.indptr[at], columns.indptr[at + 1])
+                yield int(i), columns.indices[part], columns.data[part]
         return
     everything = np.arange(held.n)
     for group, z_nc in dense_columns(held):

@@ -46,11 +46,12 @@ class Profile:
 def profile(held: Held, mean_m: NDArray[np.float64], top: int) -> Profile:
     """Profile of a representation after its first pass.
 
-    Sparse and held: every non-zero, no further pass. Else one more pass: of a dense representation the `top` largest
-    and smallest values of each neuron (all of them when n <= 2 top), of a sparse one too big to hold the `top` largest.
+    Sparse and held: every non-zero (the `top` largest of each neuron where there are more than `held.most`), no further
+    pass. Else one more pass: of a dense representation the `top` largest and smallest values of each neuron (all of
+    them when n <= 2 top), of a sparse one that is not held the `top` largest.
     """
     if held.held is not None:
-        return _from_nonzeros(held, mean_m)
+        return _from_nonzeros(held, mean_m, top)
     return _from_blocks(held, mean_m, top)
 
 
@@ -61,24 +62,37 @@ def _edges(held: Held, low_m: NDArray[np.float64]) -> tuple[NDArray[np.float32],
     return edges.astype(np.float32), np.divide(BINS, width, out=np.zeros(held.m), where=width > 0)
 
 
-def _from_nonzeros(held: Held, mean_m: NDArray[np.float64]) -> Profile:
-    columns = held.columns()
-    neuron = np.repeat(np.arange(held.m, dtype=np.int32), np.diff(columns.indptr))
-    value: NDArray[np.float32] = np.asarray(columns.data, np.float32)
-    order = np.lexsort((columns.indices, -value, neuron))
-    image = columns.indices[order].astype(np.int32)
-    value = value[order]
+def _from_nonzeros(held: Held, mean_m: NDArray[np.float64], top: int) -> Profile:
     low_m = np.minimum(held.low_m, 0)
     edges, per_unit = _edges(held, low_m)
-    index = np.clip((value - low_m[neuron]) * per_unit[neuron], 0, BINS - 1).astype(np.int64)
-    counted = per_unit[neuron] > 0
-    counts = np.bincount((index + neuron.astype(np.int64) * BINS)[counted], minlength=held.m * BINS)
+    counts_mb = np.zeros((held.m, BINS), np.int64)
+    square, fourth = np.zeros(held.m), np.zeros(held.m)
+    complete = int(held.active_m.sum()) <= held.most
+    kept_m = held.active_m if complete else np.minimum(held.active_m, top)
+    size = int(kept_m.sum())
+    neuron, image, value = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.float32)
+    filled = 0
+    for neurons in held.groups():
+        columns = held.columns(neurons)
+        place = np.repeat(np.arange(len(neurons), dtype=np.int32), np.diff(columns.indptr))
+        order = np.lexsort((columns.indices, -columns.data, place))
+        z = np.asarray(columns.data[order], np.float32)
+        low, scale, mean = (of_m[neurons][place] for of_m in (low_m, per_unit, mean_m))
+        index = np.clip((z - low) * scale, 0, BINS - 1).astype(np.int64)
+        flat = (index + place.astype(np.int64) * BINS)[scale > 0]
+        counts_mb[neurons] = np.bincount(flat, minlength=len(neurons) * BINS).reshape(-1, BINS)
+        square[neurons] = np.bincount(place, (z - mean) ** 2, len(neurons))
+        fourth[neurons] = np.bincount(place, (z - mean) ** 4, len(neurons))
+        # Beyond what a table holds the largest of each neuron are worth keeping.
+        some = slice(None) if complete else np.arange(len(place)) - columns.indptr[:-1][place] < top
+        here = slice(filled, filled + int(kept_m[neurons].sum()))
+        neuron[here], image[here], value[here] = neurons[place][some], columns.indices[order][some], z[some]
+        filled = here.stop
     silent = held.n - held.active_m
-    square = np.bincount(neuron, (value - mean_m[neuron]) ** 2, held.m) + silent * mean_m**2
-    fourth = np.bincount(neuron, (value - mean_m[neuron]) ** 4, held.m) + silent * mean_m**4
+    square, fourth = square + silent * mean_m**2, fourth + silent * mean_m**4
     return Profile(
-        held.active_m, held.low_m, held.high_m, _spread(square, fourth, held), edges, counts.reshape(held.m, BINS),
-        Activations(neuron, image, value, True),
+        held.active_m, held.low_m, held.high_m, _spread(square, fourth, held), edges, counts_mb,
+        Activations(neuron, image, value, complete),
     )  # fmt: skip
 
 

@@ -7,8 +7,9 @@ MiB of columns for AUROC and for what is left given attributes, and one for the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -16,23 +17,25 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from medsae.progress import Progress, Silent
-from medsae.scoring import frames
+from medsae.scoring import frames, whole
 from medsae.scoring.activity import Held, Source
-from medsae.scoring.best import best_neurons
+from medsae.scoring.best import Best, best_neurons
 from medsae.scoring.bootstrap import Bootstrap, bootstrap, resampled
-from medsae.scoring.confounded import Attribute, Cohort, confounded
-from medsae.scoring.curve import entropy_curve
+from medsae.scoring.confounded import Attribute, Cohort, confounded, followed
+from medsae.scoring.curve import Curve, entropy_curve
 from medsae.scoring.design import Design, Profiles
-from medsae.scoring.draws import NOWHERE, Kept, Patients, Permutations, Resamples
+from medsae.scoring.draws import Patients, Permutations, Resamples
 from medsae.scoring.entropy import entropy
 from medsae.scoring.labels import Uncertain, Unstated, label_matrix, one_hot
+from medsae.scoring.layout import places
 from medsae.scoring.matched import matched_entropy
 from medsae.scoring.measures import Scored, statistics
 from medsae.scoring.monosemantic import similarity
 from medsae.scoring.neighbours import coactivation_neighbours, decoder_neighbours
 from medsae.scoring.null import Null, largest, null_draws, permutation_null, reach
+from medsae.scoring.pieces import NOWHERE, Arrays, Kept, packed, unpacked
 from medsae.scoring.profile import Activations, profile
-from medsae.scoring.recovery import truth_recovery
+from medsae.scoring.recovery import Recovery, truth_recovery
 from medsae.scoring.sufficient import Correlations, Sufficient
 from medsae.scoring.summary import summary
 
@@ -78,6 +81,8 @@ class Scores:
     """A row a neuron: what is left of its strongest correlation given attributes (`scoring.confounded`)."""
     given: pd.DataFrame
     """A row a neuron and attribute: what is left given that one alone."""
+    place_m2: NDArray[np.float32] | None
+    """The map of the neurons that fire (`scoring.layout`), NaN for others; None without a decoder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +118,11 @@ class Choices:
     given: Sequence[str] = ()
     """Attributes that partial correlations take out."""
     kept: Kept = NOWHERE
-    """Where finished draws lie."""
+    """Where finished pieces lie."""
+
+
+MANY_PLACES = 2_000
+"""From so many neurons on it is said that their map is laid out: it takes a while."""
 
 
 def score_arrays(
@@ -134,18 +143,10 @@ def score_arrays(
     Raises UserError for label values that are none of the four and for activations that are not finite.
     """
     report = progress or Silent()
-    labels, seed, fdr = known.labels, choices.seed, choices.fdr
-    y_nk, mask_nk = label_matrix(known.values_nk, choices.uncertain, choices.unstated)
-    n, k = y_nk.shape
-    assert k == len(labels) and len(np.asarray(known.patients)) == n, "a name a label and a patient an image"
-    grouped = Patients.of(known.patients)
-    held = Held(source, n)
-    hot = _hot(known)
-    design = Design.of(y_nk, mask_nk, labels, {name: hot[name][0] for name in choices.given if name in hot})
-    correlations, residual, confounders = _first_pass(held, design, hot, report)
-    held.center(correlations.mean_m)
-    entropies = entropy(correlations.rho_mk)
-    max_rho_m, top_m = largest(np.abs(correlations.rho_mk))
+    labels, fdr, kept = known.labels, choices.fdr, choices.kept
+    begun = _begin(source, known, choices, report)
+    held, design, grouped, correlations = begun.held, begun.design, begun.grouped, begun.correlations
+    entropies, (max_rho_m, top_m) = entropy(correlations.rho_mk), begun.strongest
     with report.task("profiles of neurons", held.m, "neurons") as task:
         profiles = profile(held, correlations.mean_m, choices.top)
         task.advance(held.m)
@@ -153,23 +154,23 @@ def score_arrays(
     permutations, resamples = _drawing(grouped, choices)
     null = permutation_null(held, design, correlations, profiles, permutations, fdr, taken, report)
     booted = bootstrap(held, design, profiles.active_m, resamples, taken, null, reach(null, correlations, fdr), report)
-    with report.task("entropy of parts of the patients", 1, "pass") as task:
-        curve = entropy_curve(held, design, grouped, seed, profiles.active_m)
-        task.advance()
-    matched = None
-    if raw is not None:
-        matched = matched_entropy(
-            raw, entropies.bits_m, profiles.active_m, design, permutations, resamples, seed, report
-        )
-    with report.task("best neuron of each label", k, "labels") as task:
-        best = best_neurons(held, y_nk, mask_nk, grouped, seed)
-        task.advance(k)
-    attributes = [one for name, values in known.held.items() if (one := Attribute.of(name, values))]
-    followed = confounded(held, Cohort(y_nk, mask_nk, labels, attributes, grouped, seed), top_m, report)
-    observed = Profiles(correlations.rho_mk, correlations.n_k.astype(float), residual.rho_mk, design, profiles.active_m)
+    alone = _made_alone(begun, known, choices, (decoder_md, raw), report)
+    kept.expect("alone", len(alone))
+    made: dict[str, Arrays] = {}
+    for number, (name, make) in enumerate(alone.items()):
+        piece = kept.group("alone", number, make)
+        assert piece is not None, "whoever puts scores together has all pieces"
+        made[name] = piece
+    best, curve = whole.bests(made["best"])[""], Curve(unpacked(made["curve"], "rows"))
+    table, alone_given = confounded(held, begun.cohort, top_m, report, kept)
+    observed = Profiles(
+        correlations.rho_mk, correlations.n_k.astype(float), begun.residual.rho_mk, design, profiles.active_m
+    )
     alike = None
     if known.independent_nd is not None:
         alike = similarity(held, known.independent_nd, permutations, report)
+    matched = whole.matched(made["matched"]) if raw is not None else None
+    n, mask_nk = begun.design.mask_nk.shape[0], design.mask_nk
     scored = Scored(
         observed, design, profiles, null, booted.values, booted.reaching_t, curve, matched, n, fdr, similarity=alike
     )
@@ -184,33 +185,136 @@ def score_arrays(
             floor=design.floor.bits_k, partial_floor=design.floor.partial_bits_k
         ),
         draw=_draws(null, booted),
-        attribute_correlation=frames.attribute_correlations(confounders),
-        recovery=_recovery(known.truth, held, known.patients, seed, report),
+        attribute_correlation=frames.attribute_correlations(begun.attributes),
+        recovery=_recovery(known.truth, made.get("recovery")),
         neuron_measure=frames.neuron_measures(scored),
         draw_measure=frames.draw_measures(null.values, booted.values),
         entropy_curve=curve.rows,
-        neighbour=_neighbours(held, decoder_md, report),
-        confounded=followed[0],
-        given=followed[1],
+        neighbour=unpacked(made["neighbours"], "rows"),
+        confounded=table,
+        given=alone_given,
+        place_m2=made["places"]["xy"] if "places" in made else None,
     )
 
 
-def draw_some(source: Source, known: Known, choices: Choices, progress: Progress | None = None) -> None:
-    """The draws of `score_arrays` and nothing else, for one of several commands that make them: `choices.kept` says
-    which are its own, and keeps them."""
-    report = progress or Silent()
+def make_some(
+    source: Source,
+    known: Known,
+    choices: Choices,
+    *,
+    decoder_md: NDArray[np.floating] | None = None,
+    raw: Source | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """What `score_arrays` puts together, for one of several commands that make it: `choices.kept` says which pieces are
+    its own, and keeps them. All activations are made before anything else, by whoever comes first to a piece."""
+    report, kept = progress or Silent(), choices.kept
+    begun = _begin(source, known, choices, report)
+    held, design, taken = begun.held, begun.design, statistics()
+    permutations, resamples = _drawing(begun.grouped, choices)
+    # The longest pieces first.
+    for number, make in enumerate(_made_alone(begun, known, choices, (decoder_md, raw), report).values()):
+        kept.group("alone", number, make)
+    for pieces in (
+        null_draws(held, design, held.active_m, permutations, taken, report),
+        resampled(held, design, held.active_m, resamples, taken, report),
+        followed(held, begun.cohort, begun.strongest[1], report, kept),
+    ):
+        for _ in pieces:
+            pass
+    report.say("the pieces of this command are done; those that others have not finished are made too")
+    kept.help()
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What everything else rests on: one pass over the activations."""
+
+    held: Held
+    design: Design
+    grouped: Patients
+    correlations: Correlations
+    residual: Correlations
+    attributes: dict[str, tuple[list[str], Correlations]]
+    """Correlations with each attribute, value by value."""
+    cohort: Cohort
+    """What a neuron may follow in place of its label."""
+
+    @cached_property
+    def strongest(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Largest |rho| of each neuron, and its label."""
+        return largest(np.abs(self.correlations.rho_mk))
+
+
+def _begin(source: Source, known: Known, choices: Choices, report: Progress) -> _Begun:
     y_nk, mask_nk = label_matrix(known.values_nk, choices.uncertain, choices.unstated)
-    held, hot = Held(source, len(y_nk)), _hot(known)
+    n, k = y_nk.shape
+    assert k == len(known.labels) and len(np.asarray(known.patients)) == n, "a name a label and a patient an image"
+    grouped, hot = Patients.of(known.patients), _hot(known)
     given = {name: hot[name][0] for name in choices.given if name in hot}
     design = Design.of(y_nk, mask_nk, known.labels, given)
-    held.center(_first_pass(held, design, {}, report)[0].mean_m)
-    permutations, resamples = _drawing(Patients.of(known.patients), choices)
-    for made in (
-        null_draws(held, design, held.active_m, permutations, statistics(), report),
-        resampled(held, design, held.active_m, resamples, statistics(), report),
-    ):
-        for _ in made:
-            pass
+    held = Held(source, n, kept=choices.kept)
+    held.prepare(report)
+    correlations, residual, attributes = _first_pass(held, design, hot, report)
+    held.center(correlations.mean_m)
+    besides = [one for name, values in known.held.items() if (one := Attribute.of(name, values))]
+    cohort = Cohort(y_nk, mask_nk, known.labels, besides, grouped, choices.seed)
+    return _Begun(held, design, grouped, correlations, residual, attributes, cohort)
+
+
+Besides: TypeAlias = "tuple[NDArray[np.floating] | None, Source | None]"
+"""Decoder rows of an SAE, and the raw embedding of the same images."""
+
+
+def _made_alone(
+    begun: _Begun, known: Known, choices: Choices, besides: Besides, report: Progress
+) -> dict[str, Callable[[], Arrays]]:
+    """Work that is one piece each, by name; which there is follows from the question."""
+    held, design, grouped, seed = begun.held, begun.design, begun.grouped, choices.seed
+    decoder_md, raw = besides
+    labels, truth, m = len(design.labels), known.truth, held.m
+
+    def cut() -> Arrays:
+        assert raw is not None
+        bits_m, draws = entropy(begun.correlations.rho_mk).bits_m, _drawing(grouped, choices)
+        return whole.kept_matched(matched_entropy(raw, bits_m, held.active_m, design, *draws, seed))
+
+    def found() -> Arrays:
+        assert truth is not None
+        return whole.kept_bests(_found(truth, held, known.patients, seed))
+
+    def laid_out() -> Arrays:
+        assert decoder_md is not None
+        shown_m = held.active_m > 0
+        if shown_m.sum() > MANY_PLACES:
+            report.say(f"laying out a map of {shown_m.sum():,} neurons")
+        return {"xy": places(np.asarray(decoder_md), shown_m, seed)}
+
+    # The longest come first, and beside each other: with two commands they are on different ones.
+    work: dict[str, tuple[tuple[str, int, str], Callable[[], Arrays]]] = {
+        "places": (("map of neurons", m, "neurons"), laid_out),
+        "matched": (("raw neurons cut to fire as often", m, "neurons"), cut),
+        "curve": (("entropy of parts of the patients", 1, "pass"),
+                  lambda: packed(rows=entropy_curve(held, design, grouped, seed, held.active_m).rows)),
+        "best": (("best neuron of each label", labels, "labels"),
+                 lambda: whole.kept_bests({"": best_neurons(held, design.y_nk, design.mask_nk, grouped, seed)})),
+        "recovery": (("truth recovery", len(truth.names) if truth else 0, "factors"), found),
+        "neighbours": (("neighbours", m, "neurons"), lambda: packed(rows=_neighbours(held, decoder_md))),
+    }  # fmt: skip
+    absent = {"places": decoder_md is None, "matched": raw is None, "recovery": truth is None}
+    return {name: _told(report, *one) for name, one in work.items() if not absent.get(name)}
+
+
+def _told(report: Progress, task: tuple[str, int, str], make: Callable[[], Arrays]) -> Callable[[], Arrays]:
+    """The same as a task of its own."""
+
+    def made() -> Arrays:
+        with report.task(*task) as doing:
+            arrays = make()
+            doing.advance(task[1])
+        return arrays
+
+    return made
 
 
 Hot: TypeAlias = Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_], list[str]]]
@@ -249,12 +353,10 @@ def _first_pass(
     return both.columns(slice(0, k)), both.columns(slice(k, None)), found
 
 
-def _neighbours(held: Held, decoder_md: NDArray[np.floating] | None, report: Progress) -> pd.DataFrame:
-    with report.task("neighbours", held.m, "neurons") as task:
-        parts = [coactivation_neighbours(held).assign(measure="coactivation")]
-        if decoder_md is not None:
-            parts.append(decoder_neighbours(decoder_md).assign(measure="decoder"))
-        task.advance(held.m)
+def _neighbours(held: Held, decoder_md: NDArray[np.floating] | None) -> pd.DataFrame:
+    parts = [coactivation_neighbours(held).assign(measure="coactivation")]
+    if decoder_md is not None:
+        parts.append(decoder_neighbours(decoder_md).assign(measure="decoder"))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -272,12 +374,15 @@ def _draws(null: Null, booted: Bootstrap) -> pd.DataFrame:
     )
 
 
-def _recovery(truth: Truth | None, held: Held, patients: ArrayLike, seed: int, report: Progress) -> pd.DataFrame:
-    if truth is None:
+def _found(truth: Truth, held: Held, patients: ArrayLike, seed: int) -> dict[str, list[Best]]:
+    """The best neurons of each factor by representation."""
+    mask_nf = np.ones(truth.factors_nf.shape, bool) if truth.mask_nf is None else truth.mask_nf
+    return truth_recovery({"activation": held, **truth.rivals}, truth.factors_nf, patients, seed, mask_nf).best
+
+
+def _recovery(truth: Truth | None, made: Arrays | None) -> pd.DataFrame:
+    if truth is None or made is None:
         nothing = np.zeros((0, 0), bool)
         return frames.recovery(None, [], nothing, nothing)
     mask_nf = np.ones(truth.factors_nf.shape, bool) if truth.mask_nf is None else truth.mask_nf
-    with report.task("truth recovery", len(truth.names), "factors") as task:
-        found = truth_recovery({"activation": held, **truth.rivals}, truth.factors_nf, patients, seed, mask_nf)
-        task.advance(len(truth.names))
-    return frames.recovery(found, truth.names, truth.factors_nf, mask_nf)
+    return frames.recovery(Recovery(whole.bests(made)), truth.names, truth.factors_nf, mask_nf)

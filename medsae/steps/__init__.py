@@ -31,6 +31,15 @@ _ROOMS: dict[str, tuple[str, str]] = {
 
 def run(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
     """Run the step of a config; returns the manifest of what it made (with its `id`)."""
+    if store.remote is None:
+        return _run(config, store, progress)
+    store.remote.say = progress.say
+    made = _run(config, store, progress)
+    store.remote.refresh()  # names and plans of readings go to the bucket
+    return made
+
+
+def _run(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
     if getattr(config, "on", None):
         from medsae import cluster
 

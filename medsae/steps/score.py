@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from medsae import config as c
-from medsae.arrays import Rows, rows_of
+from medsae.arrays import Rows, rows_of, texts
 from medsae.progress import Progress, UserError
 from medsae.shards import Part, Shards
 from medsae.steps import found, located, tokens
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 _CELLS = 2**24
 """Activations encoded at a time (64 MiB)."""
-_MANY_PLACES = 2_000
-"""From so many neurons on it is said that their map is laid out: it takes a while."""
 _AGE_BANDS = [0, 20, 40, 60, 80, 200]
 
 
@@ -60,10 +58,9 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             return build.existing.manifest
         # Imported here: finding that the scores are there already needs no torch and no scipy.
         from medsae.scoring.activity import ArraySource, near_one
-        from medsae.scoring.draws import NOWHERE
-        from medsae.scoring.labels import label_matrix
+        from medsae.scoring.labels import label_matrix, small
         from medsae.scoring.measures import declared
-        from medsae.scoring.scores import Choices, Known, draw_some, score_arrays
+        from medsae.scoring.scores import Choices, Known, make_some, score_arrays
 
         rows = split_rows(embeddings, cohort)["balanced" if config.images == "evaluation" else config.images]
         if not len(rows):
@@ -76,6 +73,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         cells = tokens.Tokens.of(embeddings)
         pooled, model = tokens.check_scored(config, cells), None
         images, values_nk, labels = labels_of(embeddings, cohort, rows, config.label_list)
+        values_nk = small(values_nk)
         near_nd, power = near_one(x_nd)
         if power:
             progress.say(
@@ -94,18 +92,18 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         assert config.uncertain and config.unstated
         planted = _truth(cohort, images["image"].to_numpy(), rivals)
         marked = located.truth(cohort, images["image"].to_numpy(), rivals) if config.maps and not planted else None
-        known = Known(values_nk=values_nk, labels=labels, patients=images["patient"].to_numpy(),
+        known = Known(values_nk=values_nk, labels=labels, patients=pd.factorize(images["patient"], sort=True)[0],
                       attributes=_attributes(images) | _kept_attributes(cohort, images["image"]),
                       held=_held(config, cohort, images["image"].to_numpy()),
                       truth=planted or marked,
                       independent_nd=independent and _of_images(independent, images["image"].to_numpy()))  # fmt: skip
         part = build.part(config, progress)
-        kept = KeptDraws(build.shards, part) if part else NOWHERE
+        pieces = KeptPieces(build.shards, part)
         choices = Choices(uncertain=config.uncertain, unstated=config.unstated, draws=config.draws,
                           bootstraps=config.bootstraps, fdr=config.fdr, top=config.top, seed=config.seed,
-                          given=config.attributes, kept=kept)  # fmt: skip
+                          given=config.attributes, kept=pieces)  # fmt: skip
         if part and not part.merges:
-            draw_some(source, known, choices, progress)
+            make_some(source, known, choices, decoder_md=decoder, raw=raw if sae else None, progress=progress)
             return build.shard_done(part, progress)
         scores = score_arrays(source, known, choices, decoder_md=decoder, raw=raw if sae else None, progress=progress)
         image_of_row = images["image"].to_numpy(np.int32)
@@ -117,12 +115,11 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         frames["measure"] = declared()
         if marked:  # who tells what readers marked is asked for the maps alone: nothing was planted
             frames.pop("recovery")
-        frames["activation"] = pd.DataFrame(
-            {"neuron": kept.neuron, "image": image_of_row[kept.image], "value": kept.value}
-        )
+        own = {"neuron": kept.neuron, "value": kept.value}  # of very many images each copy would be gigabytes
+        active = pd.DataFrame({**own, "row": kept.image}, copy=False)
+        frames["activation"] = pd.DataFrame({**own, "image": image_of_row[kept.image]}, copy=False)
         frames["scored"] = pd.DataFrame({"image": image_of_row})
         about_maps = "not asked for (--no-maps)"
-        active = pd.DataFrame({"neuron": kept.neuron, "row": kept.image, "value": kept.value})
         first = _first(scores)
         if cells:
             assert isinstance(source, tokens.TokenSource)
@@ -165,8 +162,8 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             if not lens.why:
                 np.save(build.path / words.LENS_FILE, lens.cosine_mt)
                 np.save(build.path / words.TERMS_FILE, lens.term_td)
-        if decoder is not None:
-            frames["place"] = _places(decoder, scores.neuron, config.seed, progress)
+        if scores.place_m2 is not None:
+            frames["place"] = _places(scores.place_m2)
         if sae and versus:
             frames["match"], measures = _match(sae, versus, config.seed)
             frames["summary"] = pd.concat([frames["summary"], measures], ignore_index=True)
@@ -199,26 +196,68 @@ def _first(scores: Any) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class KeptDraws:
-    """Groups of draws as pieces in a folder: those of the null and those of the bootstrap (`scoring.draws.Kept`)."""
+class KeptPieces:
+    """Pieces in a folder (`scoring.pieces.Kept`): those that commands share, and what one alone cannot hold."""
 
     folder: Path
-    part: Part
+    part: Part | None
+    keeps: bool = True
+    left: list[tuple[str, int, Callable[[], dict[str, np.ndarray]]]] = field(default_factory=list)
+    """Pieces of other commands that were passed over."""
+
+    @property
+    def shared(self) -> bool:
+        return self.part is not None
+
+    def _of(self, what: str) -> Shards:
+        return Shards(self.folder / what, "npz")
 
     def group(self, what: str, number: int, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray] | None:
-        pieces = Shards(self.folder / what, "npz")
+        if self.part is None:
+            return make()
         if not self.part.makes(number):
+            self.left.append((what, number, make))
             return None
-        if pieces.finished(number) is None:
-            with pieces.writing(number) as new, new.open("wb") as file:
-                np.savez(file, allow_pickle=False, **make())
-        with np.load(pieces.path(number), allow_pickle=False) as found:
-            return dict(found)
+        self._finish(what, number, make)
+        return self.read(what, number)
+
+    def help(self) -> None:
+        """Make what other commands have left, from the end: whoever owns pieces makes its last ones last."""
+        for what, number, make in reversed(self.left):
+            self._finish(what, number, make)
+
+    def _finish(self, what: str, number: int, make: Callable[[], dict[str, np.ndarray]]) -> None:
+        if self._of(what).finished(number) is None:
+            self.put(what, number, make())
 
     def expect(self, what: str, groups: int) -> None:
-        pieces = Shards(self.folder / what, "npz")
-        if self.part.merges:
-            self.part.mine([k for k in range(groups) if pieces.finished(k) is None], pieces)
+        if self.part and self.part.merges:
+            self._missing(self.part, what, groups)
+
+    def every(self, what: str, groups: int, make: Callable[[int], dict[str, np.ndarray]]) -> None:
+        assert self.part is not None, "one command alone needs no pieces of others"
+        missing = self._missing(self.part, what, groups)
+        own = [k for k in missing if self.part.makes(k)]
+        # Others' pieces from their end, where whoever owns them comes last; made twice, a piece has the same bytes.
+        others = [k for k in reversed(missing) if not self.part.makes(k)]
+        for k in (*own, *others):
+            self._finish(what, k, lambda k=k: make(k))
+
+    def _missing(self, part: Part, what: str, groups: int) -> list[int]:
+        """Pieces that are not there; UserError from the command that merges, if there are any."""
+        pieces = self._of(what)
+        missing = [k for k in range(groups) if pieces.finished(k) is None]
+        if part.merges:
+            part.mine(missing, pieces)
+        return missing
+
+    def put(self, what: str, number: int, arrays: dict[str, np.ndarray]) -> None:
+        with self._of(what).writing(number) as new, new.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
+    def read(self, what: str, number: int) -> dict[str, np.ndarray]:
+        with np.load(self._of(what).path(number), allow_pickle=False) as found:
+            return dict(found)
 
 
 @dataclass(frozen=True)
@@ -237,10 +276,11 @@ class _Encoded:
     def sparse(self) -> bool:
         return not self.before
 
-    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        size = max(1, _CELLS // self.m)
-        for start in range(0, len(self.x_nd), size):
-            part = self.x_nd[start : start + size]
+    def blocks(self, begin: int = 0, end: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        from medsae.scoring.activity import spans
+
+        for start, stop in spans(begin, len(self.x_nd) if end is None else end, max(1, _CELLS // self.m)):
+            part = self.x_nd[start:stop]
             yield start, self.sae.pre_activations(part) if self.before else self.sae.encode(part)
 
 
@@ -270,14 +310,8 @@ def _sae_source(
     return _Encoded(model, x_nd), model.weights["W_dec"].cpu().numpy(), rivals
 
 
-def _places(decoder_md: np.ndarray, neuron: pd.DataFrame, seed: int, progress: Progress) -> pd.DataFrame:
+def _places(xy_m2: np.ndarray) -> pd.DataFrame:
     """Rows of the table `place`: the map of those neurons that fire."""
-    from medsae.scoring.layout import places
-
-    shown_m = neuron["active"].to_numpy(float) > 0
-    if shown_m.sum() > _MANY_PLACES:
-        progress.say(f"laying out a map of {shown_m.sum():,} neurons")
-    xy_m2 = places(decoder_md, shown_m, seed)
     frame = pd.DataFrame({"neuron": np.arange(len(xy_m2)), "x": xy_m2[:, 0], "y": xy_m2[:, 1]})
     return frame.dropna().reset_index(drop=True)
 
@@ -316,12 +350,8 @@ def _attributes(images: pd.DataFrame) -> dict[str, np.ndarray]:
     """What a neuron may follow instead of a finding."""
     bands = [f"{low}-{high - 1}" for low, high in pairwise(_AGE_BANDS)]
     age = pd.cut(images["age"], _AGE_BANDS, right=False, labels=bands)
-    columns = {"view": images["view"], "sex": images["sex"], "age": age.astype(object)}
-    return {
-        name: column.where(column.notna(), None).to_numpy(object)
-        for name, column in columns.items()
-        if column.notna().any()
-    }
+    columns = {"view": images["view"], "sex": images["sex"], "age": age}
+    return {name: texts(column) for name, column in columns.items() if column.notna().any()}
 
 
 def _independent(config: c.Score, embeddings: Artifact, store: Store) -> Artifact | None:
@@ -381,8 +411,7 @@ def _kept_attributes(cohort: Artifact, image: pd.Series) -> dict[str, np.ndarray
         found = {}
         for (name,) in names:
             value = connection.execute("SELECT image, value FROM attribute WHERE attribute = ?", [name]).df()
-            column = value.set_index("image")["value"].reindex(image).astype(object)
-            found[name] = column.where(column.notna(), None).to_numpy(object)
+            found[name] = texts(value.set_index("image")["value"].reindex(image))
     return found
 
 

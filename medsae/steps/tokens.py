@@ -138,9 +138,12 @@ class TokenSource:
     pooled: Pooled
     sparse: bool = False
 
-    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        for start, z_btm in self.of_many(self.images):
-            yield start, self.pool(z_btm)
+    def blocks(self, begin: int = 0, end: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        from medsae.scoring.activity import spans
+
+        size = max(1, CELLS // (self.m * self.tokens.kept))
+        for start, stop in spans(begin, len(self.images) if end is None else end, size):
+            yield start, self.pool(self.of(self.images[start:stop]))
 
     def of_many(self, images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         """(place of the first, activations of the tokens [b, kept, m]) of images, some at a time."""

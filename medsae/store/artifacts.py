@@ -22,10 +22,11 @@ from typing import Any, cast
 import duckdb
 
 from medsae import config as configs
-from medsae import files, shards
+from medsae import files, objects, shards
 from medsae.progress import Progress, UserError, first_line
-from medsae.store import connections
+from medsae.store import connections, trash
 from medsae.store import manifest as manifests
+from medsae.store import remote as remotes
 from medsae.store.manifest import NAME as MANIFEST
 from medsae.store.manifest import SCHEMA_VERSION, Manifest
 from medsae.store.troubles import explained
@@ -86,11 +87,24 @@ class Artifact:
         return "seal" in self.manifest
 
     def file(self, name: str) -> Path:
-        """Path of a file of the artifact; UserError when it is gone."""
+        """Path of a file of the artifact; UserError when it is gone. Of a bucket's it is fetched when it is asked for
+        first."""
         path = self.path / name
-        if not path.is_file():
+        if not path.is_file() and not self._fetched(name):
             raise UserError(f"artifact {self.id} is damaged: {name} is missing", path, _AGAIN)
         return path
+
+    def _fetched(self, name: str) -> bool:
+        remote, entry = remotes.of(self.path.parents[2]), self.manifest["files"].get(name)
+        if remote is None or entry is None:
+            return False
+        remote.fetch(self.path / name, entry)
+        return True
+
+    def has(self, name: str) -> bool:
+        """Whether a file can be opened: it is here, or in the bucket."""
+        listed = name in self.manifest["files"] and remotes.of(self.path.parents[2]) is not None
+        return (self.path / name).is_file() or listed
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A read-only connection to the artifact's tables; the caller closes it."""
@@ -145,12 +159,14 @@ class Store:
     """The artifacts under one data folder."""
 
     def __init__(self, data: Path | None = None):
-        """`data` None: the variable MEDSAE_DATA, else ./data."""
-        given = str(data or os.environ.get("MEDSAE_DATA") or "")
-        if files.REMOTE.match(given):
-            raise UserError("artifacts are not kept in object storage: they are published by a rename", None,
-                            "give --data on a disk; pictures may stay in a bucket (--root s3://...)")  # fmt: skip
-        self.data = Path(data or os.environ.get("MEDSAE_DATA") or "data").expanduser().absolute()
+        """`data` None: the variable MEDSAE_DATA, else ./data. A bucket's address stands for its local copy, which then
+        knows what the bucket has; UserError where it cannot be listed."""
+        given = data or os.environ.get("MEDSAE_DATA") or "data"
+        address = objects.url_of(given)
+        self.data = remotes.local(address) if address else Path(given).expanduser().absolute()
+        self.remote = remotes.of(self.data)
+        if address and self.remote:
+            self.remote.open()
         self.artifacts = self.data / "artifacts"
         self.cache = self.data / "cache"
 
@@ -160,7 +176,7 @@ class Store:
 
     def scan(self, kind: str | None = None) -> tuple[list[Artifact], list[UserError]]:
         """Readable artifacts newest first, and what is wrong with the others (damaged, or of a newer schema)."""
-        found, problems = [], []
+        found, problems = [], self.remote.look() if self.remote else []
         for k in KINDS if kind is None else (kind,):
             folder = self.artifacts / k
             try:
@@ -184,6 +200,8 @@ class Store:
             path = self.artifacts / k / ref
             if ref and "/" not in ref and not ref.startswith(".") and path.is_dir():
                 return _read(path)
+        if self.remote:
+            self.remote.look()
         names = [p.name for k in (KINDS if kind is None else (kind,)) if (self.artifacts / k).is_dir()
                  for p in (self.artifacts / k).iterdir() if not p.name.startswith(".")]  # fmt: skip
         hits = [n for n in names if ref and n.startswith(ref)]
@@ -220,8 +238,7 @@ class Store:
         id = configs.identity(slug, config, list(parents.values()), inputs)
         final = self.artifacts / config.makes / id
         if final.is_dir():
-            _tidy(final)
-            yield Build(self, final, final, {}, _read(final))
+            yield self._there(final)
             return
         building = final.parent / f".building-{id}"
         try:
@@ -231,9 +248,12 @@ class Store:
             raise cast(UserError, explained(error, building, self.data)) from error
         if lock is None:
             raise UserError(f"another process is building {id}", building, "wait for it, or cancel it")
+        claim = contextlib.ExitStack()
         try:
+            if self.remote and not together:
+                claim.enter_context(self.remote.claimed((config.makes, id)))
             if final.is_dir():  # published between the two looks
-                yield Build(self, final, final, {}, _read(final))
+                yield self._there(final)
                 return
             begun = {
                 "id": id,
@@ -257,7 +277,15 @@ class Store:
             # What failed before its first shard leaves nothing behind.
             if building.is_dir() and not together and not any((building / ".shards").glob("*")):
                 shutil.rmtree(building, ignore_errors=True)
+            claim.close()
             os.close(lock)
+
+    def _there(self, final: Path) -> Build:
+        """What is published already; in the bucket too, where an upload was interrupted."""
+        _tidy(final)
+        if self.remote:
+            self.remote.publish((final.parent.name, final.name))
+        return Build(self, final, final, {}, _read(final))
 
     def unfinished(self, kind: str) -> list[tuple[str, Path]]:
         """(id, shards folder) of every artifact of this kind that is being built, or whose building was interrupted."""
@@ -329,9 +357,16 @@ class Build:
         times = {"created": time.time(), "seconds": round(time.time() - self.began, 3)}
         manifest = self.manifest | times | {"facts": facts, "files": entries}
         files.write(self.path / MANIFEST, manifests.sealed(cast(Manifest, manifest)))
+        remote, key = self.store.remote, (self.manifest["kind"], self.id)
+        if remote:
+            if self.final.is_dir():  # another machine's was taken in meanwhile; the upload tells whose stands
+                trash.put(self.store.data, self.final, key[0])
+            remote.begin(key)
         os.rename(self.path, self.final)
         files.fsync(self.final.parent)
         _tidy(self.final)
+        if remote:
+            remote.publish(key)
         return _read(self.final)
 
 
@@ -370,7 +405,7 @@ def _read(path: Path) -> Artifact:
         try:
             good = file.stat().st_size == recorded["bytes"]
         except FileNotFoundError:
-            good = False
+            good = remotes.of(path.parents[2]) is not None  # fetched when it is opened
         except OSError as error:
             raise _named(path.name, cast(UserError, explained(error, file))) from error
         if not good:

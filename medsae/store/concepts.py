@@ -144,9 +144,12 @@ def table(
         return part[columns].assign(others="").reset_index(drop=True)
     key = np.where(part["group_key"].fillna("") == "", part["neuron"].astype(str), part["group_key"])
     part["key"] = key
-    others = part.groupby("key", sort=False)["neuron"].apply(lambda n: ", ".join(str(int(i)) for i in n.iloc[1:]))
+    alike: dict[str, list[int]] = {}
+    for one, neuron in zip(part["key"].tolist(), part["neuron"].tolist(), strict=True):
+        alike.setdefault(one, []).append(int(neuron))
     first = part.drop_duplicates("key")
-    return first[columns].assign(others=first["key"].map(others)).reset_index(drop=True)
+    others = [", ".join(map(str, neurons[1:])) for neurons in alike.values()]  # both in the order of their first
+    return first[columns].assign(others=others).reset_index(drop=True)
 
 
 def counterpart(mine: RunOfNames, theirs: pd.DataFrame) -> RunOfNames | None:

@@ -44,17 +44,16 @@ def side(summary: dict[str, Measure], measure: str = "mean_entropy") -> str:
 def has(reader: Reader, artifact: Artifact, table: str) -> bool:
     """Whether an artifact has a table; older ones may lack it."""
     name = reader.alias(artifact).strip('"')
-    found = reader.query("SELECT count(*) AS n FROM duckdb_tables() WHERE database_name = ? AND table_name = ?",
-                         [name, table])  # fmt: skip
-    return bool(found["n"][0])
+    return bool(reader.rows("SELECT 1 AS one FROM duckdb_tables() WHERE database_name = ? AND table_name = ?",
+                            [name, table]))  # fmt: skip
 
 
 def neuron_measures(reader: Reader, scores: Artifact, neuron: int) -> dict[str, float | None]:
     """Declared measures of one neuron by name; empty where none was computed then."""
     if not has(reader, scores, "neuron_measure"):
         return {}
-    rows = reader.query("SELECT measure, value FROM {s}.neuron_measure WHERE neuron = ?", [neuron], s=scores)
-    return {str(m): None if pd.isna(v) else float(v) for m, v in zip(rows["measure"], rows["value"], strict=True)}
+    rows = reader.rows("SELECT measure, value FROM {s}.neuron_measure WHERE neuron = ?", [neuron], s=scores)
+    return {row["measure"]: None if pd.isna(row["value"]) else float(row["value"]) for row in rows}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from medsae.arrays import texts
 from medsae.store import entropies
 from medsae.store.artifacts import Artifact
 from medsae.store.query_images import LabelTable
@@ -59,8 +60,8 @@ def attributes(reader: Reader, cohort: Artifact) -> Attributes:
     )  # fmt: skip
     words = {1.0: "with", 0.0: "without", -1.0: "uncertain"}
     columns: dict[str, Any] = {
-        "view": _text(frame["view"]), "sex": _text(frame["sex"]), "age": frame["age"].to_numpy(float, na_value=np.nan),
-        "devices": _text(frame["devices"].map(words)),
+        "view": texts(frame["view"]), "sex": texts(frame["sex"]), "age": frame["age"].to_numpy(float, na_value=np.nan),
+        "devices": texts(frame["devices"].map(words)),
     }  # fmt: skip
     image = frame["image"].to_numpy()
     others = {name: _other(reader, cohort, name, number, image) for name, number in _names(reader, cohort).items()}
@@ -68,12 +69,8 @@ def attributes(reader: Reader, cohort: Artifact) -> Attributes:
     if site is not None:
         columns["site"] = others.pop(site)
     elif frame["source"].nunique() > 1:
-        columns["site"] = _text(frame["source"])
+        columns["site"] = texts(frame["source"])
     return Attributes(image, {name: value for name, value in {**columns, **others}.items() if _varies(value)})
-
-
-def _text(column: pd.Series) -> np.ndarray:
-    return column.astype(object).where(column.notna(), None).to_numpy(object)
 
 
 def _varies(value_n: np.ndarray) -> bool:
@@ -105,7 +102,7 @@ def _other(reader: Reader, cohort: Artifact, name: str, number: bool, image: np.
         c=cohort,
     )
     column = rows.set_index("image")["value"].reindex(image)
-    return column.to_numpy(float, na_value=np.nan) if number else _text(column)
+    return column.to_numpy(float, na_value=np.nan) if number else texts(column)
 
 
 def has(reader: Reader, scores: Artifact) -> bool:
@@ -113,14 +110,14 @@ def has(reader: Reader, scores: Artifact) -> bool:
     return entropies.has(reader, scores, "confounded")
 
 
-def of_neuron(reader: Reader, scores: Artifact, neuron: int) -> tuple[dict[str, Any] | None, Frame]:
+def of_neuron(reader: Reader, scores: Artifact, neuron: int) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     """The neuron's row of `confounded` (None for NULL; None as a whole where it was not computed then), and its rows
     of `given`: attribute, rho, low, high."""
     if not has(reader, scores):
-        return None, pd.DataFrame(columns=["attribute", "rho", "low", "high"])
-    rows = reader.query("SELECT * FROM {s}.confounded WHERE neuron = ?", [neuron], s=scores).to_dict("records")
-    held = reader.query("SELECT attribute, rho, low, high FROM {s}.given WHERE neuron = ?", [neuron], s=scores)
-    return ({str(k): None if pd.isna(v) else v for k, v in rows[0].items()} if rows else None), held
+        return None, []
+    rows = reader.rows("SELECT * FROM {s}.confounded WHERE neuron = ?", [neuron], s=scores)
+    held = reader.rows("SELECT attribute, rho, low, high FROM {s}.given WHERE neuron = ?", [neuron], s=scores)
+    return ({name: None if pd.isna(v) else v for name, v in rows[0].items()} if rows else None), held
 
 
 def falls(reader: Reader, scores: Artifact, limit: int = 12) -> Frame:

@@ -15,7 +15,7 @@ def troubles(store: Store) -> list[UserError]:
     for scores in ledgers(store):
         found += Ledger(store, scores).troubles()
     noted = folder(store)
-    names = {path.stem for pattern in ("*.jsonl", "*.size") for path in noted.glob(pattern)}
+    names = {path.stem for pattern in ("*.jsonl", "*.size") for path in noted.glob(pattern) if "@" not in path.name}
     for name in sorted(names):
         found += Notes(store, name).troubles()
     return found

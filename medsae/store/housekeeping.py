@@ -7,16 +7,21 @@ the trash is emptied. Nothing is removed while something else was made from it, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from medsae import files, seals
+from medsae import files, objects, seals
 from medsae.progress import UserError
+from medsae.store import remote as remotes
+from medsae.store import trash as bin
 from medsae.store.artifacts import KINDS, Artifact, Store
+from medsae.store.remote import Remote
 
 JOBS, NAMES, TITLES = "jobs", "names", "titles.json"
 LONGEST = 120
@@ -36,6 +41,8 @@ def cards(data: Path) -> dict[str, Card]:
     """id -> Card of everything that has one; none where the file is damaged (`troubles` names it)."""
     path = data / TITLES
     try:
+        if remotes.of(data):
+            return _shared_cards(data / "titles", (data / "titles").stat().st_mtime_ns)
         return _cards(path, path.stat().st_mtime_ns)
     except (OSError, ValueError):
         return {}
@@ -59,11 +66,21 @@ def _cards(path: Path, changed: int) -> dict[str, Card]:
     said = seals.read(path)
     if isinstance(said.get("cards"), dict):  # before there were seals they were not within another entry
         said = said["cards"]
-    return {
-        str(id): Card(str(c.get("title", "")), str(c.get("about", "")), c.get("archived") is True)
-        for id, c in said.items()
-        if isinstance(c, dict)
-    }
+    return {str(id): _card(c) for id, c in said.items() if isinstance(c, dict)}
+
+
+@lru_cache(maxsize=8)
+def _shared_cards(folder: Path, changed: int) -> dict[str, Card]:
+    """In a bucket a title is a record of its own; a damaged one is left out."""
+    found = {}
+    for path in sorted(folder.glob("[!.]*.json")):
+        with contextlib.suppress(OSError, ValueError):
+            found[path.stem] = _card(seals.read(path))
+    return {id: card for id, card in found.items() if card != Card()}
+
+
+def _card(said: dict[str, Any]) -> Card:
+    return Card(str(said.get("title", "")), str(said.get("about", "")), said.get("archived") is True)
 
 
 def of(artifact: Artifact) -> Card:
@@ -85,12 +102,28 @@ def describe(store: Store, id: str, **changes: object) -> Card:
             raise damaged[0]  # writing would lose what may still be mended
         known = cards(store.data)
         card = replace(known.get(id, Card()), **changes)  # type: ignore[arg-type]
+        if store.remote:
+            _share(store.remote, store.data, id, card)
+            return card
         kept = {**known, id: card} if card != Card() else {i: c for i, c in known.items() if i != id}
         files.write(store.data / TITLES, seals.text({"cards": {i: asdict(c) for i, c in sorted(kept.items())}}) + "\n")
     finally:
         if handle is not None:
             os.close(handle)
     return card
+
+
+def _share(remote: Remote, data: Path, id: str, card: Card) -> None:
+    """Write a card as a record of its own; of two machines the later one counts. UserError where the bucket cannot be
+    written: the old card stays."""
+    path = files.make_folder(data / "titles") / f"{id}.json"
+    new = path.with_name(f".{path.name}")
+    files.write(new, seals.text(asdict(card)))
+    try:
+        remote.put_record(new, f"titles/{path.name}")
+        files.publish(new, path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def dependents(store: Store, id: str) -> list[Artifact]:
@@ -114,6 +147,8 @@ def remove(store: Store, ids: Iterable[str], with_dependents: bool = False) -> l
     UserError, before anything is moved, when there is no such id, when something else was made from it that does not
     go too, or when a job runs.
     """
+    if store.remote:
+        store.remote.refresh()  # what others have made from it by now
     wanted = list(dict.fromkeys(ids))
     jobs = [id for id in wanted if _is_job(store, id)]
     artifacts = [store.get(id) for id in wanted if id not in jobs]
@@ -128,12 +163,14 @@ def remove(store: Store, ids: Iterable[str], with_dependents: bool = False) -> l
         raise UserError(f"a job is running: {', '.join(busy)}", None, "cancel it first")
     gone = []
     for artifact in everything.values():
-        _to_trash(store, artifact.path, artifact.kind)
+        if store.remote:
+            store.remote.remove((artifact.kind, artifact.id))
+        bin.put(store.data, artifact.path, artifact.kind)
         if artifact.kind == "scores" and (ledger := store.artifacts / NAMES / artifact.id).is_dir():
-            _to_trash(store, ledger, NAMES)
+            bin.put(store.data, ledger, NAMES)
         gone.append(artifact.id)
     for id in jobs:
-        _to_trash(store, store.data / JOBS / id, JOBS)
+        bin.put(store.data, store.data / JOBS / id, JOBS)
         gone.append(id)
     return gone
 
@@ -154,14 +191,6 @@ def _running_on(store: Store, ids: set[str]) -> list[str]:
             if ids & set(map(str, words)):
                 found.append(folder.name)
     return found
-
-
-def _to_trash(store: Store, folder: Path, kind: str) -> None:
-    target = files.make_folder(store.data / "trash" / kind) / folder.name
-    if target.exists():  # removed before, made again, removed again: the newer one is kept
-        shutil.rmtree(target)
-    os.rename(folder, target)
-    files.fsync(folder.parent)
 
 
 @dataclass(frozen=True)
@@ -191,6 +220,8 @@ def restore(store: Store, id: str) -> list[str]:
         if (home / id).exists():
             raise UserError(f"{id} is there again", home / id, "remove it first, or leave this one in the trash")
     for each in mine:
+        if store.remote and each.kind in KINDS:
+            store.remote.restore((each.kind, id))
         home = files.make_folder(store.data / JOBS if each.kind == JOBS else store.artifacts / each.kind)
         os.rename(each.path, home / id)
         files.fsync(home)
@@ -208,11 +239,23 @@ def unfinished(store: Store) -> list[Rubbish]:
     return found
 
 
+def in_bucket(store: Store) -> list[Rubbish]:
+    """What nothing in the bucket of this folder needs any more; nothing without one. UserError: it cannot be asked."""
+    if store.remote is None:
+        return []
+    at = f"{store.remote.url}/"
+    return [Rubbish("bucket", url.removeprefix(at), bytes, Path(url)) for url, bytes in store.remote.rubbish()]
+
+
 def discard(rubbish: Iterable[Rubbish]) -> int:
     """Remove for good; bytes that became free."""
     freed = 0
     for each in rubbish:
-        shutil.rmtree(each.path, ignore_errors=False)
+        address = objects.url_of(each.path)
+        if address:
+            objects.remove(address)
+        else:
+            shutil.rmtree(each.path, ignore_errors=False)
         freed += each.bytes
     return freed
 

@@ -83,8 +83,10 @@ VERDICT = ("kind", "run", "job", "time", "counter", "neuron", "take", "about", "
 _VERDICTS = ".verdicts.jsonl"
 
 NAMES = """
-WITH line AS (
-    SELECT * FROM {lines} WHERE kind = 'name' AND neuron IS NOT NULL AND status IS NOT NULL
+WITH every AS MATERIALIZED (  -- the files are read and taken apart once
+    SELECT * FROM {lines}
+), line AS (
+    SELECT * FROM every WHERE kind = 'name' AND neuron IS NOT NULL AND status IS NOT NULL
 ), newest AS (
     SELECT * FROM line QUALIFY row_number() OVER (PARTITION BY run, neuron ORDER BY {newest}) = 1
 ), ranked AS (
@@ -96,7 +98,7 @@ WITH line AS (
     FROM newest
 ), about_run AS (
     SELECT run, any_value(overlap ORDER BY {newest}) AS run_overlap, {run}
-    FROM {lines} WHERE kind = 'run' GROUP BY run
+    FROM every WHERE kind = 'run' GROUP BY run
 )
 SELECT ranked.* EXCLUDE (rank, specific_rank, kind, raw, {skip}), about_run.* EXCLUDE (run),
     CASE WHEN p IS NOT NULL THEN least(1.0, min(p * tests / rank) OVER (

@@ -20,6 +20,7 @@ import pandas as pd
 
 from medsae import files, seals
 from medsae.progress import UserError
+from medsae.store import records
 from medsae.store.artifacts import Artifact, Store
 from medsae.store.tally import Tallies
 
@@ -54,19 +55,23 @@ class Notes:
     def __init__(self, store: Store, representation: str):
         assert "/" not in representation and not representation.startswith(".")
         self.path = store.data / "notes" / f"{representation}.jsonl"
+        self.remote = store.remote
 
     def stamp(self) -> int:
         """Changes whenever a note was added."""
-        return self.path.stat().st_size if self.path.is_file() else 0
+        return sum(path.stat().st_size for path in self._files())
 
     def all(self) -> dict[int, Note]:
         """neuron -> its newest note; lines that cannot be read are left out."""
-        found: dict[int, Note] = {}
-        for line in self._lines():
-            note = _parse(line)
-            if note is not None:
-                found[note.neuron] = note
-        return found
+        notes = [note for path in self._files() for line in _lines(path) if (note := _parse(line)) is not None]
+        if self.remote:  # of several machines the newer note counts; in one file it is the later line
+            notes.sort(key=lambda note: note.time)
+        return {note.neuron: note for note in notes}
+
+    def _files(self) -> list[Path]:
+        """This machine's notes, and in a bucket those of the others."""
+        others = records.beside(self.path) if self.remote else []
+        return [path for path in (self.path, *others) if path.is_file()]
 
     def of(self, neuron: int) -> Note:
         """The note on a neuron; an empty one where there is none."""
@@ -75,7 +80,16 @@ class Notes:
     def put(self, *notes: Note) -> None:
         """Append notes with the present time; UserError when the folder is not writable or the disk is full."""
         now = time.time()
-        lines = [seals.text(asdict(replace(note, time=now))) for note in notes]
+        self._append([seals.text(asdict(replace(note, time=now))) for note in notes])
+
+    def take_over(self, other: Notes) -> None:
+        """Begin with the notes of another folder, older first, where there are none yet. UserError as `put`."""
+        if not self.stamp():
+            found = [(note.time, line.decode()) for path in other._files() for line in _lines(path)
+                     if (note := _parse(line)) is not None]  # fmt: skip
+            self._append([line for _, line in sorted(found, key=lambda each: each[0])])
+
+    def _append(self, lines: list[str]) -> None:
         if not lines:
             return
         try:
@@ -89,6 +103,8 @@ class Notes:
                     os.close(handle)
         except OSError as error:
             raise UserError(f"the note was not saved: {error.strerror}", self.path, "mend it and save again") from error
+        if self.remote:
+            self.remote.soon()
 
     def change(self, neurons: Iterable[int], change: Callable[[Note], Note]) -> None:
         """Change the newest notes of several neurons, as `put` keeps them; what does not change is not written."""
@@ -105,12 +121,14 @@ class Notes:
     def troubles(self) -> list[UserError]:
         """Lines that are not what was written, and lines that are gone from the end of the file."""
         found, do = [], "take the file from a copy, or write the notes anew"
-        tally = Tallies().of([self.path] if self.path.is_file() else [])
-        if n := len(tally.damaged):
-            what = f"{n:,} {'note is' if n == 1 else 'notes are'} damaged and left out, first line {tally.damaged[0]:,}"
-            found.append(UserError(what, self.path, do))
-        if self.stamp() < (was := self._was()):
-            what = f"notes are gone: the file has {self.stamp():,} of {was:,} bytes"
+        for path in self._files():
+            tally = Tallies().of([path])
+            if n := len(tally.damaged):
+                what = f"{n:,} {'note is' if n == 1 else 'notes are'} damaged and left out, "
+                found.append(UserError(f"{what}first line {tally.damaged[0]:,}", path, do))
+        bytes = self.path.stat().st_size if self.path.is_file() else 0
+        if bytes < (was := self._was()):
+            what = f"notes are gone: the file has {bytes:,} of {was:,} bytes"
             found.append(UserError(what, self.path, do))
         return found
 
@@ -121,8 +139,9 @@ class Notes:
         except (OSError, ValueError, KeyError, TypeError):
             return 0
 
-    def _lines(self) -> list[bytes]:
-        return self.path.read_bytes().split(b"\n") if self.path.is_file() else []
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().split(b"\n")
 
 
 def _parse(line: bytes) -> Note | None:

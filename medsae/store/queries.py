@@ -144,24 +144,26 @@ def neurons(reader: Reader, scores: Artifact, filter: Filter, limit: int | None 
 
 def neuron(reader: Reader, scores: Artifact, neuron: int) -> dict[str, Any] | None:
     """One row of `neuron` with None for NULL; None when there is no such neuron."""
-    rows = reader.query("SELECT * FROM {s}.neuron WHERE neuron = ?", [neuron], s=scores).to_dict("records")
-    return {str(k): _none(v) for k, v in rows[0].items()} if rows else None
+    rows = reader.rows("SELECT * FROM {s}.neuron WHERE neuron = ?", [neuron], s=scores)
+    return {name: _none(value) for name, value in rows[0].items()} if rows else None
+
+
+def order(reader: Reader, scores: Artifact, filter: Filter) -> np.ndarray:
+    """int32: the neurons that pass the filter, in its order. One answer serves every step through a list."""
+    where, values = filter.where()
+    sql = f"SELECT neuron FROM {{s}}.neuron WHERE {where} ORDER BY {filter.order()}"
+    return reader.query(sql, values, s=scores)["neuron"].to_numpy(np.int32)
 
 
 def beside(reader: Reader, scores: Artifact, filter: Filter, neuron: int) -> dict[str, int | None]:
-    """previous and next neuron, position (from 1) and total within the filter; position None when it is outside."""
-    where, values = filter.where()
-    order = filter.order()
-    frame = reader.query(
-        f"""WITH o AS (SELECT neuron, lag(neuron) OVER w AS previous, lead(neuron) OVER w AS next,
-                   row_number() OVER w AS position, count(*) OVER () AS total
-                FROM {{s}}.neuron WHERE {where} WINDOW w AS (ORDER BY {order}))
-            SELECT previous, next, position, total FROM o WHERE neuron = ?
-            UNION ALL SELECT NULL, first(neuron ORDER BY position), NULL, count(*) FROM o
-            ORDER BY position NULLS LAST LIMIT 1""",
-        [*values, neuron], s=scores,
-    )  # fmt: skip
-    return {str(k): None if pd.isna(v) else int(v) for k, v in frame.iloc[0].items()}
+    """previous and next neuron, position (from 1) and total within the filter; position None when it is outside: the
+    first neuron is next then."""
+    order_m = order(reader, scores, filter)
+    found = np.flatnonzero(order_m == neuron)
+    at = int(found[0]) if len(found) else -1
+    previous = int(order_m[at - 1]) if at > 0 else None
+    following = int(order_m[at + 1]) if at + 1 < len(order_m) else None
+    return {"previous": previous, "next": following, "position": at + 1 if at >= 0 else None, "total": len(order_m)}
 
 
 def correlations(reader: Reader, scores: Artifact, neuron: int | None) -> Frame:

@@ -6,12 +6,14 @@ makes them showable.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from medsae.store import queries
 from medsae.store.artifacts import Artifact
 from medsae.store.reader import Frame, Reader
 
@@ -36,39 +38,58 @@ def images_of(
     share most of the code of the strongest twenty (nothing for a dense representation, whose zeros mean nothing).
     one_a_patient keeps the strongest image of each patient.
     """
-    order = {"top": "value DESC", "bottom": "value", "slices": "slice, pick", "random": "pick",
-             "silent": "nearness DESC"}[which]  # fmt: skip
-    one = "QUALIFY row_number() OVER (PARTITION BY patient ORDER BY {}, image) = 1" if one_a_patient else ""
     if which == "silent":
-        source = """
-            WITH best AS (SELECT image, value FROM {s}.activation WHERE neuron = $neuron AND value > 0
-                          ORDER BY value DESC LIMIT 20),
-            code AS (SELECT neuron, avg(value) AS weight FROM {s}.activation
-                     WHERE image IN (SELECT image FROM best) AND neuron <> $neuron
-                     GROUP BY 1 HAVING count(*) >= 2 ORDER BY sum(value) DESC LIMIT 40),
-            near AS (SELECT image, sum(value * weight) AS nearness FROM {s}.activation JOIN code USING (neuron)
-                     WHERE image NOT IN (SELECT image FROM {s}.activation WHERE neuron = $neuron AND value > 0)
-                     GROUP BY 1 ORDER BY nearness DESC LIMIT 400)
-            SELECT image, NULL::FLOAT AS value, 0 AS slice, nearness, 0 AS pick, patient
-            FROM near JOIN {c}.image USING (image) """
-        one = one.format("nearness DESC")
+        sql, parameters = _SILENT, {"neuron": neuron}
     else:
-        # The strongest first, so that the join with patients stays small; slices and random look at all that fire.
-        few = f"ORDER BY {order} LIMIT {limit * 20}" if which in ("top", "bottom") else ""
-        source = f"""
-            WITH fired AS (SELECT image, value, ntile({SLICES}) OVER (ORDER BY value DESC) AS slice,
-                               hash(image * 8191 + $neuron) AS pick
-                           FROM {{s}}.activation WHERE neuron = $neuron {few})
-            SELECT image, value, slice, 0 AS nearness, pick, patient FROM fired JOIN {{c}}.image USING (image) """
-        one = one.format({"top": "value DESC", "bottom": "value", "slices": "pick", "random": "pick"}[which])
-    rows = f"({source} {one})"
+        # Of the extremes only as many are read as could be needed; slices and random look at all that fire.
+        few = f"ORDER BY {'value DESC' if which == 'top' else 'value'} LIMIT {limit * 20}"
+        sql, parameters = _FIRED.format(few=few if which in ("top", "bottom") else ""), {"neuron": neuron}
+    frame = reader.query(sql, parameters, s=scores)
+    # Patients are looked up in memory: joined in the database they were most of the answer's time.
+    known = image_table(reader, cohort)
+    frame = frame[known.has(frame["image"].to_numpy())]
+    patient = known.patient_n[frame["image"].to_numpy()]
+    image, nearest = frame["image"].to_numpy(), -frame["nearness"].to_numpy(np.float64)
+    value, pick, part = frame["value"].to_numpy(), frame["pick"].to_numpy(), frame["slice"].to_numpy()
+    if one_a_patient:
+        strongest = {"top": -value, "bottom": value, "silent": nearest}.get(which, pick)
+        at = _first_of_each(np.lexsort((image, strongest)), patient)
+    else:
+        at = np.arange(len(image))
     if which == "slices":
-        each = max(1, limit // SLICES)
-        rows = f"(SELECT * FROM {rows} QUALIFY row_number() OVER (PARTITION BY slice ORDER BY pick) <= {each})"
-    return reader.query(
-        f"SELECT image, value, slice, patient FROM {rows} ORDER BY {order}, image LIMIT {int(limit)}",
-        {"neuron": neuron}, s=scores, c=cohort,
-    )  # fmt: skip
+        at = at[np.lexsort((pick[at], part[at]))]
+        at = _first_of_each(at, part, max(1, limit // SLICES))
+    keys = {"top": (image, -value), "bottom": (image, value), "slices": (image, pick, part), "random": (image, pick),
+            "silent": (image, nearest)}[which]  # fmt: skip
+    at = at[np.lexsort([key[at] for key in keys])][: int(limit)]
+    found = frame[["image", "value", "slice"]].iloc[at].reset_index(drop=True)
+    return found.assign(patient=known.patients(found["image"].to_numpy()))
+
+
+_FIRED = f"""SELECT image, value, ntile({SLICES}) OVER (ORDER BY value DESC) AS slice, 0 AS nearness,
+                    hash(image * 8191 + $neuron) AS pick
+             FROM {{{{s}}}}.activation WHERE neuron = $neuron {{few}}"""
+_SILENT = """
+    WITH best AS (SELECT image, value FROM {s}.activation WHERE neuron = $neuron AND value > 0
+                  ORDER BY value DESC LIMIT 20),
+    code AS (SELECT neuron, avg(value) AS weight FROM {s}.activation
+             WHERE image IN (SELECT image FROM best) AND neuron <> $neuron
+             GROUP BY 1 HAVING count(*) >= 2 ORDER BY sum(value) DESC LIMIT 40),
+    near AS (SELECT image, sum(value * weight) AS nearness FROM {s}.activation JOIN code USING (neuron)
+             WHERE image NOT IN (SELECT image FROM {s}.activation WHERE neuron = $neuron AND value > 0)
+             GROUP BY 1 ORDER BY nearness DESC LIMIT 400)
+    SELECT image, NULL::FLOAT AS value, 0 AS slice, nearness, 0 AS pick FROM near"""
+
+
+def _first_of_each(at: np.ndarray, group_n: np.ndarray, most: int = 1) -> np.ndarray:
+    """Of the rows `at`, in their order, the first `most` of every group."""
+    seen: Counter[int] = Counter()
+    kept = []
+    for row, group in zip(at.tolist(), group_n[at].tolist(), strict=True):
+        seen[group] += 1
+        if seen[group] <= most:
+            kept.append(row)
+    return np.array(kept, dtype=np.int64)
 
 
 def top_images(reader: Reader, scores: Artifact, neurons: list[int], each: int = 3) -> Frame:
@@ -135,16 +156,86 @@ def label_table(reader: Reader, cohort: Artifact) -> LabelTable:
     return LabelTable(names, value_nk)
 
 
+@dataclass(frozen=True)
+class ImageTable:
+    """What captions say of every image of a cohort, by its number: some thirty bytes an image, so that a page need not
+    scan the table for 24 of them. A number that no image has holds nothing (`has`)."""
+
+    there_n: np.ndarray
+    width_n: np.ndarray
+    height_n: np.ndarray
+    age_n: np.ndarray
+    words: dict[str, tuple[np.ndarray, list[str]]]
+    """sex, view, patient: code of every image (-1: not known), and the words by their code."""
+
+    @property
+    def patient_n(self) -> np.ndarray:
+        """The code of every image's patient."""
+        return self.words["patient"][0]
+
+    def has(self, image_n: np.ndarray) -> np.ndarray:
+        """Whether there is such an image."""
+        inside = (image_n >= 0) & (image_n < len(self.there_n))
+        return inside & self.there_n[np.where(inside, image_n, 0)] if len(self.there_n) else inside
+
+    def text(self, column: str, image_n: np.ndarray) -> list[str | None]:
+        """sex, view or patient of these images; None where it is not known."""
+        code_n, words = self.words[column]
+        return [None if code < 0 else words[code] for code in code_n[image_n].tolist()]
+
+    def patients(self, image_n: np.ndarray) -> list[str | None]:
+        """The patients of these images."""
+        return self.text("patient", image_n)
+
+
+def image_table(reader: Reader, cohort: Artifact) -> ImageTable:
+    """The images of a cohort; read once."""
+    return reader.once("image table", lambda: _image_table(reader, cohort), cohort)
+
+
+def _image_table(reader: Reader, cohort: Artifact) -> ImageTable:
+    frame = reader.query("SELECT image, width, height, sex, age, view, patient FROM {c}.image", c=cohort)
+    image = frame["image"].to_numpy()
+    rows = int(image.max()) + 1 if len(image) else 0
+
+    def placed(values: np.ndarray, empty: float) -> np.ndarray:
+        found = np.full(rows, empty, dtype=values.dtype)
+        found[image] = values
+        return found
+
+    words = {}
+    for column in ("sex", "view", "patient"):
+        code, known = pd.factorize(frame[column])
+        small = np.int8 if len(known) < 100 else np.int32
+        words[column] = placed(code.astype(small), -1), [str(word) for word in known]
+
+    def numbers(column: str, kind: type) -> np.ndarray:
+        return placed(frame[column].to_numpy(kind, na_value=np.nan), np.nan)
+
+    return ImageTable(
+        placed(np.ones(len(image), dtype=bool), False),
+        numbers("width", np.float32),
+        numbers("height", np.float32),
+        numbers("age", np.float64),
+        words,
+    )
+
+
 def captions(reader: Reader, cohort: Artifact, images: list[int], labels: LabelTable) -> Frame:
     """image, labels (present, joined), uncertain (joined), width, height, sex, age, view, patient of each image."""
-    numbers = ", ".join(str(int(i)) for i in set(images)) or "-1"
-    frame = reader.query(
-        f"SELECT image, width, height, sex, age, view, patient FROM {{c}}.image WHERE image IN ({numbers})", c=cohort
-    )
-    return frame.assign(
-        labels=[labels.words(int(i), 1) for i in frame["image"]],
-        uncertain=[labels.words(int(i), -1) for i in frame["image"]],
-    )
+    known = image_table(reader, cohort)
+    image_n = np.array(sorted(set(images)), dtype=np.int64)
+    image_n = image_n[known.has(image_n)]
+    columns: dict[str, Any] = {
+        "image": image_n,
+        "width": known.width_n[image_n],
+        "height": known.height_n[image_n],
+        **{column: known.text(column, image_n) for column in ("sex", "view", "patient")},
+        "age": known.age_n[image_n],
+        "labels": [labels.words(image, 1) for image in image_n.tolist()],
+        "uncertain": [labels.words(image, -1) for image in image_n.tolist()],
+    }
+    return pd.DataFrame(columns)
 
 
 def images(reader: Reader, cohort: Artifact) -> Frame:
@@ -154,8 +245,8 @@ def images(reader: Reader, cohort: Artifact) -> Frame:
 
 def image(reader: Reader, cohort: Artifact, image: int) -> dict[str, Any] | None:
     """One row of `image` with None for NULL; None when the cohort has no such image."""
-    rows = reader.query("SELECT * FROM {c}.image WHERE image = ?", [image], c=cohort).to_dict("records")
-    return {str(k): None if v is pd.NA or v != v else v for k, v in rows[0].items()} if rows else None
+    rows = reader.rows("SELECT * FROM {c}.image WHERE image = ?", [image], c=cohort)
+    return {name: None if value != value else value for name, value in rows[0].items()} if rows else None
 
 
 def full_picture(reader: Reader, cohort: Artifact, image: int) -> bytes | None:
@@ -169,34 +260,54 @@ def firing(reader: Reader, scores: Artifact, image: int, limit: int = 30) -> Fra
 
     For a dense representation these are the neurons that have the image among their stored extremes.
     """
+    return _firing(reader, scores, image).head(limit)
+
+
+def _firing(reader: Reader, scores: Artifact, image: int) -> Frame:
+    # Activations lie by neuron: asked by image all of them are read, so one answer serves the whole page.
     return reader.query(
-        f"""SELECT neuron, value, value / nullif(max, 0) AS share, entropy, top_label, top_rho, density
-            FROM {{s}}.activation JOIN {{s}}.neuron USING (neuron) WHERE image = ? AND value > 0
-            ORDER BY share DESC, neuron LIMIT {int(limit)}""",
+        """SELECT neuron, value, value / nullif(max, 0) AS share, entropy, top_label, top_rho, density
+            FROM {s}.activation JOIN {s}.neuron USING (neuron) WHERE image = ? AND value > 0
+            ORDER BY share DESC, neuron""",
         [image], s=scores,
     )  # fmt: skip
 
 
 def is_scored(reader: Reader, scores: Artifact, image: int) -> bool:
     """Whether the scores were taken over this image."""
-    return bool(len(reader.query("SELECT 1 AS one FROM {s}.scored WHERE image = ?", [image], s=scores)))
+    return bool(reader.rows("SELECT 1 AS one FROM {s}.scored WHERE image = ?", [image], s=scores))
 
 
 def similar(reader: Reader, scores: Artifact, cohort: Artifact, image: int, limit: int = 12) -> Frame:
     """image, value (cosine of neuron codes), patient: other patients' images most like this one."""
-    return reader.query(
-        f"""WITH q AS (SELECT neuron, value FROM {{s}}.activation WHERE image = $image AND value > 0),
-             near AS (SELECT a.image, sum(a.value * q.value) AS dot FROM {{s}}.activation a JOIN q USING (neuron)
-                      WHERE a.value > 0 AND a.image <> $image GROUP BY 1 ORDER BY dot DESC LIMIT 500),
-             norm AS (SELECT image, sqrt(sum(value * value)) AS norm FROM {{s}}.activation
-                      WHERE image IN (SELECT image FROM near) AND value > 0 GROUP BY 1)
-            SELECT image, dot / norm / (SELECT sqrt(sum(value * value)) FROM q) AS value, patient
-            FROM near JOIN norm USING (image) JOIN {{c}}.image USING (image)
-            WHERE patient <> (SELECT patient FROM {{c}}.image WHERE image = $image)
-            QUALIFY row_number() OVER (PARTITION BY patient ORDER BY value DESC, image) = 1
-            ORDER BY value DESC, image LIMIT {int(limit)}""",
-        {"image": image}, s=scores, c=cohort,
+    code, known = _firing(reader, scores, image), image_table(reader, cohort)
+    norm_n = reader.once("norms of codes", lambda: _norms(reader, scores), scores)
+    # The neurons are named in so many words: only then is the rest of the table passed over.
+    numbers = ", ".join(str(int(n)) for n in code["neuron"]) or "-1"
+    near = reader.query(
+        f"""SELECT a.image, sum(a.value * q.value) AS dot
+            FROM {{s}}.activation a JOIN (SELECT unnest(?::INTEGER[]) AS neuron, unnest(?::FLOAT[]) AS value) q
+                 USING (neuron)
+            WHERE a.neuron IN ({numbers}) AND a.value > 0 AND a.image <> ? GROUP BY 1 ORDER BY dot DESC LIMIT 500""",
+        [code["neuron"].tolist(), code["value"].tolist(), image], s=scores,
     )  # fmt: skip
+    other = near["image"].to_numpy()
+    value = near["dot"].to_numpy() / norm_n[other] / norm_n[image] if len(other) else np.zeros(0)
+    keep = known.has(other)
+    keep[keep] = known.patient_n[other[keep]] != known.patient_n[image]
+    other, value = other[keep], value[keep]
+    at = _first_of_each(np.lexsort((other, -value)), known.patient_n[other])[: int(limit)]
+    return pd.DataFrame({"image": other[at], "value": value[at], "patient": known.patients(other[at])})
+
+
+def _norms(reader: Reader, scores: Artifact) -> np.ndarray:
+    """float32: the length of every image's code, 0 where none fires."""
+    frame = reader.query(
+        "SELECT image, sqrt(sum(value * value)) AS norm FROM {s}.activation WHERE value > 0 GROUP BY 1", s=scores
+    )
+    norm_n = np.zeros(int(frame["image"].max()) + 1 if len(frame) else 0, dtype=np.float32)
+    norm_n[frame["image"].to_numpy()] = frame["norm"].to_numpy()
+    return norm_n
 
 
 def groups(reader: Reader, scores: Artifact, cohort: Artifact) -> Frame:
@@ -222,23 +333,24 @@ def confounders(reader: Reader, scores: Artifact, neuron: int, groups: Frame) ->
 
     `fired` counts stored activations above 0: all of an SAE's; for a dense neuron its strongest stored images.
     """
-    images = reader.query(
-        "SELECT DISTINCT image FROM {s}.activation WHERE neuron = ? AND value > 0", [neuron], s=scores
-    )
-    at = groups.index.get_indexer(images["image"].to_numpy())
-    parts = []
+    fired = queries.activations(reader, scores, neuron)
+    at = groups.index.get_indexer(np.unique(fired["image"].to_numpy()[fired["value"].to_numpy() > 0]))
+    parts: dict[str, list[Any]] = {"what": [], "group": [], "n": [], "fired": []}
     for what in groups.columns:
         # Codes of a category are counted as they are: a hundred times faster than counting its words.
         codes, words = groups[what].cat.codes.to_numpy(), groups[what].cat.categories
-        n, fired = (np.bincount(c[c >= 0], minlength=len(words)) for c in (codes, codes[at]))
-        parts.append(pd.DataFrame({"what": what, "group": words.astype(object), "n": n, "fired": fired}))
-    frame = pd.concat(parts, ignore_index=True)
-    frame = frame[frame["n"] > 0]
-    n, rate = frame["n"], frame["fired"] / frame["n"]
+        n, firing = (np.bincount(c[c >= 0], minlength=len(words)) for c in (codes, codes[at[at >= 0]]))
+        parts["what"] += [what] * len(words)
+        parts["group"] += list(words)
+        parts["n"] += n.tolist()
+        parts["fired"] += firing.tolist()
+    n, fires = np.array(parts["n"], dtype=float), np.array(parts["fired"], dtype=float)
+    keep = n > 0
+    n, rate = n[keep], fires[keep] / n[keep]
     half = 1.96 * (rate * (1 - rate) / n + 0.9604 / n**2) ** 0.5
     low, high = (rate + 1.9208 / n - half) / (1 + 3.8416 / n), (rate + 1.9208 / n + half) / (1 + 3.8416 / n)
-    frame = frame.assign(rate=rate, low=low.clip(lower=0), high=high.clip(upper=1))
-    return frame[["what", "group", "n", "fired", "rate", "low", "high"]]
+    frame = pd.DataFrame(parts)[keep].reset_index(drop=True)
+    return frame.assign(rate=rate, low=low.clip(min=0), high=high.clip(max=1))
 
 
 def attributes_followed(reader: Reader, scores: Artifact, neuron: int) -> Frame:
@@ -281,9 +393,9 @@ def first_image(reader: Reader, scores: Artifact) -> int | None:
 
 def beside(reader: Reader, scores: Artifact, image: int) -> tuple[int | None, int | None]:
     """The scored images before and after an image."""
-    row = reader.query(
+    row = reader.rows(
         "SELECT max(image) FILTER (image < $i) AS a, min(image) FILTER (image > $i) AS b FROM {s}.scored",
         {"i": image},
         s=scores,
-    ).iloc[0]
-    return tuple(None if pd.isna(v) else int(v) for v in (row["a"], row["b"]))  # type: ignore[return-value]
+    )[0]
+    return row["a"], row["b"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,9 @@ from typing import Any
 
 from medsae import files, seals
 from medsae.progress import UserError
+from medsae.store import records
 from medsae.store.artifacts import Store
+from medsae.store.remote import Remote
 from medsae.store.troubles import explained
 
 PLAN = "reading.json"
@@ -32,6 +35,7 @@ class Readings:
 
     def __init__(self, store: Store):
         self.folder = store.data / "readings"
+        self.remote = store.remote
 
     def ids(self) -> list[str]:
         """Every reading that has a plan, newest first."""
@@ -75,7 +79,7 @@ class Readings:
 
     def answers(self, id: str, reader: str) -> Answers:
         """The file of one reader of a reading."""
-        return Answers(self._folder(id) / "answers", reader)
+        return Answers(self._folder(id) / "answers", reader, self.remote)
 
     def readers(self, id: str) -> list[str]:
         """Who has answered anything, by name; as the readers wrote themselves."""
@@ -83,7 +87,7 @@ class Readings:
         found = set()
         for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else []:
             for row in _rows(path):
-                if row.get("by") and _file(str(row["by"])) == path.name:
+                if row.get("by") and _file(str(row["by"])) == re.sub("@[^.]*", "", path.name):
                     found.add(str(row["by"]))
                     break
         return sorted(found)
@@ -92,17 +96,23 @@ class Readings:
 class Answers:
     """The lines of one reader."""
 
-    def __init__(self, folder: Path, reader: str):
+    def __init__(self, folder: Path, reader: str, remote: Remote | None = None):
         self.reader = clean(reader)
         self.path = folder / _file(self.reader)
+        self.remote = remote
+
+    def _files(self) -> list[Path]:
+        """What this reader answered here, and in a bucket on other machines."""
+        return [self.path, *(records.beside(self.path) if self.remote else [])]
 
     def rows(self) -> list[dict[str, Any]]:
         """Every readable line of this reader, oldest first."""
-        return [row for row in _rows(self.path) if row.get("by") == self.reader]
+        found = [row for path in self._files() for row in _rows(path) if row.get("by") == self.reader]
+        return sorted(found, key=_when) if self.remote else found
 
     def damaged(self) -> int:
         """Lines that are not what was written: they are left out."""
-        return sum(_row(line) is None for line in _lines(self.path))
+        return sum(_row(line) is None for path in self._files() for line in _lines(path))
 
     def add(self, rows: Sequence[dict[str, Any]]) -> list[str]:
         """Append lines with the present time; returns the keys of all that are on the disk now, those that were there
@@ -125,6 +135,8 @@ class Answers:
         except OSError as error:
             raise UserError(f"the answer was not saved: {error.strerror}", self.path,
                             "mend it: the browser keeps it and sends it again") from error  # fmt: skip
+        if self.remote:
+            self.remote.soon()
         return [str(row["key"]) for row in rows if row.get("key")]
 
 
@@ -135,6 +147,10 @@ def clean(reader: str) -> str:
     if not name:
         raise UserError("a reader needs a name", None, "give one")
     return name
+
+
+def _when(row: dict[str, Any]) -> float:
+    return row["time"] if isinstance(row.get("time"), int | float) else 0.0
 
 
 def _file(reader: str) -> str:

@@ -77,13 +77,13 @@ def show(figure: go.Figure, key: str, alt: str, save: bool = True, roam: bool = 
         "modeBarButtonsToRemove": ["toImage", "autoScale2d", *([] if roam else ["lasso2d"])],
         "scrollZoom": roam,
     }
-    printed = go.Figure(figure) if save else figure
+    printed = figure.to_dict() if save else {}  # a figure of it is made when somebody saves it
     scale = links.scale()
     text = dict(color=soft(), size=round(TEXT_PX * scale))
     figure.update_layout(height=round(figure.layout.height * scale))  # type: ignore[attr-defined]
     figure.update_layout(legend_font_size=text["size"], hoverlabel_font_size=text["size"])
-    for axes in (figure.update_xaxes, figure.update_yaxes):
-        axes(tickfont=text, title_font=text)
+    for axis in (figure.layout.xaxis, figure.layout.yaxis):  # type: ignore[attr-defined]
+        axis.update(tickfont=text, title_font=text)
     figure.update_traces(textfont_size=round(11 * scale), selector=dict(mode="markers+text"))
     if st.context.theme.type != "light":
         dark = [[at, colour] for at, colour in DARK]
@@ -94,7 +94,9 @@ def show(figure: go.Figure, key: str, alt: str, save: bool = True, roam: bool = 
     event = st.plotly_chart(figure, key=key, alt=alt, config=config, width="stretch", **more)
     if save:
         study = studies.current()
-        export.plots({alt: lambda: printed}, " · ".join(a.id for a in (study.scores, study.versus) if a), key)
+        export.plots(
+            {alt: lambda: go.Figure(printed)}, " · ".join(a.id for a in (study.scores, study.versus) if a), key
+        )
     return event
 
 

@@ -132,7 +132,7 @@ def matched(study: Study, scores: Artifact, other: Artifact) -> None:
         look.empty("Nothing to match by", "The embeddings that these scores were made from are not here.")
         return
     for side, embeddings in ((scores, mine), (other, theirs)):
-        if studies.is_raw(side) and not (embeddings.path / "x.npy").is_file():
+        if studies.is_raw(side) and not embeddings.has("x.npy"):
             look.empty(
                 "Matches are not available",
                 f"A neuron of a raw embedding is matched by its numbers on every image, and {embeddings.id} is here "

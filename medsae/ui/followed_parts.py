@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -27,7 +28,7 @@ def verdict(study: Study, scores: Artifact, number: int) -> None:
         return
     st.html(f"<p><b>{format.escape(str(row['label']))}</b>: {sentence(row, held)}</p>")
     rows = [_line("as it is", row["rho"], row["low"], row["high"])]
-    rows += [_line(f"given {r['attribute']}", r["rho"], r["low"], r["high"]) for r in held.to_dict("records")]
+    rows += [_line(f"given {r['attribute']}", r["rho"], r["low"], r["high"]) for r in held]
     rows.append(_line("given all of them", row["given"], row["given_low"], row["given_high"]))
     st.html(look.table([("", False), ("ρ", True), ("95 %, by patient", True)], rows))
     fell = f"{format.signed(-row['fall'])} [{format.number(-row['fall_high'])}, {format.number(-row['fall_low'])}]"
@@ -41,12 +42,13 @@ def _line(what: str, rho: float, low: float, high: float) -> list[str]:
     return [format.escape(what), format.signed(rho), f'<span class="ms-soft">{format.interval(low, high)}</span>']
 
 
-def sentence(row: dict[str, Any], held: pd.DataFrame) -> str:
+def sentence(row: dict[str, Any], held: Sequence[dict[str, Any]]) -> str:
     """HTML of the verdict in one line: "0.52, within view AP 0.48, given devices 0.11: follows devices"."""
     parts = [format.signed(row["rho"])]
     if not format.missing(row["within_rho"]):
         parts.append(f"within {row['within']} {format.signed(row['within_rho'])}")
-    least = held.assign(left=held["rho"] / row["rho"]).sort_values("left").head(1).to_dict("records")
+    known = [r for r in held if not format.missing(r["rho"])]
+    least = sorted(known, key=lambda r: r["rho"] / row["rho"])[:1]
     parts += [f"given {r['attribute']} {format.signed(r['rho'])}" for r in least]
     if len(held) > 1:
         parts.append(f"given {row['attributes']} {format.signed(row['given'])}")

@@ -59,6 +59,8 @@ def trash(study: Study) -> None:
                 st.markdown(f"{each.kind} · **{look.literal(each.id)}** · {format.size(each.bytes)}")
                 if each.kind != housekeeping.NAMES and st.button("Take back", key=f"_back-{each.kind}-{each.id}"):
                     _do(lambda id=each.id: housekeeping.restore(study.store, id))
+        if study.store.remote:
+            st.caption("This empties the trash of this machine; in the bucket it lies until `medsae gc --yes`.")
         sure = st.toggle("I want to remove all of it for good", key="_sure")
         if st.button("Empty the trash", disabled=not sure):
             _do(lambda: housekeeping.discard(rubbish))
@@ -69,6 +71,9 @@ def disk(study: Study) -> None:
     used = housekeeping.disk(study.store)
     parts = [f"{kind} {format.size(used[kind])}" for kind in (*KINDS, housekeeping.NAMES, "trash") if used[kind]]
     st.caption(" · ".join([*parts, f"{format.size(used['free'])} free on the disk"]))
+    if study.store.remote:
+        said = f"Shared in {study.store.remote.url}: above is what this machine has fetched of it."
+        st.caption(look.literal(f"{said} Jobs are of this machine alone."))
 
 
 def _do(act: Any, rerun: bool = True) -> bool:

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.components.v2 import component
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from medsae.store.filter import LEAST, SORTS, Filter, Show, Sort
 
@@ -42,8 +43,21 @@ def found(**values: object) -> None:
 
 
 def forget() -> None:
-    """Begin a run: nothing is found yet."""
-    st.session_state["_found"] = {}
+    """Begin a run: nothing is found yet, and no control has taken a parameter."""
+    st.session_state["_found"], st.session_state["_taken"] = {}, {}
+
+
+def _take(label: str, *parameters: str) -> None:
+    """A control takes its parameters of the address; AssertionError where another control of this page has one: both
+    would move whenever one is used. Panels that stand on a page only sometimes meet only sometimes."""
+    context = get_script_run_ctx()
+    if context is not None and context.fragment_ids_this_run:
+        return  # a part of a page runs again, with what it took before
+    taken: dict[str, str] = st.session_state.setdefault("_taken", {})
+    for parameter in parameters:
+        other = taken.get(parameter)
+        assert other is None, f"{label!r} and {other!r} of one page ask for the parameter {parameter!r} of the address"
+        taken[parameter] = label
 
 
 def whole_address() -> None:
@@ -140,6 +154,7 @@ def choose(
     options: names, or name -> what is shown. An unknown name in the URL is named on the page and replaced by the
     default. `resets`: parameters that a change removes (a page number, say).
     """
+    _take(label, parameter)
     shown = options if isinstance(options, Mapping) else {o: o for o in options}
     value = st.query_params.get(parameter, default)
     if value not in shown:
@@ -170,6 +185,7 @@ def several(
 ) -> list[str]:  # fmt: skip
     """A multiselect whose value lives in the URL, separated by commas, or by | where an option has a comma in it ("-":
     none); unknown words are named and left out."""
+    _take(label, parameter)
     text, between = st.query_params.get(parameter), "|" if any("," in option for option in options) else ","
     words = list(default) if text is None else [w for w in text.split(between) if w and w != "-"]
     strange = [w for w in words if w not in options]
@@ -188,6 +204,7 @@ def several(
 
 def switch(label: str, parameter: str, default: bool, **more: Any) -> bool:
     """A toggle whose value lives in the URL as 1 or 0."""
+    _take(label, parameter)
     key = f"_{parameter}"
     st.session_state[key] = st.query_params.get(parameter, str(int(default))) == "1"
 
@@ -262,6 +279,7 @@ def filter_of_url() -> Filter:
 
 def pager(pages: int) -> None:
     """Page numbers whose value lives in the URL; nothing where there is one page."""
+    _take("pages", "page")
     if pages <= 1:
         return
     current = min(pages, whole("page", 1, 1) or 1)
@@ -276,6 +294,7 @@ def pager(pages: int) -> None:
 
 def text(label: str, parameter: str, placeholder: str, resets: Sequence[str] = (), **more: Any) -> str:
     """A search field whose value lives in the URL."""
+    _take(label, parameter)
     key = f"_{parameter}"
     st.session_state[key] = st.query_params.get(parameter, "")
 
@@ -289,6 +308,7 @@ def bounds(
     label: str, low: str, high: str, least: float, most: float, scale: float = 1.0, resets: Sequence[str] = ()
 ) -> None:
     """A slider with two ends, in units of `scale` times what the two URL parameters hold."""
+    _take(label, low, high)
     key = f"_{low}-{high}-{scale:.6f}"
     given = (real(low), real(high))
     ends = (least if given[0] is None else given[0] * scale, most if given[1] is None else given[1] * scale)

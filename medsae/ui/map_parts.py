@@ -72,9 +72,21 @@ def _tag(study: Study, neuron: int) -> str:
 
 def _texts(study: Study, places: Frame) -> list[str]:
     """What is said of each neuron under the mouse: its number, its name, the label it follows most."""
-    names, found = study.names, []
-    for neuron, label, rho in zip(places["neuron"], places["top_label"], places["top_rho"], strict=True):
-        name = look.escape(names[int(neuron)][:80]) if int(neuron) in names else ""
-        follows = "" if format.missing(label) else f"{look.escape(str(label))} ρ {format.signed(rho)}"
-        found.append("<br>".join(filter(None, (f"neuron {int(neuron)}", name, follows))))
-    return found
+    assert study.scores is not None
+    plain = study.reader.once("texts of the map", lambda: _plain(places), study.scores)
+    names = study.names
+    return [
+        f"{number}<br>{look.escape(names[neuron][:80])}{follows}" if neuron in names else number + follows
+        for neuron, number, follows in plain
+    ]
+
+
+def _plain(places: Frame) -> list[tuple[int, str, str]]:
+    """neuron, its number in words, and the label it follows: what is the same under every name."""
+    label_of = {label: look.escape(str(label)) for label in places["top_label"].dropna().unique()}
+    return [
+        (neuron, f"neuron {neuron}", f"<br>{label_of[label]} ρ {format.signed(rho)}" if label in label_of else "")
+        for neuron, label, rho in zip(
+            places["neuron"].tolist(), places["top_label"].tolist(), places["top_rho"].tolist(), strict=True
+        )
+    ]

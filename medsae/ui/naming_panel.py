@@ -92,9 +92,9 @@ def render(scores: Artifact, neuron: int) -> None:
         waiting = Requests(study.store, config).waiting(neuron)
         # A fragment polls only while something is under way; the whole page runs once more when the answer is there.
         st.fragment(_asking, run_every=_POLL_SECONDS if waiting else None)(study.store, config, neuron, waiting)
-    found = studies.named(study.store, scores)
-    mine = found[found["neuron"] == neuron].sort_values(["counter", "time"], ascending=False, na_position="last")
-    known = {r.run: r for r in concepts.runs(found)}
+    mine = studies.named_of(study.store, scores, neuron)
+    mine = mine.sort_values(["counter", "time"], ascending=False, na_position="last")
+    known = {r.run: r for r in studies.runs_of_names(study.store, scores)}
     mine = mine[mine["run"].isin(list(known))]
     if mine.empty:
         look.empty("This neuron has no name yet", "Press Name it; from a shell, for many neurons:",
@@ -215,7 +215,7 @@ def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]
         f"</span>{mark}</div>"
         f'<div class="ms-soft">{escape(str(row["description"] or ""))}</div>'
     )
-    label = queries.top_labels(study.reader, scores).get(neuron)
+    label = (queries.neuron(study.reader, scores, neuron) or {}).get("top_label")
     known = audits(study.store, scores, run)
     figures(row, run, known[known["label"] == label], truth_of(truths(study.store, scores), run.run, neuron))
     if run.overlap:

@@ -25,7 +25,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from medsae import config as configs
 from medsae.jobs import Job, Jobs
 from medsae.progress import UserError
-from medsae.store import followed, housekeeping, pictures, queries, query_images, trained
+from medsae.store import concepts, followed, housekeeping, pictures, queries, query_images, trained
 from medsae.store.artifacts import BESIDE, KINDS, Artifact, Store
 from medsae.store.ledger import Ledger
 from medsae.store.notes import Note, Notes, representation
@@ -161,6 +161,30 @@ def ledger(store: Store, scores: Artifact) -> Ledger:
 def named(store: Store, scores: Artifact) -> Frame:
     """`Ledger.names` of these scores, read again only when the ledger has grown; shared, so never changed."""
     return _named(str(store.data), scores.id, ledger(store, scores).stamp())
+
+
+def named_of(store: Store, scores: Artifact, neuron: int) -> Frame:
+    """The rows of `named` of one neuron; its own, and found without looking through all of them."""
+    key = (str(store.data), scores.id, ledger(store, scores).stamp())
+    return _named(*key).iloc[_rows_of_neurons(*key).get(neuron, [])]
+
+
+def runs_of_names(store: Store, scores: Artifact) -> list[concepts.RunOfNames]:
+    """`concepts.runs` of these scores, counted again only when the ledger has grown; shared, so never changed."""
+    return _runs_of_names(str(store.data), scores.id, ledger(store, scores).stamp())
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _rows_of_neurons(data: str, scores: str, stamp: tuple[int, int]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for row, neuron in enumerate(_named(data, scores, stamp)["neuron"].tolist()):
+        found.setdefault(int(neuron), []).append(row)
+    return found
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _runs_of_names(data: str, scores: str, stamp: tuple[int, int]) -> list[concepts.RunOfNames]:
+    return concepts.runs(_named(data, scores, stamp))
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)

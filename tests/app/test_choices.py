@@ -1,8 +1,12 @@
 """Choices live in the URL: a used widget writes it, a link is shown by the widgets, previous and next stay within."""
 
+import ast
 import re
 from pathlib import Path
 from types import SimpleNamespace
+
+import pytest
+from streamlit.testing.v1 import AppTest
 
 from medsae import config as c
 from medsae.progress import Silent
@@ -147,3 +151,80 @@ def test_the_form_of_embed_offers_what_is_registered_with_its_own_options(app, d
     assert "MedCLIP, ResNet-50" in encoder.options and "embeddings made elsewhere" in encoder.options
     labels = [w.label for w in test.text_input]
     assert "encoder" not in labels and "weights" in labels, "what is chosen above has no second widget in the form"
+
+
+def two_controls(first: str, second: str) -> None:
+    import streamlit as st
+
+    from medsae.ui import links
+
+    links.forget()
+    made = {
+        "choose": lambda: links.choose(st.selectbox, "One of two", "at", ["a", "b"], "a"),
+        "several": lambda: links.several(st.multiselect, "Some of two", "at", ["a", "b"]),
+        "switch": lambda: links.switch("On or off", "at", False),
+        "text": lambda: links.text("Words", "at", ""),
+        "bounds": lambda: links.bounds("From, to", "low", "at", 0.0, 1.0),
+        "pages": lambda: links.pager(3),
+        "another": lambda: links.switch("Another", "other", False),
+        "page": lambda: links.switch("A page", "page", False),
+    }
+    made[first]()
+    made[second]()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shared"),
+    [
+        ("choose", "switch", "at"),
+        ("several", "choose", "at"),
+        ("switch", "text", "at"),
+        ("bounds", "switch", "at"),
+        ("text", "bounds", "at"),
+        ("pages", "page", "page"),
+        ("choose", "another", None),
+        ("bounds", "pages", None),
+    ],
+)
+def test_two_controls_of_a_page_may_not_share_a_parameter(first, second, shared):
+    test = AppTest.from_function(two_controls, args=(first, second)).run()
+    assert [e.proto.type for e in test.exception] == (["AssertionError"] if shared else [])
+    test.run()
+    assert len(test.exception) == (1 if shared else 0), "the next run begins anew"
+
+
+def test_a_part_of_a_page_that_runs_again_takes_nothing_twice(monkeypatch):
+    state = {}
+    monkeypatch.setattr(links, "st", SimpleNamespace(session_state=state))
+    whole, part = SimpleNamespace(fragment_ids_this_run=None), SimpleNamespace(fragment_ids_this_run=["a"])
+    for context in (whole, part, part):
+        monkeypatch.setattr(links, "get_script_run_ctx", lambda context=context: context)
+        links._take("Their strength", "strength")
+    assert state == {"_taken": {"strength": "Their strength"}}
+    monkeypatch.setattr(links, "get_script_run_ctx", lambda: whole)
+    with pytest.raises(AssertionError, match="'Strength' and 'Their strength' of one page"):
+        links._take("Strength", "strength")
+
+
+APART = {"about", "dlo", "from", "label", "page", "parts", "q", "rho", "show", "sort", "tab"}
+"""Parameters that controls of several modules have: on pages of their own, or in place of one another."""
+CONTROLS = {"choose": (2,), "several": (2,), "switch": (1,), "text": (1,), "bounds": (1, 2)}
+"""Functions of `links` that draw a control, and which of their arguments are parameters."""
+
+
+def test_what_two_modules_share_is_known_to_stand_on_no_page_twice():
+    """Panels that come together only with some data meet in no test; so a new parameter has a name of its own."""
+    found: dict[str, set[str]] = {}
+    root = Path(__file__).parents[2]
+    for path in (*root.glob("medsae/ui/*.py"), *root.glob("pages/*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            if getattr(node.func.value, "id", "") != "links" or node.func.attr not in (*CONTROLS, "pager"):
+                continue
+            names = [node.args[i] for i in CONTROLS.get(node.func.attr, ()) if i < len(node.args)]
+            words = [n.value for n in names if isinstance(n, ast.Constant)] or ["page"] * (node.func.attr == "pager")
+            for word in words:
+                found.setdefault(word, set()).add(path.name)
+    assert len(found) > 50 and found["page"] > {"neurons.py"}
+    assert {word for word, files in found.items() if len(files) > 1} <= APART

@@ -21,7 +21,7 @@ from medsae.store.artifacts import Store
 from medsae.store.filter import FIRING_LEAST, SURE
 from medsae.store.manifest import sealed
 from medsae.store.notes import Note, Notes
-from medsae.store.reader import Reader
+from medsae.store.reader import WHOLE_KEPT, Reader, _bytes_of_frame, _bytes_of_rows
 from medsae.ui import bars, export, format, forms, full_picture
 
 
@@ -385,3 +385,86 @@ def test_a_kept_answer_is_not_changed_by_who_got_it_and_the_oldest_goes(study, m
     for n in range(10, 40):
         assert len(reader.query(sql, [n], s=sae)) == n
     assert reader._kept_bytes == sum(size for _, size in reader._kept.values()) <= 3000
+
+
+def test_rows_are_the_frame_in_words_and_the_callers_own(study):
+    reader, sae, _, cohort = study
+    sql = "SELECT * FROM {s}.neuron ORDER BY neuron LIMIT 9"
+    frame = reader.query(sql, s=sae)
+    rows = reader.rows(sql, s=sae)
+    assert list(rows[0]) == list(frame.columns) and len(rows) == 9
+    for row, expected in zip(rows, frame.to_dict("records"), strict=True):
+        for name, value in row.items():
+            assert value is None if pd.isna(expected[name]) else value == pytest.approx(expected[name]), name
+    rows[0]["neuron"] = -5
+    assert reader.rows(sql, s=sae)[0]["neuron"] == 0
+    assert reader.rows("SELECT NULL AS a, 1.5::FLOAT AS b, 'x' AS c FROM {c}.image LIMIT 1", c=cohort) == [
+        {"a": None, "b": 1.5, "c": "x"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sql", "role"),
+    [
+        ("SELECT image, webp FROM {a}.thumbnail WHERE image < 40", "cohort"),
+        ("SELECT * FROM {a}.image WHERE image < 60", "cohort"),
+        ("SELECT * FROM {a}.neuron", "sae"),
+        ("SELECT neuron, list(label ORDER BY label) AS labels FROM {a}.correlation GROUP BY 1", "sae"),
+    ],
+)
+def test_an_answer_is_counted_as_what_it_takes(study, sql, role):
+    reader, sae, _, cohort = study
+    artifact = {"sae": sae, "cohort": cohort}[role]
+    frame, rows = reader.query(sql, a=artifact), reader.rows(sql, a=artifact)
+    taken = int(frame.memory_usage(index=True, deep=True).sum())
+    assert 0.5 * taken < _bytes_of_frame(frame) < 3 * taken
+    assert 0.5 * taken < _bytes_of_rows(rows) < 12 * taken
+    frames = [size for (kind, *_), (_, size) in reader._kept.items() if kind == "frame"]
+    assert _bytes_of_frame(frame) + 500 in frames
+
+
+def test_what_is_computed_once_is_kept_among_the_newest(study):
+    reader, sae, raw, _ = study
+    calls = []
+
+    def make(word):
+        calls.append(word)
+        return [word]
+
+    first = reader.once("a", lambda: make("a"), sae)
+    assert reader.once("a", lambda: make("again"), sae) is first and calls == ["a"]
+    assert reader.once("a", lambda: make("raw"), raw) == ["raw"], "of another artifact it is another"
+    for n in range(WHOLE_KEPT):
+        reader.once(f"more {n}", lambda: make("more"), sae)
+    assert reader.once("a", lambda: make("anew"), sae) == ["anew"] and len(reader._whole) == WHOLE_KEPT
+
+
+def test_one_row_is_asked_once_of_many_readers(study):
+    reader, sae, _, cohort = study
+    kept = len(reader._kept)
+    queries.beside(reader, sae, queries.Filter(), 3)
+    for neuron in (4, 9, 20):
+        queries.beside(reader, sae, queries.Filter(), neuron)
+    assert len(reader._kept) == kept + 1, "a list of neurons is put in order once for every step through it"
+    table = query_images.image_table(reader, cohort)
+    assert query_images.image_table(reader, cohort) is table
+
+
+def test_an_image_that_is_not_there_is_told(study):
+    reader, _, _, cohort = study
+    known, labels = query_images.image_table(reader, cohort), query_images.label_table(reader, cohort)
+    assert known.has(np.array([0, 159, 160, -1, 10**6])).tolist() == [True, True, False, False, False]
+    assert list(query_images.captions(reader, cohort, [5, 10**6], labels)["image"]) == [5]
+    none = query_images.ImageTable(*[np.zeros(0)] * 4, {"patient": (np.zeros(0, np.int8), [])})
+    assert none.has(np.array([0, 3])).tolist() == [False, False]
+
+
+def test_columns_of_an_image_are_what_the_table_has(study):
+    reader, _, _, cohort = study
+    rows = table(cohort, "image").set_index("image")
+    known = query_images.image_table(reader, cohort)
+    image_n = rows.index.to_numpy()
+    for column in ("sex", "view", "patient"):
+        expected = [None if pd.isna(v) else v for v in rows[column]]
+        assert known.text(column, image_n) == expected
+    assert np.array_equal(known.age_n[image_n], rows["age"].to_numpy(float), equal_nan=True)

@@ -125,7 +125,8 @@ def units(demo: Path) -> dict[str, float]:
         seen.append(used["train"].core_seconds)
         rows.append(train_row(shape.n, shape.d * shape.m, epochs))
     out |= fitted(("start_train_s", "train_image_s", "train_cell_s", "train_pass_cell_s"), rows, seen)
-    rows, seen = [], []
+    scored: list[dict[str, float]] = []
+    seen = []
     for took in (small, more):
         encode = out["encode_picture_s"] + scale.NETWORKS["simclip"].on_core() + out["encode_megapixel_s"] * 0.1
         seen.append(
@@ -133,12 +134,11 @@ def units(demo: Path) -> dict[str, float]:
             - scale.Units().start_maps_s
             - scale.MAP_ENCODES * min(took.n, scale.TOP_IMAGES * NEURONS) * encode
         )
-        rows.append(score_row(took.n, 128, NEURONS, len(LABELS)))
+        scored.append(score_row(bench_scale.Shape(took.n, 128, NEURONS, ACTIVE), len(LABELS)))
     for shape, _, used in drawn:
         seen.append(used["score"].core_seconds)
-        rows.append(score_row(shape.n, shape.d, shape.m, scale.LABELS))
-    names = ("start_score_s", "score_image_s", "score_neuron_s", "score_cell_s", "score_firing_s")
-    return out | fitted(names, rows, seen)
+        scored.append(score_row(shape, scale.LABELS))
+    return out | fitted(tuple(scored[0]), [list(row.values()) for row in scored], seen)
 
 
 def train_row(n: int, cells: int, epochs: int) -> list[float]:
@@ -146,8 +146,9 @@ def train_row(n: int, cells: int, epochs: int) -> list[float]:
     return [1, images * epochs, images * epochs * cells, images * cells]
 
 
-def score_row(n: int, d: int, m: int, labels: int) -> list[float]:
-    return [1, n, m, n * d * m, n * ACTIVE * scale.DRAWS * labels]
+def score_row(shape: bench_scale.Shape, labels: int) -> dict[str, float]:
+    network = scale.Network(shape.d, 0, 0)
+    return scale.score_terms(scale.Study(shape.n, network, shape.m, 0, 0, shape.active, 1, 0, labels))
 
 
 def fitted(names: tuple[str, ...], rows: list[list[float]], seen: list[float]) -> dict[str, float]:

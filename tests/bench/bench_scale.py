@@ -167,8 +167,10 @@ def sae(store: Store, embeddings: str, shape: Shape) -> str:
         return build.publish({"kind": "relu", "m": shape.m, "d": shape.d}).id
 
 
-def measure(data: Path, shape: Shape, steps: Sequence[str], epochs: int, more: Sequence[str] = ()) -> dict[str, Used]:
-    """Write what is missing of the inputs and run the steps; `more`: options of train."""
+def measure(
+    data: Path, shape: Shape, steps: Sequence[str], epochs: int, more: Sequence[str] = (), draws: int = 200
+) -> dict[str, Used]:
+    """Write what is missing of the inputs and run the steps; `more`: options of train; `draws`: of null and bootstrap."""
     store = Store(data)
     x = embeddings(store, cohort(store, shape.n), shape)
     used = {}
@@ -176,7 +178,8 @@ def measure(data: Path, shape: Shape, steps: Sequence[str], epochs: int, more: S
         options = ["--k", str(shape.active), "--expansion", str(max(1, shape.m // shape.d)), "--batch", "4096"]
         used["train"] = use(["train", "--embeddings", x, *options, "--epochs", str(epochs), *more], data)
     if "score" in steps:
-        used["score"] = use(["score", "--sae", sae(store, x, shape), "--images", "all"], data)
+        drawn = ["--draws", str(draws), "--bootstraps", str(draws)]
+        used["score"] = use(["score", "--sae", sae(store, x, shape), "--images", "all", *drawn], data)
     return used
 
 
@@ -188,6 +191,9 @@ def main() -> None:
     parser.add_argument("--active", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--steps", default="train,score")
+    parser.add_argument(
+        "--draws", type=int, default=200, help="of score: draws of the null, and as many of the bootstrap"
+    )
     parser.add_argument("--stream-above-mib", default="4096", help="of train: more MiB of rows than this stay on disk")
     parser.add_argument("--data", type=Path, help="where to write, and keep, the inputs (default: a folder that goes)")
     asked = parser.parse_args()
@@ -196,7 +202,12 @@ def main() -> None:
         shape = Shape(n, asked.d, asked.neurons, asked.active)
         folder = asked.data or Path(tempfile.mkdtemp(prefix="scale-"))
         for step, used in measure(
-            folder, shape, asked.steps.split(","), asked.epochs, ["--stream-above-mib", asked.stream_above_mib]
+            folder,
+            shape,
+            asked.steps.split(","),
+            asked.epochs,
+            ["--stream-above-mib", asked.stream_above_mib],
+            asked.draws,
         ).items():
             print(f"| {n:,} | {step} | {used.core_seconds:,.0f} | {used.seconds:,.0f} | {used.anonymous_mib:,.0f} |"
                   f" {used.resident_mib:,.0f} |", flush=True)  # fmt: skip

@@ -29,6 +29,8 @@ from medsae.store.ledger import Ledger
 
 POOL = 240
 """Different pictures drawn; a larger cohort shows them again."""
+BLOCK = 100_000
+"""Rows that are made and written at once."""
 
 
 @dataclass(frozen=True)
@@ -178,30 +180,29 @@ def _cohort(
         which = rng.integers(0, min(POOL, n), n) if n > POOL else np.arange(n)
         full, small, sizes = _pictures(rng, y_nk, min(POOL, n))
         image = np.arange(n)
+        age = rng.normal(60, 15, n).clip(18, 95).round()
+        unknown_nk = rng.random(y_nk.shape) < 0.02
         with build.database() as db:
-            table = pd.DataFrame({
-                "image": image, "path": [f"patient{p:06d}/study1/view{i}_frontal.jpg" for i, p in enumerate(patients)],
-                "patient": [f"patient{p:06d}" for p in patients], "study": "study1", "source": "train", "split": split,
-                "evaluation": split == "evaluation", "view": view, "frontal": True, "sex": sex,
-                "age": rng.normal(60, 15, n).clip(18, 95).round(), "width": sizes[which, 0], "height": sizes[which, 1],
-                "sha256": [f"{i:064x}" for i in range(n)],
-            })  # fmt: skip
-            _insert(db, "image", table)
-            value = y_nk.astype(float)
-            value[rng.random(value.shape) < 0.02] = np.nan
-            _insert(db, "label", pd.DataFrame({
-                "image": np.repeat(image, len(labels)), "label": np.tile(labels, n),
-                "value": pd.array(value.ravel(), dtype="Int8"),
-            }))  # fmt: skip
-            _insert(db, "label_name", pd.DataFrame({"position": range(len(labels)), "label": labels}))
-            _insert(db, "attribute", pd.DataFrame({
-                "image": image, "attribute": "factor:device", "value": (y_nk[:, -1] == 1).astype(int).astype(str),
-            }))  # fmt: skip
-            for start in range(0, n, 20_000):
-                stop = min(n, start + 20_000)
-                _insert(db, "thumbnail", pd.DataFrame({
-                    "image": image[start:stop], "webp": [small[w] for w in which[start:stop]],
+            for start in range(0, n, BLOCK):
+                at = image[start : start + BLOCK]
+                p = patients[at]
+                _insert(db, "image", pd.DataFrame({
+                    "image": at, "path": [f"patient{q:06d}/study1/view{i}_frontal.jpg" for i, q in zip(at, p, strict=True)],
+                    "patient": [f"patient{q:06d}" for q in p], "study": "study1", "source": "train", "split": split[at],
+                    "evaluation": split[at] == "evaluation", "view": view[at], "frontal": True, "sex": sex[at],
+                    "age": age[at], "width": sizes[which[at], 0], "height": sizes[which[at], 1],
+                    "sha256": [f"{i:064x}" for i in at],
                 }))  # fmt: skip
+                value = np.where(unknown_nk[at], np.nan, y_nk[at])
+                _insert(db, "label", pd.DataFrame({
+                    "image": np.repeat(at, len(labels)), "label": np.tile(labels, len(at)),
+                    "value": pd.array(value.ravel(), dtype="Int8"),
+                }))  # fmt: skip
+                _insert(db, "attribute", pd.DataFrame({
+                    "image": at, "attribute": "factor:device", "value": (y_nk[at, -1] == 1).astype(int).astype(str),
+                }))  # fmt: skip
+                _insert(db, "thumbnail", pd.DataFrame({"image": at, "webp": [small[w] for w in which[at]]}))
+            _insert(db, "label_name", pd.DataFrame({"position": range(len(labels)), "label": labels}))
             kept = image[: min(n, 2000)]
             _insert(db, "picture", pd.DataFrame({"image": kept, "jpeg": [full[w] for w in which[kept]]}))
             _insert(db, "refused", pd.DataFrame({"path": ["broken.jpg"], "reason": ["the file is empty"]}))
@@ -286,7 +287,9 @@ def _sparse(
             image = np.unique(rng.integers(0, n, c))
             value = rng.gamma(2, 0.6, len(image))
         order = np.argsort(-value)
-        parts.append((np.full(len(image), i, np.int32), image[order].astype(np.int32), value[order] + 1e-3))
+        parts.append(
+            (np.full(len(image), i, np.int32), image[order].astype(np.int32), (value[order] + 1e-3).astype(np.float32))
+        )
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))  # type: ignore[return-value]
 
 
@@ -322,7 +325,7 @@ def _scores(
         else:
             neuron, image, value = z  # type: ignore[misc]
             sums = np.bincount(neuron, value, m)
-            squares = np.bincount(neuron, value**2, m)
+            squares = np.bincount(neuron, value.astype(float) ** 2, m)
             cross = np.stack([np.bincount(neuron, value * yn[image, j], m) for j in range(k)], 1)
             fired = np.bincount(neuron, minlength=m)
             starts = np.concatenate([[0], np.cumsum(fired)])
@@ -361,7 +364,11 @@ def _scores(
                 "high": np.tanh(np.arctanh(np.clip(flat, -0.999, 0.999)) + half),
                 "reason": np.where(np.isfinite(flat), None, "dead: fires on no scored image"),
             }))  # fmt: skip
-            _insert(db, "activation", pd.DataFrame({"neuron": neuron, "image": image, "value": value.astype("f4")}))
+            for start in range(0, len(neuron), 100 * BLOCK):
+                at = slice(start, start + 100 * BLOCK)
+                _insert(db, "activation", pd.DataFrame({
+                    "neuron": neuron[at], "image": image[at], "value": value[at].astype("f4"),
+                }))  # fmt: skip
             rows = [(i, b, e[1][b], e[1][b + 1], e[0][b]) for i, e in enumerate(edges) if e for b in range(30)]
             _insert(db, "histogram", pd.DataFrame(rows, columns=["neuron", "bin", "low", "high", "count"]))
             _insert(db, "scored", pd.DataFrame({"image": np.arange(n)}))

@@ -3,24 +3,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import subprocess
-import sys
 import threading
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from medsae import files
+from medsae import files, objects
 from medsae.cohorts import buckets
 from medsae.cohorts.pictures import PictureError, PictureMissing, read
 from medsae.progress import Silent, UserError
 from medsae.store.artifacts import Store
-
-ROOT = Path(__file__).parents[2]
-SECRET = "a-secret-nobody-may-print"
+from tests.fixtures.bucket_server import SECRET, Server, command
 
 
 @pytest.mark.parametrize(
@@ -44,12 +39,6 @@ def test_paths_of_buckets_stay_as_they_are_and_are_shown_with_two_slashes():
     assert files.absolute(Path("a")).is_absolute() and files.shown("/a/b") == "/a/b"
 
 
-def test_artifacts_are_not_kept_in_a_bucket(medsae):
-    medsae.data = "s3://bucket/data"
-    status, out, err = medsae("list")
-    assert status == 2 and "object storage" in err and not out
-
-
 def test_a_bucket_is_not_guessed_and_a_missing_package_is_named(medsae, monkeypatch):
     status, _, err = medsae("ingest", "--root", "s3://bucket/data")
     assert status == 2 and "name the source" in err
@@ -58,11 +47,11 @@ def test_a_bucket_is_not_guessed_and_a_missing_package_is_named(medsae, monkeypa
     def missing(scheme, **options):
         raise ImportError(scheme)
 
-    buckets._filesystem.cache_clear()
+    objects.filesystem.cache_clear()
     monkeypatch.setattr(fsspec, "filesystem", missing)
     status, _, err = medsae("ingest", "chexpert", "--root", "gs://bucket/data")
     assert status == 2 and "gcsfs" in err and "medsae[cloud]" in err
-    buckets._filesystem.cache_clear()
+    objects.filesystem.cache_clear()
 
 
 def test_read_ahead_gives_every_number_once_and_nothing_after_a_jump():
@@ -92,7 +81,7 @@ def test_read_ahead_gives_every_number_once_and_nothing_after_a_jump():
 
 
 def test_what_fails_is_asked_again_but_not_for_ever(monkeypatch):
-    monkeypatch.setattr(buckets, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(objects, "PAUSE_SECONDS", 0)
     answers = [ConnectionError("reset"), TimeoutError(), b"x"]
 
     def work():
@@ -101,14 +90,14 @@ def test_what_fails_is_asked_again_but_not_for_ever(monkeypatch):
             raise answer
         return answer
 
-    assert buckets._again(work) == b"x"
-    answers[:] = [ConnectionError("reset")] * (buckets.ROUNDS + 1)
+    assert objects.again(work) == b"x"
+    answers[:] = [ConnectionError("reset")] * (objects.ROUNDS + 1)
     with pytest.raises(OSError, match="did not answer"):
-        buckets._again(work)
+        objects.again(work)
     assert len(answers) == 1
     answers[:] = [PermissionError(), b"x"]
     with pytest.raises(PermissionError):
-        buckets._again(work)
+        objects.again(work)
     assert answers == [b"x"]
 
 
@@ -122,54 +111,11 @@ def test_a_name_that_would_leave_the_folder_is_refused(path, tmp_path, monkeypat
 
 
 def test_another_etag_is_another_time_within_the_same_second():
-    one, other = (buckets._entry("a", {"size": 3, "LastModified": 1_700_000_000, "ETag": tag}) for tag in ("x", "y"))
+    one, other = (objects._entry("a", {"size": 3, "LastModified": 1_700_000_000, "ETag": tag}) for tag in ("x", "y"))
     assert one.stamp != other.stamp and one.stamp // 10**9 == other.stamp // 10**9 == 1_700_000_000
 
 
 # --- a server ---------------------------------------------------------------------------------------------------------
-
-
-class Server:
-    """moto's S3 on loopback. Of each object's first requests a tenth fail with 503, the same ones in every run;
-    `closed` refuses what begins with these paths with 403."""
-
-    def __init__(self):
-        server = pytest.importorskip("moto.server", reason="moto is not installed (requirements-test.txt)")
-        pytest.importorskip("s3fs", reason="s3fs is not installed (requirements-test.txt)")
-        from werkzeug.serving import make_server
-
-        self.app = server.DomainDispatcherApplication(server.create_backend_app)
-        self.seen: Counter[str] = Counter()
-        self.failed, self.failing, self.closed = 0, False, ()
-        self.lock = threading.Lock()
-        self.http = make_server("127.0.0.1", 0, self, threaded=True)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-        self.environment = {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.http.server_port}", "AWS_ACCESS_KEY_ID": "somebody",
-            "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_DEFAULT_REGION": "us-east-1",
-        }  # fmt: skip
-
-    def __call__(self, environ, start):
-        path = environ["PATH_INFO"]
-        with self.lock:
-            self.seen[path] += 1
-            fate = hashlib.sha256(f"{path} {self.seen[path]}".encode()).digest()[0]
-            fails = self.failing and fate < 26
-            self.failed += fails
-        if fails:
-            start("503 Slow Down", [("Content-Type", "application/xml")])
-            return [b"<Error><Code>SlowDown</Code><Message>slow down</Message></Error>"]
-        if self.closed and (path.startswith(self.closed)):
-            start("403 Forbidden", [("Content-Type", "application/xml")])
-            return [b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"]
-        return self.app(environ, start)
-
-    def client(self):
-        import boto3
-
-        own = self.environment
-        return boto3.client("s3", endpoint_url=own["AWS_ENDPOINT_URL"], aws_access_key_id="somebody",
-                            aws_secret_access_key=SECRET, region_name="us-east-1")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +130,7 @@ def bucket(server, chexpert_root, monkeypatch):
     """A bucket with CheXpert's folder below `data/chexpert`, one picture of which is no picture."""
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    buckets._filesystem.cache_clear()
+    objects.filesystem.cache_clear()
     client = server.client()
     client.create_bucket(Bucket="hospital")
     for path in sorted(chexpert_root.rglob("*")):
@@ -196,13 +142,7 @@ def bucket(server, chexpert_root, monkeypatch):
     for one in client.list_objects_v2(Bucket="hospital").get("Contents", []):
         client.delete_object(Bucket="hospital", Key=one["Key"])
     client.delete_bucket(Bucket="hospital")
-    buckets._filesystem.cache_clear()
-
-
-def command(data: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own: the processes that decode have the environment of their first parent."""
-    return subprocess.run([sys.executable, "-m", "medsae", *words, "--data", str(data)], cwd=ROOT, text=True,
-                          capture_output=True, env=os.environ.copy())  # fmt: skip
+    objects.filesystem.cache_clear()
 
 
 URL = "s3://hospital/data/chexpert"
@@ -301,5 +241,5 @@ def test_a_table_here_or_in_the_bucket_names_pictures_of_the_bucket(bucket, chex
     assert status == 2 and ("outside --root" in err or "nothing below" in err)
     outside = table.replace(paths[0], "../../../../../../etc/passwd.jpg", 1)
     (tmp_path / "outside.csv").write_text(outside)
-    status, _, err = medsae("ingest", "table", "--table", tmp_path / "outside.csv", "--root", URL)
-    assert status in (0, 2) and "root:" not in err
+    done = command(medsae.data, "ingest", "table", "--table", str(tmp_path / "outside.csv"), "--root", URL)
+    assert done.returncode in (0, 2) and "root:" not in done.stderr

@@ -112,6 +112,14 @@ def test_every_word_of_the_glossary_has_a_meaning():
     assert len(names) == len(set(names)), "a word stands twice"
 
 
+def test_every_item_of_the_explorer_names_a_test_that_there_is():
+    rows = [row for row in (ROOT / "docs/explorer.md").read_text().splitlines() if row.startswith("| ")][1:]
+    assert len(rows) > 20
+    for row in rows:
+        named = re.findall(r"`((?:unit|app|browser)/test_\w+\.py)`", row.split("|")[-2])
+        assert named and all((ROOT / "tests" / name).is_file() for name in named), row
+
+
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-nodeps.txt", "requirements-test.txt"])
 def test_every_package_has_its_licence(name):
     listed = re.findall(r"^\| (.+?) \| ", (ROOT / "docs/licences.md").read_text(), re.M)

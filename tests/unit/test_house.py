@@ -23,6 +23,7 @@ SHELF = {
     "geometry",
     "runs",
     "reports",
+    "objects",
 }
 BASE = SHELF | {"config"}
 MAY_IMPORT = {
@@ -39,6 +40,7 @@ MAY_IMPORT = {
     "geometry": set(),
     "runs": set(),
     "reports": {"rates"},
+    "objects": {"files", "progress"},
     **{room: BASE | {room} for room in ROOMS},
     "naming": BASE | {"naming"},
     "store": BASE | {"store", "scoring", "effects"},  # what a reader asks of one neuron is computed when asked

@@ -57,10 +57,17 @@ def test_more_is_never_cheaper(field):
     assert small.record()["dollars"] < large.record()["dollars"]
 
 
-def test_activations_beyond_what_is_held_cost_passes_and_no_more_memory():
-    near, far = (dataclasses.replace(STUDY, images=n) for n in (3_700_000, 3_800_000))  # 59 and 61 million
-    one, other = (scale.score(study, MACHINE, UNITS) for study in (near, far))
-    assert other.core_s > 1.2 * one.core_s and other.memory_bytes < one.memory_bytes * 1.03
+def test_activations_beyond_what_is_held_lie_on_disk_and_beyond_a_table_are_not_kept():
+    held, table = scale.HELD_FIRING / 16, scale.TABLE_FIRING / 16
+    memory = [scale.score(dataclasses.replace(STUDY, images=int(n)), MACHINE, UNITS) for n in
+              (held * 0.9, held, held * 1.1, table * 1.01, table * 1.11)]  # fmt: skip
+    below, above, far = (
+        (memory[k + 1].memory_bytes - memory[k].memory_bytes) / steps for k, steps in ((0, held), (1, held), (3, table))
+    )
+    assert below * 10 == pytest.approx(UNITS.score_image_bytes + 16 * (UNITS.score_firing_bytes + 8), rel=1e-4)
+    assert above * 10 == pytest.approx(UNITS.score_image_bytes + 16 * UNITS.score_firing_bytes, rel=1e-4)
+    assert far * 10 == pytest.approx(UNITS.score_image_bytes, rel=1e-4)
+    assert memory[4].core_s > memory[3].core_s and memory[4].disk_bytes == memory[3].disk_bytes
 
 
 def test_every_limit_of_every_step_says_what_is_done_then():

@@ -10,7 +10,7 @@ import pytest
 from medsae import seals, shards
 from medsae.naming import run as naming_run
 from medsae.progress import Silent, UserError
-from medsae.scoring import draws
+from medsae.scoring import activity, confounded, draws
 from medsae.shards import Part
 from medsae.steps import embed as embed_step
 from medsae.steps import ingest as ingest_step
@@ -28,6 +28,8 @@ def small_pieces(monkeypatch):
     monkeypatch.setattr(ingest_step, "_SHARD", 9)
     monkeypatch.setattr(embed_step, "SHARD", 7)
     monkeypatch.setattr(draws, "GROUP", 3)
+    monkeypatch.setattr(activity, "ROWS", 16)
+    monkeypatch.setattr(confounded, "NEURONS", 50)
     monkeypatch.setattr(naming_run, "PORTION", 4)
     monkeypatch.setattr(naming_step, "PORTION", 4)
 
