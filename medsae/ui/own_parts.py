@@ -103,8 +103,10 @@ def asked(study: Study, scores: Artifact) -> Found | None:
     if known and known[0] == key:
         return known[1]
     data = given.getvalue()
-    with st.spinner("Looking"), st.empty() as place:
+    place = st.empty()
+    with st.spinner("Looking"):
         found = answer(Looks(study.store.data, scores.id), data, place.caption, occlude=occlude)
+    place.empty()
     if "error" in found:
         st.error(look.literal(str(found["error"])))
         return None
