@@ -35,7 +35,7 @@ def run(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
         return _run(config, store, progress)
     store.remote.say = progress.say
     made = _run(config, store, progress)
-    store.remote.refresh()  # names and plans of readings go to the bucket
+    store.remote.share()  # names and plans of readings go to the bucket
     return made
 
 

@@ -73,13 +73,16 @@ def _forget(url: str) -> None:
 
 def _taken(url: str, id: str, own: Claim) -> str:
     """The address of our claim."""
+    number = 0  # nearly always nobody is there: who finds number 1 taken looks
     while True:
-        number = _newest(objects.entries(url))
         if number and (other := _read(url, number)) is not None and not _may_follow(url, number, other, own):
             raise _busy(url, number, id, other)
         place = f"{url}/{number + 1:06}"
-        if objects.create(place, _text(own)) and _newest(objects.entries(url)) == number + 1:
+        made = objects.create(place, _text(own))
+        newest = _newest(objects.entries(url))
+        if made and newest == number + 1:
             return place
+        number = newest
 
 
 def _may_follow(url: str, number: int, other: Claim, own: Claim) -> bool:

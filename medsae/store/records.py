@@ -39,13 +39,16 @@ class Copy:
     url: str
     machine: str
 
-    def exchange(self, listed: Mapping[str, objects.Entry], scores: set[str]) -> None:
-        """Fetch what the bucket has more of, upload what this machine has more of. `scores`: ids of the scores in the
-        bucket; names of others are left where they are. Raises OSError, UserError is never raised."""
+    def fetch(self, listed: Mapping[str, objects.Entry], scores: set[str]) -> None:
+        """Fetch what the bucket has more of. `scores`: ids of the scores in the bucket; names of others are left where
+        they are. Raises OSError."""
         wanted = [entry for entry in listed.values() if self._lacks(entry, scores)]
         wanted.sort(key=lambda entry: not entry.path.endswith(".verdicts.jsonl"))  # a job's end counts its verdicts
         with ThreadPoolExecutor(objects.AT_ONCE) as pool:
             list(pool.map(self._fetch, wanted))
+
+    def share(self, listed: Mapping[str, objects.Entry], scores: set[str]) -> None:
+        """Upload what this machine has more of. Raises OSError."""
         for path, record in self._own(scores):
             there = listed.get(record)
             size = _whole_lines(path) if path.suffix == ".jsonl" else path.stat().st_size

@@ -100,8 +100,11 @@ class Remote:
         self.records = records.Copy(data, url, machine)
         self._one = threading.Lock()
         self._looked: float | None = None
+        self._starting = threading.Lock()
         self._looking: threading.Thread | None = None
+        self._wanted = False
         self._error: UserError | None = None
+        self._unshared: UserError | None = None
         self._bad: dict[Key, tuple[int, UserError]] = {}
 
     # --- what there is
@@ -117,29 +120,59 @@ class Remote:
         with self._one:
             self._refresh()
 
+    def share(self) -> None:
+        """The same; UserError also where what was written on this machine cannot go to the bucket."""
+        self.refresh()
+        if self._unshared:
+            raise self._unshared
+
     def look(self) -> list[UserError]:
-        """The same, unless it was done in the last EVERY_SECONDS; what is wrong with the bucket, its artifacts and what
-        waits to be uploaded. The first look waits; later ones go on behind the page and are seen by the next."""
-        with self._one:
-            if self._looked is None:
-                self._quietly()
-            elif time.monotonic() - self._looked > EVERY_SECONDS and not (self._looking and self._looking.is_alive()):
-                self._looking = threading.Thread(target=self._behind, daemon=True)
-                self._looking.start()
-        found = [self._error] if self._error else []
-        return [*found, *(error for _, error in self._bad.values()), *map(self._waiting, self._unpublished())]
+        """As `refresh`, unless that was done in the last EVERY_SECONDS; what is wrong with the bucket and its
+        artifacts, and what waits to be uploaded. The first look waits; later ones go on behind the page and are seen by
+        the next."""
+        if self._looked is None:
+            with self._one:
+                if self._looked is None:  # else somebody else has looked while we waited
+                    self._quietly()
+        elif time.monotonic() - self._looked > EVERY_SECONDS and self._looking is None:
+            self._start(0.0)
+        found = [error for error in (self._error, self._unshared) if error]
+        return [*found, *(error for _, error in list(self._bad.values())), *map(self._waiting, self._unpublished())]
 
     def soon(self) -> None:
         """Somebody has written a note or an answer here: it goes to the bucket behind the page."""
-        with self._one:
-            if not (self._looking and self._looking.is_alive()):
-                self._looking = threading.Thread(target=self._behind, args=(SOON_SECONDS,), daemon=True)
+        self._start(SOON_SECONDS)
+
+    def settled(self) -> None:
+        """Wait until nothing goes on behind the page."""
+        while thread := self._looking:
+            thread.join()
+
+    def _start(self, seconds: float) -> None:
+        with self._starting:
+            self._wanted = True
+            if self._looking is None:
+                self._looking = threading.Thread(target=self._behind, args=(seconds,), daemon=True)
                 self._looking.start()
 
-    def _behind(self, seconds: float = 0.0) -> None:
-        time.sleep(seconds)  # several notes in one go
-        with self._one, contextlib.suppress(RuntimeError):  # the program ends: no new threads
-            self._quietly()
+    def _behind(self, seconds: float) -> None:
+        again = True
+        try:
+            while again:
+                time.sleep(seconds)  # several notes in one go
+                self._wanted = False
+                with self._one, contextlib.suppress(RuntimeError):  # the program ends: no new threads
+                    self._quietly()
+                again = self._ended()
+        finally:
+            self._looking = None
+
+    def _ended(self) -> bool:
+        """Whether something was written meanwhile; if not, the next one starts a thread of its own."""
+        with self._starting:
+            if not self._wanted:
+                self._looking = None
+            return self._wanted
 
     def _quietly(self) -> None:
         with contextlib.suppress(UserError):
@@ -151,18 +184,25 @@ class Remote:
         except UserError as error:
             self._error = error
             raise
+        finally:
+            self._looked = time.monotonic()
         self._error = None
 
     def _exchange(self) -> None:
-        self._looked = time.monotonic()
         mine = self._published()  # before the listing: what is published meanwhile is not taken for removed
         try:
             listed = {entry.path: entry for entry in objects.entries(f"{self.url}/records")}
             there = {key: entry for entry in listed.values() if (key := _key(entry.path)) is not None}
             self._take_in(mine, there)
-            self.records.exchange(listed, {id for kind, id in there if kind == "scores"})
+            scores = {id for kind, id in there if kind == "scores"}
+            self.records.fetch(listed, scores)
         except OSError as error:
             raise objects.trouble(error, self.url, "--data") from error
+        self._unshared = None
+        try:
+            self.records.share(listed, scores)
+        except OSError as error:  # who may only look has notes of his own all the same
+            self._unshared = self._unwritten(error, "names, notes or answers of this machine are not in the bucket")
 
     def _take_in(self, mine: set[Key], there: dict[Key, objects.Entry]) -> None:
         waits = set(self._unpublished())

@@ -44,17 +44,18 @@ def bucket(server, monkeypatch):
     """An empty bucket."""
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    for each in (objects.filesystem, objects.need_create):
-        each.cache_clear()
+    objects.filesystem.cache_clear()
     client = server.client()
     client.create_bucket(Bucket="hospital")
     yield client
-    server.failing, server.closed = False, ()
+    server.failing, server.closed, server.read_only = False, (), False
+    for remote in remotes._known.values():
+        remote.settled()
+    remotes._known.clear()
     for one in keys(client, ""):
         client.delete_object(Bucket="hospital", Key=one)
     client.delete_bucket(Bucket="hospital")
-    for each in (objects.filesystem, objects.need_create):
-        each.cache_clear()
+    objects.filesystem.cache_clear()
 
 
 @pytest.fixture
@@ -242,11 +243,11 @@ def claim(client, id: str, number: int, **changes) -> None:
 def test_a_claim_that_holds_no_more_is_taken_over(bucket, machine, changes, goes_on):
     ada = machine("ada")
     id = c.identity("thing", CONFIG, ["c"], {})
-    claim(bucket, id, 3, **changes)
+    claim(bucket, id, 1, **changes)
     if goes_on:
         with ada.build("thing", CONFIG, {"cohort": "c"}):
-            assert sorted(keys(bucket, f"lab/sae/claims/{id}/")) == ["000003", "000004"]
-        held = leases._read(f"{URL}/claims/{id}", 4)
+            assert sorted(keys(bucket, f"lab/sae/claims/{id}/")) == ["000001", "000002"]
+        held = leases._read(f"{URL}/claims/{id}", 2)
         assert held.ended and held.machine == ada.remote.machine
     else:
         with pytest.raises(UserError, match=r"old-host \(process 7, since 1970"):
@@ -293,6 +294,7 @@ def test_a_claim_is_renewed_while_it_is_held(bucket, machine, monkeypatch):
 
 def test_storage_that_writes_over_what_is_there_is_refused(bucket, machine, monkeypatch):
     ada = machine("ada")
+    objects.need_create.cache_clear()
     monkeypatch.setattr(objects, "create", lambda url, data: objects.put(url, data) or True)
     with pytest.raises(UserError, match="no exclusive writing"):
         make(ada)
@@ -409,6 +411,7 @@ def test_a_bucket_without_permission_is_told(bucket, machine, server, medsae, tm
         found, problems = Store(ada.data).scan()
         assert [a.id for a in found] == [made.id] and "may not be listed" in problems[0].what
     else:
+        objects.need_create.cache_clear()
         server.closed = ("/hospital/lab/sae/claims",)
         with pytest.raises(UserError, match="is not begun: the bucket may not be written"):
             make(ada, replace(CONFIG, precision="bf16"))
@@ -440,7 +443,7 @@ def test_the_bucket_is_not_asked_at_every_look(bucket, machine, server, monkeypa
     make(machine("ada"), replace(CONFIG, precision="bf16"))
     monkeypatch.setattr(remotes, "EVERY_SECONDS", 0.0)
     bob.list()
-    bob.remote._looking.join(30)
+    bob.remote.settled()
     assert len(bob.list()) == 2
 
 
@@ -509,18 +512,18 @@ def test_notes_of_two_machines_stand_side_by_side_and_the_newer_counts(bucket, m
     monkeypatch.setattr(remotes, "SOON_SECONDS", 0.0)
     ada, bob = machine("ada"), machine("bob")
     Notes(ada, "sae-1.5-00").put(Note(3, star=True, text="ada"), Note(4, text="only ada"))
-    ada.remote._looking.join(60)
+    ada.remote.settled()
     bob.remote.refresh()
     assert Notes(bob, "sae-1.5-00").of(3).text == "ada"
     Notes(bob, "sae-1.5-00").put(Note(3, text="bob"))
-    bob.remote._looking.join(60)
+    bob.remote.settled()
     ada.remote.refresh()
     for store in (ada, bob, machine("carl")):
         assert {n: note.text for n, note in Notes(store, "sae-1.5-00").all().items()} == {3: "bob", 4: "only ada"}
         assert Notes(store, "sae-1.5-00").troubles() == [] and health.troubles(store) == []
     assert len([key for key in keys(bucket) if key.startswith("records/notes/sae-1.5-00@")]) == 2
     Notes(ada, "sae-1.5-00").put(Note(4, text="more"))
-    ada.remote._looking.join(60)
+    ada.remote.settled()
     bob.remote.refresh()
     assert Notes(bob, "sae-1.5-00").of(4).text == "more" and Notes(bob, "sae-1.5-00").stamp() > 0
 
@@ -544,12 +547,12 @@ def test_a_reading_is_read_on_two_machines(bucket, machine, monkeypatch):
     bob.remote.refresh()
     assert Readings(bob).ids() == ["r-1"] and Readings(bob).plan("r-1")["tasks"] == []
     Readings(ada).answers("r-1", "Dr. Ng").add([{"key": "a", "item": 1, "yes": True}])
-    ada.remote._looking.join(60)
+    ada.remote.settled()
     bob.remote.refresh()
     theirs = Readings(bob).answers("r-1", "Dr. Ng")
     assert [row["key"] for row in theirs.rows()] == ["a"] and Readings(bob).readers("r-1") == ["Dr. Ng"]
     assert theirs.add([{"key": "a", "item": 1, "yes": False}, {"key": "b", "item": 2, "yes": True}]) == ["a", "b"]
-    bob.remote._looking.join(60)
+    bob.remote.settled()
     ada.remote.refresh()
     rows = Readings(ada).answers("r-1", "Dr. Ng").rows()
     assert [(row["key"], row["yes"]) for row in rows] == [("a", True), ("b", True)]
@@ -605,6 +608,22 @@ def test_a_folder_is_copied_into_a_bucket_and_out_of_it(bucket, machine, medsae,
     assert health.troubles(Store(tmp_path / "back")) == []
     status, _, err = medsae("copy", "--to", URL)
     assert status == 2 and "its own folder" in err
+
+
+def test_who_may_only_look_is_told_what_is_not_shared(bucket, machine, server):
+    ada = machine("ada")
+    id = make(ada).id
+    bob = machine("bob")
+    server.read_only = True
+    Notes(bob, "r-1").put(Note(1, text="mine"))
+    bob.remote.refresh()
+    (found,), (told,) = bob.scan()
+    assert found.check().id == id and "notes or answers of this machine are not in the bucket" in told.what
+    with pytest.raises(UserError, match="may not be written"):
+        bob.remote.share()
+    server.read_only = False
+    bob.remote.share()
+    assert bob.scan()[1] == [] and Notes(machine("carl"), "r-1").of(1).text == "mine"
 
 
 # --- the whole way ----------------------------------------------------------------------------------------------------
