@@ -27,7 +27,7 @@ class Units:
     """Starting `ingest` and publishing its artifact; so the others."""
     start_embed_s: float = 4.13
     start_train_s: float = 4.89
-    start_score_s: float = 9
+    start_score_s: float = 2
     check_picture_s: float = 0.00164
     """ingest: a picture, whatever its size: reading, hashing, thumbnail, tables."""
     check_megapixel_s: float = 0.000952
@@ -44,17 +44,17 @@ class Units:
     """train: one image of an epoch, beside its cells."""
     start_maps_s: float = 6.3
     """score: the encoder loaded, and the mean map, where maps are made."""
-    score_cell_s: float = 2e-10
+    score_cell_s: float = 2.9e-11
     """score: one image x neuron x dimension of a pass that computes activations."""
-    score_firing_s: float = 3e-09
+    score_firing_s: float = 1.38e-09
     """score: one activation above zero x draw x label, of null and bootstrap."""
-    score_drawn_s: float = 1e-7
+    score_drawn_s: float = 3.08e-07
     """score: one neuron x draw x label: entropies and measures of each draw."""
-    score_moved_s: float = 1e-7
+    score_moved_s: float = 1.3e-07
     """score: one image x draw: whose labels it takes."""
-    score_image_s: float = 1e-4
-    """score: an image, beside its activations."""
-    score_neuron_s: float = 0
+    score_image_s: float = 2.5e-4
+    """score: an image with 16 activations, once: what else neurons follow, AUROC, neighbours, tables."""
+    score_neuron_s: float = 2.2e-3
     """score: a neuron, beside its activations: the map of neurons, neighbours, tables."""
     base_mib: float = 600
     """Memory of a step before it holds any data."""
@@ -64,10 +64,14 @@ class Units:
     """Memory of embed for an image: path and sha256 as text (counted, not measured); x itself is written in blocks."""
     train_value_bytes: float = 8
     """Memory of train for each value of the training rows, while they are loaded: as read, and normalised (counted)."""
-    score_image_bytes: float = 7000
-    """Memory of score for an image, seen early in a run of a million, which was not let finish."""
-    score_firing_bytes: float = 40
-    """Memory of score for an activation above zero, while they are held."""
+    score_base_mib: float = 290
+    """Memory of score before it holds any data."""
+    score_image_bytes: float = 500
+    """Memory of score for an image: labels, residual labels, patients, attributes."""
+    score_neuron_bytes: float = 49_152
+    """Memory of score for a neuron: a block of 4,096 images, three times in float32."""
+    score_firing_bytes: float = 12
+    """Memory of score for an activation above zero that goes into the table."""
     thumbnail_bytes: float = 2400
     """Disk: the thumbnail of a picture."""
     table_image_bytes: float = 260
@@ -237,9 +241,11 @@ def score(study: Study, machine: Machine, units: Units) -> Cost:
             _encoded(study, replace(machine, gpus=0), units)
         )
     kept = study.firing if study.firing <= TABLE_FIRING else min(study.firing, 500.0 * m)
+    rows = 4.0 * n * study.network.d
     held = 8 * min(study.firing, HELD_FIRING) + kept * units.score_firing_bytes + n * units.score_image_bytes
-    drawn = study.draws / 2 * m * study.labels * 4  # strengths of every draw of the null
-    return Cost(core, 0.0, _memory(held + drawn, units), kept * units.table_firing_bytes)
+    held += (rows if rows <= GIB else 0) + m * units.score_neuron_bytes  # more rows stay on disk
+    held += study.draws / 2 * m * study.labels * 4  # strengths of every draw of the null
+    return Cost(core, 0.0, units.score_base_mib * 2**20 + held, kept * units.table_firing_bytes)
 
 
 def score_terms(study: Study) -> dict[str, float]:

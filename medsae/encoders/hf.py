@@ -32,6 +32,10 @@ WITH_TEXT = {
 VISION = {"clip_vision_model": "CLIPVisionModelWithProjection", "siglip_vision_model": "SiglipVisionModel"}
 
 
+FRAME = 64
+"""Px of a picture's square on which the places of cells are told; a picture is hardly ever smaller."""
+
+
 class Hf:
     """Grey picture -> what is taken of the network."""
 
@@ -44,8 +48,9 @@ class Hf:
         if cells is not None:
             self.grid, self.token_dim = cells.grid, cells.dim
             # where the whole picture is seen, cells are the squares of a grid; through attention each sees everything
-            step = size / cells.grid[0]
-            self.cell_px = ((step - 1) / 2, step, size, size) if prepare.whole else None
+            # of the picture's own square, which is made as large as the input also where it is smaller
+            step = FRAME / cells.grid[0]
+            self.cell_px = ((step - 1) / 2, step, FRAME, FRAME) if prepare.whole else None
 
     def prepare(self, picture: np.ndarray) -> np.ndarray:
         """uint8 grey [h, w] -> float32 [1, size, size] in [0, 255]: exact in bf16; mean and scale come after."""

@@ -18,6 +18,7 @@ from medsae import config as c
 from medsae import encoders
 from medsae.cohorts.checking import decode_apart
 from medsae.cohorts.pictures import PictureError, read
+from medsae.device import pick
 from medsae.progress import Progress, UserError
 from medsae.sae.model import Sae
 from medsae.steps import eyes, replaced, tokens
@@ -139,6 +140,8 @@ class Looker:
 
     def __init__(self, scores: Artifact, store: Store, progress: Progress):
         self.scores, self.store = scores, store
+        self.passed: Callable[[int], None] = lambda _: None
+        """Told how many more of the `replaced.PASSES` runs of the encoder are over, of a picture's map by occlusion."""
         self.embeddings = store.parent(scores.parents["embeddings"], "embeddings")
         self.cohort = store.parent(scores.parents["cohort"], "cohort")
         sae = scores.parents.get("sae")
@@ -157,6 +160,7 @@ class Looker:
         try:
             eye = eyes.eye_with(encoder, self.embeddings)
         except UserError as error:
+            encoder.module.to(pick("auto", ("cuda", "cpu")))  # a map by occlusion runs it 65 times
             return ByWhole(encoder, eyes.unit_norm(encoder, self.embeddings), self.sae, error.what)
         return ByCells(self._with_reference(eye), self.sae, self.directions)
 
@@ -235,7 +239,7 @@ class Looker:
             return Drawn(None, [])
         losses = self._losses.get(image) if image is not None else None
         if losses is None:
-            losses = self._occluder.losses(picture)
+            losses = self._occluder.losses(picture, self.passed)
         if image is not None:
             self._losses[image] = losses
             while len(self._losses) > _REMEMBERED:
@@ -357,7 +361,13 @@ def look(config: c.Look, store: Store, progress: Progress) -> dict[str, Any]:
         data = read(config.picture.expanduser())
     except PictureError as error:
         raise UserError(f"this picture cannot be used: {error}", config.picture) from error
-    found = Looker(scores, store, progress).look(data, config.most, config.occlude)
+    looker = Looker(scores, store, progress)
+    if config.occlude and isinstance(looker.sight, ByWhole):
+        with progress.task("occlusion", replaced.PASSES, "passes") as task:
+            looker.passed = task.advance
+            found = looker.look(data, config.most, config.occlude)
+    else:
+        found = looker.look(data, config.most, config.occlude)
     _tell(found, progress)
     return {"id": scores.id, **found}
 
@@ -371,6 +381,18 @@ def _tell(found: dict[str, Any], progress: Progress) -> None:
     for n in found["neurons"]:
         share = "" if n["share_of_max"] is None else f"{100 * n['share_of_max']:4.0f} % of its maximum"
         progress.say(f"  {n['neuron']:6}  {n['activation']:8.3f}  {share}  {n['name'] or n['label'] or ''}")
+
+
+class _Counted:
+    """Writes into the state how far a map by occlusion is: it may take minutes."""
+
+    def __init__(self, looks: Looks):
+        self.looks, self.done = looks, 0
+
+    def __call__(self, more: int) -> None:
+        self.done += more
+        over = self.done >= replaced.PASSES
+        self.looks.tell(phase="ready", **({} if over else {"passes": self.done, "of": replaced.PASSES}))
 
 
 def _watch(config: c.Look, scores: Artifact, store: Store, progress: Progress) -> dict[str, Any]:
@@ -387,6 +409,7 @@ def _watch(config: c.Look, scores: Artifact, store: Store, progress: Progress) -
                     time.sleep(_POLL_SECONDS)
                     continue
                 token, what, data = asked
+                looker.passed = _Counted(looks)
                 try:
                     reply = looker.answer(what, data, config.most)
                 except UserError as error:

@@ -32,7 +32,13 @@ MEAN_SIDE = 256
 HOW = "occlusion (approximate): the fall when a square is filled with the cohort's mean picture"
 GRID = 8
 """Rows and columns of squares that are replaced one after the other; each is twice as wide as their distance."""
+FRAME = 64
+"""Px of a picture's square on which the places of the squares are told; a picture is hardly ever smaller."""
 BATCH = 16
+
+
+def _silent(_: int) -> None:
+    pass
 
 
 def on_square(picture: np.ndarray, side: int = MEAN_SIDE) -> np.ndarray:
@@ -74,8 +80,10 @@ def inside(picture: tuple[int, int], blocks: int, least: int) -> np.ndarray:
     return here[0][:, None] & here[1][None]
 
 
-def embedded(encoder: encoders.Encoder, pictures: Sequence[np.ndarray], unit_norm: bool) -> np.ndarray:
-    """float32 [n, d] of pictures, some at a time."""
+def embedded(
+    encoder: encoders.Encoder, pictures: Sequence[np.ndarray], unit_norm: bool, passed: Callable[[int], None] = _silent
+) -> np.ndarray:
+    """float32 [n, d] of pictures, some at a time; `passed` is told how many more have gone through the encoder."""
     import torch
 
     out, device = [], _device(encoder)
@@ -83,6 +91,7 @@ def embedded(encoder: encoders.Encoder, pictures: Sequence[np.ndarray], unit_nor
         for start in range(0, len(pictures), BATCH):
             pixels = torch.from_numpy(np.stack([encoder.prepare(p) for p in pictures[start : start + BATCH]]))
             out.append(encoder.module(pixels.to(device)).float().cpu().numpy())
+            passed(len(pixels))
     x_nd = np.concatenate(out)
     return x_nd / np.maximum(np.linalg.norm(x_nd, axis=1, keepdims=True), 1e-12) if unit_norm else x_nd
 
@@ -108,9 +117,9 @@ class Occluder:
     mean: np.ndarray
     """float [MEAN_SIDE, MEAN_SIDE]."""
 
-    def losses(self, picture: np.ndarray) -> np.ndarray:
+    def losses(self, picture: np.ndarray, passed: Callable[[int], None] = _silent) -> np.ndarray:
         """float32 [GRID * GRID, d]: the embedding minus that with the square about each cell filled. A picture much
-        larger than the network's input is made smaller first."""
+        larger than the network's input is made smaller first. `passed`: as of `embedded`."""
         picture = _smaller(picture, 2 * self.encoder.size)
         size = (picture.shape[0], picture.shape[1])
         fill, blocks = off_square(self.mean, size), 4 * GRID
@@ -119,8 +128,8 @@ class Occluder:
             for c in range(GRID):
                 region = np.zeros((blocks, blocks), bool)
                 region[max(0, 4 * r - 2) : 4 * r + 6, max(0, 4 * c - 2) : 4 * c + 6] = True
-                filled.append(np.where(covered(region, size, self.encoder.size), fill, picture))
-        x = embedded(self.encoder, filled, self.unit_norm)
+                filled.append(np.where(covered(region, size, FRAME), fill, picture))
+        x = embedded(self.encoder, filled, self.unit_norm, passed)
         return x[0] - x[1:]
 
     def maps(self, losses_cd: np.ndarray, directions: Direction, neurons: np.ndarray) -> np.ndarray:
@@ -129,9 +138,10 @@ class Occluder:
 
     @property
     def places(self) -> located.Cells:
-        """Where the squares lie: as if the whole picture were centred on the network's input."""
-        step = self.encoder.size / GRID
-        return located.Cells((GRID, GRID), (step - 1) / 2, step, self.encoder.size)
+        """Where the squares lie: on the picture's own square, whatever the encoder does to a picture smaller or larger
+        than its input."""
+        step = FRAME / GRID
+        return located.Cells((GRID, GRID), (step - 1) / 2, step, FRAME)
 
     def grid_row(self) -> dict[str, Any]:
         """As a row of the table `cell_grid`."""

@@ -35,4 +35,4 @@ def _import() -> None:
         import medsae.store.planted_pairs
         import medsae.store.requests
         import medsae.store.titles
-        import medsae.store.trained
+        import medsae.store.trained  # noqa: F401

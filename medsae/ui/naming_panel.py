@@ -405,8 +405,8 @@ def _headline(head: concepts.Headline, bar: float, title: str, tone: look.Tone) 
 def concepts_table(frame: pd.DataFrame, run: RunOfNames, known: pd.DataFrame | None = None) -> str:
     """HTML of the Concepts table of a run; every text escaped. known: see `truths`."""
     mine = {} if known is None else {int(r["neuron"]): r for r in known[known["run"] == run.run].to_dict("records")}
-    columns = [("neuron", True), ("specific", True), ("accuracy", True), ("95 % interval", True),
-               ("q against chance", True), ("AUROC", True), ("other's name", True), ("concept", False),
+    columns = [("neuron", True), ("concept", False), ("specific", True), ("accuracy", True), ("95 % interval", True),
+               ("q against chance", True), ("AUROC", True), ("other's name", True),
                ("follows", False), *([("planted", False)] if mine else []), ("also neurons", False)]  # fmt: skip
     rows = []
     for row in frame.to_dict("records"):
@@ -420,10 +420,10 @@ def concepts_table(frame: pd.DataFrame, run: RunOfNames, known: pd.DataFrame | N
         also = ", ".join(_link(n) for n in others[:6]) + (f" and {len(others) - 6} more" if len(others) > 6 else "")
         label = "" if format.missing(row["label"]) else escape(str(row["label"]))
         rows.append([
-            _link(neuron), _specific(row), f"<b>{format.number(row['accuracy'])}</b>",
-            format.interval(row["low"], row["high"]),
+            _link(neuron), f'<div class="ms-said">{concept}</div>', _specific(row),
+            f"<b>{format.number(row['accuracy'])}</b>", format.interval(row["low"], row["high"]),
             "–" if format.missing(row["q"]) else escape(small(row["q"])), format.number(row["auroc"]),
-            format.number(row["shuffled"]), concept, label, *([_planted(mine.get(neuron))] if mine else []), also,
+            format.number(row["shuffled"]), label, *([_planted(mine.get(neuron))] if mine else []), also,
         ])  # fmt: skip
     return look.table(columns, rows)
 

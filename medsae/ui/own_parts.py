@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
@@ -26,8 +27,8 @@ from medsae.ui import study as studies
 from medsae.ui.study import Study
 
 Found = dict[str, Any]
-WAIT_SECONDS = 60.0
-"""Longest wait for an answer; a warm service needs less than one second."""
+WAIT_SECONDS, OCCLUSION_SECONDS = 60.0, 1800.0
+"""Longest wait for an answer: a warm service needs less than one second; 65 runs of a large encoder take minutes."""
 MOST_BYTES = 200 * 2**20
 _SHOWN = 12
 _KEY = "own-picture"
@@ -102,8 +103,10 @@ def asked(study: Study, scores: Artifact) -> Found | None:
     if known and known[0] == key:
         return known[1]
     data = given.getvalue()
+    place = st.empty()
     with st.spinner("Looking"):
-        found = answer(Looks(study.store.data, scores.id), data, occlude=occlude)
+        found = answer(Looks(study.store.data, scores.id), data, place.caption, occlude=occlude)
+    place.empty()
     if "error" in found:
         st.error(look.literal(str(found["error"])))
         return None
@@ -119,21 +122,27 @@ def _occlusion(scores: Artifact) -> bool:
     return links.switch("approximate maps by occlusion: the encoder runs 65 times", "occlude", False)
 
 
-def answer(looks: Looks, data: bytes = b"", **what: Any) -> Found:
-    """What the service says of a question (`Looks.ask`); an answer with "error" where it says nothing."""
+def answer(looks: Looks, data: bytes = b"", say: Callable[[str], object] | None = None, **what: Any) -> Found:
+    """What the service says of a question (`Looks.ask`); an answer with "error" where it says nothing. `say` is told
+    how far a map by occlusion is."""
     try:
         token = looks.ask(data, **what)
     except UserError as error:
         return {"error": error.what}
-    end = time.monotonic() + WAIT_SECONDS
+    wait, told = OCCLUSION_SECONDS if what.get("occlude") else WAIT_SECONDS, None
+    end = time.monotonic() + wait
     while time.monotonic() < end:
         found = looks.fetch(token)
         if found is not None:
             return found
         if not looks.alive():
             return {"error": "the service has ended; load the models again"}
+        state = looks.state() if say and what.get("occlude") else {}
+        if say and state.get("passes") and state["passes"] != told:
+            told = state["passes"]
+            say(f"occlusion: the encoder has run {told} of {state.get('of')} times")
         time.sleep(0.02)
-    return {"error": f"no answer within {WAIT_SECONDS:.0f} s"}
+    return {"error": f"no answer within {wait:.0f} s"}
 
 
 def _small(data: bytes) -> bytes:

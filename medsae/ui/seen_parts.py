@@ -124,16 +124,19 @@ def on_demand(study: Study, scores: Artifact, images: list[int], neurons: list[i
         return
     st.session_state.pop(key)
     looks = Looks(study.store.data, scores.id)
-    bar = st.progress(0.0, text="looking") if len(images) > 1 else None
+    bar = st.progress(0.0, text="looking")
     for done, image in enumerate(images):
-        found = own_parts.answer(looks, image=image, neurons=neurons, occlude=stored.approximate(scores))
+
+        def say(text: str, done: int = done) -> None:
+            bar.progress(done / len(images), text=f"{done + 1} of {len(images)} pictures; {text}")
+
+        found = own_parts.answer(looks, say=say, image=image, neurons=neurons, occlude=stored.approximate(scores))
         why = found.get("error") or found.get("no_maps")
         if why:
             st.error(look.literal(str(why)))
             return
         _keep(scores, found)
-        if bar is not None:
-            bar.progress((done + 1) / len(images), text=f"{done + 1} of {len(images)} pictures")
+        bar.progress((done + 1) / len(images), text=f"{done + 1} of {len(images)} pictures")
     st.rerun()
 
 

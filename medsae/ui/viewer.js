@@ -125,7 +125,10 @@ export default function (component) {
     dialog.addEventListener("click", (e) => { if (e.target === dialog) close.click(); });
     dialog.addEventListener("keydown", keys);
     root.append(dialog); dialog.showModal();
-    ([...side.querySelectorAll("[data-role]")].find((e) => e.dataset.role === kept.focus && !e.disabled) || close || inv).focus();
+    ([...side.querySelectorAll("[data-role]")].find((e) => e.dataset.role === kept.focus && !e.disabled) || close || inv).focus({ preventScroll: true });
+    // What is focused may lie below: the title and the labels of the image are read first, or what was looked at before.
+    side.scrollTop = kept.scroll || 0;
+    side.addEventListener("scroll", () => { kept.scroll = side.scrollTop; });
     return () => { clearInterval(kept.marking); dialog.close(); };
   }
   view.tabIndex = 0; view.addEventListener("keydown", keys);

@@ -3,6 +3,7 @@
 
 import io
 import re
+from dataclasses import replace
 from html import unescape
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from medsae.paper import overlay, report
 from medsae.sae.model import Sae
+from medsae.steps.replaced import HOW
 from medsae.store import maps as stored
 from medsae.store.artifacts import Store
 from medsae.store.reader import Reader
@@ -93,6 +95,22 @@ def test_on_the_page_of_an_image_each_neuron_has_its_map(mapped, app, html, monk
     assert re.search(rf'href="image[^"]*seen={neuron}"', text), "a click lays it over the large picture"
     assert not re.search(r'data-key="m" href="[^"]*map=', text)
     app.open("image", scores=scores, image=image, map=1, seen=neuron)
+
+
+def test_kept_maps_by_occlusion_are_called_approximate_wherever_they_are_drawn(mapped, app, html, monkeypatch):
+    data, scores, neuron = mapped
+    monkeypatch.setenv("MEDSAE_DATA", str(data))
+    real, artifact = stored.grid, Store(data).get(scores)
+    monkeypatch.setattr(stored, "grid", lambda r, s: replace(real(r, s), how=HOW))
+    monkeypatch.setattr(stored, "approximate", lambda _: True)
+    image = next(iter(stored.of_neuron(Reader(), artifact, neuron)))
+    page = app.open("neuron", scores=scores, neuron=neuron, map=1)
+    assert any(c.value.startswith("Approximate, by occlusion: each of 8 × 8") for c in page.caption)
+    assert "by occlusion, approximate" in html(page) and "+ reference" not in html(page)
+    page = app.open("image", scores=scores, image=image, map=1)
+    assert any(c.value.startswith("Occlusion (approximate)") for c in page.caption)
+    study = report.open_study(Store(data), scores, [neuron])
+    assert "where it looks (by occlusion, approximate: red" in report.page(study, {})
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +258,33 @@ def test_the_page_of_an_own_picture_starts_a_service_and_says_how(mapped, app, h
     assert [b.label for b in test.button] == ["Load the models"]
     assert any(f"medsae look --scores {scores} --watch" in c.value for c in test.caption)
     assert "Research use only" in html(test)
+
+
+def test_a_reader_is_told_how_far_an_occlusion_is(monkeypatch):
+    class Service:
+        """Answers at the third asking."""
+
+        left = 2
+
+        def ask(self, data=b"", **what):
+            return "token"
+
+        def alive(self):
+            return True
+
+        def state(self):
+            return {"phase": "ready", "passes": 48 - 16 * self.left, "of": 65}
+
+        def fetch(self, token):
+            self.left -= 1
+            return {"answer": 1} if self.left < 0 else None
+
+    said = []
+    assert own_parts.answer(Service(), say=said.append, occlude=True) == {"answer": 1}
+    assert said == [f"occlusion: the encoder has run {n} of 65 times" for n in (32, 48)]
+    said.clear()
+    assert own_parts.answer(Service(), say=said.append) == {"answer": 1} and not said
+    assert own_parts.OCCLUSION_SECONDS > 10 * own_parts.WAIT_SECONDS, "a large encoder on a CPU takes minutes"
 
 
 def test_the_colours_of_a_map():

@@ -101,6 +101,7 @@ def pictures() -> dict[str, bytes]:
     return made | {"c.dcm": downloads.dicom(np.ascontiguousarray(grey))}
 
 
+@pytest.mark.long
 def test_a_picture_of_every_kind_of_file_is_looked_at(visit, real):
     address, *_ = real
     tab = visit(address=address)

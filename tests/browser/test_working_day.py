@@ -122,3 +122,19 @@ def test_neurons_are_chosen_with_shift_and_a_click_and_no_menu_violates_a_rule(v
             assert patient(page, rules) == [], (menu, scheme)
         page.keyboard.press("Escape")
         page.get_by_test_id("stPopoverBody").wait_for(state="detached")
+
+
+def test_in_a_narrow_window_the_viewer_begins_with_what_the_image_is(visit):
+    """What has the focus lies below: the panel was scrolled to it, past the labels. A step leaves the panel where it is."""
+    page = visit(width=800, height=900).open("neuron?neuron=3")
+    page.locator(".ms-pic").first.click()
+    dialog = page.locator("[data-medsae-viewer]")
+    title, side = dialog.locator("h2"), dialog.locator(".side")
+    title.wait_for()
+    first = title.inner_text()
+    assert side.evaluate("e => [e.scrollTop, e.scrollHeight > e.clientHeight + 80]") == [0, True]
+    side.evaluate("e => new Promise((done) => { e.onscroll = done; e.scrollTop = 60; })")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("(first) => [...document.querySelectorAll('*')].some((e) => "
+                           "(e.shadowRoot?.querySelector('dialog h2')?.textContent ?? first) !== first)", arg=first)  # fmt: skip
+    assert side.evaluate("e => e.scrollTop") == 60

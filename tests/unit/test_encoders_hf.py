@@ -130,6 +130,16 @@ def test_without_a_crop_the_whole_picture_is_seen(folder, tmp_path):
     assert whole.name == "dinov2-no-crop" and cropped.name == "dinov2"
 
 
+@pytest.mark.parametrize("side", [70, 320, 1000])
+def test_cells_lie_on_the_whole_picture_however_large_the_input_is(folder, tmp_path, side):
+    from medsae import geometry
+
+    encoder = load_encoder(f"hf:{folder('dinov2')}", None, tmp_path, options=HfOptions(crop=False))
+    first, step, _, size = encoder.cell_px
+    y, _ = geometry.centres(encoder.grid, first, step, int(size), (side, side))
+    assert y == pytest.approx((np.arange(encoder.grid[0]) + 0.5) * side / encoder.grid[0] - 0.5)
+
+
 def test_identity_is_weights_config_and_preprocessing(folder, tmp_path):
     import shutil
 

@@ -95,3 +95,23 @@ def test_the_command_prints_a_table_or_json(medsae):
     status, out, _ = medsae("plan", "--pictures", 1000, "--encoder", "mine", "--d", 64, "--gflop", 2)
     assert status == 0
     assert medsae("plan", "--pictures", 0)[0] == 2
+
+
+MEASURED = {
+    "100,000 x 2,048": (100_000, 2048, 400, 48.8, 781),
+    "100,000 x 8,192": (100_000, 8192, 400, 93.1, 1041),
+    "1,000,000 x 8,192, fewer draws": (1_000_000, 8192, 100, 498.0, 1561),
+    "20,000 x 2,048, no part in the fit": (20_000, 2048, 400, 17.4, 465),
+    "50,000 x 4,096, no part in the fit": (50_000, 4096, 400, 44.0, 657),
+}
+"""Images, neurons, draws of null and bootstrap, core seconds and MiB held by `score`; d = 512, 16 active (docs/scale.md)."""
+
+
+@pytest.mark.parametrize("measured", MEASURED)
+def test_the_plan_of_score_holds_against_what_was_measured(measured):
+    n, m, draws, core_s, mib = MEASURED[measured]
+    study = Study(n, Network(512, 0, 0), m, 0, 0, 16, 1, 0, maps=False, draws=draws)
+    found = scale.score(study, MACHINE, Units())
+    assert found.core_s == pytest.approx(core_s, rel=0.25) and found.memory_bytes / 2**20 == pytest.approx(
+        mib, rel=0.25
+    )

@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 
+from medsae import geometry
 from medsae.scoring.deletion import LEAST, deletion, grow, table_row
 from medsae.scoring.draws import Patients
 from medsae.steps import located, replaced
@@ -93,7 +94,21 @@ def test_occlusion_finds_the_half_that_a_neuron_sees():
     maps = occluder.maps(losses, Direction(np.array([[0, 2.0], [1, 0]], np.float32), np.zeros(2)), np.array([0]))
     assert maps.shape == (1, 64) and maps[0] == pytest.approx(2 * losses[:, 1])
     row = occluder.grid_row()
-    assert (row["first_px"], row["step_px"], row["size_px"]) == (1.5, 4, 32) and "approximate" in row["how"]
+    assert (row["first_px"], row["step_px"], row["size_px"]) == (3.5, 8, 64) and "approximate" in row["how"]
+
+
+@pytest.mark.parametrize("side", [64, 96, 320, 1000])
+def test_a_square_is_a_quarter_of_the_picture_however_large_the_networks_input_is(side):
+    encoder = Bright()
+    encoder.size, seen = 518, []
+    encoder.prepare = lambda p: seen.append(p) or np.zeros((1, 32, 32), np.float32)
+    eye = replaced.Occluded(replaced.Occluder(encoder, False, np.full((replaced.MEAN_SIDE,) * 2, 255.0)))
+    eye.occluder.losses(np.zeros((side, side), np.uint8))
+    inner = [p > 0 for p in seen[1:]][8 * 3 + 4]
+    assert inner.mean() == pytest.approx(1 / 16, rel=0.05)
+    y, x = np.argwhere(inner).mean(0)
+    at = geometry.centres((8, 8), 3.5, 8, 64, inner.shape)
+    assert (y, x) == (pytest.approx(at[0][3], abs=1), pytest.approx(at[1][4], abs=1)), "where maps are drawn"
 
 
 def test_the_filling_is_the_mean_of_pictures_on_which_a_neuron_is_silent():

@@ -164,6 +164,7 @@ def test_a_publishers_marks_are_scored_by_localisation(source, write, finding, m
 # --- the simulated cohort, where every finding is known to the pixel
 
 
+@pytest.mark.long
 def test_findings_with_a_place_are_looked_at_more_than_anatomy_alone_gives(medsae, thorax):
     """Raw dimensions of simclip, on pictures that it was never trained on (another seed, coarse maps)."""
     shutil.copytree(thorax, medsae.data / "cache" / "simulated")

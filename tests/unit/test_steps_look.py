@@ -14,6 +14,7 @@ from medsae.config import Look
 from medsae.progress import Silent, UserError
 from medsae.sae.model import Sae
 from medsae.steps import look as step
+from medsae.steps import replaced
 from medsae.steps.look import Looker, look
 from medsae.store.artifacts import Store
 from medsae.store.looks import Looks
@@ -166,7 +167,10 @@ def test_without_an_exact_map_there_is_one_by_occlusion_when_asked(study, monkey
     looker, data = Looker(store.get(scores), store, Silent()), Path(path).read_bytes()
     plain = looker.look(data, 3)
     assert plain["grid"] is None and plain["neurons"][0]["map"] is None and "no sum over cells" in plain["no_maps"]
+    passes: list[int] = []
+    looker.passed = passes.append
     found = looker.look(data, 3, occlude=True)
+    assert sum(passes) == replaced.PASSES == 65 and len(passes) > 1
     assert found["grid"]["rows"] == 8 and "approximate" in found["grid"]["how"] and found["no_maps"] == ""
     for n in found["neurons"]:
         assert np.sum(n["map"]) + n["map_constant"] == pytest.approx(n["activation"], abs=1e-2)
@@ -177,6 +181,17 @@ def test_without_an_exact_map_there_is_one_by_occlusion_when_asked(study, monkey
     assert "exact" in by_cells["grid"]["how"] and set(by_cells["maps"]) == set(numbers)
     assert looker._losses.keys() == {3}, "held for the next neuron"
     assert looker.maps_of(3, numbers)["grid"] is None, "not without being asked"
+
+
+def test_how_far_an_occlusion_is_stands_in_the_state(tmp_path):
+    looks = Looks(tmp_path, "scores")
+    looks.folder.mkdir(parents=True)
+    counted = step._Counted(looks)
+    counted(16)
+    counted(16)
+    assert looks.state() == {"phase": "ready", "passes": 32, "of": 65}
+    counted(33)
+    assert looks.state() == {"phase": "ready"}
 
 
 def test_questions_about_the_cohort(study):

@@ -133,6 +133,7 @@ def test_without_being_asked_nothing_is_kept_and_what_would_give_it_is_said(stud
     assert made_now["maps"][3]["constant"] == pytest.approx(constant, abs=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(FULL, reason="small ones say the same")
 def test_of_tokens_of_such_a_tower_nothing_is_replaced_for_a_map_but_maps_are_tested_by_deletion(study):
     medsae, whole = study("dinov2")
