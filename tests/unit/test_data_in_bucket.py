@@ -265,6 +265,9 @@ def test_of_two_that_take_over_one_has_it(bucket, machine):
     assert leases._taken(url, "x-1", replace(own, machine="aaaaaaaa", token="a")).endswith("000002")
     with pytest.raises(UserError, match="is being built on b"):
         leases._taken(url, "x-1", own)
+    claim(bucket, "x-2", 2)  # and a lower number that is free is no claim
+    with pytest.raises(UserError, match="is being built on old-host"):
+        leases._taken(f"{URL}/claims/x-2", "x-2", own)
 
 
 def test_a_builder_that_was_killed_is_followed_at_once_on_its_own_machine(bucket, machine):

@@ -124,6 +124,7 @@ def test_two_nodes_make_what_one_machine_makes_though_one_is_killed(nodes, write
     subprocess.run(["cp", "-r", str(many / "artifacts/scores"), str(alone / "artifacts")], check=True)
     name = ("name", "--scores", scores, "--neurons", ",".join(map(str, range(80))), "--pictures", 5)
     assert ended(start(alone, *name))[0] == scores
+    nodes.wait_for_nodes()  # until the cluster knows that the killed one is gone
     assert ended(start(many, *name, "--on", "ray", "--shards", 2, address=nodes.address))[0] == scores
     assert len(same_names(alone, many, scores)) == 80
 
