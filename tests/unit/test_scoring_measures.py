@@ -253,11 +253,12 @@ def test_several_trainings_widen_the_interval():
             return one.id
 
         def query(self, text, values=(), s: Any = None):
-            if "duckdb_tables" in text:
-                return pd.DataFrame({"n": [1]})
             if "summary" in text:
                 return pd.DataFrame({"value": [s.value]})
             return pd.DataFrame({"value": s.value + np.sin(np.arange(50)) * 0.01})
+
+        def rows(self, text, values=()):
+            return [{"one": 1}] if "duckdb_tables" in text else []
 
     def one(value) -> Any:
         return Something(id=str(value), value=value, config={"images": "all", "seed": 0})
