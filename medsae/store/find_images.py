@@ -90,7 +90,8 @@ def find(reader: Reader, scores: Artifact, cohort: Artifact, search: Search, lim
     # Without a condition the total is known, and a window over every image would be most of the time.
     total = "count(*) OVER ()" if join or where != "TRUE" else "(SELECT count(*) FROM {c}.image)"
     rows = reader.query(
-        f"{fires} SELECT image, {shown}, {total} AS total {source} ORDER BY {order} LIMIT {int(limit)} OFFSET {int(offset)}",
+        f"{fires} SELECT image, {shown}, {total} AS total {source} "
+        f"ORDER BY {order} LIMIT {int(limit)} OFFSET {int(offset)}",
         values, **ask,
     )  # fmt: skip
     if len(rows) or not offset:
