@@ -232,7 +232,9 @@ def _embedded(
         raise UserError("the encoder's weights are not those that made these embeddings", of.embeddings.id,
                         "embed the cohort again with these weights")  # fmt: skip
     # Differences within a pair may be small: they are not rounded to bf16, whatever the cohort's embeddings were.
-    how = pipeline.How(precision="fp32", device=config.device, unit_norm=made.unit_norm)
+    # The layout is measured once a machine: the same question has the same bits, however busy it is.
+    how = pipeline.How(precision="fp32", device=config.device, unit_norm=made.unit_norm,
+                       choices=store.cache / "encoders" / "choices.json")  # fmt: skip
     x_nd, report = pipeline.embed(pictures, encoder, how, shards=build.shards / "embedded", progress=progress)
     assert x_nd is not None and not report.failed
     return np.asarray(x_nd), {"device": report.device, "precision": report.precision}

@@ -56,6 +56,7 @@ def test_one_side_alone_and_what_was_not_computed():
     )
 
 
+@pytest.mark.long
 def test_a_label_of_few_images_leads_nothing(app, html, data, ids):
     scores, reader = Store().get(ids.scores, "scores"), Reader()
     least = next(n for n in (20, 50) if queries.scarce_labels(reader, scores, n))

@@ -135,6 +135,7 @@ def test_the_page_of_two_neurons(app, html, data, ids, query):
         assert re.search(r"<h1>Neurons \d+ and \d+</h1>", text) and "Correlation with labels" in text
 
 
+@pytest.mark.long
 def test_two_studies_in_one_compare(app, html, data, ids, synthetic):
     other = synthetic.write(data, images=120, neurons=48, d=24, seed=7)
     test = app.open("compare", scores=ids.scores, against=other.scores)

@@ -25,6 +25,7 @@ def mapped(tmp_path_factory, synthetic):
     assert "Traceback" not in (folder / "log.txt").read_text(), (folder / "log.txt").read_text()
 
 
+@pytest.mark.long
 def test_the_key_m_shows_maps_and_takes_them_away(visit, mapped):
     address, image, neuron = mapped
     tab = visit(address=address)

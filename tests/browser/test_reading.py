@@ -62,6 +62,7 @@ NEXT_MS = """(key) => new Promise((done) => {
   document.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, composed: true })); look(); })"""
 
 
+@pytest.mark.long
 def test_two_readers_in_two_browsers_stop_go_on_and_finish(visit, world):
     address, made, id = world
     readings = Readings(Store(made.data))

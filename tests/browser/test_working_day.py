@@ -43,6 +43,7 @@ def test_the_window_has_the_ground_of_the_theme_before_any_script_has_come(chrom
     context.close()
 
 
+@pytest.mark.long
 def test_quick_presses_are_one_step_each_and_a_name_is_given_inside_the_viewer(visit, named):
     address, data, ids = named
     Notes(Store(data), ids.sae).path.unlink(missing_ok=True)  # what other tests said

@@ -209,6 +209,7 @@ def test_a_bucket_is_ingested_embedded_and_shown_as_a_folder_is(server, bucket, 
     [("/hospital", "may not be listed"), ("/hospital/data", "may be listed, and not read")],
     ids=["no list", "no read"],
 )
+@pytest.mark.long
 def test_a_bucket_without_permission_is_told(server, bucket, medsae, closed, told):
     server.closed = (closed,)
     status, _, err = medsae("ingest", "chexpert", "--root", URL)

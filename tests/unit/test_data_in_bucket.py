@@ -632,6 +632,7 @@ def test_who_may_only_look_is_told_what_is_not_shared(bucket, machine, server):
 # --- the whole way ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_steps_of_one_machine_are_gone_on_with_by_another(
     bucket, failing, medsae, monkeypatch, tmp_path, chexpert_root, server
 ):

@@ -159,6 +159,7 @@ def made(drawn, few):
     return Store(medsae.data).get(step.pairs(c.Pairs(sae=sae, **QUICK), Store(medsae.data), Silent())["id"])
 
 
+@pytest.mark.long
 def test_a_neuron_made_to_follow_one_factor_has_specificity_one(drawn, monkeypatch):
     """Embeddings made by hand: dimension j is 1 where factor j is in the picture. The whole way from the studies that
     are drawn to the tables must give each factor its own dimension, and nothing else."""
@@ -184,6 +185,7 @@ def test_a_neuron_made_to_follow_one_factor_has_specificity_one(drawn, monkeypat
     reader.close()
 
 
+@pytest.mark.long
 def test_everything_is_measured_beside_its_rivals(made):
     overall = table(made, "overall").set_index(["parts", "representation"])
     assert {name for _, name in overall.index} == {"sae", "untrained", "raw", "random"}
@@ -196,6 +198,7 @@ def test_everything_is_measured_beside_its_rivals(made):
     assert (moved["low"] <= moved["change"]).all() and (moved["change"] <= moved["high"]).all()
 
 
+@pytest.mark.long
 def test_patients_are_those_of_the_evaluation_split_and_drawn_as_the_cohort_was(made, drawn):
     of = Store(drawn[0].data).get(made.parents["cohort"])
     images = table(of, "image").set_index("image")
@@ -206,6 +209,7 @@ def test_patients_are_those_of_the_evaluation_split_and_drawn_as_the_cohort_was(
     assert shown["chooses"].sum() == 4
 
 
+@pytest.mark.long
 def test_the_same_question_has_the_same_bits_and_goes_on_where_it_stopped(made, drawn, tmp_path, monkeypatch):
     data = shutil.copytree(drawn[0].data, tmp_path / "data")
     shutil.rmtree(data / "artifacts" / "pairs")
@@ -227,6 +231,7 @@ def test_the_same_question_has_the_same_bits_and_goes_on_where_it_stopped(made, 
         assert table(again, name).equals(table(made, name)), name
 
 
+@pytest.mark.long
 def test_without_an_sae_raw_and_random_stand_alone_and_where_nothing_changes_nothing_is_found(drawn, monkeypatch):
     monkeypatch.setattr(step, "_draw", blank)
     store = Store(drawn[0].data)
@@ -248,6 +253,7 @@ def test_a_cohort_that_was_not_drawn_is_refused_with_the_reason(medsae, chexpert
     assert not list((medsae.data / "artifacts").glob("pairs/*"))
 
 
+@pytest.mark.long
 def test_embeddings_made_elsewhere_are_refused(drawn, tmp_path):
     medsae, embeddings, _ = drawn
     of = Store(medsae.data).get(embeddings)
@@ -261,11 +267,13 @@ def test_embeddings_made_elsewhere_are_refused(drawn, tmp_path):
     assert status == 2 and "made elsewhere" in err
 
 
+@pytest.mark.long
 def test_more_patients_than_there_are(drawn):
     status, _, err = drawn[0]("pairs", "--sae", drawn[2], "--patients", 4000)
     assert status == 2 and "4000 are asked for" in err
 
 
+@pytest.mark.long
 def test_the_control_of_another_sae_is_refused(drawn):
     status, _, err = drawn[0]("pairs", "--sae", drawn[2], "--untrained", drawn[2])
     assert status == 2 and "is not the untrained control" in err
