@@ -76,6 +76,7 @@ def test_raw_scores_are_looked_at_by_the_same_pages(app, html, data, ids):
         assert ids.raw in html(app.open(page, scores=ids.raw))
 
 
+@pytest.mark.long
 def test_every_representation_of_a_cohort_is_compared_with_every_other(app, html, data, ids, synthetic):
     more = [synthetic.write(data, images=160, neurons=neurons, d=24) for neurons in (48, 96)]
     everything = [ids.scores, ids.raw, *(each.scores for each in more)]

@@ -56,6 +56,7 @@ def test_notes_in_a_folder_that_is_a_file(tmp_path):
         Notes(Store(tmp_path), "sae-1").put(Note(1))
 
 
+@pytest.mark.long
 def test_difference_is_of_paired_draws_and_centred_on_the_value(study):
     reader, sae, raw, _ = study
     found = queries.difference(reader, sae, raw)

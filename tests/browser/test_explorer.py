@@ -239,6 +239,7 @@ def test_text_contrast(visit):
             assert (high + 0.05) / (low + 0.05) >= 4.5, (scheme, part)
 
 
+@pytest.mark.long
 def test_a_plot_is_saved_for_print_at_two_widths_and_as_html(visit, tmp_path):
     page = visit("dark").open("entropy")
     page.locator(".js-plotly-plot").first.wait_for()
@@ -346,6 +347,7 @@ def test_on_a_4k_screen_text_is_larger_and_charts_grow_with_it(visit):
     assert side["width"] >= 440 and page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 1
 
 
+@pytest.mark.long
 def test_cards_and_pictures_are_reached_and_opened_by_keyboard(visit):
     page = visit().open("neurons?sort=neuron")
     for _ in range(60):
@@ -378,6 +380,7 @@ def test_intervals_of_the_concepts_table_stand_on_one_line(visit, named, scheme)
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 1
 
 
+@pytest.mark.long
 def test_a_reader_goes_through_names_without_the_mouse(visit, named):
     """a, d and s judge and mark at once, the arrow goes on; in a text field they are letters."""
     address, data, ids = named

@@ -55,6 +55,7 @@ def test_no_cells_for_a_network_of_another_form(encoder):
     assert cells.of(Other()) is None
 
 
+@pytest.mark.long
 def test_a_cell_lies_where_its_gradient_lies(encoder, pixels):
     """The centre of (d cell / d pixels)^2, averaged over inner cells of both axes, against first_px + r * step_px.
 

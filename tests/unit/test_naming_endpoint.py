@@ -344,6 +344,7 @@ def test_odd_logprobs_are_survived(odd):
 
 
 @pytest.mark.parametrize("concurrency", [3, 8])
+@pytest.mark.long
 def test_the_configured_number_of_requests_is_always_in_flight(crowd, tmp_path, concurrency, monkeypatch):
     """By the server's own count: it answers nothing before `concurrency` requests are there, and then one at a time.
 

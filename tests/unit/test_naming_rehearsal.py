@@ -348,6 +348,7 @@ def _command(data, scores, address, neurons):
     name(config, Store(data), Silent())
 
 
+@pytest.mark.long
 def test_three_commands_at_once_ask_every_question_once(world):
     """Overlapping neurons, shared concepts: what one asks the others wait for; all end with the whole result."""
     server = nw.Server(world, delay=0.01)

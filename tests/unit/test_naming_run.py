@@ -74,6 +74,7 @@ def ledger(world):
 
 
 @pytest.mark.parametrize("protocol", ["strict", "paper"])
+@pytest.mark.long
 def test_accuracy_is_one_minus_the_error_and_a_wrong_name_is_luck(world, protocol):
     """Error 15 %: over ten neurons the mean accuracy is 0.85 within its interval, shuffled and random are at 0.5."""
     server = nw.Server(world, error=0.15)

@@ -108,6 +108,7 @@ def prepared(thorax):
     return projection.read(simulated.prepare(thorax, SIZE), simulated.quality_for(SIZE))
 
 
+@pytest.mark.long
 def test_a_marker_changes_its_corner_alone(prepared, studies):
     study = next(s for s in studies if "Marker L" not in s.present and "Collimation" not in s.present)
     bare, full = (compose.draw(prepared, s, SIZE).picture for s in (study, planted.plant(study, Factor("Marker L"))))

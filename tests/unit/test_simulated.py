@@ -173,6 +173,7 @@ def test_line_integrals_add():
     assert maps[0] + maps[1] == pytest.approx(maps[2], rel=1e-4)
 
 
+@pytest.mark.long
 def test_ap_magnifies_what_lies_in_front(prepared: Prepared):
     pa, ap = (compose.heart_ratios(m, prepared.quality.canvas()) for m in prepared.maps)
     assert all(b > a for a, b in zip(pa, ap, strict=True))
