@@ -12,6 +12,8 @@ pytestmark = pytest.mark.browser
 PAGES = ["", "entropy", "correlations", "neurons", "neuron?neuron=3", "pair?neuron=3&other=7", "map", "images?fires=3",
          "read", "image", "concepts", "whatif", "own", "compare", "runs", "about"]  # fmt: skip
 MORE = ["runs?tab=jobs", "runs?tab=start", "neuron?neuron=3&view=5"]
+OFTEN = ("", "neurons", "neuron?neuron=3", "image", "concepts")
+"""Pages that `make test` looks at; the others belong to the long tests."""
 WIDTHS = (800, 1024, 1280, 1920, 3840)
 
 COVERED = """() => {
@@ -67,7 +69,9 @@ def patient(page, *looks: str) -> list:
     return found
 
 
-@pytest.mark.parametrize("path", [*PAGES, *MORE])
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, marks=() if path in OFTEN else pytest.mark.long) for path in (*PAGES, *MORE)]
+)
 def test_axe_finds_nothing_controls_take_the_mouse_and_nothing_is_cut_off(visit, path):
     """In both themes; at any width."""
     page = visit("dark").open(path)
