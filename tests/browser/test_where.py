@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medsae.ui.effect_parts import STRENGTHS
 from tests.browser.conftest import served
 from tests.fixtures import downloads
 
@@ -44,8 +45,11 @@ def test_a_switch_draws_its_panel_alone_and_stands_in_the_address(visit, real):
     assert f"off={neuron}" in tab.drawn().url and f"image={image}" in page.url and "of=Pleural+Effusion" in page.url
     slider = page.get_by_role("slider").first
     slider.focus()
-    for _ in range(6):
+    for strength in STRENGTHS[1 : 1 + STRENGTHS.index("1.5")]:  # one after the other: an answer moves the slider too
         slider.press("ArrowRight")
+        page.wait_for_function(f"new URLSearchParams(location.search).get('strength') === '{strength}'")
+        tab.drawn()
+        slider.focus()
     page.get_by_text("at 1.5 times").wait_for()
     tab.drawn()
     page.wait_for_function("location.search.includes('strength=1.5')")
