@@ -25,7 +25,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 @pytest.fixture(scope="session")
 def chromium():
     """A chromium of this machine, else Playwright's own, else a loud skip that names the command."""
-    from playwright.sync_api import Error, sync_playwright
+    from playwright.sync_api import Error, expect, sync_playwright
 
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with sync_playwright() as playwright:
@@ -36,6 +36,7 @@ def chromium():
                    f"`.venv/bin/playwright install chromium`. ({str(error).splitlines()[0]})"  # fmt: skip
             warnings.warn(pytest.PytestWarning(text), stacklevel=1)
             pytest.skip(text)
+        expect.set_options(timeout=60_000)
         yield browser
         browser.close()
 
@@ -153,7 +154,8 @@ class Visit:
         self.page.locator(".ms-foot").first.wait_for()
         self.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
         self.page.locator("html[data-medsae-links=ready]").wait_for(state="attached")
-        assert not self.page.locator('[data-testid="stException"]').count(), self.page.inner_text(".stMain")
+        failed = self.page.locator('[data-testid="stException"]').all_inner_texts()
+        assert not failed, failed
         assert not self.problems, self.problems
         return self.page
 

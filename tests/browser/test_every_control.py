@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 PAGES = ["", "entropy", "correlations", "neurons", "neuron?neuron=3", "pair?neuron=3&other=7", "map", "images?fires=3",
@@ -85,7 +86,8 @@ def test_axe_finds_nothing_controls_take_the_mouse_and_nothing_is_cut_off(visit,
         titles.add(page.title())
     (title,) = titles
     heading = page.locator("h1").first.inner_text()
-    assert title == f"{heading} · MedSAE Explorer" and page.locator("h1").count() == 1
+    assert title == f"{heading} · MedSAE Explorer"
+    expect(page.locator("h1")).to_have_count(1)
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         assert patient(page, COVERED, CUT) == [], width

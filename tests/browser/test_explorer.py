@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from medsae.jobs import Jobs
 from medsae.store.artifacts import Store
@@ -89,7 +90,7 @@ def test_brushing_a_range_lists_its_neurons_and_is_in_the_link(visit):
 def test_equations_are_set_and_numbered(visit):
     page = visit().open("about")
     page.locator(".katex-display").nth(4).wait_for()
-    assert page.locator(".katex-error").count() == 0
+    expect(page.locator(".katex-error")).to_have_count(0)
     assert page.locator(".katex-display .tag").all_inner_texts() == ["(1)", "(2)", "(3)", "(4)", "(5)"]
 
 
@@ -177,7 +178,7 @@ def test_the_viewer_zooms_compares_keeps_its_window_and_judges(visit, named):
 def test_pictures_keep_their_aspect_and_have_words(visit):
     page = visit().open("neuron?sort=-density")
     pictures = page.locator(".ms-pic img")
-    assert pictures.count() >= 6
+    expect(pictures.nth(5)).to_be_attached()
     for i in range(pictures.count()):
         assert "Radiograph" in pictures.nth(i).get_attribute("alt")
         assert pictures.nth(i).evaluate("e => getComputedStyle(e).objectFit") == "contain"
@@ -199,7 +200,7 @@ def test_the_table_of_saes_opens_an_sae_on_overview(visit, study):
     assert f"scores={study[1].scores}" in page.url
     page.go_back()
     page.get_by_role("heading", name="Compare", exact=True).wait_for()
-    assert not page.get_by_role("dialog").count()
+    expect(page.get_by_role("dialog")).to_have_count(0)
 
 
 @pytest.mark.parametrize("path", ["", "neuron?neuron=3", "neurons", "concepts"])
@@ -215,7 +216,7 @@ def test_planted_factors_are_marks_on_a_scale_that_say_their_numbers(visit):
     page = visit().open("?parts=1")
     panel = page.locator(".ms-bars", has=page.locator(".ms-ticks"))
     rows = [("device", 0.91), ("side:right", 0.78), ("side:left", 0.75)]  # as the synthetic study has them
-    assert panel.locator(".ms-dots").count() == len(rows)
+    expect(panel.locator(".ms-dots")).to_have_count(len(rows))
     ticks = {float(t.inner_text()): t.bounding_box() for t in panel.locator(".ms-ticks span").all()}
     middle = lambda box: box["x"] + box["width"] / 2  # noqa: E731
     zero, one = middle(ticks[min(ticks)]), middle(ticks[1.0])
@@ -362,7 +363,9 @@ def test_cards_and_pictures_are_reached_and_opened_by_keyboard(visit):
     for path in ("neurons?sort=-density", "neuron?sort=-density", "image?image=0"):
         page = visit().open(path)
         pictures = page.locator("img")
-        assert pictures.count() and all(pictures.nth(i).get_attribute("alt") for i in range(pictures.count()))
+        expect(pictures).not_to_have_count(0)
+        for words in pictures.evaluate_all("all => all.map((e) => e.alt)"):
+            assert words
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
@@ -371,7 +374,7 @@ def test_intervals_of_the_concepts_table_stand_on_one_line(visit, named, scheme)
     table = page.locator(".ms-table").last
     head = table.locator("th").all_inner_texts()
     cells = table.locator(f"tbody td:nth-child({head.index('95 % interval') + 1})")
-    assert cells.count() >= 20
+    expect(cells.nth(19)).to_be_attached()
     for cell in (table.locator("th").nth(head.index("95 % interval")), cells.first, cells.last):
         lines = cell.evaluate(
             "e => { const r = document.createRange(); r.selectNodeContents(e); return r.getClientRects().length }"

@@ -1,6 +1,7 @@
 """Maps under the reader's hands: the key m on Neuron, Image and in the viewer, opacity, a map laid over the large picture."""
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.conftest import serve
 
@@ -30,7 +31,7 @@ def test_the_key_m_shows_maps_and_takes_them_away(visit, mapped):
     address, image, neuron = mapped
     tab = visit(address=address)
     page = tab.open(f"neuron?neuron={neuron}")
-    assert page.locator(".ms-over").count() == 0
+    expect(page.locator(".ms-over")).to_have_count(0)
     page.keyboard.press("m")
     page.locator(".ms-over").first.wait_for()
     page.get_by_text("cohort average").wait_for()
@@ -55,8 +56,9 @@ def test_a_click_lays_a_neurons_map_over_the_image(visit, mapped, scheme):
     address, image, neuron = mapped
     tab = visit(scheme, address=address)
     page = tab.open(f"image?image={image}&map=1")
-    assert page.locator("img.map").count() == 0
+    expect(page.locator("img.map")).to_have_count(0)
     page.locator(f'.ms-pic[href*="seen={neuron}"]').click()
     page.locator("img.map").wait_for(state="attached")
     tab.drawn()
-    assert f"seen={neuron}" in page.url and page.get_by_text("opacity of the map").is_visible()
+    assert f"seen={neuron}" in page.url
+    expect(page.get_by_text("opacity of the map")).to_be_visible()

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 from medsae.ui.effect_parts import STRENGTHS
 from tests.browser.conftest import served
@@ -53,7 +54,7 @@ def test_a_switch_draws_its_panel_alone_and_stands_in_the_address(visit, real):
     page.get_by_text("at 1.5 times").wait_for()
     tab.drawn()
     page.wait_for_function("location.search.includes('strength=1.5')")
-    assert page.locator(".ms-foot[data-mine]").count() == 1, "the rest of the page was not drawn anew"
+    expect(page.locator(".ms-foot[data-mine]"), "the rest of the page was not drawn anew").to_have_count(1)
     copied = page.url
     again = visit(address=address)
     again.page.goto(copied)
@@ -116,8 +117,8 @@ def test_a_picture_of_every_kind_of_file_is_looked_at(visit, real):
         page.locator('input[type="file"]').set_input_files({"name": name, "mimeType": "", "buffer": data})
         page.get_by_text(name).wait_for()
         page.get_by_text("neurons fire").first.wait_for()
-        assert page.locator('.ms-pic img[alt^="Your picture"]').count() > 0, name
-        assert page.locator(".ms-over").count() > 0, "maps from the first"
+        expect(page.locator('.ms-pic img[alt^="Your picture"]'), name).not_to_have_count(0)
+        expect(page.locator(".ms-over"), "maps from the first").not_to_have_count(0)
         page.get_by_text("Unlike anything the SAE was trained on").wait_for()
         assert "anonymous" not in tab.drawn().content(), "nothing of a DICOM header"
         page.get_by_role("button", name=re.compile(f"^Remove .*{name}")).click()

@@ -5,6 +5,7 @@ import re
 
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 from medsae.store.artifacts import Store
 from medsae.store.notes import Notes
@@ -103,7 +104,8 @@ def test_neurons_are_chosen_with_shift_and_a_click_and_no_menu_violates_a_rule(v
     page.get_by_text("4 neurons chosen").wait_for()
     tab.drawn()
     chosen = [int(boxes.nth(i).get_attribute("data-neuron")) for i in range(1, 5)]
-    assert page.locator("input.ms-pick:checked").count() == 4 and len(page.context.pages) == 1
+    expect(page.locator("input.ms-pick:checked")).to_have_count(4)
+    assert len(page.context.pages) == 1
     assert "/neurons" in page.url and page.url.count("neuron=") == 0
     click(page, boxes.nth(3))
     page.get_by_text("3 neurons chosen").wait_for()
@@ -112,7 +114,7 @@ def test_neurons_are_chosen_with_shift_and_a_click_and_no_menu_violates_a_rule(v
     tab.drawn()
     notes = Notes(Store(data), ids.sae).all()
     assert [n for n in chosen if n in notes and notes[n].star] == [*chosen[:2], chosen[3]]
-    assert page.locator("input.ms-pick:checked").count() == 3, "cards that are drawn anew keep what is chosen"
+    expect(page.locator("input.ms-pick:checked"), "cards that are drawn anew keep what is chosen").to_have_count(3)
     page.evaluate(axe())
     rules = VIOLATIONS.replace("axe.run(", "axe.run(document.querySelector('[data-testid=stPopoverBody]') || ")
     for menu in ("What do the words mean?", "tag", "name"):

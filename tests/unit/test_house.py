@@ -213,6 +213,14 @@ def test_the_first_page_loads_no_scipy(without_torch):
     assert without_torch(code).splitlines()[-1] == "False"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "tests/browser").glob("*.py")), ids=lambda p: p.name)
+def test_what_a_browser_shows_is_waited_for(path):
+    """A page arrives in pieces: a count that is taken at once fails on a slow machine. `expect` waits."""
+    at_once = re.compile(r"assert\b.*\.(?:count|is_visible|is_checked|is_enabled|is_disabled)\(\)")
+    for line in path.read_text().splitlines():
+        assert not at_once.search(line), line.strip()
+
+
 def test_the_project_speaks_of_itself_alone():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if tracked.returncode:
