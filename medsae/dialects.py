@@ -11,6 +11,7 @@ import csv
 import datetime
 import gzip
 import io
+import itertools
 import json
 import lzma
 import re
@@ -18,7 +19,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,9 +31,22 @@ from medsae.progress import UserError
 BLANKS = ("", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "null", "NULL", "Null", "<NA>", "NaT")
 """What is read as an empty cell."""
 _SEPARATORS = ",;\t|"
+_TOP = 30
+"""Rows among which the header is looked for."""
+_NO_NAME = re.compile(r"^[+-]?[\d.,]+$|\.[A-Za-z]\w{1,4}$|/")
 _HEAD = 1 << 18
 """Bytes that decide separator and encoding."""
 _UNNAMED = "Unnamed: "
+_FOREIGN = (
+    *((bytes((0x80, version)), "a pickle, which runs code when it is read") for version in range(2, 6)),
+    (b"\x89HDF", "HDF5"), (b"SQLite format 3", "a database"),
+    (b"\x89PNG", "a picture"), (b"\xff\xd8\xff", "a picture"), (b"II*\0", "a picture"), (b"MM\0*", "a picture"),
+    (b"%PDF", "a PDF"), (b"\x28\xb5\x2f\xfd", "packed with zstd: unpack it"), (b"7z\xbc\xaf", "a 7z: unpack it"),
+    (b"Rar!", "a rar: unpack it"), (b"version https://git-lfs", "a Git LFS pointer: run git lfs pull"),
+    (b"<!doctype", "a web page: was the download refused?"), (b"<html", "a web page: was the download refused?"),
+    (b"<?xml", "XML"),
+)  # fmt: skip
+"""What files begin with (in lower case) that are no table."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +62,12 @@ class Read:
     """False where the columns are only numbered, because nothing but the first row could name them."""
     told: list[str] = field(default_factory=list)
     """What had to be guessed: an encoding, a separator that is not a comma, columns without a name."""
+    kept: np.ndarray | None = None
+    """Places of the rows among those of the file, where blank ones are left out."""
 
     def place(self, row: int) -> str:
         """Where row `row` (from 0) stands, as a person would look it up."""
+        row = row if self.kept is None else int(self.kept[row])
         if self.first_line is None:
             return f"{self.path}, row {row + 1}"
         return f"{self.path}, line {row + self.first_line}"
@@ -69,19 +86,39 @@ def read(path: Path, rows: int | None = None, header: bool = True) -> Read:
         raise UserError("the table is empty", path, "give a table with a header and rows") from None
     except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeError, OSError, ValueError, EOFError, csv.Error,
             zipfile.BadZipFile, lzma.LZMAError) as error:  # fmt: skip
-        raise UserError(
-            f"the table cannot be read: {str(error).strip()}", path, "give a CSV, JSON lines, Parquet or Excel file"
-        ) from error
+        what, do = _why(str(error).strip())
+        raise UserError(f"the table cannot be read: {what}", path, do) from error
+    blank = found.table.isna().all(axis=1).to_numpy(bool)
+    if blank.any():  # what a spreadsheet leaves below its rows
+        found = replace(found, table=found.table[~blank].reset_index(drop=True), kept=np.flatnonzero(~blank),
+                        told=[*found.told, f"{path.name}: {int(blank.sum()):,} blank rows are left out"])  # fmt: skip
     if found.table.empty:
         raise UserError("the table has a header but no rows", path, "give a table with rows")
     return found
 
 
+def _why(said: str) -> tuple[str, str]:
+    """What pandas says of a table that is no grid, in words that tell where; what to do."""
+    if long := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", said):
+        return (f"line {long[2]} has {long[3]} cells, the header has {long[1]}",
+                "put cells that hold the separator in quotes")  # fmt: skip
+    if "EOF inside string" in said:
+        row = re.search(r"row (\d+)", said)
+        return f"a quote opens{f' in row {row[1]}' if row else ''} and is never closed", "close it, or write it twice"
+    return said, "give a CSV, JSON lines, Parquet or Excel file"
+
+
 def _read(path: Path, rows: int | None, header: bool) -> Read:
     with path.open("rb") as file:
-        magic = file.read(8)
+        start = file.read(32)
+    magic, start = start[:8], start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    what = next((what for mark, what in _FOREIGN if start.startswith(mark.lower())), None)
+    if what is not None:
+        raise UserError(f"this is no table but {what}", path, "give a CSV, JSON lines, Parquet or Excel file")
+    if magic[:6] == b"ARROW1":
+        return Read(path, _texts(_indexed(pd.read_feather(path)), rows), None)
     if magic[:4] == b"PAR1":
-        return Read(path, _texts(pd.read_parquet(path), rows), None)
+        return Read(path, _texts(_indexed(pd.read_parquet(path)), rows), None)
     if magic[:4] == b"PK\x03\x04" and "xl/workbook.xml" in zipfile.ZipFile(path).namelist():
         return _read_excel(path, rows, "openpyxl")
     if magic == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":
@@ -164,7 +201,11 @@ def _read_csv(
     skip = 1 if named else 0
     body = text[named.end() :] if named else text
     separator = named.group(1) if named else _separator(body)
-    first = next((row for row in csv.reader(io.StringIO(body), delimiter=separator) if any(row)), [])
+    top = list(itertools.islice(csv.reader(io.StringIO(body, newline=None), delimiter=separator), _TOP))
+    if header and (above := _above(top)):
+        told = [*told, f"{path.name}: {above} lines above the header are left out"]
+        skip, top = skip + above, top[above:]
+    first = next((row for row in top if any(row)), [])
     if header:
         _refuse_twins([name.strip() for name in first], path)
     if separator != ",":
@@ -185,8 +226,21 @@ def _read_csv(
     return Read(path, _named(table, told, path), 2 + skip, told=told)
 
 
+def _above(top: list[list[str]]) -> int:
+    """How many of the first rows are no header but a title or a remark: one cell alone, where several words follow."""
+    at = 0
+    while at < len(top) and not any(cell.strip() for cell in top[at][1:]):
+        at += 1
+    head = [cell.strip() for cell in top[at]] if at < len(top) else []
+    names = [name for name in head if name]
+    # A header names things: a number, or the name of a file, is a row's.
+    is_header = len(names) > 1 and bool(head[0]) and not any(_NO_NAME.search(name) for name in names)
+    return at if is_header and len(set(names)) == len(names) else 0
+
+
 def _separator(text: str) -> str:
-    """The separator under which the first rows have equally many cells, and the most; a comma when none does."""
+    """The separator under which the first rows have equally many cells, and the most; a comma when none does. Single
+    cells above them are a title."""
     lines = [line for line in text.splitlines(keepends=True)[:60] if line.strip()]
     best, most = ",", 1
     for separator in _SEPARATORS:
@@ -194,7 +248,8 @@ def _separator(text: str) -> str:
             cells = [len(row) for row in csv.reader(lines, delimiter=separator) if row]
         except csv.Error:
             continue
-        if not cells or cells[0] < 2:
+        cells = list(itertools.dropwhile(lambda n: n < 2, cells))
+        if not cells:
             continue
         # The last row may be cut; rows may lack cells at their end.
         agree = sum(n == cells[0] for n in cells) / len(cells)
@@ -235,8 +290,11 @@ def _read_json(path: Path, magic: bytes, encoding: str, rows: int | None) -> Rea
         if start.lstrip()[:1] == "[":
             found = json.load(text)[:rows]
             first = None
+        elif (held := _one_object(text)) is not None:
+            found, first = _records(held)[:rows], None
         else:
             first = 1
+            text.seek(0)
             for number, line in enumerate(text, 1):
                 if rows is not None and len(found) >= rows:
                     break
@@ -250,16 +308,83 @@ def _read_json(path: Path, magic: bytes, encoding: str, rows: int | None) -> Rea
     if not all(isinstance(row, dict) for row in found):
         raise ValueError("its lines are no JSON objects")
     told: list[str] = []
-    return Read(path, _named(_texts(pd.DataFrame(found, dtype=object), rows), told, path), first, told=told)
+    table = pd.DataFrame([_flat(row) for row in found], dtype=object)
+    return Read(path, _named(_texts(table, rows), told, path), first, told=told)
+
+
+def _one_object(text: io.TextIOWrapper) -> dict[str, Any] | None:
+    """What a file of one JSON object holds, None for one object a line."""
+    try:
+        first = json.loads(text.readline())
+        if any(line.strip() for line in text):
+            return None
+    except ValueError:
+        text.seek(0)
+        try:
+            first = json.load(text)
+        except ValueError:  # a line is torn: reading them one by one says which
+            return None
+    return first if isinstance(first, dict) else None
+
+
+def _records(held: dict[str, Any]) -> list[Any]:
+    """The rows in one object: its only list of objects ("images": [...]), or a table by columns as pandas writes it."""
+    lists = [value for value in held.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    if len(lists) == 1:
+        return lists[0]
+    if isinstance(held.get("columns"), list) and isinstance(held.get("data"), list):
+        return [dict(zip(map(str, held["columns"]), row, strict=True)) for row in held["data"]]
+    if len(held) > 1 and all(isinstance(value, dict) for value in held.values()):
+        keys = [list(value) for value in held.values()]
+        if all(one == keys[0] for one in keys) and not any(isinstance(v, dict | list) for v in held[next(iter(held))]):
+            return [{name: held[name][key] for name in held} for key in keys[0]]
+    if len(held) > 1 and all(isinstance(v, list) and not any(isinstance(c, dict) for c in v) for v in held.values()):
+        return [dict(zip(held, row, strict=True)) for row in zip(*held.values(), strict=True)]
+    return [held]
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Objects in a row are columns: {"labels": {"Edema": 1}} is {"Edema": 1}; a name that is taken keeps both."""
+    out: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, dict):
+            out |= {
+                inner if inner not in row and inner not in out else f"{name}.{inner}": v for inner, v in value.items()
+            }
+        else:
+            out[name] = value
+    return out
+
+
+def _indexed(table: pd.DataFrame) -> pd.DataFrame:
+    """An index that is more than a count of the rows is a column."""
+    counted = isinstance(table.index, pd.RangeIndex) or (table.index.name is None and table.index.nlevels == 1
+                                                         and pd.api.types.is_integer_dtype(table.index))  # fmt: skip
+    return table if counted else table.reset_index()
 
 
 def _read_excel(path: Path, rows: int | None, engine: str) -> Read:
     try:
-        table = pd.read_excel(path, dtype=object, nrows=rows, engine=engine)  # type: ignore[arg-type]
+        sheets = pd.read_excel(
+            path, sheet_name=None, header=None, dtype=object, engine=engine, nrows=None if rows is None else rows + _TOP
+        )  # type: ignore[arg-type]
     except ImportError as error:
         raise UserError("this is an Excel file, and its reader is not installed", path,
                         f"pip install {engine}, or save the table as CSV") from error  # fmt: skip
-    told = [f"{path.name}: the first sheet"]
+    # A sheet of remarks has one column.
+    wide = [name for name, sheet in sheets.items() if min(sheet.dropna(how="all").dropna(axis=1, how="all").shape) > 1]
+    name = wide[0] if wide else next(iter(sheets))
+    told = [f"{path.name}: the sheet {name!r} of {', '.join(map(repr, sheets))}" if len(sheets) > 1
+            else f"{path.name}: its only sheet"]  # fmt: skip
+    sheet = sheets[name]
+    if sheet.empty:
+        raise pd.errors.EmptyDataError
+    top = [["" if pd.isna(cell) else str(cell) for cell in row] for row in sheet.head(_TOP).to_numpy(object)]
+    above = _above(top)
+    if above:
+        told.append(f"{path.name}: {above} rows above the header are left out")
+    names = [word or f"{_UNNAMED}{place}" for place, word in enumerate(top[above])]
+    table = sheet.iloc[above + 1 :].set_axis(pd.Index(names), axis=1)
     return Read(path, _named(_texts(table, rows), told, path), None, told=told)
 
 
@@ -280,7 +405,7 @@ def _text(column: pd.Series) -> pd.Series:
     if column.dtype == object:
         column = column.map(_cell)
     text = column.astype("str")
-    return text.where(~text.isin(list(BLANKS)) & column.notna().to_numpy(bool))
+    return text.where(~text.str.strip().isin(list(BLANKS)) & column.notna().to_numpy(bool))
 
 
 def _cell(value: Any) -> Any:

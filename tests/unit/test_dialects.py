@@ -41,6 +41,16 @@ def zipped(text: str, path: Path) -> None:
         archive.writestr("t.csv", text)
 
 
+def in_a_book(path: Path) -> None:
+    """As hospitals keep it: a sheet of remarks, a title above the table, formatted cells below it."""
+    table = pd.DataFrame(as_json(ROWS))
+    with pd.ExcelWriter(path, engine="openpyxl") as book:
+        pd.DataFrame({"About": ["who exported this"]}).to_excel(book, sheet_name="README", index=False)
+        table.to_excel(book, sheet_name="data", index=False, startrow=2)
+        book.sheets["data"].cell(1, 1).value = "Exported from the PACS"
+        book.sheets["data"].cell(30, 2).value = " "
+
+
 DIALECTS: dict[str, str | bytes | Callable[[Path], object]] = {
     "comma": CSV,
     "semicolon": CSV.replace(",", ";"),
@@ -62,6 +72,23 @@ DIALECTS: dict[str, str | bytes | Callable[[Path], object]] = {
     "json lines packed": gzip.compress("\n".join(json.dumps(row) for row in as_json(ROWS)).encode()),
     "json array": json.dumps(as_json(ROWS), indent=1),
     "parquet": lambda path: pd.DataFrame(as_json(ROWS)).to_parquet(path),
+    "lines of old Macs": CSV.replace("\n", "\r"),
+    "a title above": "Exported 2024-01-02\n\n" + CSV,
+    "a title above, filled up": "# Exported 2024-01-02;;;\n" + CSV.replace(",", ";"),
+    "blank rows of a spreadsheet": CSV.replace("b.png", ",,,\nb.png") + ",,,\n , ,,\n\n",
+    "feather": lambda path: pd.DataFrame(as_json(ROWS)).to_feather(path),
+    "parquet whose index is the path": lambda path: pd.DataFrame(as_json(ROWS)).set_index("path").to_parquet(path),
+    "json by columns": json.dumps({name: {i: row[name] for i, row in enumerate(as_json(ROWS))} for name in ROWS[0]}),
+    "json split": json.dumps(
+        {"columns": ROWS[0], "index": [0, 1, 2], "data": [[c or None for c in r] for r in ROWS[1:]]}
+    ),
+    "json of lists": json.dumps(dict(zip(ROWS[0], map(list, zip(*ROWS[1:], strict=True)), strict=True))),
+    "json below a key": json.dumps({"info": {"version": 1}, "images": as_json(ROWS)}, indent=1),
+    "json lines with an object": "\n".join(
+        json.dumps({"path": row[0], "patient": row[1], "labels": {"Edema": row[2], "Masse": row[3] or None}})
+        for row in ROWS[1:]
+    ),
+    "excel": in_a_book,
     "an index in front": ",".join(["", *ROWS[0]])
     + "\n"
     + "".join(f"{i},{','.join(r)}\n" for i, r in enumerate(ROWS[1:])),
@@ -134,6 +161,12 @@ def test_types_of_parquet_become_the_words_that_were_meant(tmp_path: Path) -> No
         ('{"path": "a.png"}\n{"path": \n', r"no JSON object(.|\n)*line 2"),
         ("path,Edema,Edema\na,1,1\n", "two columns are called 'Edema'"),
         (b"PAR1 but not really", "cannot be read"),
+        ("path,Edema\na.png,1\nb,c.png,1\n", "line 3 has 3 cells, the header has 2"),
+        ('path,Edema\na.png,1\n"b.png,1\n', "a quote opens in row 2 and is never closed"),
+        ("<!DOCTYPE html><html><body>Sign in</body></html>", "a web page"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"\x80\x04\x95\x00\x00", "pickle"),
+        (b"\x89PNG\r\n\x1a\n", "a picture"),
         (gzip.compress(CSV.encode() * 50, mtime=0)[:-30], "cannot be read"),
     ],
 )
@@ -145,6 +178,8 @@ def test_what_cannot_be_read_says_why(content: str | bytes, what: str, tmp_path:
 def test_places_are_lines_of_the_file(tmp_path: Path) -> None:
     assert dialects.read(written(tmp_path / "a.csv", CSV)).place(0).endswith("a.csv, line 2")
     assert dialects.read(written(tmp_path / "b.csv", "sep=,\n" + CSV)).place(0).endswith("line 3")
+    assert dialects.read(written(tmp_path / "d.csv", CSV.replace("b.png", ",,,\nb.png"))).place(1).endswith("line 4")
+    assert dialects.read(written(tmp_path / "e.csv", "A title\n" + CSV)).place(0).endswith("line 3")
     lines = "\n".join(json.dumps(row) for row in as_json(ROWS))
     assert dialects.read(written(tmp_path / "c.jsonl", lines)).place(1).endswith("line 2")
 
