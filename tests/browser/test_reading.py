@@ -42,6 +42,8 @@ class Desk:
 
     @property
     def item(self):
+        """What is to be answered (waited for: the server may be slower than the reader), None after the last of the 16."""
+        self.page.locator('.root[data-item]:not([data-item=""]), .root[data-done="16"]').first.wait_for()
         task, _, image = (self.root.get_attribute("data-item") or "").partition(":")
         return (int(task), int(image)) if image else None
 
