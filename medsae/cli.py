@@ -306,8 +306,12 @@ def _recognised(root: Path, offers: dict[str, plugins.Source]) -> str:
     tables = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv", ".jsonl",
                     ".parquet", ".xlsx", ".gz"))  # fmt: skip
     do = (f"python -m medsae ingest table --table {shlex.quote(str(root / tables[0]))}" if tables
-          else f"name the source: one of {', '.join(offers)}")  # fmt: skip
-    raise UserError("the folder is no data set that is known here", root, do)
+          else "write a table with a line for each picture (path, patient, a column for each label), then: python -m"
+               f" medsae ingest table --table FILE --root {shlex.quote(str(root))}; or name the source: one of"
+               f" {', '.join(offers)}")  # fmt: skip
+    raise UserError(
+        "the folder is no data set that is known here" + ("" if tables else ", and holds no table"), root, do
+    )
 
 
 def _value_of(flag: str, words: list[str]) -> str | None:

@@ -202,6 +202,12 @@ def paths_of(table: pd.DataFrame, name: str, place: Callable[[int], str]) -> pd.
     drive = written.str.match(r"[A-Za-z]:/").fillna(False).to_numpy(bool)
     if drive.any():
         written = written.where(~drive, written.str[2:])
+    url = written.str.match(r"[A-Za-z][A-Za-z0-9+.-]+://").fillna(False).to_numpy(bool)
+    if url.any():  # an URL's path; of file:///data/a.png too
+        path = written.str.replace(r"^[^:]+://[^/]*", "", regex=True).str.replace(r"[?#].*$", "", regex=True)
+        written = written.where(~url, path.str.removeprefix("/"))
+    if written.str.fullmatch(r"\d+\.0").fillna(True).all():
+        written = written.str.removesuffix(".0")  # numbers of pictures that went through a table with blanks
     blank = (written.isna() | (written == "")).to_numpy(bool)
     if blank.any():
         raise UserError(f"the path (column {name!r}) is blank", place(int(np.flatnonzero(blank)[0])), "remove the row")
@@ -295,7 +301,8 @@ def _patients(
 ) -> tuple[np.ndarray, str]:
     """The patients: their column, else the folder called patient... in the paths, else the picture itself."""
     if columns.patient is None:
-        pattern = plan.patient_in_path or r"(?:^|/)(patient[^/]+)/"
+        # CheXpert's folders, and MIMIC-CXR's: files/p10/p10000032/s50414267.
+        pattern = plan.patient_in_path or r"(?:^|/)(patient[^/]+|p1\d{7})/"
         folder = tabular.first_group(written, pattern)
         if plan.patient_in_path and folder.isna().any():
             row = int(np.flatnonzero(folder.isna())[0])
@@ -311,7 +318,11 @@ def _patients(
                 "no patient column: every picture counts as a patient of its own"
                 + (f" (name it: --patient-column NAME{hint})" if plan.guessed else "")
             )
-        said = "" if plan.patient_in_path else "no patient column: patients taken from the folders called patient..."
+        said = (
+            ""
+            if plan.patient_in_path
+            else f"no patient column: patients taken from the folders such as {folder.iloc[0]}"
+        )
         return folder.to_numpy(object), said + (" in the paths" if said else "")
     text = tabular.identifiers(pd.Series(table[columns.patient]))
     blank = text.isna().to_numpy(bool)

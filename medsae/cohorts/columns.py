@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from medsae.cohorts.tabular import UNREADABLE, number_of, values_of
 from medsae.config import IngestTable
 from medsae.progress import UserError
 
@@ -39,11 +40,16 @@ BOX_NAMES = (
     ("bboxx", "bboxy", "bboxw", "bboxh"), ("bboxx", "y", "w", "h"),
 )  # fmt: skip
 """Four columns of a marked region: two corners, or a corner and the extent."""
+WEAK_FINDINGS = ("label", "target", "category", "classes", "condition", "outcome", "imagetype")
+"""Names of a column of classes where a table has no other labels ("label" may as well be a code)."""
 _NOT_LABELS = re.compile(
     r"(classid|rows|columns|width|height|rotation|study(date|time)|fold|index|bitsstored|samplesperpixel|exposure.*|"
     r"manual|methodlabel|labelcuis|deceased|died|dead|survival|interpreter.*|pediatric|icu|inicu|wenticu|intubated|"
     r"wasintubated|intubationpresent|extubated|neededsupplementalo2|ventilat.*|smok.*|pregnan.*|male|female|.*id|"
-    r".*index|.*count|.*order|.*number|.*offset|offset|priors?|x|y|w|h|xmin|ymin|xmax|ymax)"
+    r".*index|.*count|.*order|.*number|.*offset|offset|priors?|x|y|w|h|xmin|ymin|xmax|ymax|"
+    r"(is|in)?(train|training|valid|validation|val|test|holdout|frontal|lateral|portable|ap|pa|male|female)(set)?|"
+    r"has(mask|report|reports|box|boxes|bbox|annotations?|segmentation)|total|sum|inpatient|outpatient|emergency|"
+    r"(sex|gender|race|ethnicity|view|viewposition|split|projection|insurance)[a-z]*|excluded?|duplicate|reviewed)"
 )
 _FLAGS = ("path", "finding", "patient", "study", "view", "sex", "age", "split")
 PICTURE = re.compile(r"\.(?:png|jpe?g|jfif|tiff?|dcm|dicom|dic|bmp|gif|webp|jp2|j2k|jpx|pgm|npy)$", re.IGNORECASE)
@@ -100,8 +106,12 @@ def plain(name: str) -> str:
     return re.sub(r"[^\w]|_", "", name.lower())
 
 
-def find_columns(table: pd.DataFrame, config: IngestTable) -> Columns:
-    """Match the columns of `table`; raises UserError for a flag that names no column, or when no path is found."""
+def find_columns(table: pd.DataFrame, config: IngestTable, stems: Callable[[], set[str]] | None = None) -> Columns:
+    """Match the columns of `table`; raises UserError for a flag that names no column, or when no path is found.
+
+    `stems`: the names of the pictures below the root without their suffix, asked for only where neither the name nor
+    the values of a column say that it holds paths.
+    """
     names = [str(name) for name in table.columns]
     given = {p: getattr(config, f"{p}_column") for p in _FLAGS if getattr(config, f"{p}_column") is not None}
     for purpose, name in given.items():
@@ -116,6 +126,12 @@ def find_columns(table: pd.DataFrame, config: IngestTable) -> Columns:
         by_plain.setdefault(plain(name), name)
     labels = set(split_names(config.label_columns))
     found: dict[str, Any] = dict(given)
+    files = found.get("path") or next((by_plain[k] for k in _KNOWN["path"] if k in by_plain), None)
+    if files is None:  # before other purposes take it: Shenzhen's study_id holds names of files
+        free = [name for name in names if name not in {*given.values(), *labels}]
+        files = next((name for name in free if _looks_like_pictures(table[name])), None)
+    if files is not None:
+        found["path"] = files
     box = next((tuple(by_plain[p] for p in four) for four in BOX_NAMES if set(four) <= set(by_plain)), None)
     for purpose, known in _KNOWN.items():
         if purpose in found:
@@ -128,15 +144,21 @@ def find_columns(table: pd.DataFrame, config: IngestTable) -> Columns:
         )
     if config.label_columns is not None and labels <= set(names) and "finding" not in given:
         found["finding"] = None  # the labels are columns
-    if found["path"] is None:
-        free = [name for name in names if name not in {*found.values(), *labels}]
-        found["path"] = next((name for name in free if _looks_like_pictures(table[name])), None)
+    if found.setdefault("path", None) is None and stems:
+        found["path"] = _named_like(table, [name for name in names if name not in labels], stems())
+        clash = [purpose for purpose, name in found.items() if purpose in ("study", "folder") and name == found["path"]]
+        found |= dict.fromkeys(clash)
     if found["path"] is None and found["patient"] is not None and "patient" not in given:
         # RSNA: the picture is called after the patient.
         found["path"] = found["patient"]
     if found["path"] is None:
         raise UserError(
-            f"no column looks like the picture's path (columns: {', '.join(names)})",
+            f"no column looks like the picture's path (columns: {', '.join(names)})"
+            + (
+                "; the table has one column: is its separator one of comma, semicolon, tab, |?"
+                if len(names) == 1
+                else ""
+            ),
             config.table,
             "name it: --path-column NAME",
         )
@@ -153,6 +175,9 @@ def looks_like_findings(column: pd.Series) -> bool:
     words = [word for word in words if word]
     if not words:
         return True
+    codes, _ = values_of(pd.Series(words))
+    if (codes != UNREADABLE).all() or all(number_of(word) is not None for word in words):
+        return False  # "diagnosis: 1" is a label or a code
     terms = [term.strip(" '\"[]") for word in words for term in re.split(r"[|;]", word)]
     terms = [term for term in terms if term]
     if not terms:
@@ -161,6 +186,17 @@ def looks_like_findings(column: pd.Series) -> bool:
         return False
     ends = sum(bool(_TEXT_ENDS.search(term)) for term in terms)
     return ends <= 0.05 * len(terms) and sum(len(term) for term in words) <= 400 * len(words)
+
+
+def _named_like(table: pd.DataFrame, names: list[str], stems: set[str]) -> str | None:
+    """The column most of whose values are names of pictures, the one with more of them first."""
+    best, most = None, 0.5
+    for name in names:
+        words = pd.Series(pd.unique(table[name].dropna().str.strip().iloc[:500]))
+        share = float(words.str.casefold().isin(stems).mean()) if len(words) > 1 else 0.0
+        if share > most:
+            best, most = name, share
+    return best
 
 
 def _looks_like_pictures(column: pd.Series) -> bool:
@@ -204,4 +240,5 @@ def split_names(text: str | None) -> list[str]:
 
 def may_be_label(name: str) -> bool:
     """Whether a column of 1, 0, -1 and blanks is taken as a label when nobody says so."""
-    return not _NOT_LABELS.fullmatch(plain(name))
+    other = any(plain(name) in known for purpose, known in _KNOWN.items() if purpose != "finding")
+    return not other and not _NOT_LABELS.fullmatch(plain(name))

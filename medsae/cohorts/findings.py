@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ _NOT_STATED = frozenset(("todo", "unknown", "unlabeled", "unlabelled", "not avai
 _SEVERAL = 3
 """So many of CheXpert's own names in a table, and Yes/No columns with other names are no findings."""
 _EXAMPLES = 3
+_LIST = re.compile(r"\[.*\]|\{.*\}|\(\s*['\"].*\)", re.DOTALL)
+"""A list, an array, a set or a tuple, as programs write them into a cell."""
 
 
 @dataclass(frozen=True)
@@ -137,20 +140,33 @@ def _say_almost(name: str, read: np.ndarray, odd: pd.Series, told: list[str]) ->
 
 
 def parse_findings(text: str, separators: str = "|;") -> list[str]:
-    """The findings in "A|B", "A;B" or "['A', 'B']"; an empty list where the string names none."""
+    """The findings in "A|B", "A;B", or a list as programs write it; an empty list where the string names none."""
     text = text.strip()
-    if text.startswith("["):
-        parts = [a or b for a, b in re.findall(r"'([^']*)'|\"([^\"]*)\"", text)]
+    if _LIST.fullmatch(text):
+        parts = _in_brackets(text)
     else:
         parts = re.split("[" + re.escape(separators) + "]", text) if separators else [text]
     return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
 
+def _in_brackets(text: str) -> list[str]:
+    """What a list, set or tuple of Python, an array of numpy or a list without quotes holds."""
+    try:
+        held = None if re.search("['\"]\\s+['\"]", text) else ast.literal_eval(text)  # numpy puts no commas
+        if isinstance(held, (list, set, tuple)):
+            return [str(part) for part in (sorted(held) if isinstance(held, set) else held) if part is not None]
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        pass
+    quoted = [a or b for a, b in re.findall(r"'([^']*)'|\"([^\"]*)\"", text)]
+    return quoted if re.search("['\"]", text) else text[1:-1].split(",")
+
+
 def guess_separators(strings: Sequence[str]) -> str:
-    """The characters that part the findings in these strings: "|" and ";" always, "," and the levels of "/" only where
-    the parts are findings of other strings too ("COVID-19, ARDS", but not "effusion, left" or "Nodule/Mass")."""
-    separators = "|;"
-    plain = [s for s in strings if not s.strip().startswith("[")]
+    """The characters that part the findings in these strings: "|", ";", tabs and new lines always, "," and the levels
+    of "/" only where the parts are findings of other strings too ("COVID-19, ARDS", but not "effusion, left" or
+    "Nodule/Mass")."""
+    separators = "|;\t\n"
+    plain = [s for s in strings if not _LIST.fullmatch(s.strip())]
     for mark in ",/":
         with_mark = [s for s in plain if mark in s]
         if not with_mark:
@@ -159,7 +175,7 @@ def guess_separators(strings: Sequence[str]) -> str:
             part for s in plain for part in {p.strip() for p in re.split("[" + re.escape(separators + mark) + "]", s)}
         )
         if mark == ",":
-            alone = {p.strip() for s in plain for p in re.split("[|;/]", s) if "," not in p}
+            alone = {p.strip() for s in plain for p in re.split("[|;/\t\n]", s) if "," not in p}
             good = [all(p.strip() in alone or terms[p.strip()] > 1 for p in s.split(",")) for s in with_mark]
             if sum(good) >= 0.5 * len(good):
                 separators += mark
@@ -195,6 +211,9 @@ def from_strings(
     unsaid = sorted({f for text, left in zip(strings, parsed, strict=True) if not left
                      for f in parse_findings(text, marks)})  # fmt: skip
     times = np.bincount(code[code >= 0], minlength=len(parsed))
+    empty = sum(int(n) for text, left, n in zip(strings, parsed, times, strict=True)
+                if not left and not parse_findings(text, marks))  # fmt: skip
+    parsed, folded = _one_spelling(parsed, times, (*wanted, negative))
     count: dict[str, int] = {}
     for findings, n in zip(parsed, times, strict=True):
         for finding in findings:
@@ -206,6 +225,9 @@ def from_strings(
         f"labels: findings in {column.name!r}, parted by {parted}; named is present, not named is absent, a blank"
         " string states nothing"
     ]
+    told += folded
+    if empty:
+        told.append(f"{empty:,} rows hold an empty list, which states nothing")
     if unsaid:
         told.append(f"{', '.join(map(repr, unsaid[:5]))} states nothing")
     names = tuple(wanted) if fixed else _which(count, wanted, negative, where, told)
@@ -219,6 +241,22 @@ def from_strings(
             distinct_values[row] = MISSING
     distinct_values[-1] = MISSING  # factorize gives blank the code -1
     return Labels(distinct_values[code], names, told, frozenset([str(column.name)]))
+
+
+def _one_spelling(
+    parsed: list[list[str]], times: np.ndarray, known: Sequence[str]
+) -> tuple[list[list[str]], list[str]]:
+    """The findings with those that differ in letter case, blanks and underscores alone under one spelling: a `known`
+    one, else the most frequent; a line that says so."""
+    count: Counter[str] = Counter()
+    for findings, n in zip(parsed, times, strict=True):
+        count.update({finding: int(n) for finding in findings})
+    spellings: dict[str, list[str]] = {}
+    for finding in sorted(count, key=lambda finding: (finding not in known, -count[finding], finding)):
+        spellings.setdefault(" ".join(finding.casefold().replace("_", " ").split()), []).append(finding)
+    meant = {other: names[0] for names in spellings.values() for other in names}
+    told = [f"{', '.join(map(repr, names[1:4]))} counted as {names[0]!r}" for names in spellings.values() if names[1:]]
+    return [list(dict.fromkeys(meant[f] for f in findings)) for findings in parsed], told
 
 
 def _which(

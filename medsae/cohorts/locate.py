@@ -15,6 +15,7 @@ import posixpath
 import re
 import stat
 import unicodedata
+import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -217,6 +218,7 @@ def _look_up(
         ("with another suffix", stem),
         ("in another case or Unicode form", plain),
         ("in another case or Unicode form", lambda path: stem(plain(path))),
+        ("with the escapes of an URL undone", lambda path: stem(plain(urllib.parse.unquote(path)))),
     )
     out: list[tuple[str | None, str]] = [(None, "")] * len(wanted)
     doubtful: list[tuple[str, list[str]]] = []
@@ -296,6 +298,8 @@ def _index(keys: Iterable[str]) -> dict[str, list[int]]:
 
 
 def _parts(path: str) -> list[str]:
+    if "%" in path:  # of an URL; what has the sign in its own name loses it on both sides
+        path = urllib.parse.unquote(path)
     return [part for part in stem(plain(path.replace("\\", "/"))).split("/") if part not in ("", ".")] or [""]
 
 
@@ -366,6 +370,12 @@ def files_below(root: Path) -> list[str]:
         except OSError:
             continue  # a folder that may not be read: its pictures are missing, and that is said
     return sorted(found)
+
+
+def stems_below(root: Path) -> set[str]:
+    """The names of the pictures in the tree below a folder, without suffix, in one letter case."""
+    names = (posixpath.basename(path) for path in files_below(root))
+    return {stem(name).casefold() for name in names if PICTURE.search(name)}
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 
 from medsae.cohorts import findings, locate, marks, reports, tabular
 from medsae.cohorts.assemble import Plan, Rows, assemble, views
-from medsae.cohorts.columns import Columns, find_columns, plain, split_names
+from medsae.cohorts.columns import WEAK_FINDINGS, Columns, find_columns, looks_like_findings, plain, split_names
 from medsae.cohorts.findings import Labels
 from medsae.cohorts.tabular import CohortTable
 from medsae.config import CHEXPERT_LABELS, IngestTable
@@ -30,11 +31,11 @@ def read_table(config: IngestTable) -> CohortTable:
     """
     read = reports.read(config.table)
     table = read.table
-    columns = find_columns(table, config)
-    labels = _labels(table, columns, config, read)
     root = config.root if config.root is not None else config.table.parent
     if not root.is_dir():
         raise UserError("the folder of the pictures does not exist", root, "give the folder with --root")
+    columns = find_columns(table, config, (lambda: locate.stems_below(root)) if config.pictures else None)
+    labels = _labels(table, columns, config, read)
     rows = Rows(table, read.place, config.table, {config.table.name: sha256_of(config.table)}, told=read.told)
     blank = _no_finding_by_definition(labels)
     plan = Plan(
@@ -65,7 +66,16 @@ def _labels(table: pd.DataFrame, columns: Columns, config: IngestTable, read: Re
     if wanted:
         return findings.from_columns(table, wanted, read.place, config.threshold)
     purposes = columns.purposes() - ({columns.finding} if columns.finding else set())
-    return findings.guessed_columns(table, purposes, read.place, config.threshold)
+    try:
+        return findings.guessed_columns(table, purposes, read.place, config.threshold)
+    except UserError:
+        free = {plain(name): name for name in reversed(list(map(str, table.columns))) if name not in purposes}
+        weak = next((free[name] for name in WEAK_FINDINGS if name in free), None)
+        if weak is None or not looks_like_findings(table[weak]):
+            raise
+        found = findings.from_strings(table[weak], wanted, config.negative, config.finding_separators, config.table)
+        return replace(found, told=[f"column {weak!r} is taken for the findings: no other looks like a label (guessed)",
+                                    *found.told])  # fmt: skip
 
 
 def _no_finding_by_definition(labels: Labels) -> tuple[str, ...]:

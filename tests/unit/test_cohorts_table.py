@@ -144,7 +144,10 @@ def test_vindr_votes_do_not_depend_on_row_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("A|B", ["A", "B"]), ("A; B", ["A", "B"]), ("['a', \"b's\", ' c']", ["a", "b's", "c"]), ("", []), ("[]", []),
-     ("A|A| ", ["A"]), ("Pleural effusion, left", ["Pleural effusion, left"])],
+     ("A|A| ", ["A"]), ("Pleural effusion, left", ["Pleural effusion, left"]), ("[A, B c]", ["A", "B c"]),
+     ('["A", "B"]', ["A", "B"]), ('["Kerley\'s lines", \'A\']', ["Kerley's lines", "A"]), ("{'B', 'A'}", ["A", "B"]),
+     ("('A',)", ["A"]), ("['A' 'B']", ["A", "B"]), ("['A'\n 'B']", ["A", "B"]), ("['A', nan]", ["A"]),
+     ("('A', 'B')", ["A", "B"]), ("['A', None]", ["A"]), ("(A) mass", ["(A) mass"])],
 )  # fmt: skip
 def test_parse_findings(text: str, expected: list[str]) -> None:
     assert parse_findings(text) == expected
@@ -192,6 +195,74 @@ def test_parquet_equals_csv(tmp_path: Path) -> None:
     assert one.images["patient"].tolist() == ["7", "8", "9"]
 
 
+def test_findings_under_one_spelling(tmp_path: Path) -> None:
+    """Letter case, blanks and underscores make no other finding; tabs and new lines part them."""
+    rows = ["Pleural_Effusion", "pleural effusion\tEdema", '"Edema\nMass"', "EDEMA", "[]", "Pleural_Effusion"]
+    csv = "path,findings\n" + "".join(f"{i}.png,{row}\n" for i, row in enumerate(rows))
+    table = read(tmp_path / "t.csv", csv)
+    assert table.label_names == ("Edema", "Mass", "Pleural_Effusion")
+    assert values(table)["Pleural_Effusion"].tolist() == [1, 1, 0, 0, pd.NA, 1]
+    assert values(table)["Edema"].tolist() == [0, 1, 1, 1, pd.NA, 0]
+    said = "\n".join(table.understood)
+    assert "'pleural effusion' counted as 'Pleural_Effusion'" in said and "1 rows hold an empty list" in said
+
+
+@pytest.mark.parametrize("name", ["class", "diagnosis", "labels", "finding"])
+def test_a_column_of_ones_and_zeros_is_a_label_whatever_its_name(name: str, tmp_path: Path) -> None:
+    table = read(tmp_path / "t.csv", f"path,{name}\na.png,1\nb.png,0\nc.png,\n")
+    assert table.label_names == (name,) and values(table)[name].tolist() == [1, 0, pd.NA]
+    with pytest.raises(UserError, match=f"'{name}' is not taken as a label(.|\n)*'2'"):
+        read(tmp_path / "t.csv", f"path,{name}\na.png,1\nb.png,0\nc.png,2\n")
+
+
+def test_a_column_called_label_holds_classes_where_nothing_else_is_a_label(tmp_path: Path) -> None:
+    table = read(tmp_path / "t.csv", "image_id,Label\na,NORMAL\nb,PNEUMONIA\nc,NORMAL\n")
+    assert table.label_names == ("NORMAL", "PNEUMONIA") and values(table)["NORMAL"].tolist() == [1, 0, 1]
+    assert any("'Label' is taken for the findings" in line for line in table.understood)
+    table = read(tmp_path / "t.csv", "image_id,Label,Edema\na,ward 3,1\nb,ward 4,0\n")
+    assert table.label_names == ("Edema",)
+
+
+def test_columns_about_the_picture_are_no_findings(tmp_path: Path) -> None:
+    """Flags that people keep beside the labels: is it of the validation set, frontal, of a man, with a mask?"""
+    flags = "is_valid,frontal,Portable,has_mask,sex_M,view_PA,split,total,isTrain"
+    rows = [f"{i}.png,{i % 2}" + f",{(i // 2) % 2}" * 9 for i in range(4)]
+    table = read(tmp_path / "t.csv", f"path,Edema,{flags}\n" + "\n".join(rows) + "\n")
+    assert table.label_names == ("Edema",) and set(table.attributes.columns) == set(flags.split(","))
+
+
+def test_a_column_of_names_of_files_is_the_path_whatever_its_name(tmp_path: Path) -> None:
+    """By its values (Shenzhen's study_id), or because pictures are called so (RANZCR's StudyInstanceUID)."""
+    table = read(tmp_path / "t.csv", "study_id,Edema\nCHN_1_0.png,1\nCHN_2_0.png,0\n")
+    assert table.images["path"].tolist() == ["CHN_1_0.png", "CHN_2_0.png"]
+    csv = "StudyInstanceUID,Edema,PatientID\n1.2.840.1,1,p1\n1.2.840.2,0,p1\n"
+    for name in ("1.2.840.1", "1.2.840.2"):
+        picture(tmp_path / "train" / f"{name}.jpg")
+    table = read(tmp_path / "t.csv", csv, pictures=True)
+    assert table.images["path"].tolist() == ["train/1.2.840.1.jpg", "train/1.2.840.2.jpg"]
+    assert table.images["patient"].tolist() == ["p1", "p1"]
+
+
+@pytest.mark.parametrize(
+    ("written", "lies"),
+    [
+        ("my%20img/a%28{}%29.png", "my img/a({}).png"),
+        ("x/my%20img/a{}.png", "my img/a{}.jpg"),
+        ("https://host.org/set/img/a{}.png?dl=1#top", "img/a{}.png"),
+        ("s3://bucket/set/img/a{}.png", "img/a{}.png"),
+        ("file:///home/who/img/a{}.png", "img/a{}.png"),
+        ("100%/a{}.png", "100%/a{}.png"),
+        ("{}.0", "{}.png"),
+    ],
+)
+def test_paths_as_other_programs_write_them(written: str, lies: str, tmp_path: Path) -> None:
+    for i in (1, 2):
+        picture(tmp_path / lies.format(i))
+    csv = "image_id,Edema\n" + "".join(f"{written.format(i)},{i - 1}\n" for i in (1, 2))
+    table = read(tmp_path / "t.csv", csv, pictures=True)
+    assert table.images["path"].tolist() == [lies.format(1), lies.format(2)]
+
+
 @pytest.mark.parametrize("separator", [";", "\t"])
 def test_other_separators_and_byte_order_mark(separator: str, tmp_path: Path) -> None:
     csv = "\ufeff" + "path,Edema\na.png,1\nb.png,0\n".replace(",", separator)
@@ -204,6 +275,8 @@ def test_patients_without_a_column(tmp_path: Path) -> None:
     assert any("patient of its own" in line for line in each.understood)
     folders = read(tmp_path / "t.csv", "path,Edema\npatient1/a.png,1\npatient1/b.png,0\n")
     assert folders.images["patient"].tolist() == ["patient1", "patient1"]
+    mimic = "path,Edema\nfiles/p10/p10000032/s50414267/a.png,1\nfiles/p10/p10000032/s53189527/b.png,0\n"
+    assert read(tmp_path / "t.csv", mimic).images["patient"].tolist() == ["p10000032", "p10000032"]
 
 
 @pytest.mark.parametrize(
