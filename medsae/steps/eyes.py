@@ -60,7 +60,7 @@ REFERENCE_FILE = "reference.npy"
 
 
 class Sees(Protocol):
-    """Where on a picture values come from: exactly (`Eye`), or by what they lose (`replaced.Occluded`)."""
+    """Where on a picture values come from: exactly (`Eye`), or by what they lose (`occlusion.Occluded`)."""
 
     @property
     def encoder(self) -> encoders.Encoder: ...

@@ -21,7 +21,7 @@ from medsae.cohorts.pictures import PictureError, read
 from medsae.device import pick
 from medsae.progress import Progress, UserError
 from medsae.sae.model import Sae
-from medsae.steps import eyes, replaced, tokens
+from medsae.steps import eyes, occlusion, squares, tokens
 from medsae.steps.train import split_rows
 from medsae.store.artifacts import Artifact, Store
 from medsae.store.ledger import Ledger
@@ -131,7 +131,7 @@ class ByWhole:
     grid: None = None
 
     def see(self, picture: np.ndarray) -> Seen:
-        x_d = replaced.embedded(self.encoder, [picture], self.unit_norm)[0]
+        x_d = squares.embedded(self.encoder, [picture], self.unit_norm)[0]
         return Seen(x_d, self.sae.encode(x_d[None])[0] if self.sae else x_d, None)
 
 
@@ -141,7 +141,7 @@ class Looker:
     def __init__(self, scores: Artifact, store: Store, progress: Progress):
         self.scores, self.store = scores, store
         self.passed: Callable[[int], None] = lambda _: None
-        """Told how many more of the `replaced.PASSES` runs of the encoder are over, of a picture's map by occlusion."""
+        """Told how many more of the `occlusion.PASSES` runs of the encoder are over, of a map by occlusion."""
         self.embeddings = store.parent(scores.parents["embeddings"], "embeddings")
         self.cohort = store.parent(scores.parents["cohort"], "cohort")
         sae = scores.parents.get("sae")
@@ -257,8 +257,8 @@ class Looker:
         return {}
 
     @cached_property
-    def _occluder(self) -> replaced.Occluder:
-        return replaced.Occluder(self.sight.encoder, self.sight.unit_norm, replaced.mean_of(self.cohort))
+    def _occluder(self) -> occlusion.Occluder:
+        return occlusion.Occluder(self.sight.encoder, self.sight.unit_norm, squares.mean_of(self.cohort))
 
     def _strongest(self, z_m: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
         """Neurons that fire, by share of their maximum, and the share of every neuron (NaN where it is not known)."""
@@ -363,7 +363,7 @@ def look(config: c.Look, store: Store, progress: Progress) -> dict[str, Any]:
         raise UserError(f"this picture cannot be used: {error}", config.picture) from error
     looker = Looker(scores, store, progress)
     if config.occlude and isinstance(looker.sight, ByWhole):
-        with progress.task("occlusion", replaced.PASSES, "passes") as task:
+        with progress.task("occlusion", occlusion.PASSES, "passes") as task:
             looker.passed = task.advance
             found = looker.look(data, config.most, config.occlude)
     else:
@@ -391,8 +391,8 @@ class _Counted:
 
     def __call__(self, more: int) -> None:
         self.done += more
-        over = self.done >= replaced.PASSES
-        self.looks.tell(phase="ready", **({} if over else {"passes": self.done, "of": replaced.PASSES}))
+        over = self.done >= occlusion.PASSES
+        self.looks.tell(phase="ready", **({} if over else {"passes": self.done, "of": occlusion.PASSES}))
 
 
 def _watch(config: c.Look, scores: Artifact, store: Store, progress: Progress) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import pandas as pd
 from medsae.arrays import Rows
 from medsae.geometry import packed
 from medsae.progress import Progress, UserError
-from medsae.steps import located, replaced
+from medsae.steps import deletion, located, occlusion
 from medsae.steps.eyes import (
     BATCH,
     Direction,
@@ -175,7 +175,7 @@ def at_score(scored: Scored, store: Store, progress: Progress) -> Made:
         return Made({}, None, error.what)
     made = _made(scored, eye, pictures, progress)
     if scored.deletions:
-        asked = replaced.Deleted(scored, replaced.OfWhole(eye, scored.spaces[0]), pictures, scored.deletions,
+        asked = deletion.Deleted(scored, deletion.OfWhole(eye, scored.spaces[0]), pictures, scored.deletions,
                                  scored.first)  # fmt: skip
         made = replace(made, tables=made.tables | asked.tables(sample, progress))
     return made
@@ -190,8 +190,8 @@ def _eye(scored: Scored, sample: Sequence[np.ndarray], store: Store, progress: P
         if not scored.occlude:
             do = "score --occlude keeps approximate ones, look --occlude makes those of one picture"
             raise UserError(error.what, error.where, do) from error
-    progress.say(f"maps by occlusion, approximate: the encoder runs {replaced.PASSES} times for each picture")
-    return replaced.Occluded.of(encoder, scored.embeddings, scored.cohort, scored.device)
+    progress.say(f"maps by occlusion, approximate: the encoder runs {occlusion.PASSES} times for each picture")
+    return occlusion.Occluded.of(encoder, scored.embeddings, scored.cohort, scored.device)
 
 
 def _made(scored: Scored, eye: Sees, pictures: Any, progress: Progress) -> Made:

@@ -130,9 +130,9 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
                 about = tokens.Scored(cohort, images, active, scores.recovery, config.seed, source, rivals)
                 frames |= tokens.localised(about)
                 if config.deletions:
-                    from medsae.steps import replaced
+                    from medsae.steps.deletion_of_tokens import AskedOfTokens
 
-                    asked = replaced.AskedOfTokens(about, embeddings, model, config.deletions, first)
+                    asked = AskedOfTokens(about, embeddings, model, config.deletions, first)
                     frames = _with(frames, asked.tables(store, progress))
             about_maps = "exact" if made else "the tokens behind the top images are kept in the table token"
         elif config.maps:

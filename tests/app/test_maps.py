@@ -12,7 +12,7 @@ from PIL import Image
 
 from medsae.paper import overlay, report
 from medsae.sae.model import Sae
-from medsae.steps.replaced import HOW
+from medsae.steps.occlusion import HOW
 from medsae.store import maps as stored
 from medsae.store.artifacts import Store
 from medsae.store.reader import Reader

@@ -177,12 +177,12 @@ def look(store: Store, scores: Artifact, visits: int) -> None:
 
 def occlusion(store: Store, scores: Artifact) -> None:
     """One picture by occlusion with the encoder of these scores, whether it needs it or not."""
-    from medsae.steps import eyes, replaced
+    from medsae.steps import eyes, occlusion, squares
 
     embeddings = store.parent(scores.parents["embeddings"], "embeddings")
     encoder = eyes.encoder_of(embeddings, store, Silent())
     cohort = store.parent(scores.parents["cohort"], "cohort")
-    occluder = replaced.Occluder(encoder, eyes.unit_norm(encoder, embeddings), replaced.mean_of(cohort))
+    occluder = occlusion.Occluder(encoder, eyes.unit_norm(encoder, embeddings), squares.mean_of(cohort))
     pictures, walls = eyes.pictures_of(cohort), []
     for k in range(5):
         picture, wall = pictures[k], time.perf_counter()

@@ -7,7 +7,8 @@ import pytest
 from medsae import geometry
 from medsae.scoring.deletion import LEAST, deletion, grow, table_row
 from medsae.scoring.draws import Patients
-from medsae.steps import located, replaced
+from medsae.steps import deletion as deletion_step
+from medsae.steps import deletion_of_tokens, located, occlusion, squares
 
 
 def test_a_region_grows_from_the_strongest_place_to_its_strongest_neighbour():
@@ -45,7 +46,7 @@ def test_too_few_pictures_have_no_fall():
 def test_a_picture_comes_back_from_its_square(shape):
     y, x = np.mgrid[: shape[0], : shape[1]]
     picture = (100 + 80 * np.sin(y / shape[0] * 3) * np.cos(x / shape[1] * 3)).astype(np.uint8)
-    back = replaced.off_square(replaced.on_square(picture), shape)
+    back = squares.off_square(squares.on_square(picture), shape)
     inner = (slice(3, -3), slice(3, -3))  # the black of the square reaches a little over the border
     assert back.shape == shape and np.abs(back[inner].astype(int) - picture[inner]).max() <= 6
 
@@ -53,12 +54,12 @@ def test_a_picture_comes_back_from_its_square(shape):
 def test_blocks_cover_their_part_of_the_picture():
     region = np.zeros((4, 4), bool)
     region[0, 0] = region[3, 2] = True
-    found = replaced.covered(region, (40, 20), 8)  # the square is 40 wide, the picture its middle half
+    found = squares.covered(region, (40, 20), 8)  # the square is 40 wide, the picture its middle half
     assert found.shape == (40, 20)
     assert found[:10].sum() == 0 and found[30:, 10:].all() and found[30:, :10].sum() == 0
-    assert replaced.inside((40, 20), 4, 8).tolist() == [[False, True, True, False]] * 4
+    assert squares.inside((40, 20), 4, 8).tolist() == [[False, True, True, False]] * 4
     # A picture smaller than the network's input lies in the middle of it.
-    small = replaced.covered(np.eye(2, dtype=bool), (10, 10), 20)
+    small = squares.covered(np.eye(2, dtype=bool), (10, 10), 20)
     assert small[:5, :5].all() and small[5:, 5:].all() and not small[:5, 5:].any()
 
 
@@ -85,7 +86,7 @@ def test_occlusion_finds_the_half_that_a_neuron_sees():
     picture = np.full((64, 64), 50, np.uint8)
     picture[:, 32:] = 200
     encoder = Bright()
-    occluder = replaced.Occluder(encoder, False, np.full((replaced.MEAN_SIDE,) * 2, 50.0))
+    occluder = occlusion.Occluder(encoder, False, np.full((squares.MEAN_SIDE,) * 2, 50.0))
     losses = occluder.losses(picture)
     assert losses.shape == (64, 2) and np.abs(losses[:, 0]).max() < 1e-4, "the left half is what it is filled with"
     right = losses[:, 1].reshape(8, 8)
@@ -102,7 +103,7 @@ def test_a_square_is_a_quarter_of_the_picture_however_large_the_networks_input_i
     encoder = Bright()
     encoder.size, seen = 518, []
     encoder.prepare = lambda p: seen.append(p) or np.zeros((1, 32, 32), np.float32)
-    eye = replaced.Occluded(replaced.Occluder(encoder, False, np.full((replaced.MEAN_SIDE,) * 2, 255.0)))
+    eye = occlusion.Occluded(occlusion.Occluder(encoder, False, np.full((squares.MEAN_SIDE,) * 2, 255.0)))
     eye.occluder.losses(np.zeros((side, side), np.uint8))
     inner = [p > 0 for p in seen[1:]][8 * 3 + 4]
     assert inner.mean() == pytest.approx(1 / 16, rel=0.05)
@@ -113,7 +114,7 @@ def test_a_square_is_a_quarter_of_the_picture_however_large_the_networks_input_i
 
 def test_the_filling_is_the_mean_of_pictures_on_which_a_neuron_is_silent():
     pictures = [np.full((20, 20), v, np.uint8) for v in (10, 20, 90, 100)]
-    silent = replaced.Silent.means(
+    silent = deletion_step.Silent.means(
         np.array([5, 7]), pictures, lambda some: np.array([[p.mean() > 50, p.mean() > 0] for p in some])
     )  # fmt: skip
     assert silent.of(5) == pytest.approx(15.0), "of the two dark ones"
@@ -148,13 +149,13 @@ def test_of_tokens_the_largest_token_falls_without_a_step():
     picture = np.full((8, 8), 10, np.uint8)
     picture[:4, 4:], picture[4:, :4] = 150, 90
     both = np.array([0, 1])
-    tells = replaced.OfTokens(Quarters(), Cut(), "max", located.Cells((2, 2), 1.5, 4, 8))
+    tells = deletion_of_tokens.OfTokens(Quarters(), Cut(), "max", located.Cells((2, 2), 1.5, 4, 8))
     assert tells.maps(picture, both) == pytest.approx(np.array([[0, 50, 0, 0], [90, 0, 10, 90]]))
     dark = np.full((8, 8), 10, np.uint8)
     # Where nothing fires any more, the value is below 0: by how much the brightest token misses.
     assert tells.values([picture, dark], both) == pytest.approx(np.array([[50, 90], [-90, 90]]))
     assert tells.fires([picture, dark], both).tolist() == [[True, True], [False, True]]
-    share = replaced.OfTokens(Quarters(), Cut(), "share", tells.places)
+    share = deletion_of_tokens.OfTokens(Quarters(), Cut(), "share", tells.places)
     assert share.values([picture], both) == pytest.approx(np.array([[0.25, 0.75]]))
-    raw = replaced.OfTokens(Quarters(), None, "max", tells.places)
+    raw = deletion_of_tokens.OfTokens(Quarters(), None, "max", tells.places)
     assert raw.values([picture], both[:1]) == pytest.approx(np.array([[150]]))

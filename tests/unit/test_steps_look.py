@@ -14,7 +14,7 @@ from medsae.config import Look
 from medsae.progress import Silent, UserError
 from medsae.sae.model import Sae
 from medsae.steps import look as step
-from medsae.steps import replaced
+from medsae.steps import occlusion
 from medsae.steps.look import Looker, look
 from medsae.store.artifacts import Store
 from medsae.store.looks import Looks
@@ -170,7 +170,7 @@ def test_without_an_exact_map_there_is_one_by_occlusion_when_asked(study, monkey
     passes: list[int] = []
     looker.passed = passes.append
     found = looker.look(data, 3, occlude=True)
-    assert sum(passes) == replaced.PASSES == 65 and len(passes) > 1
+    assert sum(passes) == occlusion.PASSES == 65 and len(passes) > 1
     assert found["grid"]["rows"] == 8 and "approximate" in found["grid"]["how"] and found["no_maps"] == ""
     for n in found["neurons"]:
         assert np.sum(n["map"]) + n["map_constant"] == pytest.approx(n["activation"], abs=1e-2)

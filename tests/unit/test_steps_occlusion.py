@@ -11,7 +11,7 @@ from PIL import Image
 from medsae.encoders import cells
 from medsae.progress import Silent
 from medsae.sae.model import Sae
-from medsae.steps import eyes, replaced
+from medsae.steps import deletion, eyes, occlusion, squares
 from medsae.steps.look import Looker
 from medsae.store import maps
 from medsae.store.artifacts import Store
@@ -29,7 +29,7 @@ FEW = ("--images", "all", "--draws", 10, "--bootstraps", 10, "--labels", "Lung O
 def strong_enough():
     """So few pictures count as many, so that the strongest of a neuron are tried by deletion."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replaced, "ONE_OF", 6)
+        patch.setattr(deletion, "ONE_OF", 6)
         yield
 
 
@@ -73,7 +73,7 @@ def test_a_cell_loses_what_the_network_loses_with_its_square(study, name):
     artifact = store.get(embeddings)
     encoder = eyes.encoder_of(artifact, store, Silent())
     assert cells.of(encoder) is None, "no sum over cells: a CLS token, or attention pooling"
-    eye = replaced.Occluded.of(encoder, artifact, store.get(artifact.parents["cohort"]))
+    eye = occlusion.Occluded.of(encoder, artifact, store.get(artifact.parents["cohort"]))
     picture = eyes.pictures_of(store.get(artifact.parents["cohort"]))[0]
     parts, constant = eye.parts([picture])
     x_nd = np.load(artifact.file("x.npy"))
@@ -87,7 +87,7 @@ def test_a_cell_loses_what_the_network_loses_with_its_square(study, name):
         Image.fromarray(eye.occluder.mean.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR)
     )
     edited[square] = np.round(fill[square])
-    lost = replaced.embedded(encoder, [picture], False)[0] - replaced.embedded(encoder, [edited], False)[0]
+    lost = squares.embedded(encoder, [picture], False)[0] - squares.embedded(encoder, [edited], False)[0]
     assert np.abs(lost).max() > 1e-4 * largest
     assert np.abs(parts[0].reshape(8, 8, -1)[2, 5] - lost).max() < 1e-5 * largest
 
