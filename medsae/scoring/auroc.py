@@ -190,7 +190,7 @@ def auroc_all(held: Held, y_nk: NDArray[np.floating], masks: Sequence[NDArray[np
             for areas, (positive, mask_nq, pattern_k) in zip(out, work, strict=True):
                 for q in range(mask_nq.shape[1]):
                     labels = np.flatnonzero(pattern_k == q)
-                    found = _sparse_areas(columns, mask_nq[:, q] > 0, positive[:, labels])
+                    found = _sparse_areas(columns, mask_nq[:, q], positive[:, labels])
                     areas[np.ix_(neurons, labels)] = found
         return out
     width = max(1, CHUNK_BYTES // (4 * held.n))
@@ -203,7 +203,7 @@ def auroc_all(held: Held, y_nk: NDArray[np.floating], masks: Sequence[NDArray[np
                 for areas, (positive, mask_nq, pattern_k) in zip(out, work, strict=True):
                     for q in range(mask_nq.shape[1]):
                         labels = np.flatnonzero(pattern_k == q)
-                        found = chunk.areas(mask_nq[:, q] > 0, positive[:, labels])
+                        found = chunk.areas(mask_nq[:, q], positive[:, labels])
                         areas[offset + first : offset + last, labels] = found
 
         strips(strip, z_nc.shape[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,14 +67,14 @@ def best_neurons(
         )  # fmt: skip
         picks.append((reason, _pick(half_mk[:, j], signed), _pick(whole_mk[:, j], signed)))
     neurons = np.unique([pick[0] for _, *both in picks for pick in both])
-    z_nc = columns_of(held, neurons)
+    column = _columns(held, neurons)
     place = {int(neuron): c for c, neuron in enumerate(neurons)}
     out = []
     for j, (reason, (neuron, sign, chosen), (all_neuron, all_sign, all_value)) in enumerate(picks):
         other_n = mask_nk[:, j] & ~first_n
 
         def judged(which: int, sign: int, use: NDArray[np.bool_], j: int = j) -> Area:
-            return auroc_interval(sign * z_nc[use, place[which]], y_nk[use, j], patients.code_n[use])
+            return auroc_interval(sign * column(place[which])[use], y_nk[use, j], patients.code_n[use])
 
         nothing = Area(np.nan, np.nan, np.nan, 0, 0, reason)
         whole = judged(all_neuron, all_sign, mask_nk[:, j]) if np.isfinite(all_value) else nothing
@@ -83,6 +84,15 @@ def best_neurons(
             all_neuron if np.isfinite(all_value) else None, all_sign, whole, reason,
         ))  # fmt: skip
     return out
+
+
+def _columns(held: Held, neurons: NDArray[np.integer]) -> Callable[[int], NDArray[np.float32]]:
+    """Activations [n] of one of some neurons by its place among them: of non-zeros one column is made at a time."""
+    if held.held is None:
+        z_nc = columns_of(held, neurons)
+        return lambda c: z_nc[:, c]
+    some = held.columns(neurons)
+    return lambda c: some[:, [c]].toarray().ravel()
 
 
 def _pick(area_m: NDArray[np.float64], signed: bool) -> tuple[int, int, float]:

@@ -55,7 +55,7 @@ class Attribute:
     kind_n: NDArray[np.int32]
     """... and the kind of each image."""
     values: tuple[str, ...]
-    stratum_n: NDArray[np.intp]
+    stratum_n: NDArray[np.int32]
     """Index into `values`, -1 where the attribute is unknown."""
 
     @property
@@ -76,14 +76,14 @@ def _of_words(name: str, values: NDArray[np.generic]) -> Attribute:
     # The first value is what all others are compared with; values too rare for a column share one, unknown has one.
     table = np.eye(len(words) + 2)[:, [*range(1, len(words)), len(words) + 1, len(words)]]
     kind = np.where(code >= 0, code, np.where(code == RARE, len(words), len(words) + 1))
-    return Attribute(name, table, kind.astype(np.int32), tuple(words), np.maximum(code, -1).astype(np.intp))
+    return Attribute(name, table, kind.astype(np.int32), tuple(words), np.maximum(code, -1))
 
 
 def _of_numbers(name: str, value_n: NDArray[np.float64]) -> Attribute:
     known = np.isfinite(value_n)
     if not known.any() or np.ptp(value_n[known]) == 0:
         nothing = np.zeros(len(value_n), np.int32)
-        return Attribute(name, np.zeros((1, 0)), nothing, (), np.full(len(value_n), -1))
+        return Attribute(name, np.zeros((1, 0)), nothing, (), nothing - 1)
     number, kind = np.unique(np.where(known, value_n, np.nan), return_inverse=True)
     standard = np.where(np.isfinite(number), (number - value_n[known].mean()) / value_n[known].std(), 0)
     ends = np.unique(np.quantile(value_n[known], np.linspace(0, 1, BANDS + 1)[1:-1]))
@@ -91,7 +91,7 @@ def _of_numbers(name: str, value_n: NDArray[np.float64]) -> Attribute:
     edges = [value_n[known].min(), *ends, value_n[known].max()]
     words = tuple(f"{a:.4g} to {b:.4g}" for a, b in pairwise(edges))
     table = np.column_stack([standard, standard**2, ~np.isfinite(number)]).astype(float)
-    return Attribute(name, table, kind.astype(np.int32), words, stratum)
+    return Attribute(name, table, kind.astype(np.int32), words, stratum.astype(np.int32))
 
 
 def basis(attributes: Sequence[Attribute], use_n: NDArray[np.bool_] | NDArray[np.integer]) -> NDArray[np.float64]:
@@ -254,7 +254,7 @@ def followed(
     sparse = held.held is not None
     width = NEURONS if sparse else max(1, GROUP_BYTES // (4 * held.n))
     work = [order[first : first + width] for first in range(0, held.m, width)]
-    told = _Sparse(held, cohort, top_m) if sparse else _Dense(held, cohort, top_m)
+    told = _Sparse(held, cohort, top_m, kept) if sparse else _Dense(held, cohort, top_m)
     with report.task("what else neurons follow", held.m, "neurons") as task:
         kept.expect("followed", len(work))
         for k, neurons in enumerate(work):
@@ -294,8 +294,8 @@ class _Dense:
 class _Sparse:
     """From their non-zeros."""
 
-    def __init__(self, held: Held, cohort: Cohort, top_m: NDArray[np.integer]):
-        self.held, self.cohort, self.top_m = held, cohort, top_m
+    def __init__(self, held: Held, cohort: Cohort, top_m: NDArray[np.integer], kept: Kept = NOWHERE):
+        self.held, self.cohort, self.top_m, self.kept = held, cohort, top_m, kept
         self.last: tuple[int, _Stated] | None = None
 
     def of(self, neurons: NDArray[np.integer]) -> Tables:
@@ -320,9 +320,12 @@ class _Sparse:
         return self.last[1]
 
     @cached_property
-    def _shuffled(self) -> list[NDArray[np.int32]]:
+    def _shuffled(self) -> NDArray[np.int32]:
         permutations = Permutations(self.cohort.patients, DRAWS, self.cohort.seed)
-        return [permutations.rows(draw) for draw in range(DRAWS)]
+        rows = self.kept.room((DRAWS, len(self.cohort.y_nk)), np.int32)
+        for draw in range(DRAWS):
+            rows[draw] = permutations.rows(draw)
+        return rows
 
 
 def _nothing(neurons: NDArray[np.integer], label: str | None, n: int, reason: str) -> Tables:
@@ -334,7 +337,7 @@ def _nothing(neurons: NDArray[np.integer], label: str | None, n: int, reason: st
 class _Stated:
     """One label over the images where it is known, as `firing` needs it."""
 
-    def __init__(self, cohort: Cohort, label: int, shuffled: list[NDArray[np.int32]]):
+    def __init__(self, cohort: Cohort, label: int, shuffled: NDArray[np.int32]):
         self.use_n, self.name, self.shuffled = cohort.mask_nk[:, label], cohort.labels[label], shuffled
         self.held = cohort.attributes_of(self.name)
         y_n = cohort.y_nk[self.use_n, label].astype(float)

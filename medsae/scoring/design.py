@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsae.scoring.entropy import entropy_bits
+from medsae.scoring.pieces import NOWHERE, Kept
 
 NOTHING = "no finding"
 """The label that says that there is none of the others; compared without regard to case."""
@@ -26,15 +27,15 @@ LEAST_EIGENVALUE = 0.02
 class Design:
     """Labels [n, k] and, beside them, residual labels [n, r] of all labels but No Finding."""
 
-    y_nk: NDArray[np.float32]
+    all_nk: NDArray[np.float32]
+    """Labels and residual labels side by side [n, k + r], 0 where they are not known."""
     mask_nk: NDArray[np.bool_]
     labels: tuple[str, ...]
-    residual_nr: NDArray[np.float32]
     kept_r: NDArray[np.intp]
     """Of which label each residual column is."""
     given: tuple[str, ...]
     """What was taken out: names of attributes, and No Finding where there is such a label."""
-    strata_n: NDArray[np.int64]
+    strata_n: NDArray[np.int16]
     """State of No Finding (present, absent, unknown) as a number. Residual labels spread where there are findings and
     hardly where there are none, so their null moves them between images of one state only."""
 
@@ -44,8 +45,10 @@ class Design:
         mask_nk: NDArray[np.bool_],
         labels: Sequence[str],
         attributes: Mapping[str, NDArray[np.float32]],
+        place: Kept = NOWHERE,
     ) -> Design:
-        """`attributes`: name -> columns [n, c] that are taken out of every label (one-hot; unknown is all zero).
+        """`attributes`: name -> columns [n, c] that are taken out of every label (one-hot; unknown is all zero);
+        `place`: has room for the labels of very many images.
 
         Each label is regressed, over the images where it is known, on a constant, the attributes and No Finding
         (present, absent and unknown are three states of it). A label without positives, or that they explain wholly,
@@ -55,12 +58,14 @@ class Design:
         nothing = [j for j, name in enumerate(labels) if name.strip().lower() == NOTHING]
         kept = np.array([j for j in range(len(labels)) if j not in nothing], np.intp)
         columns = [np.ones((n, 1), np.float32), *attributes.values()]
-        strata = np.zeros(n, np.int64)
+        strata = np.zeros(n, np.int16)
         for j in nothing:
-            strata = 3 * strata + np.where(mask_nk[:, j], 1 + (y_nk[:, j] > 0), 0)
+            strata = 3 * strata + np.where(mask_nk[:, j], 1 + (y_nk[:, j] > 0), 0).astype(np.int16)
             columns += [(mask_nk[:, [j]] & (y_nk[:, [j]] > 0)), (mask_nk[:, [j]] & (y_nk[:, [j]] <= 0))]
         known_nc = np.concatenate(columns, axis=1).astype(float)
-        residual = np.zeros((n, len(kept)), np.float32)
+        all_nk = place.room((n, len(labels) + len(kept)), np.float32)
+        all_nk[:, : len(labels)], all_nk[:, len(labels) :] = y_nk, 0
+        residual = all_nk[:, len(labels) :]
         alike: dict[bytes, list[int]] = {}
         for r, j in enumerate(kept):
             alike.setdefault(np.packbits(mask_nk[:, j]).tobytes(), []).append(r)
@@ -75,12 +80,17 @@ class Design:
                 # What is left of a label that is explained wholly is rounding.
                 residual[use, r] = 0 if np.abs(rest).max(initial=0) < 1e-5 else rest
         taken = (*attributes, *(labels[j] for j in nothing))
-        return Design(y_nk, mask_nk, tuple(labels), residual, kept, taken, strata)
+        return Design(all_nk, mask_nk, tuple(labels), kept, taken, strata)
 
     @property
-    def all_nk(self) -> NDArray[np.float32]:
-        """Labels and residual labels side by side [n, k + r]."""
-        return np.concatenate([self.y_nk, self.residual_nr], axis=1)
+    def y_nk(self) -> NDArray[np.float32]:
+        """The labels [n, k]."""
+        return self.all_nk[:, : len(self.labels)]
+
+    @property
+    def residual_nr(self) -> NDArray[np.float32]:
+        """The residual labels [n, r]."""
+        return self.all_nk[:, len(self.labels) :]
 
     @property
     def all_mask_nk(self) -> NDArray[np.bool_]:

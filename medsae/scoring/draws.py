@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from medsae.progress import Progress
 from medsae.scoring.activity import Held, shape_of, squared, times
-from medsae.scoring.labels import mask_patterns
+from medsae.scoring.labels import mask_patterns, zero_where_unknown
 from medsae.scoring.pieces import NOWHERE, Arrays, Kept
 from medsae.scoring.sufficient import correlation
 
@@ -29,22 +29,23 @@ BUDGET_BYTES = 400 * 2**20
 class Patients:
     """Images grouped by patient: `code_n` in 0 .. p, images of patient c at order[start[c] : start[c] + size[c]]."""
 
-    code_n: NDArray[np.intp]
-    order_n: NDArray[np.intp]
-    start_p: NDArray[np.intp]
-    size_p: NDArray[np.intp]
+    code_n: NDArray[np.int32]
+    order_n: NDArray[np.int32]
+    start_p: NDArray[np.int32]
+    size_p: NDArray[np.int32]
 
     @staticmethod
     def of(patients: ArrayLike) -> Patients:
         """From one patient id (number or text) an image."""
         _, code = np.unique(np.asarray(patients), return_inverse=True)
         size = np.bincount(code)
-        return Patients(code, np.argsort(code, kind="stable"), np.concatenate([[0], np.cumsum(size)[:-1]]), size)
+        start, order = np.concatenate([[0], np.cumsum(size)[:-1]]), np.argsort(code, kind="stable")
+        return Patients(*(column.astype(np.int32) for column in (code, order, start, size)))
 
     @cached_property
-    def place_n(self) -> NDArray[np.intp]:
+    def place_n(self) -> NDArray[np.int32]:
         """Which image of its patient each image is, 0 .."""
-        place = np.empty(len(self.code_n), np.intp)
+        place = np.empty(len(self.code_n), np.int32)
         place[self.order_n] = np.arange(len(self.code_n)) - self.start_p[self.code_n[self.order_n]]
         return place
 
@@ -250,7 +251,7 @@ def sums_of_draws(
     Draws go in groups whose sums fit in `BUDGET_BYTES`; each group is one pass over the activations.
     """
     mask_nq, pattern_k = mask_patterns(mask_nk)
-    y_nk = np.where(mask_nk, y_nk, 0).astype(np.float32)
+    y_nk = zero_where_unknown(y_nk, mask_nk)
     k, q = y_nk.shape[1], mask_nq.shape[1]
     each = max(1, min(draws.draws, int(BUDGET_BYTES / share / (held.m * (k + 2 * q) * 8))))
     if held.held is not None:  # sparse sums of one draw do not depend on those beside it
@@ -275,7 +276,7 @@ def sums_of_draws(
 
 def _design(
     y_nk: NDArray[np.float32],
-    mask_nq: NDArray[np.float32],
+    mask_nq: NDArray[np.bool_],
     rows: slice,
     rows_gn: NDArray[np.int32] | None,
     weights_gn: NDArray[np.float32] | None,
@@ -284,7 +285,7 @@ def _design(
     if rows_gn is not None:
         moved = rows_gn[:, rows].T
         y_bgk = y_nk[moved]
-        return y_bgk, mask_nq[moved], np.einsum("bgk,bgk->gk", y_bgk, y_bgk).astype(float)
+        return y_bgk, mask_nq[moved].astype(np.float32), np.einsum("bgk,bgk->gk", y_bgk, y_bgk).astype(float)
     assert weights_gn is not None
     w_bg = np.ascontiguousarray(weights_gn[:, rows].T)
     y_bk = y_nk[rows]

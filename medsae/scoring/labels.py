@@ -12,6 +12,8 @@ from medsae.progress import UserError
 
 Uncertain: TypeAlias = Literal["missing", "zero", "one", "keep"]
 Unstated: TypeAlias = Literal["missing", "zero"]
+BLOCK = 2**16
+"""Images looked at at a time."""
 BLANK = -128
 """A label that is not stated, in integer arrays (NaN in float arrays)."""
 
@@ -52,24 +54,26 @@ def label_matrix(
     return y, mask
 
 
-def small(values_nk: NDArray[np.floating]) -> NDArray[np.generic]:
-    """Label values in a byte each, where they are what labels are (1, 0, -1, NaN); others as they were, to be named."""
-    blank = np.isnan(values_nk)
-    if not (blank | np.isin(values_nk, (1, 0, -1))).all():
-        return values_nk
-    return np.where(blank, BLANK, values_nk).astype(np.int8)
-
-
-def mask_patterns(mask_nk: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """The distinct columns of a mask as floats [n, q], and for each label which of them is its own [k].
+def mask_patterns(mask_nk: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """The distinct columns of a mask [n, q], and for each label which of them is its own [k].
 
     Labels that miss the same images share their sums over activations; with nothing missing q = 1 for any k.
     """
     columns: dict[bytes, int] = {}
-    packed = np.packbits(mask_nk, axis=0)
-    pattern_k = np.array([columns.setdefault(packed[:, j].tobytes(), len(columns)) for j in range(mask_nk.shape[1])])
+    pattern_k = np.array(
+        [columns.setdefault(np.packbits(mask_nk[:, j]).tobytes(), len(columns)) for j in range(mask_nk.shape[1])]
+    )
     first = [int(np.flatnonzero(pattern_k == q)[0]) for q in range(len(columns))]
-    return mask_nk[:, first].astype(np.float32), pattern_k.astype(np.intp)
+    return mask_nk[:, first], pattern_k.astype(np.intp)
+
+
+def zero_where_unknown(y_nk: NDArray[np.floating], mask_nk: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The labels as float32, 0 where they are not known: the array itself where it is so already (of very many images
+    each copy would be a gigabyte)."""
+    rows = [slice(at, at + BLOCK) for at in range(0, len(y_nk), BLOCK)]
+    if y_nk.dtype == np.float32 and all(not y_nk[some][~mask_nk[some]].any() for some in rows):
+        return y_nk
+    return np.where(mask_nk, y_nk, 0).astype(np.float32)
 
 
 def one_hot(values: ArrayLike, least: int = 3) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[str]]:

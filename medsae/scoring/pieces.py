@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 Arrays: TypeAlias = "dict[str, NDArray[Any]]"
 
@@ -55,6 +55,11 @@ class Kept(Protocol):
         """A piece that is there."""
         ...
 
+    def room(self, shape: tuple[int, ...], kind: DTypeLike) -> NDArray[Any]:
+        """An array to fill, of any content; a large one lies on disk where there is a place, and the system decides
+        what of it is in memory. Raises OSError where the disk is full."""
+        ...
+
 
 class Nowhere:
     """Nothing is kept, all is made."""
@@ -75,6 +80,9 @@ class Nowhere:
 
     def read(self, what: str, number: int) -> Arrays:
         raise AssertionError("nothing is kept")
+
+    def room(self, shape: tuple[int, ...], kind: DTypeLike) -> NDArray[Any]:
+        return np.empty(shape, kind)
 
 
 NOWHERE = Nowhere()

@@ -252,13 +252,14 @@ def _begin(source: Source, known: Known, choices: Choices, report: Progress) -> 
     assert k == len(known.labels) and len(np.asarray(known.patients)) == n, "a name a label and a patient an image"
     grouped, hot = Patients.of(known.patients), _hot(known)
     given = {name: hot[name][0] for name in choices.given if name in hot}
-    design = Design.of(y_nk, mask_nk, known.labels, given)
+    design = Design.of(y_nk, mask_nk, known.labels, given, choices.kept)
+    del y_nk  # the design has its own
     held = Held(source, n, kept=choices.kept)
     held.prepare(report)
     correlations, residual, attributes = _first_pass(held, design, hot, report)
     held.center(correlations.mean_m)
     besides = [one for name, values in known.held.items() if (one := Attribute.of(name, values))]
-    cohort = Cohort(y_nk, mask_nk, known.labels, besides, grouped, choices.seed)
+    cohort = Cohort(design.y_nk, mask_nk, known.labels, besides, grouped, choices.seed)
     return _Begun(held, design, grouped, correlations, residual, attributes, cohort)
 
 

@@ -16,7 +16,7 @@ from scipy import sparse
 
 from medsae.progress import UserError
 from medsae.scoring.activity import Block, shape_of
-from medsae.scoring.labels import mask_patterns
+from medsae.scoring.labels import mask_patterns, zero_where_unknown
 from medsae.scoring.threads import strips
 
 ROWS = 128
@@ -55,14 +55,14 @@ class Sufficient:
 
     def __init__(self, y_nk: NDArray[np.floating], mask_nk: NDArray[np.bool_]):
         assert y_nk.shape == mask_nk.shape and y_nk.ndim == 2, "labels and mask are both [n, k]"
-        self.y_nk = np.where(mask_nk, y_nk, 0).astype(np.float32)
+        self.y_nk = zero_where_unknown(y_nk, mask_nk)
         assert np.isfinite(self.y_nk).all(), "known labels are finite"
         mask_nq, self.pattern_k = mask_patterns(mask_nk)
         # One pattern is "all images": mean and standard deviation of the neuron itself.
         whole = np.flatnonzero(mask_nq.all(0))
         self.whole = int(whole[0]) if len(whole) else mask_nq.shape[1]
         if not len(whole):
-            mask_nq = np.concatenate([mask_nq, np.ones((len(y_nk), 1), np.float32)], axis=1)
+            mask_nq = np.concatenate([mask_nq, np.ones((len(y_nk), 1), bool)], axis=1)
         self.mask_nq = mask_nq
         k, q = y_nk.shape[1], self.mask_nq.shape[1]
         self.k, self.q, self.rows = k, q, 0
@@ -72,7 +72,7 @@ class Sufficient:
 
     def update(self, z_bm: Block, rows: slice | NDArray[np.intp]) -> Sufficient:
         """Add the activations [b, m] of the images `rows` (positions in the label matrix); returns itself."""
-        y_bk, mask_bq = self.y_nk[rows], self.mask_nq[rows]
+        y_bk, mask_bq = self.y_nk[rows], self.mask_nq[rows].astype(np.float32)
         b, m = shape_of(z_bm)
         assert b == len(y_bk), f"{b} rows of activations for {len(y_bk)} images"
         if self.shift_m is None:

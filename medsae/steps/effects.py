@@ -119,7 +119,7 @@ def _probes(scored: Scored, x_nd: np.ndarray, progress: Progress) -> list[Probe 
 
     rows = split_rows(scored.embeddings, scored.cohort)["train"]
     images, values_nk, _ = labels_of(scored.embeddings, scored.cohort, rows, scored.labels)
-    apart = ~images["patient"].isin(set(scored.images["patient"])).to_numpy()
+    apart = ~images["patient"].isin(scored.images["patient"].unique()).to_numpy()
     rows, values_nk = rows[apart], values_nk[apart]
     y_nk, mask_nk = label_matrix(values_nk, "missing", scored.config.unstated or "missing")
     code = pd.factorize(images["patient"][apart])[0]

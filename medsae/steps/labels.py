@@ -6,18 +6,24 @@ import numpy as np
 import pandas as pd
 
 from medsae.progress import UserError
+from medsae.scoring.labels import BLANK
 from medsae.store.artifacts import Artifact
+
+VECTORS = 256
+"""Vectors of the database (2,048 values each) that are read at a time."""
 
 
 def labels_of(
     embeddings: Artifact, cohort: Artifact, rows: np.ndarray, only: list[str]
 ) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
-    """Images of the rows (in their order), label values float64 [n, k] with NaN for blank, label names.
+    """Images of the rows (in their order), label values int8 [n, k] with `BLANK` where none is stated, label names.
 
-    `only`: some of the labels by name (any case); all where it is empty.
+    `only`: some of the labels by name (any case); all where it is empty. Labels are read piece by piece into a byte
+    each, and a patient's name is held once: of very many images their table would be the largest thing in memory.
     """
     with embeddings.connect() as connection:
-        image = connection.execute('SELECT image FROM embedding_row ORDER BY "row"').df()["image"].to_numpy()[rows]
+        read = connection.execute('SELECT image FROM embedding_row ORDER BY "row"').fetchnumpy()["image"]
+        image = np.asarray(read)[rows]
     with cohort.connect() as connection:
         labels = [r[0] for r in connection.execute("SELECT label FROM label_name ORDER BY position").fetchall()]
         by_name = {name.lower(): name for name in labels}
@@ -26,8 +32,23 @@ def labels_of(
             raise UserError(f"the cohort has no label {', '.join(strange)}", cohort.id,
                             f"its labels are {', '.join(labels)}")  # fmt: skip
         labels = [by_name[name.lower()] for name in only] or labels
-        columns = ", ".join(f"max(value) FILTER (label = ${i + 1}) AS c{i}" for i in range(len(labels)))
-        table = connection.execute(f"SELECT image, {columns} FROM label GROUP BY image ORDER BY image", labels).df()
-        images = connection.execute("SELECT image, patient, view, sex, age FROM image ORDER BY image").df()
-    values_nk = table.set_index("image").loc[image].to_numpy(float, na_value=np.nan)
-    return images.set_index("image").loc[image].reset_index(), values_nk, labels
+        order = "SELECT patient, row_number() OVER (ORDER BY patient) - 1 AS code FROM image GROUP BY patient"
+        patients = connection.execute(f"SELECT patient FROM ({order}) ORDER BY code").fetchnumpy()["patient"]
+        images = connection.execute(
+            f"SELECT image, code::INTEGER AS patient, view, sex, age FROM image JOIN ({order}) USING (patient)"
+            " ORDER BY image"
+        ).df()  # fmt: skip
+        images["patient"] = pd.Categorical.from_codes(images["patient"].to_numpy(), patients)
+        at = np.searchsorted(images["image"].to_numpy(), image)
+        place = np.full(int(images["image"].max()) + 1 if len(images) else 0, -1, np.int64)
+        place[image] = np.arange(len(image))
+        values_nk = np.full((len(image), len(labels)), BLANK, np.int8)
+        stated = connection.execute(
+            "SELECT image, position, value FROM label JOIN (SELECT unnest($1) AS label,"
+            " unnest(range(len($1))) AS position) USING (label) WHERE value IS NOT NULL",
+            [labels],
+        )
+        while len(some := stated.fetch_df_chunk(VECTORS)):
+            row = place[some["image"].to_numpy()]
+            values_nk[row[row >= 0], some["position"].to_numpy()[row >= 0]] = some["value"].to_numpy()[row >= 0]
+    return images.iloc[at].reset_index(drop=True), values_nk, labels

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+from numpy.typing import DTypeLike
 
 from medsae import config as c
-from medsae.arrays import Rows, rows_of, texts
+from medsae.arrays import Rows, rows_of
 from medsae.progress import Progress, UserError
 from medsae.shards import Part, Shards
 from medsae.steps import found, located, tokens
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 
 _CELLS = 2**24
 """Activations encoded at a time (64 MiB)."""
+_LARGE = 2**26
+"""Bytes from which on an array of all images lies on disk."""
 _AGE_BANDS = [0, 20, 40, 60, 80, 200]
 
 
@@ -58,7 +64,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             return build.existing.manifest
         # Imported here: finding that the scores are there already needs no torch and no scipy.
         from medsae.scoring.activity import ArraySource, near_one
-        from medsae.scoring.labels import label_matrix, small
+        from medsae.scoring.labels import label_matrix
         from medsae.scoring.measures import declared
         from medsae.scoring.scores import Choices, Known, make_some, score_arrays
 
@@ -73,7 +79,6 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         cells = tokens.Tokens.of(embeddings)
         pooled, model = tokens.check_scored(config, cells), None
         images, values_nk, labels = labels_of(embeddings, cohort, rows, config.label_list)
-        values_nk = small(values_nk)
         near_nd, power = near_one(x_nd)
         if power:
             progress.say(
@@ -92,11 +97,13 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         assert config.uncertain and config.unstated
         planted = _truth(cohort, images["image"].to_numpy(), rivals)
         marked = located.truth(cohort, images["image"].to_numpy(), rivals) if config.maps and not planted else None
-        known = Known(values_nk=values_nk, labels=labels, patients=pd.factorize(images["patient"], sort=True)[0],
+        patients = pd.factorize(images["patient"], sort=True)[0].astype(np.int32)
+        known = Known(values_nk=values_nk, labels=labels, patients=patients,
                       attributes=_attributes(images) | _kept_attributes(cohort, images["image"]),
                       held=_held(config, cohort, images["image"].to_numpy()),
                       truth=planted or marked,
                       independent_nd=independent and _of_images(independent, images["image"].to_numpy()))  # fmt: skip
+        images = images[["image", "patient"]]  # what else is said of them is in `known`, once
         part = build.part(config, progress)
         pieces = KeptPieces(build.shards, part)
         choices = Choices(uncertain=config.uncertain, unstated=config.unstated, draws=config.draws,
@@ -259,6 +266,14 @@ class KeptPieces:
         with np.load(self._of(what).path(number), allow_pickle=False) as found:
             return dict(found)
 
+    def room(self, shape: tuple[int, ...], kind: DTypeLike) -> np.ndarray:
+        size = int(np.prod(shape)) * np.dtype(kind).itemsize
+        if size < _LARGE:
+            return np.empty(shape, kind)
+        with tempfile.TemporaryFile(dir=self.folder) as file:  # it goes with the last who looks into it
+            os.posix_fallocate(file.fileno(), 0, size)  # a disk that is full is told here, not by a signal later
+            return np.ndarray(shape, kind, mmap.mmap(file.fileno(), size))
+
 
 @dataclass(frozen=True)
 class _Encoded:
@@ -346,12 +361,16 @@ def _random(raw: Any, m: int, seed: int) -> Any:
     return RandomDirections(raw, m, seed)
 
 
-def _attributes(images: pd.DataFrame) -> dict[str, np.ndarray]:
+_Words: TypeAlias = "np.ndarray | pd.Categorical"
+"""A value an image: numbers, or words that are held once."""
+
+
+def _attributes(images: pd.DataFrame) -> dict[str, _Words]:
     """What a neuron may follow instead of a finding."""
     bands = [f"{low}-{high - 1}" for low, high in pairwise(_AGE_BANDS)]
     age = pd.cut(images["age"], _AGE_BANDS, right=False, labels=bands)
     columns = {"view": images["view"], "sex": images["sex"], "age": age}
-    return {name: texts(column) for name, column in columns.items() if column.notna().any()}
+    return {name: pd.Categorical(column) for name, column in columns.items() if column.notna().any()}
 
 
 def _independent(config: c.Score, embeddings: Artifact, store: Store) -> Artifact | None:
@@ -393,7 +412,7 @@ def _of_images(embeddings: Artifact, image: np.ndarray) -> np.ndarray:
 _MOST_ATTRIBUTES, _MOST_VALUES = 12, 12
 
 
-def _kept_attributes(cohort: Artifact, image: pd.Series) -> dict[str, np.ndarray]:
+def _kept_attributes(cohort: Artifact, image: pd.Series) -> dict[str, _Words]:
     """The publisher's other columns that sort the pictures (site, scanner, ward): name -> value an image, None unknown.
 
     At most 12, of 2 to 12 values each, in the order of the table; a published split and the labels of another labeller
@@ -411,11 +430,11 @@ def _kept_attributes(cohort: Artifact, image: pd.Series) -> dict[str, np.ndarray
         found = {}
         for (name,) in names:
             value = connection.execute("SELECT image, value FROM attribute WHERE attribute = ?", [name]).df()
-            found[name] = texts(value.set_index("image")["value"].reindex(image))
+            found[name] = pd.Categorical(value.set_index("image")["value"].reindex(image))
     return found
 
 
-def _held(config: c.Score, cohort: Artifact, image: np.ndarray) -> dict[str, np.ndarray]:
+def _held(config: c.Score, cohort: Artifact, image: np.ndarray) -> dict[str, _Words]:
     """The attributes of --confounders that the cohort has; UserError for one that it has not and nobody offers."""
     from medsae.store import followed
     from medsae.store.reader import Reader
@@ -427,7 +446,8 @@ def _held(config: c.Score, cohort: Artifact, image: np.ndarray) -> dict[str, np.
         raise UserError(f"--confounders: the cohort has no attribute {', '.join(strange)} that sorts images", cohort.id,
                         f"it has {', '.join(known.values) or 'none'}")  # fmt: skip
     of = known.of(image)
-    return {names[name]: of[names[name]] for name in config.held if name in names}
+    values = {names[name]: of[names[name]] for name in config.held if name in names}
+    return {name: value if value.dtype.kind == "f" else pd.Categorical(value) for name, value in values.items()}
 
 
 def _truth(cohort: Artifact, image: np.ndarray, rivals: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from medsae.scoring import confounded as c
 from medsae.scoring import firing
 from medsae.scoring.activity import ArraySource, Held
 from medsae.scoring.draws import Patients
+from medsae.scoring.pieces import Nowhere
 
 
 def cohort(n, single=False):
@@ -72,7 +73,7 @@ def test_pieces_change_no_bit(monkeypatch):
     monkeypatch.setattr(c, "NEURONS", 6)
     whole = both(about, z, top)[0]
 
-    class OfOthers:
+    class OfOthers(Nowhere):
         """Every second piece is made elsewhere."""
 
         def __init__(self):
