@@ -191,3 +191,13 @@ def medsae(tmp_path):
 def medsae_at():
     """Medsae(folder), for fixtures of a wider scope."""
     return Medsae
+
+
+@pytest.fixture(scope="session")
+def server():
+    """A bucket's server (`fixtures/bucket_server.py`): its start takes seconds, so there is one."""
+    from tests.fixtures.bucket_server import Server
+
+    made = Server()
+    yield made
+    made.http.shutdown()

@@ -15,7 +15,7 @@ from medsae.cohorts import buckets
 from medsae.cohorts.pictures import PictureError, PictureMissing, read
 from medsae.progress import Silent, UserError
 from medsae.store.artifacts import Store
-from tests.fixtures.bucket_server import SECRET, Server, command
+from tests.fixtures.bucket_server import SECRET, command
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,6 @@ def test_another_etag_is_another_time_within_the_same_second():
 # --- a server ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def server():
-    made = Server()
-    yield made
-    made.http.shutdown()
-
-
 @pytest.fixture
 def bucket(server, chexpert_root, monkeypatch):
     """A bucket with CheXpert's folder below `data/chexpert`, one picture of which is no picture."""
@@ -138,7 +131,7 @@ def bucket(server, chexpert_root, monkeypatch):
             client.put_object(Bucket="hospital", Key=f"data/chexpert/{path.relative_to(chexpert_root)}",
                               Body=path.read_bytes())  # fmt: skip
     yield client
-    server.failing, server.closed = False, ()
+    server.open()
     for one in client.list_objects_v2(Bucket="hospital").get("Contents", []):
         client.delete_object(Bucket="hospital", Key=one["Key"])
     client.delete_bucket(Bucket="hospital")
@@ -227,6 +220,16 @@ def test_what_is_not_there_is_told(bucket, medsae):
     bucket.put_object(Bucket="hospital", Key="empty.jpg", Body=b"")
     with pytest.raises(PictureError, match="empty file"):
         read("s3://hospital/empty.jpg")
+
+
+def test_what_may_not_be_read_is_asked_for_once(server, bucket):
+    key = bucket.list_objects_v2(Bucket="hospital")["Contents"][0]["Key"]
+    server.closed = ("/hospital/data",)
+    for ask in (lambda: objects.read(f"s3://hospital/{key}", 10), lambda: objects.size(f"s3://hospital/{key}")):
+        server.seen.clear()
+        with pytest.raises(PermissionError):
+            ask()
+        assert server.seen[f"/hospital/{key}"] == 1
 
 
 @pytest.mark.long

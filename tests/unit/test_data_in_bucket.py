@@ -25,18 +25,11 @@ from medsae.store.artifacts import Store
 from medsae.store.ledger import Ledger
 from medsae.store.notes import Note, Notes
 from medsae.store.readings import Readings
-from tests.fixtures.bucket_server import SECRET, Server, command
+from tests.fixtures.bucket_server import SECRET, command
 
 ROOT = Path(__file__).parents[2]
 URL = "s3://hospital/lab/sae"
 CONFIG = c.Embed(cohort="c", encoder="efficientnet-lite0")
-
-
-@pytest.fixture(scope="module")
-def server():
-    made = Server()
-    yield made
-    made.http.shutdown()
 
 
 @pytest.fixture
@@ -48,7 +41,7 @@ def bucket(server, monkeypatch):
     client = server.client()
     client.create_bucket(Bucket="hospital")
     yield client
-    server.failing, server.closed, server.read_only = False, (), False
+    server.open()
     for remote in remotes._known.values():
         remote.settled()
     remotes._known.clear()
