@@ -181,14 +181,15 @@ _DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}(?:[T ].*)?|\d{1,2}[/.]\d{1,2}[/.]\d{2
 
 
 def long_labels(values_nk: np.ndarray, names: tuple[str, ...]) -> pd.DataFrame:
-    """The label matrix int8 [n, k] as one row for each pair, image by image, labels in the order of `names`."""
+    """The label matrix int8 [n, k] as one row for each pair, label by label in the order of `names`, then by image: who
+    searches for a label reads the rows of one."""
     n, k = values_nk.shape
-    flat = values_nk.reshape(-1)
+    flat = values_nk.T.reshape(-1)
     unstated = flat == MISSING
-    label = pd.Categorical.from_codes(np.tile(np.arange(k, dtype=np.int16), n), categories=list(names))
+    label = pd.Categorical.from_codes(np.repeat(np.arange(k, dtype=np.int16), n), categories=list(names))
     return pd.DataFrame(
         {
-            "image": np.repeat(np.arange(n, dtype=np.int32), k),
+            "image": np.tile(np.arange(n, dtype=np.int32), k),
             "label": label,
             "value": pd.arrays.IntegerArray(np.where(unstated, np.int8(0), flat), unstated),
         }

@@ -6,7 +6,7 @@ Conditions are joined by AND. Everything is one query over the artifacts' own ta
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import pandas as pd
@@ -23,7 +23,7 @@ ORDERS: dict[str, str] = {
     "strongest": "strength DESC, image",
     "youngest": "age ASC NULLS LAST, image",
     "oldest": "age DESC NULLS LAST, image",
-    "random": "hash(image * 8191 + 17), image",
+    "random": "hash(image::BIGINT * 8191 + 17), image",
 }
 MOST_VALUES = 200
 """Values of an attribute that are offered to choose from; one with more is searched by its text."""
@@ -80,24 +80,40 @@ def find(reader: Reader, scores: Artifact, cohort: Artifact, search: Search, lim
 
     Of a dense representation only the stored extremes of a neuron are known, so `neurons` finds among those.
     """
-    where, values = _where(search)
     fires, join = _fires(search)
+    images, rest, values = _images(search)
+    where, asked = _where(rest)
+    values += asked
     order = ORDERS["number" if search.order == "strongest" and search.neurons is None else search.order]
     where = f"{'neuron IS NOT NULL AND ' if search.neurons is not None else ''}{where}"
     ask: Any = dict(s=scores, c=cohort)
-    source = f"FROM {{c}}.image {join} WHERE {where}"
+    source = f"FROM {images} {join} WHERE {where}"
     shown = "strength, neuron" if join else "NULL::DOUBLE AS strength, NULL::INTEGER AS neuron"
-    # Without a condition the total is known, and a window over every image would be most of the time.
-    total = "count(*) OVER ()" if join or where != "TRUE" else "(SELECT count(*) FROM {c}.image)"
+    # Where all are found they are counted apart: a window over every image would be most of the time.
+    plain = not join and where == "TRUE"
+    total = f"(SELECT count(*) FROM {images})" if plain else "count(*) OVER ()"
     rows = reader.query(
         f"{fires} SELECT image, {shown}, {total} AS total {source} "
         f"ORDER BY {order} LIMIT {int(limit)} OFFSET {int(offset)}",
-        values, **ask,
+        values * 2 if plain else values, **ask,
     )  # fmt: skip
     if len(rows) or not offset:
         return Found(rows.drop(columns="total"), int(rows["total"].iloc[0]) if len(rows) else 0)
     beyond = reader.query(f"{fires} SELECT count(*) AS n {source}", values, **ask)["n"][0]
     return Found(rows.drop(columns="total"), int(beyond))
+
+
+def _images(search: Search) -> tuple[str, Search, list[Any]]:
+    """Where image numbers come from, what is left to ask of them, and parameters: where nothing of the table `image` is
+    asked they are those of a stated label, which lie together, and not every image is asked whether it is one."""
+    of_table = (search.view, search.sex, search.age_low, search.age_high, search.split)
+    stated = [label for label in search.labels if STATES[label[1]] is not None]
+    if not stated or search.order in ("youngest", "oldest") or any(asked is not None for asked in of_table):
+        return "{c}.image", search, []
+    label, state = stated[0]
+    rest = tuple(one for one in search.labels if one != stated[0])
+    images = f"(SELECT image FROM {{c}}.label WHERE label = ? AND value = {STATES[state]})"
+    return images, replace(search, labels=rest), [label]
 
 
 def _fires(search: Search) -> tuple[str, str]:
