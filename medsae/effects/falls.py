@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
-from scipy.stats import rankdata
+
+from medsae.arrays import ranks
 
 LIKE = 20
 """Neurons of like density that a neuron is compared with."""
@@ -28,7 +29,7 @@ def areas(score_nr: NDArray[np.floating], y_n: NDArray[np.floating]) -> NDArray[
     p, n = int(positive.sum()), int((~positive).sum())
     if not p or not n:
         return np.full(score_nr.shape[1], np.nan)
-    return (rankdata(score_nr, axis=0)[positive].sum(0) - p * (p + 1) / 2) / (p * n)
+    return (np.stack([ranks(score_n)[positive] for score_n in score_nr.T], axis=1).sum(0) - p * (p + 1) / 2) / (p * n)
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,10 @@ def difference(
     _, code = np.unique(patient_n, return_inverse=True)
     parts, areas = [], []
     for score in (before_n, after_n):
-        rank = rankdata(score)
+        rank = ranks(score)
         own = np.empty(len(score))
-        own[positive] = (rank[positive] - rankdata(score[positive])) / n
-        own[~positive] = 1 - (rank[~positive] - rankdata(score[~positive])) / p
+        own[positive] = (rank[positive] - ranks(score[positive])) / n
+        own[~positive] = 1 - (rank[~positive] - ranks(score[~positive])) / p
         areas.append(float(own[positive].mean()))
         parts.append((own - areas[-1]) / np.where(positive, p, n))
     sums = np.bincount(code, parts[1] - parts[0])

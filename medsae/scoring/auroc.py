@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import stdtrit
-from scipy.stats import rankdata
 
+from medsae.arrays import ranks
 from medsae.scoring.activity import Held
 from medsae.scoring.labels import mask_patterns
 from medsae.scoring.threads import strips
@@ -50,7 +50,7 @@ def auroc(z_n: NDArray[np.floating], y_n: NDArray[np.floating], mask_n: NDArray[
     p, n = int(positive.sum()), int((~positive).sum())
     if not p or not n:
         return float("nan")
-    return float((rankdata(z_n)[positive].sum() - p * (p + 1) / 2) / (p * n))
+    return float((ranks(z_n)[positive].sum() - p * (p + 1) / 2) / (p * n))
 
 
 def auroc_interval(
@@ -118,7 +118,7 @@ class _Components:
 
 
 def _components(z_n: NDArray[np.floating], positive: NDArray[np.bool_], patient_n: NDArray[np.integer]) -> _Components:
-    overall, among_p, among_n = rankdata(z_n), rankdata(z_n[positive]), rankdata(z_n[~positive])
+    overall, among_p, among_n = ranks(z_n), ranks(z_n[positive]), ranks(z_n[~positive])
     p, n = len(among_p), len(among_n)
     above = (overall[positive] - among_p) / n
     below = 1 - (overall[~positive] - among_n) / p
@@ -133,8 +133,8 @@ def _components(z_n: NDArray[np.floating], positive: NDArray[np.bool_], patient_
     own = float(own_p + own_n)
     both = 2 * patients / (patients - 1) * float(sums_p @ sums_n)
     freedom = own**2 / (own_p**2 / (with_p - 1) + own_n**2 / (with_n - 1)) if own > 0 else float("nan")
-    ranks = np.concatenate([(among_p - 0.5) / p, (among_n - 0.5) / n]) - 0.5
-    alike = _alike(ranks, np.concatenate([code_p, patients + code_n]))
+    centred = np.concatenate([(among_p - 0.5) / p, (among_n - 0.5) / n]) - 0.5
+    alike = _alike(centred, np.concatenate([code_p, patients + code_n]))
     effective = min(_effective(sums_p), _effective(sums_n))
     return _Components(area, code_p, code_n, own, max(own + both, own / 10), float(freedom), effective, alike)
 

@@ -205,9 +205,12 @@ def make_some(
     decoder_md: NDArray[np.floating] | None = None,
     raw: Source | None = None,
     progress: Progress | None = None,
+    besides: Callable[[Callable[[], Activations]], None] | None = None,
 ) -> None:
     """What `score_arrays` puts together, for one of several commands that make it: `choices.kept` says which pieces are
-    its own, and keeps them. All activations are made before anything else, by whoever comes first to a piece."""
+    its own, and keeps them. All activations are made before anything else, by whoever comes first to a piece.
+
+    `besides`: makes pieces of other kinds, given the activations of `Scores` when it asks for them."""
     report, kept = progress or Silent(), choices.kept
     begun = _begin(source, known, choices, report)
     held, design, taken = begun.held, begun.design, statistics()
@@ -215,6 +218,8 @@ def make_some(
     # The longest pieces first.
     for number, make in enumerate(_made_alone(begun, known, choices, (decoder_md, raw), report).values()):
         kept.group("alone", number, make)
+    if besides is not None:
+        besides(lambda: profile(held, begun.correlations.mean_m, choices.top).activations)
     for pieces in (
         null_draws(held, design, held.active_m, permutations, taken, report),
         resampled(held, design, held.active_m, resamples, taken, report),

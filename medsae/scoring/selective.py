@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from medsae.scoring.threads import side_by_side
+
 LEAST_POOL = 256
 """Neurons whose draws are pooled, at least."""
 TIE = np.float32(1 - 1e-5)
@@ -34,10 +36,15 @@ def pooled_p(
     least = max(LEAST_POOL, int(np.ceil(len(order) / (fdr * len(null_tmk)))) + 1)
     for pool in np.array_split(order, max(1, len(order) // least)):
         null_tpk = null_tmk[:, pool]
+
+        def of_label(
+            j: int, pool: NDArray[np.integer] = pool, null_tpk: NDArray[np.float32] = null_tpk
+        ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+            return _against(strength_mk[pool, j], null_tpk[:, :, j].ravel())
+
         smallest_w = np.full(len(pool), np.inf)
         smallest_null = np.full(null_tpk.shape[:2], np.inf, np.float32).ravel()
-        for j in range(k):
-            observed_p, null_p = _against(strength_mk[pool, j], null_tpk[:, :, j].ravel())
+        for j, (observed_p, null_p) in enumerate(side_by_side(of_label, k)):
             closer = observed_p < smallest_w
             label[pool[closer]] = j
             smallest_w[closer] = observed_p[closer]

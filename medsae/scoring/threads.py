@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
+from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
@@ -29,6 +30,18 @@ def one_core_each() -> Iterator[None]:
     """Matrix products inside run on the core of their caller. A setting of the whole process, put back at the end."""
     with _controller().limit(limits=1, user_api="blas"):
         yield
+
+
+T = TypeVar("T")
+
+
+def side_by_side(work: Callable[[int], T], count: int) -> Iterator[T]:
+    """`work(0)`, `work(1)` ... in their order, `CORES` at a time; for work that is sorting or products."""
+    if CORES < 2:
+        yield from map(work, range(count))
+        return
+    with ThreadPoolExecutor(CORES) as pool:
+        yield from pool.map(work, range(count))
 
 
 def strips(work: Callable[[slice], None], size: int) -> None:

@@ -12,6 +12,7 @@ from medsae import config as c
 from medsae import encoders, plugins
 from medsae.arrays import Rows
 from medsae.progress import Progress, UserError
+from medsae.scoring.pieces import Arrays, packed, unpacked
 from medsae.steps.eyes import embedded_with
 from medsae.steps.labels import labels_of
 from medsae.store.artifacts import Artifact, Store
@@ -56,6 +57,15 @@ class Made:
 
     tables: dict[str, pd.DataFrame]
     logit_nr: np.ndarray
+
+    def kept(self) -> Arrays:
+        """As arrays that can be kept."""
+        return packed(**self.tables) | {"logit": self.logit_nr}
+
+    @staticmethod
+    def of(arrays: Arrays) -> Made:
+        """What was kept."""
+        return Made({name: unpacked(arrays, name) for name in ("readout", "effect")}, arrays["logit"])
 
 
 def at_score(scored: Scored, store: Store, progress: Progress) -> Made:

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -64,7 +65,6 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             return build.existing.manifest
         # Imported here: finding that the scores are there already needs no torch and no scipy.
         from medsae.scoring.activity import ArraySource, near_one
-        from medsae.scoring.labels import label_matrix
         from medsae.scoring.measures import declared
         from medsae.scoring.scores import Choices, Known, make_some, score_arrays
 
@@ -109,8 +109,15 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         choices = Choices(uncertain=config.uncertain, unstated=config.unstated, draws=config.draws,
                           bootstraps=config.bootstraps, fdr=config.fdr, top=config.top, seed=config.seed,
                           given=config.attributes, kept=pieces)  # fmt: skip
+        beside = None
+        if sae and not cells and decoder is not None:
+            from medsae.steps.beside import Beside
+
+            beside = Beside(embeddings, cohort, sae, decoder, x_nd, images, rows, labels, values_nk, config,
+                            vocabulary_file)  # fmt: skip
         if part and not part.merges:
-            make_some(source, known, choices, decoder_md=decoder, raw=raw if sae else None, progress=progress)
+            make_some(source, known, choices, decoder_md=decoder, raw=raw if sae else None, progress=progress,
+                      besides=beside and (lambda active: beside.make(active, pieces, store, progress)))  # fmt: skip
             return build.shard_done(part, progress)
         scores = score_arrays(source, known, choices, decoder_md=decoder, raw=raw if sae else None, progress=progress)
         image_of_row = images["image"].to_numpy(np.int32)
@@ -151,20 +158,14 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
             frames, about_maps = _with(frames, made.tables), made.how
             if made.reference_cd is not None:
                 np.save(build.path / eyes.REFERENCE_FILE, made.reference_cd)
-        without_effects = "only of an SAE that takes whole embeddings"
-        if sae and not cells and kept.complete:
-            from medsae.steps import effects
+        without_effects = without_words = "only of an SAE that takes whole embeddings"
+        if beside:
+            from medsae.steps import effects, words
 
-            y_nk, mask_nk = label_matrix(values_nk, config.uncertain, config.unstated)
-            told = effects.Scored(embeddings, cohort, images, rows, labels, y_nk, mask_nk, active, sae, config)
-            said = effects.at_score(told, store, progress)
-            frames, without_effects = frames | said.tables, ""
-            np.save(build.path / effects.LOGITS_FILE, said.logit_nr)
-        without_words = "only of an SAE that takes whole embeddings"
-        if sae and not cells and decoder is not None:
-            from medsae.steps import words
-
-            lens = words.at_score(embeddings, decoder, x_nd, (vocabulary_file, config.seed), store, progress)
+            said, lens = beside.made(kept, pieces, store, progress)
+            if said:
+                frames, without_effects = frames | said.tables, "computed"
+                np.save(build.path / effects.LOGITS_FILE, said.logit_nr)
             frames, without_words = frames | lens.tables, lens.why or "computed"
             if not lens.why:
                 np.save(build.path / words.LENS_FILE, lens.cosine_mt)
@@ -181,7 +182,7 @@ def score(config: c.Score, store: Store, progress: Progress) -> dict[str, Any]:
         facts = {"representation": "sae" if sae else "raw", "m": source.m, "n": len(rows), "labels": labels,
                  "encoder": embeddings.facts["encoder"], "protocol": config.protocol, "images": config.images,
                  "activations_complete": bool(kept.complete), "maps": about_maps,
-                 "effects": without_effects or "computed",
+                 "effects": without_effects,
                  "words": without_words}  # fmt: skip
         facts |= {"tokens": pooled, "grid": embeddings.facts["grid"]} if cells else {}
         facts |= {"activation_unit": f"2^{power}"} if power and not sae and not cells else {}
@@ -279,13 +280,11 @@ class KeptPieces:
 class _Encoded:
     """The activations (or pre-activations) of an SAE, computed again in every pass."""
 
-    sae: Sae
+    load: Callable[[], Sae]
+    """Called when a pass begins: who finds all activations kept needs no torch."""
+    m: int
     x_nd: np.ndarray | Rows
     before: bool = False
-
-    @property
-    def m(self) -> int:
-        return self.sae.m
 
     @property
     def sparse(self) -> bool:
@@ -294,9 +293,10 @@ class _Encoded:
     def blocks(self, begin: int = 0, end: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
         from medsae.scoring.activity import spans
 
+        sae = self.load()
         for start, stop in spans(begin, len(self.x_nd) if end is None else end, max(1, _CELLS // self.m)):
             part = self.x_nd[start:stop]
-            yield start, self.sae.pre_activations(part) if self.before else self.sae.encode(part)
+            yield start, sae.pre_activations(part) if self.before else sae.encode(part)
 
 
 def _model(sae: Artifact, d: int, config: c.Score) -> Sae:
@@ -306,23 +306,39 @@ def _model(sae: Artifact, d: int, config: c.Score) -> Sae:
     from medsae.sae.training import AUTO
 
     model = Sae.load(sae.file("sae.safetensors")).to(pick(config.device, AUTO))
-    if model.d != d:
-        raise UserError(
-            f"the SAE takes d = {model.d}, the embeddings have d = {d}", sae.id, "train on these embeddings"
-        )
+    _same_size(sae, model.d, d)
     return model
+
+
+def _same_size(sae: Artifact, own: int, d: int) -> None:
+    if own != d:
+        raise UserError(f"the SAE takes d = {own}, the embeddings have d = {d}", sae.id, "train on these embeddings")
 
 
 def _sae_source(
     sae: Artifact, x_nd: np.ndarray | Rows, raw: Any, config: c.Score
 ) -> tuple[_Encoded, np.ndarray, dict[str, Any]]:
-    model = _model(sae, x_nd.shape[1], config)
+    decoder, d = _decoder(sae), x_nd.shape[1]
+    _same_size(sae, decoder.shape[1], d)
+    load, m = cache(lambda: _model(sae, d, config)), len(decoder)
     rivals = {
-        "preactivation": _Encoded(model, x_nd, before=True),
+        "preactivation": _Encoded(load, m, x_nd, before=True),
         "raw": raw,
-        "random": _random(raw, model.m, config.seed),
+        "random": _random(raw, m, config.seed),
     }
-    return _Encoded(model, x_nd), model.weights["W_dec"].cpu().numpy(), rivals
+    return _Encoded(load, m, x_nd), decoder, rivals
+
+
+def _decoder(sae: Artifact) -> np.ndarray:
+    """Decoder rows [m, d]; UserError where they cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    path = sae.file("sae.safetensors")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return file.get_tensor("W_dec")
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"the weights of the SAE cannot be read: {error}", path, "train the SAE again") from error
 
 
 def _places(xy_m2: np.ndarray) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from medsae.arrays import Rows
 from medsae.progress import Progress, UserError
+from medsae.scoring.pieces import Arrays, packed, unpacked
 from medsae.steps.effects import text_tower
 from medsae.store.artifacts import Artifact, Store
 
@@ -29,6 +30,19 @@ class Made:
     cosine_mt: np.ndarray
     term_td: np.ndarray
     why: str = ""
+
+    def kept(self) -> Arrays:
+        """As arrays that can be kept."""
+        return packed(**self.tables) | {
+            "cosine": self.cosine_mt, "terms": self.term_td, "why": np.array(self.why, np.str_)
+        }  # fmt: skip
+
+    @staticmethod
+    def of(arrays: Arrays) -> Made:
+        """What was kept."""
+        why = str(arrays["why"])
+        tables = {} if why else {name: unpacked(arrays, name) for name in ("term", "lens")}
+        return Made(tables, arrays["cosine"], arrays["terms"], why)
 
 
 def at_score(

@@ -74,3 +74,10 @@ def test_an_sae_is_trained_and_scored_alike_from_disk(tmp_path, medsae, chexpert
         medsae.id("rm", scores.id)
     assert tables[0] == tables[1] and all(len(rows) for rows in tables[0][:4])
     assert medsae.id(*training, "--stream-above-mib", 4096) == sae  # the default: the old id
+
+
+@pytest.mark.parametrize("values", [[], [3.0], [2, 2, 2], np.random.default_rng(0).integers(0, 9, 200), [0.1, -1, 0.1]])
+def test_ranks_are_scipys(values):
+    from scipy.stats import rankdata
+
+    np.testing.assert_array_equal(arrays.ranks(np.asarray(values, float)), rankdata(np.asarray(values, float)))
