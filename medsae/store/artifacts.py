@@ -321,6 +321,9 @@ class Build:
         """The part of this artifact that a config's `--shard` asks for; None where it asks for the whole."""
         about = {name: self.manifest[name] for name in ("config", "inputs", "versions")}
         words = self.manifest["command"]
+        if self.store.remote and config.shard is not None and config.shard != shards.MERGE:
+            progress.say(f"the pieces of this shard stay in {self.shards} and are not put into the bucket: every shard "
+                         "and merge must be run where this folder is seen (MEDSAE_CACHE on a shared disk)")  # fmt: skip
         return shards.join(self.shards, config.shard, words, about, progress)
 
     def shard_done(self, part: shards.Part, progress: Progress) -> dict[str, Any]:

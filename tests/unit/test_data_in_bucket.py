@@ -18,7 +18,7 @@ import pytest
 
 from medsae import config as c
 from medsae import objects, seals
-from medsae.progress import UserError
+from medsae.progress import Silent, UserError
 from medsae.store import health, housekeeping, leases
 from medsae.store import remote as remotes
 from medsae.store.artifacts import Store
@@ -87,6 +87,14 @@ def make(store: Store, config=CONFIG, content="hello"):
         with build.database() as connection:
             connection.execute("INSERT INTO embedding_row VALUES (0, 7)")
         return build.publish({"n": 1})
+
+
+def test_a_shard_says_at_once_that_its_pieces_stay_here(machine, bucket, monkeypatch):
+    said, progress = [], Silent()
+    monkeypatch.setattr(progress, "say", said.append)
+    with machine("ada").build("thing", replace(CONFIG, shard="1/2"), {"cohort": "c"}) as build:
+        build.part(replace(CONFIG, shard="1/2"), progress)
+    assert len(said) == 1 and "not put into the bucket" in said[0] and remotes.CACHE in said[0]
 
 
 # --- one publishes, another reads -------------------------------------------------------------------------------------
