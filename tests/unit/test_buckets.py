@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import threading
 from collections import Counter
@@ -176,6 +177,8 @@ def test_a_bucket_is_ingested_embedded_and_shown_as_a_folder_is(server, bucket, 
     for name, cohort in made.items():
         x = here[name].id("embed", "--cohort", cohort.id, "--encoder", "simclip")
         embedded[name] = Store(tmp_path / name).get(x).file("x.npy").read_bytes()
+        if name == "bucket":  # the layout is measured once a machine: both are to use what one of them measured
+            shutil.copytree(tmp_path / name / "cache/encoders", tmp_path / "folder/cache/encoders", dirs_exist_ok=True)
     assert embedded["bucket"] == embedded["folder"]
 
     # nothing of the credentials is kept, and no stand-in is left
