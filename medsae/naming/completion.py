@@ -16,7 +16,8 @@ _THINKING = ("reasoning_content", "reasoning", "thinking")
 """Fields in which vLLM, SGLang, llama.cpp, OpenRouter and Ollama put what a model thought."""
 _MARKS = (
     ("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<thought>", "</thought>"),
-    ("<reasoning>", "</reasoning>"), ("<unused94>", "<unused95>"),
+    ("<reasoning>", "</reasoning>"), ("<unused94>", "<unused95>"), ("<thoughts>", "</thoughts>"),
+    ("<scratchpad>", "</scratchpad>"), ("<analysis>", "</analysis>"), ("<reflection>", "</reflection>"),
     ("[THINK]", "[/THINK]"), ("◁think▷", "◁/think▷"), ("<seed:think>", "</seed:think>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"), ("<|channel|>analysis<|message|>", "<|end|>"),
     ("<|channel|>thought", "<channel|>"),
@@ -47,7 +48,8 @@ def completion(body: Any) -> Completion | None:
     """The answer in the JSON body of a chat completion; None where there is none."""
     try:
         choice = body["choices"][0]
-        message = choice["message"]
+        # A server of plain completions gives the text itself.
+        message = choice["message"] if "message" in choice else {"content": choice["text"]}
         content = message.get("content")
     except (KeyError, IndexError, TypeError, AttributeError):
         return None
@@ -56,14 +58,36 @@ def completion(body: Any) -> Completion | None:
         return None
     if not text.strip() and isinstance(message.get("refusal"), str):
         text = message["refusal"]
+    if not text.strip():
+        text = _called(message.get("tool_calls"))
     logprobs = choice.get("logprobs")
-    logprobs = logprobs.get("content") if isinstance(logprobs, dict) else None
+    logprobs = (logprobs.get("content") or _older(logprobs)) if isinstance(logprobs, dict) else None
     text, thought = without_thinking(text)
     thought = thought or any(isinstance(message.get(k), str) and message[k].strip() for k in _THINKING)
     usage = body.get("usage") if isinstance(body.get("usage"), dict) else {}
     counts = [usage.get(k) for k in ("prompt_tokens", "completion_tokens")]
     tokens_in, tokens_out = (c if isinstance(c, int) and c >= 0 else 0 for c in counts)
     return Completion(text, thought, choice.get("finish_reason") == "length", logprobs, tokens_in, tokens_out)
+
+
+def _called(calls: Any) -> str:
+    """The arguments of the one function that a model called instead of answering: the answer in its schema; or ""."""
+    try:
+        arguments = calls[0]["function"]["arguments"] if len(calls) == 1 else ""
+    except (KeyError, IndexError, TypeError):
+        return ""
+    return arguments if isinstance(arguments, str) else json.dumps(arguments)
+
+
+def _older(logprobs: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The places of logprobs as plain completions give them: lists beside each other, a dictionary a token."""
+    tokens, own, top = (logprobs.get(k) for k in ("tokens", "token_logprobs", "top_logprobs"))
+    if not (isinstance(tokens, list) and isinstance(own, list) and len(tokens) == len(own)):
+        return None
+    tops = top if isinstance(top, list) and len(top) == len(tokens) else [None] * len(tokens)
+    return [{"token": token, "logprob": p, "top_logprobs":
+             [{"token": t, "logprob": q} for t, q in others.items()] if isinstance(others, dict) else []}
+            for token, p, others in zip(tokens, own, tops, strict=True)]  # fmt: skip
 
 
 def error_in(body: Any) -> tuple[int, str] | None:
@@ -80,9 +104,9 @@ def error_in(body: Any) -> tuple[int, str] | None:
 
 
 def streamed(text: str) -> dict[str, Any] | None:
-    """The body of a completion that came in pieces (`data: {...}` lines), though none were asked for; None for a text
-    that is none."""
-    if not text.lstrip().startswith("data:"):
+    """The body of a completion that came in pieces (`data: {...}` lines among others), though none were asked for;
+    None for a text that is none."""
+    if not text.lstrip().startswith(("data:", "event:", "id:", "retry:", ":")):
         return None
     said, places, last = "", [], {}
     for line in text.splitlines():

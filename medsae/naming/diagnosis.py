@@ -38,6 +38,14 @@ _NO_MODEL = re.compile(
     r"|unknown model|model_not_found",
     re.IGNORECASE | re.DOTALL,
 )
+_STREAM = re.compile(
+    r"(?:only|must|requires?|set)\b.{0,60}\bstream|\bstream(?:ing)?\b.{0,60}(?:only|must|require|true)", re.I
+)
+_NO_DATA_URL = re.compile(
+    r"only .{0,20}https?\b.{0,60}(?:url|support|allow)|data:? ?ur[il]s? .{0,40}not|not .{0,40}data:? ?ur[il]"
+    r"|base64.{0,40}not",
+    re.I,
+)
 _LOGPROBS = re.compile(
     r"log_?probs?.{0,120}?(?:max(?:imum)?(?: allowed| value)?(?: is| of)?:? ?|less than or equal to |at most |<= ?"
     r"|up to |between 0 and |in (?:the )?range (?:of )?\[?0, ?|not (?:be )?(?:greater|larger|more) than )(\d+)",
@@ -67,6 +75,9 @@ def of(said: str, pictures: int, picture_tokens: int) -> tuple[str, str] | None:
         shown = "1 picture" if pictures == 1 else f"{pictures} pictures"
         need = f" (about {pictures * picture_tokens + 600:,} tokens)" if picture_tokens else ""
         return f"the server's context is too small for a question with {shown}{need}", CONTEXT
+    if _NO_DATA_URL.search(said):
+        return ("the server wants pictures as addresses, and radiographs are sent as data within the question only",
+                "use a server that takes data URLs (vLLM, llama.cpp, LM Studio, Ollama)")  # fmt: skip
     if _NO_VISION.search(said):
         return "the model does not take pictures", "serve a model with vision (llama.cpp: also its --mmproj file)"
     return None
@@ -82,6 +93,11 @@ def of_code(code: int, model: str) -> tuple[str, str] | None:
     if code == 402:
         return f"the account that serves {model!r} is not paid", "look at the account"
     return None
+
+
+def wants_stream(said: str) -> bool:
+    """Whether a refusal says that answers come in pieces only."""
+    return _STREAM.search(said) is not None
 
 
 def no_such_model(said: str) -> bool:

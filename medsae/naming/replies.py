@@ -103,6 +103,8 @@ def parse_verdict(text: str) -> Verdict:
     found = _object(text, ("answer",))
     if found is not None:
         answer = found.get("answer")
+        if isinstance(answer, bool):  # of JSON
+            answer = "yes" if answer else "no"
         if not isinstance(answer, str):
             return Verdict("wrong shape")
         text = answer
@@ -168,6 +170,8 @@ def _object(text: str, keys: tuple[str, ...]) -> dict[str, Any] | None:
 
 _DECODER = json.JSONDecoder(strict=False)
 _COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
+_COMMENT = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
+"""A string (kept), or a comment."""
 _LINE = r"^[\s*#>\-\d.]*{}[\s*]*:[\s*]*(\S.*?)[\s*]*$"
 """A line "**Concept:** ..." """
 _QUOTES = str.maketrans("\u201c\u201d\u201e\u00ab\u00bb\u2018\u2019", '"""""' + "''")
@@ -177,7 +181,8 @@ _TRIES = 200
 
 def _values(text: str, opening: str) -> Iterator[Any]:
     """Every value that can be decoded at an `opening` bracket, from left to right, values within it left out."""
-    for mended in (text, _COMMA.sub(lambda m: m[1] or "", text), text.translate(_QUOTES)):
+    bare = _COMMENT.sub(lambda m: m[1] or "", text)
+    for mended in (text, _COMMA.sub(lambda m: m[1] or "", bare), text.translate(_QUOTES)):
         at, found = -1, False
         for _ in range(_TRIES):
             at = mended.find(opening, at + 1)

@@ -270,6 +270,21 @@ def test_a_server_without_logprobs_or_schema_is_noted(world, backend):
     assert "1 of 1 verdicts came without logprobs" in found.facts()["note"]
 
 
+def test_a_server_that_answers_in_pieces_only_is_asked_for_them(world, backend):
+    asked = []
+
+    def mangle(text, pictures, count):
+        asked.append(1)
+        if len(asked) == 1:
+            return status(400, b'{"error": {"message": "stream must be true for this model"}}')
+        pieces = "".join(f"data: {json.dumps({'choices': [{'delta': {'content': w}}]})}\n\n" for w in ("Ye", "s"))
+        return status(200, b": ping\n\n" + pieces.encode() + b"data: [DONE]\n\n")
+
+    with nw.Server(world, mangle=mangle).serve() as address:
+        found = backend(address)
+        assert found.ask([question()])[0].text == "Yes" and found.extras == {"stream": True}
+
+
 def test_a_server_that_refuses_extras_is_asked_plainly(world, backend):
     refused = []
 

@@ -221,6 +221,11 @@ def test_words_of_servers_are_understood():
     assert all(diagnosis.of(text, 16, 256) is not None for text in few)
     assert diagnosis.of("At most 1 image(s) may be provided in one prompt.", 1, 256) is None, "one is what was sent"
     assert diagnosis.of("upstream connect error", 16, 256) is None
+    for text in ("Invalid image url: only http and https URLs are supported", "data URLs are not supported"):
+        found = diagnosis.of(text, 1, 256)
+        assert found is not None and "as addresses" in found[0]
+    assert diagnosis.wants_stream("This model only supports streaming: set stream to true")
+    assert not diagnosis.wants_stream("Unrecognized request argument supplied: stream_options")
     caps = {"Requested sample logprobs of 20, which is greater than max allowed: 5": 5,
             "top_logprobs must be less than or equal to 8": 8, "logprobs: value must be between 0 and 5": 5,
             "no cap here": None}  # fmt: skip

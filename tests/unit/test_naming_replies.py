@@ -22,6 +22,7 @@ GOOD = {"concept": "Right-sided pleural effusion", "description": "Fluid at the 
     "Format asked: {concept, description}.\n" + json.dumps(GOOD),
     json.dumps({"concept": "Draft of a name", "description": "first"}) + " Better: " + json.dumps(GOOD),
     json.dumps({"answer": GOOD}),
+    json.dumps(GOOD, indent=1).replace(",\n", ", // see http://x.org\n").replace("\n}", " /* end */\n}"),
     json.dumps({"concept": "Draft of a name", "description": "first"}) + json.dumps(GOOD),
     '{"concept": "Right-sided  pleural\\neffusion", "description": "Fluid at the right base of the lung.", "more": 1}',
 ])  # fmt: skip
@@ -64,7 +65,7 @@ def test_what_is_no_explanation(text, status):
 @pytest.mark.parametrize(("text", "yes"), [
     ("Yes", True), ("no", False), (" Yes.", True), ("**No**", False), ("Yes, the radiograph shows it.", True),
     ('{"answer": "No"}', False), ("Answer: Yes", True), ("The final answer is **No**.", False), ('{"Answer": "no",}', False),
-    ('```json\n{"answer": "Yes"}\n```', True), ('"Yes"', True),
+    ('```json\n{"answer": "Yes"}\n```', True), ('"Yes"', True), ('{"answer": true}', True), ('{"answer": false}', False),
 ])  # fmt: skip
 def test_a_usable_verdict(text, yes):
     assert replies.parse_verdict(text) == replies.Verdict("ok", yes)
@@ -72,7 +73,7 @@ def test_a_usable_verdict(text, yes):
 
 @pytest.mark.parametrize("text", [
     "", "Maybe", "Yes or No", "No. Yes.", "Yesterday", "nothing", "I cannot say yes or no", "Oui", "はい", "1", "null",
-    '{"answer": true}', '{"verdict": "Yes"}', '{"answer": "perhaps"}', "<html>No</html>", "Yes" + "x" * 30_000,
+    '{"answer": [true]}', '{"verdict": "Yes"}', '{"answer": "perhaps"}', "<html>No</html>", "Yes" + "x" * 30_000,
     "It shows no effusion",
 ])  # fmt: skip
 def test_what_is_no_verdict(text):
@@ -145,6 +146,7 @@ def test_every_final_status_is_a_status():
     ("it was opened by the prompt, no?</think>Yes", "Yes"), ("Yes <thought>or no</thought>", "Yes"),
     ("<think>it never ends, yes", ""), ("<|channel|>analysis<|message|>No?<|end|><|start|>assistant"
      "<|channel|>final<|message|>Yes<|return|>", "Yes"), ("[THINK]a[/THINK]Yes[THINK]b[/THINK]", "Yes"),
+    ("<scratchpad>yes or no?</scratchpad>\nYes", "Yes"), ("<analysis>no</analysis>Yes", "Yes"),
 ])  # fmt: skip
 def test_thinking_is_left_out_wherever_it_stands(text, answer):
     found, thought = completion.without_thinking(text)
@@ -157,6 +159,8 @@ def test_thinking_is_left_out_wherever_it_stands(text, answer):
     ({"content": [{"type": "text", "text": "Y"}, {"type": "output_text", "text": "es"}]}, "Yes", False),
     ({"content": "", "reasoning_content": "hm"}, "", True), ({"content": "No", "reasoning": "hm"}, "No", True),
     ({"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "Yes"}]}, "Yes", False),
+    ({"content": None, "tool_calls": [{"function": {"name": "answer", "arguments": '{"answer": "Yes"}'}}]},
+     '{"answer": "Yes"}', False), ({"content": None, "tool_calls": [{"function": None}]}, "", False),
     ({"content": 3}, None, None), ({"content": [1, {"a": None}]}, None, None), ({}, "", False),
 ])  # fmt: skip
 def test_one_reader_of_what_servers_send(message, text, thought):
@@ -175,6 +179,27 @@ def test_one_reader_of_what_servers_send(message, text, thought):
         {"choices": [{"message": None}]},
     ):
         assert completion.completion(body) is None
+
+
+def test_a_server_of_plain_completions():
+    """The text stands in the choice itself, the logprobs in lists beside each other."""
+    old = {"tokens": ["Yes", "."], "token_logprobs": [-0.1, -0.2], "top_logprobs": [{"Yes": -0.1, "No": -2.4}, None]}
+    found = completion.completion({"choices": [{"text": "Yes.", "finish_reason": "stop", "logprobs": old}]})
+    assert found is not None and found.text == "Yes."
+    assert completion.yes_no(found.logprobs)[0] == pytest.approx(1 / (1 + math.exp(-2.3)))
+    assert completion.completion({"choices": [{"text": None}]}) is not None
+    for odd in ({"tokens": ["Yes"]}, {"tokens": ["Yes"], "token_logprobs": []}, {"tokens": 1, "token_logprobs": 1}):
+        found = completion.completion({"choices": [{"text": "Yes", "logprobs": odd}]})
+        assert found is not None and completion.yes_no(found.logprobs) == (None, None)
+
+
+@pytest.mark.parametrize("before", ["", ": PROCESSING\n\n", "event: message\n", "id: 1\nretry: 10\n"])
+def test_pieces_are_one_answer(before):
+    pieces = "".join(f"data: {json.dumps({'choices': [{'delta': {'content': word}}]})}\n\n" for word in ("Ye", "s"))
+    body = completion.streamed(before + pieces + "data: [DONE]\n\n")
+    found = completion.completion(body)
+    assert found is not None and found.text == "Yes"
+    assert completion.streamed(before + "nothing") is None
 
 
 def test_an_error_with_the_status_200_is_that_error():

@@ -415,6 +415,10 @@ class Endpoint(Backend):
                 self.top_logprobs = min(self.top_logprobs, cap)
             if fits and cap:
                 return True
+        if not body.get("stream", True) and diagnosis.wants_stream(said):
+            with self.lock:
+                self.extras["stream"] = True
+            return True
         refused = diagnosis.refused_field(said, list(body))
         if refused is None:
             return False
