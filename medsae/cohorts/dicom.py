@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image
 
 from medsae.cohorts.levels import TABLE_LEVELS, PictureError, check_size, grey_of_channels, grey_of_levels
+from medsae.cohorts.raster import jpeg_frame
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -41,6 +42,12 @@ that it makes equal lie as many grey levels apart in the range of the values: bl
 _WIDER = 0.1
 _JPEG = ("1.2.840.10008.1.2.4.5", "1.2.840.10008.1.2.4.70")
 """What the UIDs of JPEG (not JPEG-LS, not JPEG 2000) begin with."""
+_TORN, _LESS_TORN, _OF_THESE = 0.01, 0.1, 64
+"""Share of neighbours that lie half of all levels apart, from which the sign of the values is doubted. The other way to
+read them must have a tenth of it at most, and concern so many levels: a white border is one."""
+_INTERPRETATIONS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "ARGB", "CMYK", "HSV")
+_GROUPS = ("FrameVOILUTSequence", "PixelValueTransformationSequence")
+"""Where the header of an enhanced object keeps its window and its rescale."""
 _LUTS = {
     "ModalityLUTSequence": "modality LUT",
     "VOILUTSequence": "VOI LUT",
@@ -64,9 +71,9 @@ def decode(data: bytes) -> tuple[np.ndarray, str | None]:
     (None: it was followed). Raises PictureError(reason)."""
     _set_up()
     warnings.filterwarnings("ignore", module=r"pydicom\b")
-    dataset = _read(data)
-    pixels = _pixels(dataset)
     said: list[str] = []
+    dataset = _read(data, said)
+    pixels = _pixels(dataset)
     if pixels.ndim == 3:
         shown = pixels if pixels.dtype == np.uint8 else grey_of_channels(pixels)
     else:
@@ -98,7 +105,7 @@ def _set_up() -> None:
 # --- from the file to stored values -----------------------------------------------------------------------------------
 
 
-def _read(data: bytes) -> Dataset:
+def _read(data: bytes, said: list[str]) -> Dataset:
     """The header with the pixels still packed. Raises PictureError where there are none that can be had."""
     from pydicom import dcmread
     from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -121,7 +128,8 @@ def _read(data: bytes) -> Dataset:
             raise PictureError(f"not supported: holds {frames} frames, not one picture")
         if "TransferSyntaxUID" not in dataset.file_meta:
             dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian  # the standard's default
-        _complete(dataset, rows * columns)
+        _complete(dataset, rows * columns, said)
+        _believe_pixels(dataset, said)
     except PictureError:
         raise
     except Exception as error:  # a damaged file makes pydicom raise nearly anything
@@ -145,8 +153,13 @@ def _check_unpacked(data: bytes) -> None:
             raise PictureError(f"too large (deflated, more than {MAX_UNPACKED / 2**20:.0f} MiB)")
 
 
-def _complete(dataset: Dataset, pixels: int) -> None:
+def _complete(dataset: Dataset, pixels: int, said: list[str]) -> None:
     """Fill in what the header leaves out and only one value fits, so that pydicom decodes."""
+    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for group in dataset.get(groups) or ():
+            for element in (e for name in _GROUPS for item in group.get(name) or () for e in item):
+                if element.tag not in dataset:
+                    dataset.add(element)
     samples = _whole(dataset, "SamplesPerPixel")
     if samples is None:
         samples = 3 if str(dataset.get("PhotometricInterpretation", "")).startswith(("RGB", "YBR")) else 1
@@ -165,10 +178,52 @@ def _complete(dataset: Dataset, pixels: int) -> None:
         dataset.HighBit = stored - 1
     if _whole(dataset, "PixelRepresentation") not in (0, 1):
         dataset.PixelRepresentation = 0
-    if not str(dataset.get("PhotometricInterpretation") or "").strip():
-        dataset.PhotometricInterpretation = "RGB" if samples == 3 else "MONOCHROME2"
+    photometric = str(dataset.get("PhotometricInterpretation") or "").strip(" \0").upper()
+    if photometric not in _INTERPRETATIONS and not photometric.startswith("YBR_"):
+        if photometric:
+            said.append("its photometric interpretation is unknown: the smallest value is drawn black")
+        photometric = "RGB" if samples == 3 else "MONOCHROME2"
+    dataset.PhotometricInterpretation = photometric
     if samples == 3 and _whole(dataset, "PlanarConfiguration") is None:
         dataset.PlanarConfiguration = 0
+
+
+def _believe_pixels(dataset: Dataset, said: list[str]) -> None:
+    """Where packed pixels say by their first bytes that they are another compression, or have other channels, than the
+    header names, the pixels are believed."""
+    from pydicom import uid
+    from pydicom.encaps import generate_frames
+
+    packed = dataset.get("PixelData", b"")
+    if packed[:4] != b"\xfe\xff\0\xe0":
+        return
+    try:
+        frame = next(generate_frames(packed, number_of_frames=1))
+    except (ValueError, StopIteration):
+        return  # the decoder says what is wrong
+    syntax = dataset.file_meta.TransferSyntaxUID
+    found = jpeg_frame(frame) if frame[:3] == b"\xff\xd8\xff" else None
+    if found is not None:
+        kind = {
+            0xC0: uid.JPEGBaseline8Bit,
+            0xC1: uid.JPEGExtended12Bit,
+            0xC3: uid.JPEGLosslessSV1,
+            0xF7: uid.JPEGLSLossless,
+        }.get(found[0])
+        own = syntax.startswith(_JPEG) or (syntax.startswith("1.2.840.10008.1.2.4.8") and found[0] == 0xF7)
+        if found[4] == 3 and dataset.SamplesPerPixel == 1 and found[1] <= 8:
+            if dataset.PhotometricInterpretation == "MONOCHROME1":
+                raise PictureError("not supported: a JPEG in colour, called MONOCHROME1")
+            dataset.SamplesPerPixel, dataset.PlanarConfiguration = 3, 0
+            dataset.PhotometricInterpretation = "YBR_FULL_422"
+    elif frame[:4] == b"\xff\x4f\xff\x51":
+        kind, own = uid.JPEG2000, syntax.startswith(("1.2.840.10008.1.2.4.9", "1.2.840.10008.1.2.4.20"))
+        kind = uid.JPEG2000Lossless if syntax == uid.JPEG2000Lossless else kind
+    else:
+        return
+    if kind is not None and not own:
+        said.append(f"its pixels are {kind.name}" + ("" if syntax.is_compressed else ", which its header does not say"))
+        dataset.file_meta.TransferSyntaxUID = kind
 
 
 def _pixels(dataset: Dataset) -> np.ndarray:
@@ -223,6 +278,31 @@ def _own_bits(pixels: np.ndarray, dataset: Dataset, said: list[str]) -> np.ndarr
     """
     if pixels.dtype.kind == "f":
         return pixels
+    return _own_sign(_own_levels(pixels, dataset, said), dataset, said)
+
+
+def _own_sign(pixels: np.ndarray, dataset: Dataset, said: list[str]) -> np.ndarray:
+    """Signed values as unsigned ones, or the other way round, where the header's reading tears the picture (neighbours
+    half of all levels apart) and the other does not."""
+    bits, signed = int(dataset.BitsStored), pixels.dtype.kind == "i"
+    half, width = 1 << (bits - 1), 8 * pixels.dtype.itemsize
+    if (int(pixels.min()) >= (0 if signed else half)) or int(pixels.max()) < (0 if signed else half):
+        return pixels  # both readings have the same steps
+    if int(pixels.max()) >= (half if signed else 2 * half) or bits < 8:
+        return pixels
+    some = pixels[:: max(1, len(pixels) // 256)].astype(np.int64)
+    other = some % (2 * half) if signed else (some + half) % (2 * half) - half
+    torn, less = (float((np.abs(np.diff(values, axis=1)) >= half).mean()) for values in (some, other))
+    if torn < _TORN or less > _LESS_TORN * torn or len(np.unique(some[some != other])) < _OF_THESE:
+        return pixels
+    said.append(f"its values are {'unsigned' if signed else 'signed'}, though its header says the opposite")
+    unsigned = pixels.view(pixels.dtype.str.replace("i", "u"))
+    if signed:
+        return unsigned & np.array(2 * half - 1, unsigned.dtype)
+    return (unsigned << (width - bits)).view(pixels.dtype.str.replace("u", "i")) >> (width - bits)
+
+
+def _own_levels(pixels: np.ndarray, dataset: Dataset, said: list[str]) -> np.ndarray:
     stored, high = int(dataset.BitsStored), int(dataset.HighBit)
     unused = 8 * pixels.dtype.itemsize - stored
     signed = pixels.dtype.kind == "i"

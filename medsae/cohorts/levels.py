@@ -9,6 +9,9 @@ MAX_PIXELS = 64_000_000
 """The largest radiographs have about 18 million pixels (35 x 43 cm at 10 px/mm); the bound is on a worker's memory."""
 TABLE_LEVELS = 2**17
 """Integers of fewer levels than this are mapped by a table of all their levels."""
+_ALONE, _AT_LEAST = 2e-5, 64
+"""A level of a smaller share of the pixels is passed over where a burnt-in border or marker is looked for; the picture
+itself has at least so many levels."""
 _COLOUR_SPREAD, _COLOUR_SHARE = 48, 0.10
 _TINT_SPREAD, _TINT_RISE, _TINT_FALL = 24, 0.25, 0.05
 
@@ -92,7 +95,8 @@ def grey_of_channels(levels: np.ndarray, ignore: np.ndarray | None = None) -> np
 def grey_of_levels(levels: np.ndarray, ignore: np.ndarray | None = None) -> np.ndarray:
     """Integer or float levels [h, w] as uint8 [h, w]: the 0.1 to 99.9 percentile becomes 0..255, the ends are clipped.
 
-    Monotone and a function of this picture alone. One level is never stretched beyond one grey level, so that a blank
+    Monotone and a function of this picture alone. A burnt-in border or marker (one level, farther from all others than
+    these are from each other) does not count. One level is never stretched beyond one grey level, so that a blank
     exposure with a little noise stays blank. `ignore` [h, w] marks padding that does not count for the percentiles.
     Raises PictureError for values that are not finite.
     """
@@ -128,6 +132,14 @@ def _percentiles(levels: np.ndarray) -> tuple[int, int]:
         low, high = np.quantile(levels, (0.001, 0.999), method="inverted_cdf")
         return int(low), int(high)
     first, _, index = table
-    below = np.cumsum(np.bincount(index.ravel()))
-    low, high = np.searchsorted(below, (0.001 * levels.size, 0.999 * levels.size))
+    counts = np.bincount(index.ravel())
+    used = np.flatnonzero(counts > _ALONE * levels.size)
+    if len(used) >= _AT_LEAST:
+        inner = int(used[-2]) - int(used[1])
+        if used[-1] - used[-2] > inner:
+            counts[used[-2] + 1 :] = 0
+        if used[1] - used[0] > inner:
+            counts[: used[1]] = 0
+    below = np.cumsum(counts)
+    low, high = np.searchsorted(below, (0.001 * below[-1], 0.999 * below[-1]))
     return first + int(low), first + int(high)

@@ -25,6 +25,8 @@ from medsae.cohorts.levels import (
 _ORIENTATION = 0x0112  # EXIF and TIFF tag
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _LOSSLESS, _JPEG_LS = 0xC3, 0xF7
+_OF_PILLOW = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000}
+"""Compressions of TIFF that Pillow reads."""
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -73,12 +75,12 @@ def _deep(data: bytes) -> Image.Image | None:
 
 def _deep_jpeg(data: bytes) -> Image.Image | None:
     """JPEG of more than 8 bits, lossless JPEG and JPEG-LS; None for what is none of these."""
-    frame = _jpeg_frame(data)
+    frame = jpeg_frame(data)
     if frame is None or (frame[1] <= 8 and frame[0] not in (_LOSSLESS, _JPEG_LS)):
         return None
     from imagecodecs import jpeg8_decode, jpegls_decode
 
-    process, _, height, width = frame
+    process, _, height, width, _ = frame
     check_size(width, height)
     try:
         levels = (jpegls_decode if process == _JPEG_LS else jpeg8_decode)(data)
@@ -100,8 +102,10 @@ def _deep_tiff(data: bytes) -> Image.Image | None:
     with TiffFile(io.BytesIO(data)) as file:
         page: Any = file.pages[0]
         bits = page.tags.valueof("BitsPerSample", 1)
-        if max(bits if isinstance(bits, tuple) else (bits,)) <= 8:
-            return None  # Pillow's own
+        kinds = page.tags.valueof("SampleFormat", 1)
+        plain = (kinds[0] if isinstance(kinds, tuple) else kinds) in (1, 4) and int(page.compression) in _OF_PILLOW
+        if max(bits if isinstance(bits, tuple) else (bits,)) <= 8 and plain:
+            return None  # Pillow's own, which takes signed levels for unsigned ones
         if len(file.pages) > 1 and not all(getattr(other, "is_reduced", False) for other in list(file.pages)[1:]):
             raise PictureError(f"holds {len(file.pages)} pictures, not one")
         check_size(page.imagewidth, page.imagelength)
@@ -111,6 +115,10 @@ def _deep_tiff(data: bytes) -> Image.Image | None:
             if "not supported" in str(error) or "cannot decompress" in str(error):
                 raise PictureError(f"not supported: {error}") from error
             raise
+        if levels.dtype.kind not in "uif":
+            raise PictureError(f"not supported: a TIFF of {levels.dtype} numbers")
+        if levels.dtype == np.int8:
+            levels = (levels.astype(np.int16) + 128).astype(np.uint8)
         if levels.ndim == 3 and int(page.planarconfig) == 2:
             levels = np.moveaxis(levels, 0, -1)
         if levels.ndim > 3 or (levels.ndim == 3 and levels.shape[2] > 4):
@@ -125,8 +133,8 @@ def _turned(grey: Image.Image, orientation: int) -> Image.Image:
     return grey.transpose(_TURNS[orientation]) if orientation in _TURNS else grey
 
 
-def _jpeg_frame(data: bytes) -> tuple[int, int, int, int] | None:
-    """Process (marker of the frame), bits a sample, height and width of a JPEG; None where no frame is found."""
+def jpeg_frame(data: bytes) -> tuple[int, int, int, int, int] | None:
+    """Process (marker of the frame), bits a sample, height, width, channels of a JPEG; None where there is no frame."""
     at = 2
     while at + 9 < len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
@@ -134,7 +142,7 @@ def _jpeg_frame(data: bytes) -> tuple[int, int, int, int] | None:
             at += 1
         elif marker == _JPEG_LS or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
             height, width = int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9])
-            return marker, data[at + 4], height, width
+            return marker, data[at + 4], height, width, data[at + 9]
         else:
             at += 2 + length
     return None
@@ -145,8 +153,10 @@ def _jpeg_frame(data: bytes) -> tuple[int, int, int, int] | None:
 
 def _shallow(data: bytes) -> Image.Image:
     with Image.open(io.BytesIO(data)) as image:
-        check_size(*image.size)
         image_format = image.format
+        if image_format in ("HDF5", "BUFR", "GRIB"):  # Pillow knows that these are, not what is in them
+            raise PictureError(what_it_is(data))
+        check_size(*image.size)
         # The second picture of an MPO is a preview of the first; any other sequence is not one radiograph.
         if image_format != "MPO" and getattr(image, "n_frames", 1) > 1:
             raise PictureError(f"holds {getattr(image, 'n_frames', 1)} pictures, not one")
@@ -199,11 +209,20 @@ def what_it_is(data: bytes) -> str:
         return "not a picture (a web page: was the download refused?)"
     if head.startswith(b"version https://git-lfs"):
         return "not a picture (a Git LFS pointer: run git lfs pull)"
+    if data[4:8] == b"ftyp":
+        return "not supported: a video, HEIF or HEIC"
+    if data[257:262] == b"ustar":
+        return "not supported: a tar: unpack it"
     for mark, what in (
         (b"\x1f\x8b", "gzip: unpack it"), (b"PK\x03\x04", "a zip: unpack it"), (b"7z\xbc\xaf", "a 7z: unpack it"),
-        (b"\x93NUMPY", "a NumPy array"), (b"\x89HDF\r\n", "HDF5"), (b"%PDF", "a PDF"), (b"\x80\x02", "a pickle"),
-        (b"\x5c\x01\0\0", "NIfTI"), (b"\0\0\x01\x5c", "NIfTI"), (b"\0\0\0 ftyp", "a video or HEIF"),
+        (b"\x93NUMPY", "a NumPy array"), (b"\x89HDF\r\n", "HDF5"), (b"%PDF", "a PDF"),
+        *((bytes((0x80, version)), "a pickle") for version in range(2, 6)), (b"MATLAB", "MATLAB"),
+        (b"\x28\xb5\x2f\xfd", "zstd: unpack it"), (b"Rar!", "a rar: unpack it"), (b"\xff\x0a", "JPEG XL"),
+        (b"\0\0\0\x0cJXL ", "JPEG XL"), (b"8BPS", "Photoshop"), (b"NRRD", "NRRD"), (b"ObjectType", "MetaImage"),
+        (b"\0\x05\x16\x07", "what a Mac keeps beside a file (its name begins with ._)"),
+        (b"\x5c\x01\0\0", "NIfTI"), (b"\0\0\x01\x5c", "NIfTI"),
     ):  # fmt: skip
         if data.startswith(mark):
             return f"not supported: {what}"
-    return "not a picture"
+    text = bool(head) and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
+    return "not a picture (text: was the download refused?)" if text else "not a picture"

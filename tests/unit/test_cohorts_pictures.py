@@ -205,6 +205,14 @@ def test_jpeg_of_12_bits_and_a_turned_tiff() -> None:
     assert (turned == np.rot90(grey_of_levels(levels), -1)).all()
 
 
+def test_tiff_of_8_bits_that_pillow_reads_wrongly_or_not() -> None:
+    grey = ramp()
+    assert np.abs(decode(tiff((grey.astype(int) - 128).astype(np.int8))).astype(int) - grey).max() <= 1
+    assert np.array_equal(decode(tiff(grey, compression="jpeg2000")), grey)
+    with pytest.raises(PictureError, match="not supported: a TIFF of complex64 numbers"):
+        decode(tiff(grey.astype(np.complex64)))
+
+
 def test_deep_pictures_that_are_not_one_radiograph_are_refused() -> None:
     colour = np.dstack([smooth(65535), smooth(65535)[::-1], smooth(65535)[:, ::-1]])
     for data, reason in (
@@ -259,7 +267,16 @@ def test_what_is_no_file_is_refused_by_its_kind_and_never_waited_for(tmp_path: P
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [(b"\x1f\x8b\x08\0" + bytes(50), "gzip"), (b"PK\x03\x04" + bytes(50), "zip"), (b"\x93NUMPY" + bytes(50), "NumPy")],
+    [
+        (b"\x1f\x8b\x08\0" + bytes(50), "gzip"),
+        (b"PK\x03\x04" + bytes(50), "zip"),
+        (b"\x93NUMPY" + bytes(50), "NumPy"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(200), "HDF5"),
+        (b"\xff\x0a" + bytes(50), "JPEG XL"),
+        (b"\x80\x04" + bytes(50), "a pickle"),
+        (b"\0\0\0\x24ftypheic" + bytes(50), "HEIC"),
+        (b"a.png" + bytes(252) + b"ustar" + bytes(99), "a tar"),
+    ],
 )
 def test_what_another_program_reads_is_not_supported_and_not_damaged(data: bytes, reason: str) -> None:
     with pytest.raises(PictureError, match=f"not supported: .*{reason}"):

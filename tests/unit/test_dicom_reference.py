@@ -16,6 +16,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -335,6 +336,69 @@ def test_without_preamble_and_without_transfer_syntax() -> None:
         assert np.abs(decode(data) - stretched(A)).max() <= 1
 
 
+SIGNED = levels(12, signed=True)
+JPEG8 = "1.2.840.10008.1.2.4.50"
+
+
+def jpeg(bands: int) -> bytes:
+    buffer = io.BytesIO()
+    picture = Image.fromarray(levels(8))
+    (picture.convert("RGB") if bands == 3 else picture).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def group(**fields: Any) -> Sequence:
+    """Functional groups of an enhanced object."""
+    window, rescale = Dataset(), Dataset()
+    window.WindowCenter, window.WindowWidth = "2000", "3000"
+    rescale.RescaleSlope, rescale.RescaleIntercept = "-1", "4095"
+    one = Dataset()
+    one.FrameVOILUTSequence, one.PixelValueTransformationSequence = Sequence([window]), Sequence([rescale])
+    return Sequence([one])
+
+
+@pytest.mark.parametrize(
+    ("make", "right", "said"),
+    [
+        (lambda: file_of(A, 12, PixelRepresentation=1), stretched(A), "its values are unsigned"),
+        (lambda: file_of(A * 16, 16, PixelRepresentation=1), stretched(A * 16.0), "its values are unsigned"),
+        (lambda: file_of(SIGNED, 16, PixelRepresentation=0), stretched(SIGNED), "its values are signed"),
+        (lambda: file_of(SIGNED, 12, PixelRepresentation=1), stretched(SIGNED), None),
+        (lambda: file_of(A, 12, JPEG8, jpeg(1), PhotometricInterpretation="MONOCHROME2", BitsAllocated=8, BitsStored=8,
+                         HighBit=7), stretched(levels(8)), None),
+        (lambda: file_of(levels(8), 8, JPEG8, jpeg(3)), levels(8).astype(float), None),
+        (lambda: file_of(levels(8), 8, ExplicitVRLittleEndian, jpeg(1)), stretched(levels(8)), "which its header does not say"),
+        (lambda: file_of(levels(8), 8, RLELossless, jpeg(1)), stretched(levels(8)), "its pixels are JPEG Baseline"),
+        (lambda: file_of(A, 12, PhotometricInterpretation="monochrome1 "), 255 - stretched(A), None),
+        (lambda: file_of(A, 12, PhotometricInterpretation="MONOCHROME"), stretched(A), "interpretation is unknown"),
+        (lambda: file_of(A, 12, SharedFunctionalGroupsSequence=group()), window(4095.0 - A, 2000, 3000), None),
+    ],
+    ids=["12 bits called signed", "16 bits called signed", "signed called unsigned", "signed", "jpeg", "colour in grey",
+         "packed, not said", "another compression", "small letters", "no word of the standard", "functional groups"],
+)  # fmt: skip
+def test_pixels_are_believed_where_the_header_contradicts_them(
+    make: Callable[[], bytes], right: np.ndarray, said: str | None, tmp_path
+) -> None:
+    (tmp_path / "x.dcm").write_bytes(make())
+    found = check_picture(tmp_path / "x.dcm")
+    assert found.refused is None and (found.said is None if said is None else said in str(found.said)), found
+    loss = 8 if b"JFIF" in make() else 1
+    assert np.abs(decode(make()) - right).max() <= loss
+
+
+def test_a_border_or_marker_burnt_in_without_a_padding_value_sets_no_range() -> None:
+    for value, signed in ((65535, False), (0, False), (-32768, True)):
+        pixels = A.astype(np.int32) + (30_000 if value == 0 else -2000 if signed else 0)
+        pixels[:, :6] = value
+        pixels = pixels.astype(np.int16 if signed else np.uint16)
+        inside = np.abs(decode(file_of(pixels, 16))[:, 6:] - stretched(pixels[:, 6:]))
+        assert inside.max() <= 1, value
+    # A level that lies no farther away than the others do counts: 4095 among levels up to 3500.
+    pixels = np.minimum(A, 3500)
+    pixels[:, :6] = 4095
+    assert np.abs(decode(file_of(pixels, 12)) - stretched(pixels)).max() <= 1
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -368,6 +432,10 @@ REFUSED = {
     "video": (lambda: file_of(A, 12, "1.2.840.10008.1.2.4.102", b"\0" * 64), "not supported: compressed as MPEG"),
     "cut short": (lambda: file_of(A, 12)[:-1000], "damaged"),
     "header only": (lambda: file_of(A, 12)[:400], "damaged"),
+    "colour, negative": (
+        lambda: file_of(levels(8), 8, JPEG8, jpeg(3), PhotometricInterpretation="MONOCHROME1"),
+        "not supported: a JPEG in colour, called MONOCHROME1",
+    ),
     "garbage": (lambda: file_of(A, 12, JPEGLosslessSV1, b"\xff\xd8" + b"\x07" * 500), "damaged"),
     "huge": (lambda: file_of(A, 12, Rows=65_500, Columns=65_500), "too large (65500 x 65500"),
 }
