@@ -84,7 +84,7 @@ def _older(logprobs: dict[str, Any]) -> list[dict[str, Any]] | None:
     tokens, own, top = (logprobs.get(k) for k in ("tokens", "token_logprobs", "top_logprobs"))
     if not (isinstance(tokens, list) and isinstance(own, list) and len(tokens) == len(own)):
         return None
-    tops = top if isinstance(top, list) and len(top) == len(tokens) else [None] * len(tokens)
+    tops: list[Any] = top if isinstance(top, list) and len(top) == len(tokens) else [None] * len(tokens)
     return [{"token": token, "logprob": p, "top_logprobs":
              [{"token": t, "logprob": q} for t, q in others.items()] if isinstance(others, dict) else []}
             for token, p, others in zip(tokens, own, tops, strict=True)]  # fmt: skip
