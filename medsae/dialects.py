@@ -242,14 +242,19 @@ def _separator(text: str) -> str:
     """The separator under which the first rows have equally many cells, and the most; a comma when none does. Single
     cells above them are a title."""
     lines = [line for line in text.splitlines(keepends=True)[:60] if line.strip()]
-    best, most = ",", 1
+    return _grid(lines, title=False) or _grid(lines, title=True) or ","
+
+
+def _grid(lines: list[str], title: bool) -> str | None:
+    """The separator under which the lines are a grid, below single cells with `title`; None without one."""
+    best, most = None, 1
     for separator in _SEPARATORS:
         try:
             cells = [len(row) for row in csv.reader(lines, delimiter=separator) if row]
         except csv.Error:
             continue
-        cells = list(itertools.dropwhile(lambda n: n < 2, cells))
-        if not cells:
+        cells = list(itertools.dropwhile(lambda n: n < 2, cells)) if title else cells
+        if not cells or cells[0] < 2:
             continue
         # The last row may be cut; rows may lack cells at their end.
         agree = sum(n == cells[0] for n in cells) / len(cells)

@@ -60,7 +60,7 @@ def tensors(
     return found
 
 
-def _harmless() -> list[Any]:
+def harmless() -> list[Any]:
     """What training programs save beside weights and what does nothing when it is read: arguments, numpy's numbers."""
     numbers = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
     return [argparse.Namespace, np.dtype, np.ndarray, np._core.multiarray.scalar, *numbers]  # pyright: ignore
@@ -135,7 +135,7 @@ def _convert(checkpoint: Checkpoint, to: Path) -> None:
     where = checkpoint.path
     try:
         # opened here: of a path, torch reads the suffix
-        with torch.serialization.safe_globals(_harmless()), where.open("rb") as file:
+        with torch.serialization.safe_globals(harmless()), where.open("rb") as file:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except OSError:
         raise

@@ -5,10 +5,13 @@ What a file is, is read from its first bytes. Nothing in it is ever run: pickles
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import re
 import zipfile
+import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ SHAPES = ".npy, .npz, .safetensors, .pt, .parquet or .csv"
 _MATRICES = ("embeddings", "embedding", "features", "feats", "emb", "embs", "x", "image_embeds", "image_embeddings",
              "image_features", "vectors", "arr_0")  # fmt: skip
 """Names of the matrix where a file holds several, the surest first."""
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf)", re.IGNORECASE)
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
@@ -58,9 +62,11 @@ def from_file(file: Path, rows: Path | None) -> Taken:
     x_nd = _matrix(found.x, file, said)
     where = f"{file} and {rows}" if rows is not None else file
     if len(x_nd) != len(paths):
+        turned = x_nd.shape[1] == len(paths)
         raise UserError(
             f"{len(x_nd):,} rows of embeddings, but {len(paths):,} lines of paths", where,
-            "give one line in --rows for each row of --from, in the same order",
+            "the matrix is turned: save it with a row for each picture" if turned
+            else "give one line in --rows for each row of --from, in the same order",
         )  # fmt: skip
     check_paths(paths, rows or file)
     _check_finite(x_nd, paths, file)
@@ -109,6 +115,12 @@ def _kind(head: bytes, file: Path) -> tuple[str, Callable[[Path], _Found]]:
         return "safetensors file", _safetensors
     if head[:1] == b"\x80":
         return "pickle", _torch
+    if head.startswith(b"ARROW1"):
+        return "Feather file", _feather
+    if head.startswith(b"\x1f\x8b"):
+        with contextlib.suppress(OSError, EOFError, zlib.error), gzip.open(file) as packed:
+            if b"\0" not in packed.read(64):
+                return "packed table", _text
     for mark, what in ((_HDF5, "HDF5"), (b"\x1f\x8b", "gzip: unpack it"), (b"MATLAB", "MATLAB")):
         if head.startswith(mark):
             raise UserError(f"not supported: {what}", file, f"save the embeddings as {SHAPES}")
@@ -150,29 +162,65 @@ def _safetensors(path: Path) -> _Found:
 def _torch(path: Path) -> _Found:
     import torch
 
+    from medsae.encoders.checkpoint import harmless
+
     try:
-        with path.open("rb") as file:  # of a path, torch reads the suffix
+        known = [*harmless(), np._core.multiarray._reconstruct]  # pyright: ignore
+        # Of a path, torch reads the suffix.
+        with torch.serialization.safe_globals(known), path.open("rb") as file:
             held = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(
             f"this pickle is not one of tensors alone ({first_line(error)})", path,
             f"a file that needs code to be run is refused; save the embeddings as {SHAPES}",
         ) from error  # fmt: skip
-    if isinstance(held, torch.Tensor):
-        return _Found(_numpy(held))
-    if isinstance(held, list | tuple) and held and all(isinstance(one, torch.Tensor) for one in held):
-        return _Found(_numpy(torch.stack([one.reshape(-1) for one in held])))
+    if isinstance(held, list | tuple) and held and all(isinstance(one, dict) for one in held):
+        # A dictionary a picture: a list for each of its names.
+        held = {k: [one[k] for one in held] for k in held[0] if all(k in one for one in held)}
+    elif isinstance(held, list | tuple) and _joined(held, torch) is None:
+        held = {str(i): one for i, one in enumerate(held)}
+    whole = _joined(held, torch)
+    if whole is not None:
+        return _Found(whole)
     if not isinstance(held, dict):
         raise UserError(f"this file holds a {type(held).__name__}, not embeddings", path, "save the tensor")
-    arrays = {str(k): _numpy(v) for k, v in held.items() if isinstance(v, torch.Tensor)}
-    texts = {str(k): [str(t) for t in v] for k, v in held.items()
+    flat = _flat(held)
+    arrays = {k: found for k, v in flat.items() if (found := _joined(v, torch)) is not None}
+    texts = {k: [str(t) for t in v] for k, v in flat.items()
              if isinstance(v, list | tuple) and v and all(isinstance(t, str) for t in v)}  # fmt: skip
     return _chosen(arrays, texts)
+
+
+def _flat(held: dict[Any, Any], deep: int = 4) -> dict[str, Any]:
+    """Dictionaries in a dictionary as names with points: {"train": {"features": x}} is {"train.features": x}."""
+    out: dict[str, Any] = {}
+    for name, value in held.items():
+        inner = _flat(value, deep - 1) if isinstance(value, dict) and deep else None
+        out |= {str(name): value} if inner is None else {f"{name}.{k}": v for k, v in inner.items()}
+    return out
+
+
+def _joined(held: Any, torch: Any) -> np.ndarray | None:
+    """A tensor or array; or a list of vectors, or of batches of them, as one; None for anything else."""
+    if isinstance(held, np.ndarray):
+        return held
+    if isinstance(held, torch.Tensor):
+        return _numpy(held)
+    parts = [_joined(one, torch) if not isinstance(one, list | tuple) else None for one in held] if isinstance(
+        held, list | tuple) else []  # fmt: skip
+    known = [part for part in parts if part is not None]
+    if not known or len(known) != len(parts):
+        return None
+    if all(part.ndim == 2 and part.shape[1] == known[0].shape[1] for part in known):
+        return np.concatenate(known)
+    same = len({part.size for part in known}) == 1
+    return np.stack([part.reshape(-1) for part in known]) if same else None
 
 
 def _numpy(tensor: Any) -> np.ndarray:
     """Of any width: numpy knows no bfloat16 and no 8-bit floats."""
     tensor = tensor.detach()
+    tensor = tensor.to_dense() if tensor.is_sparse else tensor
     return (tensor.float() if tensor.is_floating_point() and tensor.dtype.itemsize < 4 else tensor).numpy()
 
 
@@ -182,7 +230,12 @@ def _chosen(arrays: dict[str, np.ndarray], texts: dict[str, list[str]], no_paths
     if len(vectors) == len(arrays) > 1 and len({a.size for a in vectors.values()}) == 1:
         return _Found(np.stack(list(vectors.values())), list(vectors), ["one vector a key: the keys are the paths"])
     matrices = {k: a for k, a in arrays.items() if a.dtype.kind == "f" and a.ndim >= 2}
-    known = [k for name in _MATRICES for k in matrices if k.lower() == name]
+    known = [k for name in _MATRICES for k in matrices if k.lower().rpartition(".")[2] == name]
+    if not known and len(matrices) > 1:  # the one that there are names for
+        fit = [k for k, a in matrices.items() if any(len(t) == len(a) for t in texts.values())]
+        known = fit if len(fit) == 1 else []
+    if len({len(matrices[k]) for k in known}) > 1 or len({k.lower().rpartition(".")[2] for k in known}) < len(known):
+        known = []  # "train.features" and "test.features": which is meant?
     if len(matrices) != 1 and not known:
         held = (
             ", ".join(f"{k} {a.dtype} {list(a.shape)}" for k, a in list(arrays.items())[:6]) or "no arrays of numbers"
@@ -192,16 +245,27 @@ def _chosen(arrays: dict[str, np.ndarray], texts: dict[str, list[str]], no_paths
     name = known[0] if known else next(iter(matrices))
     x = matrices[name]
     lists = {k: t for k, t in texts.items() if len(t) == len(x)}
-    named = [k for column in PATH_COLUMNS for k in lists if k.lower() == column] or list(lists)[: len(lists) == 1]
+    named = [k for column in PATH_COLUMNS for k in lists if k.lower().rpartition(".")[2] == column]
+    named = named or list(lists)[: len(lists) == 1]
     said = [f"embeddings are the array {name!r}" + (f", paths the list {named[0]!r}" if named else "")]
     return _Found(x, lists[named[0]] if named else None, said, no_paths)
 
 
 def _parquet(path: Path) -> _Found:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    return _of_arrow(pq.read_table(path))
+
+
+def _feather(path: Path) -> _Found:
+    import pyarrow.feather as feather
+
+    return _of_arrow(feather.read_table(path))
+
+
+def _of_arrow(table: Any) -> _Found:
+    import pyarrow as pa
+
     columns = {f.name: table.column(f.name) for f in table.schema}
     is_list = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     lists = {k: c for k, c in columns.items() if any(is_one(c.type) for is_one in is_list)}
@@ -238,14 +302,40 @@ def _of_columns(floats: dict[str, np.ndarray], texts: dict[str, list[str]]) -> _
 
 def _text(path: Path) -> _Found:
     header, lines = read_table(path)
+    if len(header) == 1 and len(header[0].split()) > 1 and all(_float(cell) is not None for cell in header[0].split()):
+        return _Found(np.loadtxt(path, ndmin=2))  # as numpy.savetxt writes them: parted by blanks, without a header
+    counted = header == [str(i) for i in range(len(header))]
+    if len(header) > 1 and not counted and all(_float(name) is not None for name in header):
+        lines, header = [tuple(header), *lines], [str(i) for i in range(len(header))]  # no header, but the first row
     columns = list(zip(*lines, strict=True)) if lines else []
-    floats, texts = {}, {}
+    floats, texts, vectors = {}, {}, {}
     for name, cells in zip(header, columns, strict=False):
-        try:
-            floats[name] = np.array([float(cell) for cell in cells])
-        except ValueError:
+        values = [_float(cell) for cell in cells]
+        if None not in values:
+            floats[name] = np.array(values)
+        elif all(cell.strip()[:1] == "[" for cell in cells):
+            vectors[name] = _vectors(cells, path)
+        else:
             texts[name] = [cell.strip() for cell in cells]
-    return _of_columns(floats, texts)
+    return _chosen(vectors, texts) if vectors else _of_columns(floats, texts)
+
+
+def _float(cell: str) -> float | None:
+    """A number with a decimal point or comma."""
+    try:
+        return float(cell.strip().replace(",", "."))
+    except ValueError:
+        return None
+
+
+def _vectors(cells: Sequence[str], path: Path) -> np.ndarray:
+    """The lists of numbers that stand as text in a column, "[0.1, 0.2]" or "[0.1 0.2]"; UserError for what is cut."""
+    cut = next((i for i, cell in enumerate(cells) if "..." in cell), None)
+    found = [[float(n) for n in _NUMBER.findall(cell)] for cell in cells]
+    if cut is not None or len({len(one) for one in found}) != 1:
+        what = "its numbers were cut (...) when it was written" if cut is not None else "its lists differ in length"
+        raise UserError(f"a list of numbers as text cannot be read: {what}", path, f"save the embeddings as {SHAPES}")
+    return np.array(found)
 
 
 def _matrix(x: np.ndarray, file: Path, said: list[str]) -> np.ndarray:
@@ -257,7 +347,8 @@ def _matrix(x: np.ndarray, file: Path, said: list[str]) -> np.ndarray:
         said.append(f"shape {list(x.shape)} is taken as {[len(x), max(x.shape[1:])]}")
         x = x.reshape(len(x), -1)
     if x.ndim != 2 or 0 in x.shape:
-        raise UserError(f"embeddings must be a matrix [n, d], not {list(x.shape)}", file)
+        do = "save one vector a picture: their mean, or that of the CLS token" if x.ndim == 3 else None
+        raise UserError(f"embeddings must be a matrix [n, d], not {list(x.shape)}", file, do)
     if x.dtype == np.dtype("<f4"):
         return x
     with np.errstate(over="ignore"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
+import urllib.parse
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,7 +39,13 @@ def row_paths(rows: Path, said: list[str]) -> list[str]:
     except OSError as error:
         raise UserError(f"this table of rows cannot be read ({error.strerror})", rows, "check --rows") from error
     if head.startswith(b"\x93NUMPY"):
-        header, lines = ["path"], [(str(path),) for path in np.load(rows, allow_pickle=False).ravel()]
+        try:
+            held = np.load(rows, allow_pickle=False).ravel()
+        except ValueError as error:
+            raise UserError("this table of rows holds Python objects, which are pickled", rows,
+                            "save the paths with dtype=str, or one a line") from error  # fmt: skip
+        held = np.char.decode(held) if held.dtype.kind == "S" else held
+        header, lines = ["path"], [(str(path),) for path in held]
     elif head.lstrip().startswith(b'["'):
         header, lines = ["path"], [(str(path),) for path in json.loads(rows.read_text("utf-8"))]
     else:
@@ -69,7 +77,8 @@ def _path_column(header: Sequence[str], lines: Sequence[Sequence[Any]], rows: Pa
         like = [at for at, cell in enumerate(cells) if _like_a_path(str(cell))]
         if len(like) == 1:
             return -1 - like[0] if headless else like[0]
-    raise UserError(f"there is no column Path among {', '.join(header) or 'no columns'}", rows,
+    shown = ", ".join(name[:60] for name in header[:8]) + (f" and {len(header) - 8} more" if len(header) > 8 else "")
+    raise UserError(f"there is no column Path among {shown or 'no columns'}", rows,
                     "call the column of paths Path")  # fmt: skip
 
 
@@ -146,9 +155,11 @@ Keys = list[list[str]]
 
 def _ways(paths: Sequence[str], cohort_paths: Sequence[str]) -> Iterator[tuple[str, Keys, Keys]]:
     """Yield (words, keys of the rows, keys of the pictures)."""
-    for without_suffix in (False, True):
+    for without_suffix, folded in ((False, False), (True, False), (True, True)):
         rows, pictures = ([_clean(p, without_suffix) for p in side] for side in (paths, cohort_paths))
-        said = ", another suffix" if without_suffix else ""
+        if folded:
+            rows, pictures = ([_folded(p) for p in side] for side in (rows, pictures))
+        said = ", in another letter case or form" if folded else ", another suffix" if without_suffix else ""
         for theirs, ours, how in (
             (_whole, _whole, "by path"),
             (_rest, _whole, "without the first folder of --rows"),
@@ -191,8 +202,15 @@ def _one_to_one(
 
 
 def _clean(path: str, without_suffix: bool) -> str:
+    if "://" in path:  # an URL's path
+        path = re.sub(r"^[a-z][a-z0-9+.-]+://[^/]*|[?#].*$", "", path, flags=re.IGNORECASE)
     path = re.sub(r"^[A-Za-z]:(?=[\\/])", "", path).replace("\\", "/").removeprefix("./").strip("/")
     return _SUFFIXES.sub("", path) if without_suffix else path
+
+
+def _folded(path: str) -> str:
+    """In one letter case and Unicode form, the escapes of an URL undone."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", urllib.parse.unquote(path)).casefold())
 
 
 def _whole(path: str) -> list[str]:

@@ -104,6 +104,11 @@ def test_one_table_in_every_dialect(dialect: str, tmp_path: Path) -> None:
     assert [[str(c) for c in row] for row in table.fillna("").to_numpy()] == [list(row) for row in ROWS[1:]]
 
 
+def test_decimal_commas_are_no_separator_though_every_row_has_as_many(tmp_path: Path) -> None:
+    table = dialects.read(written(tmp_path / "t.csv", "path;Edema;Mass\na.png;1,0;0,0\nb.png;0,0;1,0\n")).table
+    assert list(table.columns) == ["path", "Edema", "Mass"] and table["Mass"].tolist() == ["0,0", "1,0"]
+
+
 def test_excel_where_the_engine_is_there(tmp_path: Path) -> None:
     pd.DataFrame(as_json(ROWS)).to_excel(tmp_path / "t.xlsx", index=False)
     assert dialects.read(tmp_path / "t.xlsx").table["patient"].tolist() == ["003", "3", "7"]

@@ -1,5 +1,6 @@
 """Embeddings made elsewhere: what is taken, what is refused, which row is whose."""
 
+import json
 import pickle
 
 import numpy as np
@@ -74,6 +75,27 @@ HOLDS_PATHS = {
     ),
     "parquet, lists": lambda p: parquet(p, pd.DataFrame({"image": PATHS, "embedding": list(X)})),
     "parquet, paths in the index": lambda p: parquet(p, pd.DataFrame(X, columns=["f0", "f1"], index=PATHS)),
+    "npz, a text's vectors beside": lambda p: npz(p, img_embeds=X, txt_embeds=X[:2], filenames=np.array(PATHS)),
+    "pt, dicts in dicts": lambda p: pt(p, {"train": {"features": T}, "meta": {"paths": PATHS}}),
+    "pt, a dict a picture": lambda p: pt(p, [{"path": path, "embedding": x} for path, x in zip(PATHS, T, strict=True)]),
+    "pt, a pair": lambda p: pt(p, (T, PATHS)),
+    "pt, lists of vectors": lambda p: pt(p, {"embeddings": list(T), "paths": PATHS}),
+    "pt, numpy inside": lambda p: pt(p, {"embeddings": X, "paths": PATHS}),
+    "feather": lambda p: pd.DataFrame(X, columns=["0", "1"]).assign(Path=PATHS).to_feather(p),
+    "csv, packed": lambda p: into(
+        p,
+        lambda file: (
+            pd.DataFrame(X, columns=["0", "1"]).assign(Path=PATHS).to_csv(file, index=False, compression="gzip")
+        ),
+    ),
+    "csv, decimal commas": lambda p: (
+        pd.DataFrame(X, columns=["0", "1"]).assign(Path=PATHS).to_csv(p, index=False, sep=";", decimal=",")
+    ),
+    "csv, lists as text": lambda p: pd.DataFrame({"path": PATHS, "x": [str(x.tolist()) for x in X]}).to_csv(p),
+    "csv, arrays as text": lambda p: pd.DataFrame({"path": PATHS, "x": [str(x) for x in X]}).to_csv(p),
+    "json lines": lambda p: p.write_text(
+        "\n".join(json.dumps({"path": path, "embedding": x.tolist()}) for path, x in zip(PATHS, X, strict=True))
+    ),
     "csv": lambda p: pd.DataFrame(X, columns=["0", "1"]).assign(Path=PATHS).to_csv(p, index=False),
     "csv, semicolons": lambda p: (
         pd.DataFrame(X, columns=["e0", "e1"]).assign(file=PATHS).to_csv(p, index=False, sep=";")
@@ -97,6 +119,10 @@ HOLDS_A_MATRIX = {
     "pt, zipped no more": lambda p: torch.save(T, p, _use_new_zipfile_serialization=False),
     "safetensors": lambda p: save_file({"x": T.bfloat16(), "labels": torch.zeros(3, 14)}, p),
     "npz with objects": lambda p: into(p, np.savez, emb=X, paths=np.array(PATHS, object)),
+    "pt, batches": lambda p: pt(p, [T[:2], T[2:]]),
+    "pt, sparse": lambda p: pt(p, T.to_sparse()),
+    "numbers parted by blanks": lambda p: into(p, np.savetxt, X),
+    "numbers without a header": lambda p: into(p, lambda file: np.savetxt(file, X, delimiter=",")),
     "npy, columns first": lambda p: into(p, np.save, np.asfortranarray(X)),
     "npy with a dimension of 1": lambda p: into(p, np.save, X[:, None, :]),
 }
@@ -152,6 +178,8 @@ def nan_row():
         (X, ROWS[:3], "3 rows of embeddings, but 2 lines of paths"),
         (nan_row(), ROWS, r"1 of 3 rows hold NaN or infinity, first row 1 \(train/b.jpg\)"),
         (np.full((3, 2), 1e300), ROWS, "3 of 3 rows hold NaN or infinity"),
+        (np.arange(9, dtype=np.float32).reshape(3, 3)[:2], ROWS, "the matrix is turned"),
+        (np.zeros((3, 4, 2), np.float32), ROWS, r"not \[3, 4, 2\](.|\n)*one vector a picture"),
         (X[0], ROWS, r"must be a matrix \[n, d\], not \[2\]"),
         (np.zeros((0, 2), np.float32), ["Path"], r"not \[0, 2\]"),
         (X.astype(np.int64), ROWS, "not int64"),
@@ -190,6 +218,13 @@ def test_other_files_are_refused(files, tmp_path):
         from_file(tmp_path / "none.npy", rows)
     with pytest.raises(UserError, match="no such table"):
         from_file(npy, tmp_path / "none.csv")
+    np.save(tmp_path / "rows.npy", np.array(PATHS, object), allow_pickle=True)
+    with pytest.raises(UserError, match=r"pickled(.|\n)*dtype=str"):
+        from_file(npy, tmp_path / "rows.npy")
+    cut = pd.DataFrame({"path": PATHS, "x": ["[0.1 0.2 ... 0.3]"] * 3})
+    cut.to_csv(tmp_path / "cut.csv")
+    with pytest.raises(UserError, match="its numbers were cut"):
+        from_file(tmp_path / "cut.csv", None)
     rows.write_bytes(b"Path\n\xff\xfe\x00")
     with pytest.raises(UserError, match="it is no text"):
         from_file(npy, rows)
@@ -209,6 +244,9 @@ def test_other_files_are_refused(files, tmp_path):
         (["img/a.jpg", "img/b.jpg"], ["img/b.png", "img/a.png"]),
         (["1.2.840.11", "1.2.840.12"], ["img/1.2.840.12.dcm", "img/1.2.840.11.dcm"]),
         (["a", "b"], ["x/b.png", "y/a.png"]),
+        (["https://h.org/x/img/a.png?dl=1", "https://h.org/x/img/b.png?dl=1"], ["img/b.png", "img/a.png"]),
+        (["IMG/A.PNG", "IMG/B.PNG"], ["img/b.png", "img/a.png"]),
+        (["my%20img/a.png", "my%20img/b.png"], ["my img/b.png", "my img/a.png"]),
     ],
 )
 def test_ways_in_which_paths_differ(theirs, ours):
