@@ -37,6 +37,10 @@ terms.explain("neuron", "activation", "fires", "density", "entropy")
 scored = query_images.is_scored(study.reader, scores, image)
 seen = links.whole("seen")
 viewer.draw("viewer", {**data, "neurons": [], **seen_parts.large(study, scores, cohort, image, seen)})
+if not scored:
+    view_image.not_scored(study, scores, cohort, image)
+    studies.foot(cohort.id)
+    st.stop()
 fires = query_images.firing(study.reader, scores, image, 200)
 if not fires.empty:
     with st.container(border=True):
@@ -45,8 +49,7 @@ left, right = st.columns([1, 1], gap="medium")
 with left, st.container(border=True):
     look.section("Neurons that fire here", f"{len(fires)}, strongest share of their own maximum first")
     if fires.empty:
-        why = "No neuron fires on it." if scored else "These scores were not taken over this image."
-        look.empty("Nothing to list", why)
+        look.empty("Nothing to list", "No neuron fires on it.")
     else:
         rows = [
             [

@@ -568,8 +568,9 @@ def neuron_map(frame: Frame, colour: str, title: str) -> go.Figure:
     """Neurons as points at x, y in [-1, 1] (columns neuron, x, y, text, passes and `colour`). A column of words gets
     one colour a word (ten at most, the others grey, as what begins with "no"), one of numbers a scale. Where `passes`
     is off a point is small and pale. customdata holds the neuron."""
-    legend = dict(orientation="v", x=1.0, y=0.95, yanchor="top", itemsizing="constant")
-    figure = blank(620, dragmode="lasso", legend=legend)
+    # Below: beside it the words of the labels would leave half of a narrow window to the map.
+    legend = dict(orientation="h", x=0, y=-0.01, yanchor="top", itemsizing="constant")
+    figure = blank(680, dragmode="lasso", legend=legend)
     figure.update_layout(selectdirection="any", uirevision="map", newselection=dict(line=dict(width=2)))
     draw = figure.add_scattergl if len(frame) > SVG_POINTS else figure.add_scatter
     every, passes = frame, frame["passes"].to_numpy(bool)

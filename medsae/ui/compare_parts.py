@@ -162,10 +162,10 @@ def matched(study: Study, scores: Artifact, other: Artifact) -> None:
         f"{(frame['rho'].abs() >= 0.7).sum():,} of {len(frame):,} firing neurons have a match with |ρ| at least 0.7; "
         f"median |ρ| {frame['rho'].abs().median():.2f}."
     )
-    closer = (shown["x"] < shown["y"]).mean()
+    closer = format.percent((shown["x"] < shown["y"]).mean(), 0)
     st.caption(
         "How to read it: a point is one neuron here and its match over there; on the diagonal both are about equally "
-        f"many labels. Below it the match is about fewer, above it the neuron here: so it is for {closer:.0%} of these."
+        f"many labels. Below it the match is about fewer, above it the neuron here: so it is for {closer} of these."
     )
     titles = (f"entropy here ({study.unit_name})", f"entropy of the match ({study.unit_name})")
     event = charts.show(

@@ -39,7 +39,7 @@ def means(study: Study, scores: Artifact) -> None:
         shift = format.signed(None if d.value is None else d.value * scale)
         items.append((f"{shift} {study.unit_name}", f"difference\n{look.difference(d, scale)}", ""))
         a, b = first.get("selective_share"), second.get("selective_share")
-        both = f"{format.percent(a.value if a else None, 0)} / {format.percent(b.value if b else None, 0)}"
+        both = f"{format.percent(a.value if a else None)} / {format.percent(b.value if b else None)}"
         items.append(
             (both, f"selective neurons, {titles[0]} / {titles[1]}\nfollow at least one label, not only one", "")
         )

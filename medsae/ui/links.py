@@ -140,6 +140,20 @@ def put(**values: Any) -> None:
             st.query_params[name] = str(value)
 
 
+def _hold(key: str, value: object, *shape: object) -> None:
+    """Give a control the value that the address names, unless it has it.
+
+    What a script gives to a control moves it in the browser when the answer arrives, and a reader who presses fast is
+    further by then: that step would be lost. `shape` says what else makes the control another one.
+    """
+    context = get_script_run_ctx()
+    drawn: dict[str, object] = st.session_state.setdefault("_drawn", {})
+    mine = (context.page_script_hash if context is not None else "", *shape)
+    if drawn.get(key) != mine or key not in st.session_state or st.session_state[key] != value:
+        st.session_state[key] = value
+    drawn[key] = mine
+
+
 def choose(
     widget: Callable[..., Any],
     label: str,
@@ -161,7 +175,7 @@ def choose(
         st.warning(f"The link asks for {parameter} = {value!r}, which there is not; showing {shown[default]}.")
         value = default
     key = f"_{parameter}"
-    st.session_state[key] = value
+    _hold(key, value, label, *shown)
 
     def changed() -> None:
         chosen = st.session_state[key]
@@ -192,7 +206,7 @@ def several(
     if strange:
         st.warning(f"The link asks for {parameter} = {', '.join(strange)[:80]!r}, which there is not: it is left out.")
     key = f"_{parameter}"
-    st.session_state[key] = [w for w in words if w in options]
+    _hold(key, [w for w in words if w in options], label, *options)
 
     def changed() -> None:
         chosen = st.session_state[key]
@@ -206,7 +220,7 @@ def switch(label: str, parameter: str, default: bool, **more: Any) -> bool:
     """A toggle whose value lives in the URL as 1 or 0."""
     _take(label, parameter)
     key = f"_{parameter}"
-    st.session_state[key] = st.query_params.get(parameter, str(int(default))) == "1"
+    _hold(key, st.query_params.get(parameter, str(int(default))) == "1", label)
 
     def changed() -> None:
         chosen = st.session_state[key]
@@ -296,7 +310,7 @@ def text(label: str, parameter: str, placeholder: str, resets: Sequence[str] = (
     """A search field whose value lives in the URL."""
     _take(label, parameter)
     key = f"_{parameter}"
-    st.session_state[key] = st.query_params.get(parameter, "")
+    _hold(key, st.query_params.get(parameter, ""), label)
 
     def changed() -> None:
         put(**{parameter: st.session_state[key].strip()[:200]}, **dict.fromkeys(resets))
@@ -312,7 +326,7 @@ def bounds(
     key = f"_{low}-{high}-{scale:.6f}"
     given = (real(low), real(high))
     ends = (least if given[0] is None else given[0] * scale, most if given[1] is None else given[1] * scale)
-    st.session_state[key] = tuple(sorted(round(min(most, max(least, e)), 2) for e in ends))
+    _hold(key, tuple(sorted(round(min(most, max(least, e)), 2) for e in ends)), label, least, most)
 
     def changed() -> None:
         a, b = st.session_state[key]

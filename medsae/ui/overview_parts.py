@@ -9,7 +9,7 @@ import streamlit as st
 
 from medsae.store import concepts, planted_pairs, queries, query_images, trained
 from medsae.store.artifacts import Artifact
-from medsae.store.filter import LEAST
+from medsae.store.filter import FIRING_LEAST, LEAST
 from medsae.ui import bars, cards, export, format, links, look, naming_panel, verdict
 from medsae.ui import study as studies
 from medsae.ui.study import Study
@@ -55,12 +55,16 @@ SHOWN = 6
 
 def neurons(study: Study, scores: Artifact, cohort: Artifact) -> None:
     """Six neurons as pictures: the one that follows each label best, strongest first."""
-    look.section("Six neurons", "the radiographs that make each fire most; open one to see what else it does")
     chosen = queries.Filter(show="selective", sort="-rho", least=links.least())
     rows = queries.neurons(study.reader, scores, chosen, 400)
-    rows = rows[~rows["top_label"].isin(list(study.scarce))]
+    few = rows["active"].lt(FIRING_LEAST)  # such ones come last in a list; here, none leads
+    rows = rows[~rows["top_label"].isin(list(study.scarce)) & ~few]
     first = rows.drop_duplicates("top_label")
     rows = pd.concat([first, rows.drop(first.index)]).head(SHOWN)
+    title = {SHOWN: "Six neurons", 0: "Neurons"}.get(len(rows), format.plural(len(rows), "neuron"))
+    look.section(title, "the radiographs that make each fire most; open one to see what else it does")
+    if 0 < len(rows) < SHOWN:
+        st.caption("No others go with a label more than shuffled labels would let them and fire on enough images.")
     if rows.empty:
         look.empty(
             "No neuron follows a label",

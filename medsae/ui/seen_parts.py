@@ -78,7 +78,8 @@ def large(study: Study, scores: Artifact, cohort: Artifact, image: int, neuron: 
     most = float(np.abs(map_c).max()) or 1.0
     value = there.grid.spread(map_c / most, size_of[image], maps.LARGE)
     said = there.how or maps.adds_up(scores, float(map_c.sum()), constant)
-    return {"over": maps.drawn(value, marks), "over_said": f"neuron {neuron}: {said}", "mapped": True}
+    over = {"over": maps.drawn(value, marks), "over_said": f"neuron {neuron}: {said}"}
+    return {**over, "mapped": True, "asked": f"{image} {neuron}"}
 
 
 def _tiles(study: Study, cohort: Artifact, image: int, fires: Any, there: Maps) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from medsae.store.queries import Difference, Measure
+from medsae.ui import format
 
 APART = 0.02
 """AUROCs of two best neurons, and shares of neurons, that differ by less are called alike."""
@@ -39,7 +40,8 @@ def _alone(side: Side) -> str:
     share = _share(side)
     if share is None:
         return ""
-    return f"{_percent(share)} of the neurons of {side.name} go with a label more than shuffled labels would let them."
+    who = f"{format.percent(share)} of the neurons of {side.name}"
+    return f"{who} go with a label more than shuffled labels would let them."
 
 
 def _best_alone(side: Side) -> str:
@@ -55,13 +57,9 @@ def _selective(first: Side, second: Side) -> str:
         return ""
     tail = "go with a label more than shuffled labels would let them"
     if abs(a - b) < APART:
-        return f"As many neurons of both sides ({_percent(a)} and {_percent(b)}) {tail}."
+        return f"As many neurons of both sides ({format.percent(a)} and {format.percent(b)}) {tail}."
     (more, high), (less, low) = sorted([(first.name, a), (second.name, b)], key=lambda side: -side[1])
-    return f"{_percent(high)} of the neurons of {more}, and {_percent(low)} of those of {less}, {tail}."
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{format.percent(high)} of the neurons of {more}, and {format.percent(low)} of those of {less}, {tail}."
 
 
 def _entropy(first: Side, second: Side, d: Difference | None) -> str:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+import streamlit as st
 
 from medsae.store import find_images, pictures, query_images
 from medsae.store.artifacts import Artifact
 from medsae.store.reader import Frame
-from medsae.ui import cards, format, full_picture, links
+from medsae.store.titles import titles
+from medsae.ui import cards, format, full_picture, links, look
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -83,6 +85,37 @@ def beside(study: Study, scores: Artifact, cohort: Artifact, neuron: int, image:
             "said": "neuron silent here" if other == silent else str(words[0]["labels"]),
         }
     return found
+
+
+SCOPES = {"evaluation": "the evaluation set", "holdout": "the hold-out images", "train": "the training images"}
+"""What `score --images` takes, in words."""
+
+
+def not_scored(study: Study, scores: Artifact, cohort: Artifact, image: int) -> None:
+    """Say that these scores do not know an image, why, and what would: there is nothing else to show of it."""
+    row = query_images.image(study.reader, cohort, image) or {}
+    scope = str(scores.config.get("images"))
+    if scope in SCOPES:
+        why = f"These scores were taken over {SCOPES[scope]}; this image is of the split “{row.get('split')}”"
+        why += " and was not drawn into that set." if row.get("split") == scope else "."
+    else:
+        why = "It has no embedding: the encoder left it out."
+    others = [
+        s for s in study.artifacts
+        if s.kind == "scores" and s.parents.get("cohort") == cohort.id and s.id != scores.id
+        and query_images.is_scored(study.reader, s, image)
+    ]  # fmt: skip
+    command = None
+    if scope in SCOPES and not others:
+        sae, embeddings = scores.parents.get("sae"), scores.parents.get("embeddings")
+        of = f"--sae {sae}" if sae else f"--embeddings {embeddings} --representation raw"
+        command = f"python -m medsae score {of} --images all"
+    look.empty("This image was not scored", f"{why} So nothing is known here of the neurons on it.", command)
+    if others:
+        named = titles(study.artifacts, others)
+        st.html("Scores that hold it: " + " ".join(
+            look.chip(named[s.id], links.url("image", (), scores=s.id, image=image)) for s in others[:4]
+        ))  # fmt: skip
 
 
 def facts(study: Study, cohort: Artifact, row: dict[str, Any], caption: dict[str, Any]) -> list[list[str]]:

@@ -25,9 +25,13 @@ export default function (component) {
   // A map lies over the first picture: it moves with it, and knows no window.
   const over = data.over ? el("img", { alt: data.over_said || "", draggable: false, className: "map" }) : null;
   if (over) over.src = data.over;
-  if (kept.mapped == null) kept.mapped = !!data.mapped;
+  if (over && kept.mapped == null) kept.mapped = !!data.mapped;
+  if (over && data.asked && data.asked !== kept.asked) kept.mapped = true; // the reader chose this map just now
+  kept.asked = data.asked;
   const o = el("input", { type: "range", min: "0", max: "1", step: "0.05", value: "0.7", id: id + "o" });
-  o.oninput = () => { kept.opacity = +o.value; kept.mapped = true; apply(); };
+  o.oninput = () => { kept.opacity = +o.value; apply(); };
+  // It stands there while the map does: a control of what is not seen has no effect.
+  const opacity = el("div", {}, el("label", { htmlFor: id + "o", textContent: "opacity of the map" }), o, el("div", { className: "soft", textContent: data.over_said || "" }));
   let zoom = 1, x = 0, y = 0; // the same of both pictures: what is compared lies at the same place
   const button = (role, text, onclick) => { const b = el("button", { type: "button", textContent: text, onclick }); b.dataset.role = role; return b; };
   const inv = button("invert", "invert (i)", () => { kept.invert = !kept.invert; apply(); });
@@ -39,7 +43,7 @@ export default function (component) {
     const limit = (zoom - 1) / 2;
     x = clamp(x, -limit, limit); y = clamp(y, -limit, limit);
     for (const img of images) { img.style.filter = "url(#" + id + ")"; img.style.transform = `translate(${100 * x}%, ${100 * y}%) scale(${zoom})`; }
-    if (over) { over.style.transform = images[0].style.transform; over.style.opacity = kept.mapped ? kept.opacity : 0; o.value = kept.opacity; mapped.setAttribute("aria-pressed", kept.mapped); }
+    if (over) { over.style.transform = images[0].style.transform; over.style.opacity = kept.mapped ? kept.opacity : 0; o.value = kept.opacity; if (!kept.mapped && opacity.contains(root.getRootNode().activeElement)) mapped.focus(); opacity.hidden = !kept.mapped; mapped.setAttribute("aria-pressed", kept.mapped); }
     view.dataset.zoom = zoom.toFixed(2); w.value = kept.width; c.value = kept.center; inv.setAttribute("aria-pressed", kept.invert);
   };
   const zoomTo = (to, atX = 0, atY = 0) => { // the point under the mouse stays where it is
@@ -100,7 +104,7 @@ export default function (component) {
   mark();
   kept.marking = setInterval(mark, 300); // the page's buttons are drawn again when the server has kept what was said
   const side = el("div", { className: "side" }, el("h2", { textContent: data.title }), ...(data.name ? [el("div", { textContent: data.name })] : []), el("div", { className: "soft", textContent: data.what }), facts,
-    el("label", { htmlFor: id + "w", textContent: "window (contrast)" }), w, el("label", { htmlFor: id + "c", textContent: "level (brightness)" }), c, ...(over ? [el("label", { htmlFor: id + "o", textContent: "opacity of the map" }), o, el("div", { className: "soft", textContent: data.over_said || "" })] : []), bar, ways, judge, ...(called ? [el("label", { htmlFor: id + "n", textContent: "your name for this neuron" }), called] : []), links);
+    el("label", { htmlFor: id + "w", textContent: "window (contrast)" }), w, el("label", { htmlFor: id + "c", textContent: "level (brightness)" }), c, ...(over ? [opacity] : []), bar, ways, judge, ...(called ? [el("label", { htmlFor: id + "n", textContent: "your name for this neuron" }), called] : []), links);
   const view = el("div", { className: "view" }, el("div", { className: "stages" }, ...stages, svg), side);
   const keys = (e) => {
     e.stopPropagation(); // the same keys walk neurons on the page behind

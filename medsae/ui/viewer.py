@@ -28,7 +28,8 @@ def draw(key: str, data: dict[str, Any] | None, named: Callable[[str], None] | N
     [{href, text, value}], page, close (links or None; with `close` it is a dialog); optionally name,
     steps (links of the pictures in their order) with at (the place of this one), side [(text, link, key)], called (what
     people call the neuron), beside {src, alt, title, said}: a second picture that
-    moves with the first, over (data URI) with over_said and mapped: a map over the first picture, shown at once or not.
+    moves with the first, over (data URI) with over_said and mapped: a map over the first picture, shown at once or not
+    (asked: what the reader chose; another one than before is shown at once).
     None: closed.
 
     named: called with the name that the reader gave inside the viewer. Everything is put into the page as text, never

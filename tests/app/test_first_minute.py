@@ -7,7 +7,7 @@ import pytest
 
 from medsae.store import queries
 from medsae.store.artifacts import Store
-from medsae.store.filter import Filter
+from medsae.store.filter import FIRING_LEAST, Filter
 from medsae.store.queries import Difference, Measure
 from medsae.store.reader import Reader
 from medsae.ui import bars
@@ -26,7 +26,7 @@ RAW = side("the raw embedding", 1.0, Edema=0.80, Fracture=0.61, Nodule=0.7)
 
 def test_sentences_say_which_side_wins_which_measure():
     text = " ".join(sentences(SAE, RAW, Difference(-0.3, -0.4, -0.2, -0.1, 0.1)))
-    assert "100 % of the neurons of the raw embedding, and 28 % of those of the SAE" in text
+    assert "100.0 % of the neurons of the raw embedding, and 28.0 % of those of the SAE" in text
     assert (
         "a neuron of the SAE is about fewer labels than one of the raw embedding (by 0.30 bits of entropy), more than shuffled labels explain"
         in text
@@ -49,7 +49,7 @@ def test_a_difference_of_entropy_is_said_as_strongly_as_it_is_known(difference, 
 
 
 def test_one_side_alone_and_what_was_not_computed():
-    assert sentences(SAE, None, None) == ["28 % of the neurons of the SAE go with a label more than shuffled labels would let them.",
+    assert sentences(SAE, None, None) == ["28.0 % of the neurons of the SAE go with a label more than shuffled labels would let them.",
                                           "One neuron alone tells Edema best (AUROC 0.90 on other patients)."]  # fmt: skip
     assert (
         sentences(side("SAE", None), None, None) == [] and sentences(side("SAE", None), side("raw", None), None) == []
@@ -73,7 +73,7 @@ def test_a_label_of_few_images_leads_nothing(app, html, data, ids):
     table = table[: table.index("</table>")]
     labels = [re.sub("<.*?>", "", row) for row in re.findall(r"<tr><td>(.*?)</td>", table)]
     assert set(labels[-len(scarce) :]) == set(scarce) and table.count("too few images to say") == len(scarce)
-    six = text[text.index("Six neurons") : text.index('class="ms-steps"')]
+    six = text[text.index('class="ms-six"') : text.index('class="ms-steps"')]
     assert not [label for label in scarce if f">{label} ρ" in six]
     row = rows[mine].iloc[0]
     shown = html(app.open("neuron", neuron=int(row["neuron"]), least=least))
@@ -104,6 +104,28 @@ def test_three_steps_and_six_neurons_are_links_that_work(app, html, data, ids):
     text = html(app.open("overview"))
     steps = text[text.index('class="ms-steps"') :]
     assert steps[: steps.index("</ol>")].count("<li>") == 3
-    six = text[text.index("Six neurons") : text.index('class="ms-steps"')]
+    six = text[text.index('class="ms-six"') : text.index('class="ms-steps"')]
     neurons = re.findall(r'class="ms-card" data-go href="neuron\?[^"]*neuron=(\d+)"', six)
     assert 1 <= len(neurons) <= 6 and len(set(neurons)) == len(neurons)
+
+
+def test_a_share_is_rounded_alike_on_every_page(app, html, data, ids):
+    share = queries.summary(Reader(), Store().get(ids.scores, "scores"))["selective_share"].value
+    assert share is not None and round(share, 2) != round(share, 3), "whole per cents would differ from tenths"
+    for page in ("overview", "entropy", "compare"):
+        text = html(app.open(page, scores=ids.scores))
+        assert f"{100 * share:.1f} %" in text and f"{100 * share:.0f} %" not in text, page
+
+
+def test_fewer_than_six_neurons_are_not_called_six_and_none_of_few_images_leads(app, html, data, ids, monkeypatch):
+    asked = queries.neurons
+
+    def two(*arguments, **named):
+        rows = asked(*arguments, **named).head(3)
+        return rows.assign(active=[FIRING_LEAST - 1, *rows["active"][1:]])
+
+    first = asked(Reader(), Store().get(ids.scores), Filter(show="selective", sort="-rho"), 400)["neuron"]
+    monkeypatch.setattr(queries, "neurons", two)
+    text = html(app.open("overview"))
+    assert "Six neurons" not in text and ">2 neurons" in text
+    assert f'neuron={first.iloc[0]}"' not in text[text.index('class="ms-six"') : text.index('class="ms-steps"')]

@@ -55,3 +55,18 @@ def test_everything_else_goes_through_untouched(kind, accept, status):
     headers, body, asked = answered(kind, accept, status)
     assert headers[b"etag"] == b"x" and int(headers[b"content-length"]) == len(body)
     assert (gzip.decompress(body) if asked.get(b"accept-encoding") else body) == PAGE
+
+
+def test_the_first_page_does_not_wait_for_a_look_at_the_sources_of_all_modules(monkeypatch):
+    import inspect
+
+    import streamlit.delta_generator as drawn
+
+    import web
+
+    def stack():
+        raise AssertionError("Streamlit looked whether it runs in a terminal")
+
+    assert web.app is not None
+    monkeypatch.setattr(inspect, "stack", stack)
+    drawn._maybe_print_use_warning()

@@ -172,3 +172,21 @@ def test_what_is_exported_holds_no_path_and_no_patient(study):
     shown = view_image.table(seen, scores, cohort, Search())
     patients = set(table(study[2], "image")["patient"])
     assert len(shown) == 160 and "path" not in shown and not patients & set(shown["patient"])
+
+
+def test_an_image_that_was_not_scored_says_so_and_why(app, html, data, ids):
+    import duckdb
+
+    path = data / "artifacts/scores" / ids.scores / "tables.duckdb"
+    copy = path.read_bytes()
+    path.unlink()
+    path.write_bytes(copy)  # the fixture's files are shared by hard links
+    with duckdb.connect(str(path)) as db:
+        db.execute("DELETE FROM scored WHERE image = 3")
+        db.execute("DELETE FROM activation WHERE image = 3")
+    text = html(app.open("image", image=3, scores=ids.scores))
+    assert "This image was not scored" in text and "It has no embedding" in text
+    assert f"scores={ids.raw}" in text, "the scores that hold it are a link"
+    for wrong in ("No picture is like it", "Nothing to list", "Why this score?"):
+        assert wrong not in text
+    assert "This image was not scored" not in html(app.open("image", image=4, scores=ids.scores))

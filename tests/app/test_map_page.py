@@ -106,3 +106,10 @@ def test_scores_without_a_map_say_so(app, html, data, ids):
     assert "The map was not computed then" in html(app.open("map"))
     assert "Only an SAE has a map" in html(app.open("map", scores=ids.raw))
     assert any("cannot be used" in w.value for w in app.open("neurons", area="0.0~1.1~2.0").warning)
+
+
+def test_the_legend_leaves_the_width_to_the_map():
+    frame = pd.DataFrame({"neuron": range(4), "x": 0.0, "y": 0.0, "text": "", "passes": True,
+                          "colour": ["Enlarged Cardiomediastinum", "Edema", "not selective", "Edema"]})  # fmt: skip
+    legend = charts.neuron_map(frame, "colour", "label").layout.legend
+    assert legend.orientation == "h" and legend.y < 0 and legend.yanchor == "top", "below the plot, not beside it"

@@ -46,6 +46,7 @@ def test_the_key_m_shows_maps_and_takes_them_away(visit, mapped):
     assert float(over.evaluate("e => e.style.opacity")) == 0.3
     page.keyboard.press("m")
     assert float(over.evaluate("e => e.style.opacity")) == 0
+    expect(page.get_by_text("opacity of the map")).to_be_hidden()  # there is no map whose it could be
     page.keyboard.press("m")
     assert float(over.evaluate("e => e.style.opacity")) == 0.3, "as the reader had it"
     assert not tab.problems
@@ -62,3 +63,4 @@ def test_a_click_lays_a_neurons_map_over_the_image(visit, mapped, scheme):
     tab.drawn()
     assert f"seen={neuron}" in page.url
     expect(page.get_by_text("opacity of the map")).to_be_visible()
+    assert float(page.locator("img.map").evaluate("e => e.style.opacity")) > 0, "the map that was clicked is seen"

@@ -46,11 +46,9 @@ def test_a_switch_draws_its_panel_alone_and_stands_in_the_address(visit, real):
     assert f"off={neuron}" in tab.drawn().url and f"image={image}" in page.url and "of=Pleural+Effusion" in page.url
     slider = page.get_by_role("slider").first
     slider.focus()
-    for strength in STRENGTHS[1 : 1 + STRENGTHS.index("1.5")]:  # one after the other: an answer moves the slider too
+    for pause in [0, 150, 300] * (STRENGTHS.index("1.5") // 3):  # answers come between the presses: no step is lost
         slider.press("ArrowRight")
-        page.wait_for_function(f"new URLSearchParams(location.search).get('strength') === '{strength}'")
-        tab.drawn()
-        slider.focus()
+        page.wait_for_timeout(pause)
     page.get_by_text("at 1.5 times").wait_for()
     tab.drawn()
     page.wait_for_function("location.search.includes('strength=1.5')")
