@@ -73,6 +73,9 @@ COLUMNS = {
 
 RUN = ("scores", "protocol", "backend", "model", "prompts", "pictures", "hard", "controls", "seed", "overlap",
        "test", "against")  # fmt: skip
+_TRUTH = ("concept", "fact", "follows", "match")
+_AUDIT = ("label", "asked", "judged", "accuracy", "auroc", "low", "high")
+_ALWAYS = ("kind", "run", "neuron", "time", "counter", "take")
 _ENDS = ("told_lines", "verdict_lines")
 NEWEST = "counter DESC NULLS LAST, time DESC NULLS LAST, take DESC NULLS LAST"
 """SQL: what is newer comes first."""
@@ -185,10 +188,10 @@ class Ledger:
         """How well each judge tells each label of the cohort: backend, model, label, asked, judged, accuracy, auroc,
         low, high (95 % interval of the AUROC); the newest of each, best told first. Empty where no audit was made."""
         return self.query(
-            "WITH asked AS (SELECT run, any_value(backend) AS backend, any_value(model) AS model FROM {lines} "
-            "WHERE kind = 'run' GROUP BY run) "
+            "WITH asked AS (SELECT run, any_value(backend) AS backend, any_value(model) AS model "
+            f"FROM ({self._lines(False, 'run', ('backend', 'model'))}) GROUP BY run) "
             "SELECT asked.backend, asked.model, label, line.asked, judged, accuracy, auroc, low, high "
-            "FROM {lines} AS line JOIN asked USING (run) WHERE kind = 'audit' "
+            f"FROM ({self._lines(False, 'audit', _AUDIT)}) AS line JOIN asked USING (run) "
             f"QUALIFY row_number() OVER (PARTITION BY asked.backend, asked.model, label ORDER BY {NEWEST}) = 1 "
             "ORDER BY auroc DESC NULLS LAST, label"
         )
@@ -197,8 +200,8 @@ class Ledger:
         """run, neuron, concept, fact (the planted fact that the neuron follows best), follows (their correlation) and
         match (`naming.planted.Match`, or NULL): the newest of each; empty but for simulated cohorts."""
         return self.query(
-            "SELECT run, neuron, concept, fact, follows, match FROM {lines} "
-            "WHERE kind = 'truth' AND neuron IS NOT NULL "
+            f"SELECT run, neuron, {', '.join(_TRUTH)} FROM ({self._lines(False, 'truth', _TRUTH)}) "
+            "WHERE neuron IS NOT NULL "
             f"QUALIFY row_number() OVER (PARTITION BY run, neuron ORDER BY {NEWEST}) = 1 ORDER BY run, neuron"
         )
 
@@ -230,8 +233,11 @@ class Ledger:
         newest = max(rows, key=age)
         return {name: newest.get(name) for name in ("concept", "description", "status", "note", "raw", "naming", "top")}
 
-    def _lines(self, verdicts: bool) -> str:
+    def _lines(self, verdicts: bool, kind: str = "", only: Sequence[str] = ()) -> str:
+        """SQL of the lines as a table; of one kind and with these columns besides, where they are given: the other
+        lines are passed over as text."""
         columns = {name: COLUMNS[name] for name in VERDICT} if verdicts else COLUMNS
+        columns = {name: COLUMNS[name] for name in (*_ALWAYS, *only)} if only else columns
         files = self._files(verdicts)
         if not files:
             return "SELECT " + ", ".join(f"NULL::{kind} AS {name}" for name, kind in columns.items()) + " WHERE false"
@@ -239,7 +245,8 @@ class Ledger:
         types = ", ".join(f'"{name}":"{kind}"' for name, kind in columns.items())
         return (
             f"SELECT row.* FROM (SELECT json_transform({_WHOLE}, '{{{types}}}') AS row "
-            f"FROM read_csv([{listed}], {_AS_TEXT})) WHERE row.kind IS NOT NULL"
+            f"FROM read_csv([{listed}], {_AS_TEXT}){_of(kind)}) "
+            f"WHERE row.kind IS NOT NULL AND row.kind = coalesce(nullif('{kind}', ''), row.kind)"
         )
 
     def tally(self) -> Tally:
@@ -296,6 +303,11 @@ _WHOLE = (
     "THEN CASE WHEN json_valid(line) THEN line END END"
 )
 """SQL of `seals.opened`: a line that is what was sealed, or from before there were seals; NULL for a damaged one."""
+
+
+def _of(kind: str) -> str:
+    """SQL that passes over lines which cannot be of a kind, before they are checked and taken apart."""
+    return f""" WHERE regexp_matches(line, '"kind"\\s*:\\s*"{kind}"')""" if kind else ""
 
 
 def age(row: dict[str, Any]) -> tuple[float, float, float]:

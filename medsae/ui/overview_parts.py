@@ -62,7 +62,8 @@ def neurons(study: Study, scores: Artifact, cohort: Artifact) -> None:
     first = rows.drop_duplicates("top_label")
     rows = pd.concat([first, rows.drop(first.index)]).head(SHOWN)
     title = {SHOWN: "Six neurons", 0: "Neurons"}.get(len(rows), format.plural(len(rows), "neuron"))
-    look.section(title, "the radiographs that make each fire most; open one to see what else it does")
+    which = "it fire most; open it" if len(rows) == 1 else "each fire most; open one"
+    look.section(title, f"the radiographs that make {which} to see what else it does")
     if 0 < len(rows) < SHOWN:
         st.caption("No others go with a label more than shuffled labels would let them and fire on enough images.")
     if rows.empty:
