@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -16,12 +12,7 @@ from safetensors.torch import save_file
 from medsae.encoders.sources import Checkpoint, converted
 from medsae.files import make_folder, replacing
 from medsae.progress import UserError, first_line
-
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params", "ema",
-             "model_ema", "teacher", "student")  # fmt: skip
-"""Keys under which training programs put the weights beside what else they save, the surest first."""
-_LEADS = re.compile(r"(?:(?:module|_orig_mod|model|net|network|state_dict)\.)+")
-"""What DataParallel, torch.compile and training loops put before every key."""
+from medsae.wrapped import harmless, lead, unwrapped
 
 
 def tensors(
@@ -44,14 +35,14 @@ def tensors(
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             keys = list(file.keys())
-            lead = _lead(keys, prefix)
-            start = lead + prefix
+            before = lead(keys, prefix)
+            start = before + prefix
             found = {k[len(start) :]: file.get_tensor(k) for k in keys if k.startswith(start)}
             around = (file.metadata() or {}).get("unwrapped", "")
     except SafetensorError as error:
         raise UserError(f"this is not a whole safetensors file ({error})", path, "get the file again") from error
-    if say is not None and (around or lead):
-        parts = [f"taken out of {around!r}"] * bool(around) + [f"{lead!r} taken off its keys"] * bool(lead)
+    if say is not None and (around or before):
+        parts = [f"taken out of {around!r}"] * bool(around) + [f"{before!r} taken off its keys"] * bool(before)
         say(f"the checkpoint is wrapped: {', '.join(parts)}")
     found = {k: v.float() if v.is_floating_point() else v for k, v in found.items()}
     broken = [start + k for k, v in found.items() if v.is_floating_point() and not v.isfinite().all()]
@@ -60,47 +51,10 @@ def tensors(
     return found
 
 
-def harmless() -> list[Any]:
-    """What training programs save beside weights and what does nothing when it is read: arguments, numpy's numbers."""
-    numbers = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
-    return [argparse.Namespace, np.dtype, np.ndarray, np._core.multiarray.scalar, *numbers]  # pyright: ignore
-
-
 def _is_safetensors(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(9)
     return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
-
-
-def _lead(keys: list[str], prefix: str) -> str:
-    """What stands before `prefix` in the keys that have it; without a prefix, what stands before every key."""
-    if not keys or any(prefix and k.startswith(prefix) for k in keys):
-        return ""
-    if prefix:
-        for key in keys:
-            lead = _LEADS.match(key)
-            if lead and (at := key.find(prefix)) > 0 and _LEADS.fullmatch(key[:at]):
-                return key[:at]
-        return ""
-    first = _LEADS.match(keys[0])
-    lead = first[0] if first else ""
-    while lead and not all(k.startswith(lead) for k in keys):
-        lead = lead[:-1].rpartition(".")[0]
-        lead = f"{lead}." if lead else ""
-    return lead
-
-
-def _unwrapped(state: object) -> tuple[dict[str, torch.Tensor], str]:
-    """The dictionary of tensors inside what a training program saved, and the keys that led to it."""
-    around: list[str] = []
-    while isinstance(state, dict):
-        held = {str(k): v for k, v in state.items() if isinstance(v, torch.Tensor)}
-        inside = next((k for k in _WRAPPERS if isinstance(state.get(k), dict) and len(state[k]) > len(held)), None)
-        if inside is None:
-            return held, ".".join(around)
-        around.append(inside)
-        state = state[inside]
-    return {}, ""
 
 
 def fit(module: torch.nn.Module, found: dict[str, torch.Tensor], what: str, where: Path, prefix: str = "") -> None:
@@ -146,7 +100,7 @@ def _convert(checkpoint: Checkpoint, to: Path) -> None:
             f"this file cannot be read as PyTorch weights ({first_line(error)}); it begins with {head!r}", where,
             "give the pytorch_model.bin of the encoder; a file that needs code to be run is refused",
         ) from error  # fmt: skip
-    state, around = _unwrapped(state)
+    state, around = unwrapped(state)
     if not state:
         raise UserError("this file holds no dictionary of tensors", where, "give the encoder's state dict")
     make_folder(to.parent)

@@ -162,7 +162,7 @@ def _safetensors(path: Path) -> _Found:
 def _torch(path: Path) -> _Found:
     import torch
 
-    from medsae.encoders.checkpoint import harmless
+    from medsae.wrapped import harmless
 
     try:
         known = [*harmless(), np._core.multiarray._reconstruct]  # pyright: ignore

@@ -73,12 +73,18 @@ def _weights(offer: plugins.Format, folder: Path) -> Path:
 
 
 def _contents(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors by name in float32, and the JSON line before them where there is one. No pickle runs code."""
+    """Tensors by name in float32, and the JSON line before them where there is one. No pickle runs code; what a
+    training program put around the tensors is undone."""
     import numpy as np
     import torch
     from safetensors.torch import load_file
 
+    from medsae.wrapped import harmless, lead, unwrapped
+
     told: dict[str, Any] = {}
+    with path.open("rb") as file:
+        pointer = file.read(24).startswith(b"version https://git-lfs")
+    check(not pointer, "this is a Git LFS pointer, not the weights", path, "run git lfs pull where it came from")
     try:
         if path.suffix == ".safetensors":
             found: Any = load_file(path)
@@ -90,13 +96,15 @@ def _contents(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             if data[:1] == b"{":
                 line, _, data = data.partition(b"\n")
                 told = json.loads(line)
-            found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(harmless()):
+                found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise whatever their reader meets first
         raise UserError(f"the weights cannot be read: {first_line(error)}", path,
                         "get the file again; a pickle that needs code to be run is refused") from error  # fmt: skip
-    found = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)} if isinstance(found, dict) else {}
+    found, _ = unwrapped(found)
     check(bool(found), "the file holds no tensors by name", path, "give the state dict of the SAE")
-    return {k: v.float() if v.is_floating_point() else v for k, v in found.items()}, told
+    before = len(lead(list(found)))
+    return {k[before:]: v.float() if v.is_floating_point() else v for k, v in found.items()}, told
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """SAEs of other programs in and out: by hand-written formulas always, by the libraries' own forward pass where they are
 installed (sae-lens, dictionary-learning, overcomplete, eai-sparsify, saev 0.1)."""
 
+import argparse
 import json
 import math
 
@@ -306,6 +307,24 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"trainer": {"dict_class": "AutoEncoder"}}')
     with pytest.raises(UserError, match="the weights cannot be read"):
         formats.read("dictionary_learning", tmp_path)
+
+
+@pytest.mark.parametrize("around, before", [("state_dict", ""), ("", "module."), ("model", "_orig_mod.sae.")])
+def test_what_a_training_loop_puts_around_an_sae_is_undone(tmp_path, around, before):
+    folder = written(tmp_path, "dictionary_learning")
+    path = folder / "ae.pt"
+    right = formats.read("dictionary_learning", folder)[0]
+    held = {before + name: tensor for name, tensor in torch.load(path, weights_only=True).items()}
+    torch.save({around: held, "step": 7, "args": argparse.Namespace(k=8)} if around else held, path)
+    wrapped = formats.read("dictionary_learning", folder)[0]
+    assert torch.equal(wrapped.w_dec_md, right.w_dec_md) and torch.equal(wrapped.w_enc_md, right.w_enc_md)
+
+
+def test_a_pointer_in_place_of_the_weights_says_so(tmp_path):
+    folder = written(tmp_path)
+    (folder / "sae_weights.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(UserError, match="Git LFS pointer"):
+        formats.read("saelens", folder)
 
 
 def test_every_format_is_registered():

@@ -24,6 +24,7 @@ SHELF = {
     "runs",
     "reports",
     "objects",
+    "wrapped",
 }
 BASE = SHELF | {"config"}
 MAY_IMPORT = {
@@ -37,6 +38,7 @@ MAY_IMPORT = {
     "plugins": {"progress"},
     "device": {"progress"},
     "rates": set(),
+    "wrapped": set(),
     "geometry": set(),
     "runs": set(),
     "reports": {"rates"},
