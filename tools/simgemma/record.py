@@ -131,7 +131,7 @@ def written(net: Any, text: Text, world: World, sets: list[np.ndarray], asked: s
     return out
 
 
-def naming(net: Any, text: Text, world: World, sets: int = 200, seed: int = 2, paper: bool = False) -> dict[str, Any]:
+def naming(net: Any, text: Text, world: World, sets: int = 1_000, seed: int = 2, paper: bool = False) -> dict[str, Any]:
     """Names of sets of unseen pictures: the share of valid JSON, of right concepts with their side, of right findings,
     of sets without a common fact that were told as such, and of sets that share a fact in at least 13 of 16."""
     many, top = (30, 15) if paper else (16, 10)
@@ -220,7 +220,7 @@ def record(net: Any, text: Text, world: World, tower: dict[str, float], probes: 
                   "auroc": {fact: row["auroc"] for fact, row in sorted(judge.items(), key=lambda r: -r[1]["auroc"])}},
         "wordings": wordings(net, text, world), "two_findings": both_at_once(net, text, world),
         "unknown_descriptions": unknown(net, text, world),
-        "naming": naming(net, text, world), "naming_paper": naming(net, text, world, 40, 3, paper=True),
+        "naming": naming(net, text, world), "naming_paper": naming(net, text, world, 200, 3, paper=True),
         "lists": listing(net, text, world), "choices": choosing(net, text, world),
         "tower_auroc": tower,
         "cannot_see": sorted(fact for fact, there in zip(world.facts, world.named, strict=True)
