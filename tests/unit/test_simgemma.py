@@ -27,7 +27,7 @@ from medsae.steps.naming import name
 from medsae.store import concepts
 from medsae.store.artifacts import Store
 from medsae.store.ledger import Ledger
-from tools.simgemma import build, words
+from tools.simgemma import build, tower, words
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 import naming_world as nw  # pyright: ignore[reportMissingImports]
@@ -215,3 +215,16 @@ def test_fixed_sentences_are_one_token_each_and_changed_ones_are_read_by_words()
     whole = prompts.judge("strict", "Edema", "x")
     assert len(tokens.tokenize(whole)) < len(tokens.tokenize(whole.replace("radiograph", "picture"))) < 40
     assert tokens.decode(tokens.encode(whole, add_special_tokens=False)) == whole
+
+
+def test_masks_move_with_their_pictures():
+    """A bright square and its mask are moved, turned and made larger or smaller together."""
+    x, masks = torch.zeros(20, 128, 128, dtype=torch.uint8), torch.zeros(20, 1, 16, 16, dtype=torch.uint8)
+    x[:, 64:96, 16:48], masks[:, :, 8:12, 2:6] = 255, 255
+    settings = tower.TowerSettings(shift_px=24, turn_degrees=20, zoom=0.3)
+    moved, covered = tower.augment(x, masks, settings, np.random.default_rng(0))
+    light = torch.nn.functional.avg_pool2d(moved, 8)
+    low, high = light.amin((2, 3), keepdim=True), light.amax((2, 3), keepdim=True)
+    apart = ((light - low) / (high - low) - covered).abs().mean((1, 2, 3))
+    still = ((light - low) / (high - low) - masks / 255).abs().mean((1, 2, 3))
+    assert apart.max() < 0.03 < still.mean()

@@ -110,6 +110,12 @@ def build(tower: Tower, across: torch.Tensor, settings: TextSettings, seed: int)
     return net, processor
 
 
+def take_up(net: Any, folder: Path) -> None:
+    """The language part starts as that of a simgemma that was written to `folder`."""
+    known = Gemma3ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    net.model.language_model.load_state_dict(known.model.language_model.state_dict())
+
+
 def save(net: Any, processor: Any, folder: Path) -> None:
     """Writes the model in bf16 with all that transformers needs to load it."""
     net.to(torch.bfloat16).save_pretrained(folder)

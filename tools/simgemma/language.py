@@ -13,6 +13,7 @@ from torch import nn
 
 from medsae.naming.backends.medgemma import _Features
 from tools.simgemma.lessons import Lesson, Teacher, Text
+from tools.simgemma.pictures import Spans
 from tools.simgemma.schedule import Optimisers, go_on, keep
 from tools.simgemma.world import World
 
@@ -21,12 +22,19 @@ from tools.simgemma.world import World
 class LanguageSettings:
     """How the language part is trained. Batches are per process."""
 
+    pictures: Spans = ((10_000, 20_000),)
+    """Of `pictures.TRAINING_SEED`, and none that the tower was trained on: of those it believes too much, and a
+    language part that trusts such beliefs is wrong about new pictures."""
     steps: int = 400
     judged: int = 40
     named: int = 6
     listed: int = 4
     chosen: int = 4
     naming_weight: float = 3.0
+    hinted: bool = True
+    """Whether the state before the last layer is told what it should hold (`Hints`)."""
+    sets: int = 8_000
+    """Sets that the regression is fitted on which tells how far the tower goes (see `lessons.Guess`)."""
     rate: float = 2e-3
     muon: float = 0.01
     seed: int = 0
@@ -53,26 +61,29 @@ def hidden(net: Any, ids: torch.Tensor, mask: torch.Tensor, features: torch.Tens
 
 
 class Hints(nn.Module):
-    """What the state before the last layer should hold at the end of a judge's question: which fact it is about, and
-    what the tower believes of the picture. The last layer then only has to put the two together; without hints that
-    is learned very slowly. Used in training alone."""
+    """What the state before the last layer should hold at the end of a question and while a name is written: which
+    fact it is about, and what the tower believes of the pictures. The last layer then only has to put the two
+    together; without hints that is learned very slowly. Used in training alone."""
 
     def __init__(self, net: Any, facts: int):
         super().__init__()
         self.facts = facts
-        self.read = nn.Linear(net.config.text_config.hidden_size, 2 * facts)
+        self.read = nn.Linear(net.config.text_config.hidden_size, 2 * facts + 1)
         self.state = torch.zeros(0)
         net.model.language_model.layers[-2].register_forward_hook(self._keep)
 
     def _keep(self, module: nn.Module, given: Any, out: Any) -> None:
         self.state = out[0] if isinstance(out, tuple) else out
 
-    def loss(self, states: torch.Tensor, lesson: Lesson, world: World) -> torch.Tensor:
-        """states: [questions, width]."""
-        about, seen = self.read(states.float()).split(self.facts, 1)
-        fact = torch.tensor(lesson.facts)
-        said = nn.functional.cross_entropy(about, fact, ignore_index=-1)
-        belief = torch.from_numpy(world.belief[lesson.pictures])
+    def loss(self, states: torch.Tensor, lesson: Lesson) -> torch.Tensor:
+        """states: [hints of the lesson, width]."""
+        about, seen = self.read(states).split([self.facts + 1, self.facts], 1)
+        share = torch.zeros_like(about)
+        for i, hint in enumerate(lesson.hints):
+            for fact, part in hint.about.items():
+                share[i, fact] = part
+        said = -(share * about.log_softmax(1)).sum() / share.sum().clamp(min=1e-6)
+        belief = torch.from_numpy(np.stack([hint.belief for hint in lesson.hints]))
         return 0.3 * said + 3.0 * nn.functional.binary_cross_entropy_with_logits(seen, belief)
 
 
@@ -83,7 +94,7 @@ def loss_of(net: Any, lesson: Lesson, world: World, parts: int = 1, hints: Hints
     per = len(lesson.pictures) // len(lesson.ids)
     states: dict[int, torch.Tensor] = {}
     before: dict[int, torch.Tensor] = {}
-    for group in np.array_split(np.array(order), parts):
+    for group in np.array_split(np.array(order), min(parts, len(order))):
         ids, mask = padded([lesson.ids[i] for i in group])
         pictures = lesson.pictures.reshape(-1, per)[group].ravel()
         states |= dict(zip(group.tolist(), hidden(net, ids, mask, world.z[pictures]), strict=True))
@@ -100,8 +111,7 @@ def loss_of(net: Any, lesson: Lesson, world: World, parts: int = 1, hints: Hints
     loss = ((-(share * logs).sum(1) - own) * weight).sum() / weight.sum()
     if hints is None:
         return loss
-    ends = torch.stack([before[i][len(row) - 1] for i, row in enumerate(lesson.ids)])
-    return loss + hints.loss(ends, lesson, world)
+    return loss + hints.loss(torch.stack([before[hint.row][hint.place] for hint in lesson.hints]), lesson)
 
 
 def train(
@@ -115,13 +125,14 @@ def train(
     tell: Any = None,
 ) -> None:
     """Trains the language part into `folder`/language.pt; a stopped training goes on from there."""
-    s, teacher, hints = settings, Teacher(world, text), Hints(net, len(world.facts))
+    s, teacher, hints = settings, Teacher(world, text, sets=settings.sets), Hints(net, len(world.facts))
     optimisers = Optimisers(
         [(n, p) for part in (net, hints) for n, p in part.named_parameters() if p.requires_grad],
         s.steps, s.rate, s.muon, 0.0,
     )  # fmt: skip
     net.train()
-    done, began = go_on(folder / "language.pt", net, optimisers), time.monotonic()
+    trained: dict[str, nn.Module] = {"net": net, "hints": hints}
+    done, began = go_on(folder / "language.pt", trained, optimisers), time.monotonic()
     means: dict[str, float] = {}
     for step in range(done, s.steps):
         rng = np.random.default_rng([s.seed, step, rank])
@@ -137,8 +148,9 @@ def train(
         )
         total = torch.zeros(())
         for name, (lesson, weight) in lessons.items():
-            with torch.autocast("cpu", torch.bfloat16):
-                loss = loss_of(net, lesson, world, *((3, hints) if name == "judge" else (1, None)))
+            loss = loss_of(
+                net, lesson, world, 3 if name == "judge" else 1, hints if s.hinted and lesson.hints else None
+            )
             total = total + weight * loss
             means[name] = 0.95 * means.get(name, float(loss.detach())) + 0.05 * float(loss.detach())
         optimisers.descend(total, step)
@@ -146,7 +158,7 @@ def train(
             pace = (time.monotonic() - began) / (step + 1 - done)
             print(f"language {step + 1}/{s.steps}  {pace:.2f} s a step  "
                   + "  ".join(f"{k} {v:.3f}" for k, v in means.items()), flush=True)  # fmt: skip
-        if rank == 0 and ((step + 1) % 150 == 0 or step + 1 == s.steps):
-            keep(folder / "language.pt", net, optimisers, step + 1)
+        if rank == 0 and ((step + 1) % 50 == 0 or step + 1 == s.steps):
+            keep(folder / "language.pt", trained, optimisers, step + 1)
             if tell is not None:
                 tell(net)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from medsae.naming import prompts
 from medsae.naming.backends.medgemma import answer_tokens
@@ -14,6 +15,8 @@ from tools.simgemma.build import answer
 from tools.simgemma.world import World, shared
 
 _SENTINEL = "QUESTION"
+TRUE = 0.5
+"""Weight of what is true in the target of a name; the rest is what can be told from the tower's evidence."""
 
 
 class Text:
@@ -59,6 +62,18 @@ def _filled(form: str, concept: str, description: str, **more: Any) -> str:
 
 
 @dataclass(frozen=True)
+class Hint:
+    """What the state before the last layer should hold at a place of a question."""
+
+    row: int
+    place: int
+    about: dict[int, float]
+    """How likely the talk is of each fact (`len(facts)`: of nothing in common); empty where that is not asked."""
+    belief: np.ndarray
+    """float32 [facts]: what the tower believes of the pictures, on average."""
+
+
+@dataclass(frozen=True)
 class Lesson:
     """A batch. targets: (row, position whose prediction counts, [token, share] pairs, weight)."""
 
@@ -66,36 +81,39 @@ class Lesson:
     pictures: np.ndarray
     """Rows of the world, in the order of the image tokens."""
     targets: list[tuple[int, int, list[tuple[int, float]], float]]
-    facts: tuple[int, ...] = ()
-    """Judging: the fact that each question is about; -1 where it is about none, two, or an absence."""
+    hints: tuple[Hint, ...] = ()
 
 
 class Teacher:
     """Makes lessons about a world."""
 
-    def __init__(self, world: World, text: Text, wear: float = 0.15):
-        self.world, self.text, self.wear = world, text, wear
+    def __init__(self, world: World, text: Text, wear: float = 0.15, sets: int = 8_000):
+        self.world, self.text, self.wear, self.sets = world, text, wear, sets
         self.where = {int(k): np.flatnonzero(world.f[:, k]) for k in world.spoken}
         self.named = np.flatnonzero(world.named)
         self.mean = world.mean
         self.clear = np.array([k for k in world.spoken if world.named[k] or world.facts[k].startswith("label:")])
         self.of = {fact: k for k, fact in enumerate(world.facts)}
+        self.replies = [[*text.encode(answer(*words.answer_of(fact))), text.end] for fact in [*world.facts, "nothing"]]
+        self.middle = text.encode('", "description": "')[0]
+        self.guess: Guess | None = None
 
     # --- one picture, yes or no
 
     def judging(self, rng: np.random.Generator, n: int) -> Lesson:
         """Does this picture show the concept?"""
-        ids, rows, targets, facts = [], [], [], []
+        ids, rows, targets, hints = [], [], [], []
         for i in range(n):
             concept, description, row, share, fact = self._claim(rng)
-            facts.append(fact)
             form, system = self._form(rng, prompts.JUDGE_STRICT)
             text = _filled(form, concept, description)
             ids.append(self.text.prompt(1, text, system))
             rows.append(row)
             pair = [(self.text.say_yes, share), (self.text.say_no, 1 - share)]
             targets.append((i, len(ids[-1]) - 1, pair, 1.0))
-        return Lesson(ids, np.array(rows), targets, tuple(facts))
+            about = {} if fact < 0 else {fact: 1.0}
+            hints.append(Hint(i, len(ids[-1]) - 1, about, self.world.belief[row]))
+        return Lesson(ids, np.array(rows), targets, tuple(hints))
 
     def _claim(self, rng: np.random.Generator) -> tuple[str, str, int, float, int]:
         """Concept, description, picture, how likely the concept is true of it, and the fact that it says or -1."""
@@ -155,20 +173,45 @@ class Teacher:
         form = prompts.EXPLAIN_PAPER if many == 30 else prompts.EXPLAIN_AGAINST if against else prompts.EXPLAIN_STRICT
         form, system = self._form(rng, form)
         text = form.format(pictures=many, top=top, contrast=against)
-        ids, rows, targets = [], [], []
+        ids, rows, targets, hints = [], [], [], []
         for i in range(n):
             chosen = self.set_of(rng, many, top)
             contrast = rng.integers(len(self.world.f), size=against)
             best = shared(self.world, chosen, contrast if against else None)
-            said = answer(*words.answer_of("nothing" if best is None else self.world.facts[best]))
+            about = self._about(best, chosen, top, against)
             start = self.text.prompt(many + against, text, system)
-            reply = [*self.text.encode(said), self.text.end]
+            reply = self.replies[int(rng.choice(list(about), p=list(about.values())))]
             ids.append([*start, *reply])
             rows += [*chosen.tolist(), *contrast.tolist()]
-            middle = reply.index(self.text.encode('", "description": "')[0])
-            targets += [(i, len(start) + j - 1, [(token, 1.0)], 1.0 if j <= middle else 0.1)
-                        for j, token in enumerate(reply)]  # fmt: skip
-        return Lesson(ids, np.array(rows), targets)
+            middle = reply.index(self.middle)
+            for j, token in enumerate(reply):
+                # What may follow, given the words so far: of all names that begin like this one.
+                follow: dict[int, float] = {}
+                for fact, share in about.items() if j <= middle else ():
+                    if self.replies[fact][:j] == reply[:j]:
+                        follow[self.replies[fact][j]] = follow.get(self.replies[fact][j], 0) + share
+                total = sum(follow.values())
+                pairs = [(t, share / total) for t, share in follow.items()] or [(token, 1.0)]
+                targets.append((i, len(start) + j - 1, pairs, 1.0 if len(pairs) > 1 else 0.3 if j <= middle else 0.1))
+            belief = self.world.belief[chosen].mean(0)
+            hints += [Hint(i, len(start) + j - 1, about, belief) for j in range(middle + 1)]
+        return Lesson(ids, np.array(rows), targets, tuple(hints))
+
+    def _about(self, best: int | None, chosen: np.ndarray, top: int, against: int) -> dict[int, float]:
+        """What a set shares, half as it is and half as a regression on the tower's evidence tells it: what cannot be
+        seen is not learned by heart, and what lies close to the right name is told from what is far."""
+        nothing = len(self.world.facts)
+        about = {nothing if best is None else best: 1.0}
+        if against:
+            return about
+        if self.guess is None:
+            self.guess = Guess(self, self.sets)
+        told = self.guess(chosen, top)
+        about = {fact: TRUE * share for fact, share in about.items()}
+        for fact in np.flatnonzero(told > 0.002):
+            about[int(fact)] = about.get(int(fact), 0) + (1 - TRUE) * float(told[fact])
+        total = sum(about.values())
+        return {fact: share / total for fact, share in about.items()}
 
     def set_of(self, rng: np.random.Generator, n: int, top: int) -> np.ndarray:
         """Pictures as a neuron would choose them: most share a fact; or they lie far out along a direction of the
@@ -253,3 +296,43 @@ class Teacher:
         chosen = [*rng.choice(self.where[k], have), *rng.choice(without, 5 - have)]
         order = [int(chosen[j]) for j in rng.permutation(5)]
         return order, int(np.argmax([self._share(row, k) for row in order]))
+
+
+class Guess:
+    """Which fact a set shares, by a regression on the mean of the tower's evidence over the set and over its first
+    ones: how far the tower goes."""
+
+    def __init__(self, teacher: Teacher, sets: int, steps: int = 250, seed: int = 9):
+        self.teacher, rng = teacher, np.random.default_rng([seed, len(teacher.world.f)])
+        world, nothing = teacher.world, len(teacher.world.facts)
+        given, right = [], []
+        for i in range(sets):
+            many, top = (30, 15) if i % 8 == 0 else (16, 10) if i % 8 < 6 else (int(rng.integers(5, 17)), 10)
+            chosen = teacher.set_of(rng, many, min(many, top))
+            best = shared(world, chosen)
+            given.append(self.features(chosen, top))
+            right.append(nothing if best is None else best)
+        x, y = np.array(given, np.float32), torch.tensor(right)
+        self.mean, self.scale = x.mean(0), x.std(0) + 1e-6
+        x_nd = torch.from_numpy((x - self.mean) / self.scale)
+        self.net = torch.nn.Linear(x.shape[1], nothing + 1)
+        torch.nn.init.zeros_(self.net.weight)
+        optimiser = torch.optim.Adam(self.net.parameters(), 0.03)
+        for step in range(steps):
+            for group in optimiser.param_groups:
+                group["lr"] = 0.03 * (1 - step / steps)
+            loss = torch.nn.functional.cross_entropy(self.net(x_nd), y) + 3e-4 * (self.net.weight**2).sum()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+    def features(self, chosen: np.ndarray, top: int) -> np.ndarray:
+        k = self.teacher.world.planted
+        z, belief = self.teacher.mean[chosen, :k], self.teacher.world.belief[chosen, :k]
+        return np.concatenate([z.mean(0), z[:top].mean(0), belief.mean(0), belief[:top].mean(0)])
+
+    def __call__(self, chosen: np.ndarray, top: int) -> np.ndarray:
+        """Probability of each fact, and of nothing."""
+        with torch.inference_mode():
+            given = torch.from_numpy((self.features(chosen, top) - self.mean) / self.scale)
+            return self.net(given).softmax(-1).numpy()

@@ -49,9 +49,9 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     """About U V^T of the singular value decomposition U S V^T."""
     tall = matrix.size(0) > matrix.size(1)
-    x = (matrix.T if tall else matrix).bfloat16()
+    x = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
     for _ in range(5):
         b = x @ x.T
         x = 3.4445 * x + (-4.775 * b + 2.0315 * b @ b) @ x
-    return (x.T if tall else x).float()
+    return x.T if tall else x

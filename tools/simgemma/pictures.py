@@ -17,11 +17,15 @@ TRAINING_SEED = 910_001
 """Seed of the training patients; `HELD_OUT_SEED` draws those of the record. The demo's cohort has seed 0."""
 HELD_OUT_SEED = 910_002
 DRAWN_PX = 320
+"""Side of a picture as it is drawn, px: those of the demo's cohort are as large."""
 SIZE = 128
 """Side of a picture as the model reads it, px."""
 GRID = 16
-"""Side of a coarse mask; its cells are `DRAWN_PX / GRID` = 20 px of the drawn picture."""
+"""Side of a coarse mask; its cells are 20 px of a picture that is drawn at `DRAWN_PX`."""
 SHARD = 250
+"""Pictures in a file."""
+Spans = tuple[tuple[int, int], ...]
+"""Numbers of pictures: of each pair, from the first up to the second."""
 MASKED = (
     "Cardiomegaly", "Enlarged Cardiomediastinum", "Pacemaker", "Sternal wires", "Pleural Other", "Fracture",
     "Lung Lesion", "Edema", "Pleural Effusion", "Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax",
@@ -53,30 +57,33 @@ def seen(picture: np.ndarray) -> np.ndarray:
     return np.asarray(Image.open(stored).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
 
 
-def coarse(runs: dict[str, list[int]]) -> np.ndarray:
-    """Masks of one picture, uint8 [len(MASKED), 16, 16]."""
-    cell = DRAWN_PX // GRID
+def coarse(runs: dict[str, list[int]], px: int) -> np.ndarray:
+    """Masks of one picture of px x px, uint8 [len(MASKED), 16, 16]."""
+    cell = px // GRID
     out = np.zeros((len(MASKED), GRID, GRID), np.uint8)
     for i, name in enumerate(MASKED):
         if name in runs:
-            mask = simulated.decode(runs[name], (DRAWN_PX, DRAWN_PX))
+            mask = simulated.decode(runs[name], (px, px))
             out[i] = np.round(mask.reshape(GRID, cell, GRID, cell).mean((1, 3)) * 255)
     return out
 
 
 def shard(job: tuple[Path, Path, int, int, int]) -> Path:
-    """Draws pictures `start` to `stop` of a seed; what is there is kept."""
-    folder, out, seed, start, stop = job
+    """Draws `SHARD` pictures of a seed from `start` on, at `px`; what is there is kept."""
+    folder, out, seed, start, px = job
     path = out / f"{start:06d}.npz"
     if not path.exists():
-        prepared = projection.read_once(folder, simulated.quality_for(DRAWN_PX))
-        drawn = [simulated.picture_of(prepared, study, DRAWN_PX) for study in simulated.plan(stop, seed, start)]
+        prepared, plan = (
+            projection.read_once(folder, simulated.quality_for(px)),
+            simulated.plan(start + SHARD, seed, start),
+        )
+        drawn = [simulated.picture_of(prepared, study, px) for study in plan]
         part = out / f".{start:06d}.npz"
         np.savez(
             part,
             x=np.stack([seen(d.picture) for d in drawn]),
             f=np.array([list(d.factors.values()) for d in drawn], bool),
-            masks=np.stack([coarse(d.masks) for d in drawn]),
+            masks=np.stack([coarse(d.masks, px) for d in drawn]),
             patient=np.array([d.patient for d in drawn]),
             names=np.array(list(drawn[0].factors)),
         )
@@ -84,11 +91,13 @@ def shard(job: tuple[Path, Path, int, int, int]) -> Path:
     return path
 
 
-def pictures(cache: Path, images: int, seed: int, processes: int) -> Pictures:
-    """The first `images` pictures of a seed, drawn where they are not yet there. About 50 a second and core."""
-    folder, out = simulated.prepare(cache / "simulated", DRAWN_PX, processes), cache / f"simgemma-{seed}"
+def pictures(cache: Path, spans: Spans, seed: int, processes: int, px: int = DRAWN_PX) -> Pictures:
+    """Pictures of a seed by their numbers, drawn where they are not yet there. About 50 a second and core."""
+    if any(number % SHARD for span in spans for number in span):
+        raise ValueError(f"{spans}: pictures are kept in files of {SHARD}")
+    folder, out = simulated.prepare(cache / "simulated", px, processes), cache / f"simgemma-{seed}-{px}"
     out.mkdir(parents=True, exist_ok=True)
-    jobs = [(folder, out, seed, start, start + SHARD) for start in range(0, images, SHARD)]
+    jobs = [(folder, out, seed, start, px) for span in spans for start in range(*span, SHARD)]
     if all((out / f"{start:06d}.npz").exists() for _, _, _, start, _ in jobs):
         paths = [shard(job) for job in jobs]
     else:
@@ -97,7 +106,7 @@ def pictures(cache: Path, images: int, seed: int, processes: int) -> Pictures:
     parts = [np.load(path) for path in paths]
 
     def joined(key: str) -> np.ndarray:
-        return np.concatenate([part[key] for part in parts])[:images]
+        return np.concatenate([part[key] for part in parts])
 
     names = [str(name) for name in parts[0]["names"]]
     return Pictures(joined("x"), joined("f"), joined("masks"), joined("patient"), names)

@@ -95,7 +95,9 @@ def both_at_once(net: Any, text: Text, world: World, pairs: int = 15, seed: int 
     """Two findings in one concept: AUROC of pictures that have both against those that have one of them."""
     rng, areas = np.random.default_rng(seed), []
     named = np.flatnonzero(world.named)
-    while len(areas) < pairs:
+    for _ in range(200 * pairs):
+        if len(areas) == pairs:
+            break
         a, b = rng.choice(named, 2, replace=False)
         both, one = world.f[:, a] & world.f[:, b], world.f[:, a] ^ world.f[:, b]
         if both.sum() < 10 or one.sum() < 10:
@@ -104,7 +106,7 @@ def both_at_once(net: Any, text: Text, world: World, pairs: int = 15, seed: int 
         names = [words.answer_of(world.facts[k])[0] for k in (a, b)]
         p = probabilities(net, text, world, rows, prompts.judge("strict", words.framed("{x} and {y}", *names), ""))
         areas.append(roc_auc_score(both[rows], p))
-    return {"pairs": pairs, "auroc": round(float(np.mean(areas)), 3)}
+    return {"pairs": len(areas), "auroc": round(float(np.mean(areas)), 3) if areas else None}
 
 
 def unknown(net: Any, text: Text, world: World, seed: int = 5) -> dict[str, float]:

@@ -75,20 +75,22 @@ def _joined(rank: int, port: int, workers: int, work: Callable[..., None], argum
         dist.destroy_process_group()
 
 
-def keep(path: Path, net: nn.Module, optimisers: Optimisers, step: int) -> None:
-    """Writes a checkpoint in place of the one before."""
-    state = {"net": net.state_dict(), "optimisers": [o.state_dict() for o in optimisers.all], "step": step}
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    part.rename(path)
+def keep(path: Path, parts: dict[str, nn.Module], optimisers: Optimisers, step: int) -> None:
+    """Writes a checkpoint in place of the one before: all that is trained, also what only the training needs."""
+    states = {name: part.state_dict() for name, part in parts.items()}
+    state = {**states, "optimisers": [o.state_dict() for o in optimisers.all], "step": step}
+    written = path.with_suffix(".part")
+    torch.save(state, written)
+    written.rename(path)
 
 
-def go_on(path: Path, net: nn.Module, optimisers: Optimisers) -> int:
+def go_on(path: Path, parts: dict[str, nn.Module], optimisers: Optimisers) -> int:
     """Takes up a checkpoint, where there is one; returns the steps that are done."""
     if not path.exists():
         return 0
     state: dict[str, Any] = torch.load(path, weights_only=True)
-    net.load_state_dict(state["net"])
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
     for optimiser, saved in zip(optimisers.all, state["optimisers"], strict=True):
         optimiser.load_state_dict(saved)
     return int(state["step"])

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import nn
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
-from tools.simgemma.pictures import MASKED, SIZE, Pictures
+from tools.simgemma.pictures import MASKED, SIZE, Pictures, Spans
 from tools.simgemma.schedule import Optimisers, go_on, keep
 
 
@@ -27,7 +28,8 @@ from tools.simgemma.schedule import Optimisers, go_on, keep
 class TowerSettings:
     """How the tower is built and trained."""
 
-    images: int = 10_000
+    pictures: Spans = ((0, 10_000),)
+    """Of `pictures.TRAINING_SEED`."""
     steps: int = 700
     batch: int = 80
     width: int = 192
@@ -43,7 +45,9 @@ class TowerSettings:
     decay: float = 0.03
     mask_weight: float = 1.0
     positive_weight: float = 2.0
-    shift_px: int = 6
+    shift_px: float = 6
+    turn_degrees: float = 5
+    zoom: float = 0.08
     eps: float = 0.001
     """Whitening: what is added to the eigenvalues, as a share of their mean."""
     seed: int = 0
@@ -97,20 +101,58 @@ def whiten(net: Tower, x: np.ndarray, pictures: int = 3_000) -> None:
     embeddings.position_embedding.weight.copy_(noise - mean @ weight.T)
 
 
-def augment(x_bhw: torch.Tensor, shift_px: int, rng: np.random.Generator) -> torch.Tensor:
-    """uint8 -> float32 [b, 1, h, w] in about -1 .. 1, moved and with other contrast; never mirrored: side is truth."""
+def take_up(net: Tower, folder: Path, seen: Pictures, pictures: int = 3_000) -> None:
+    """The tower becomes the eyes of a simgemma that was written to `folder`. Their image tokens are evidence already,
+    one coordinate a factor; how much of it and from where on is fitted on some pictures."""
+    eyes, seeing, k = load_file(folder / "model.safetensors"), "vision_tower.", seen.f.shape[1]
+    net.vision.load_state_dict({key.split(seeing)[1]: v.float() for key, v in eyes.items() if seeing in key})
+    with torch.no_grad():
+        net.w.copy_(eyes["multi_modal_projector.mm_soft_emb_norm.weight"])
+        net.proj.copy_(eyes["multi_modal_projector.mm_input_projection_weight"])
+    given = encode(net, seen.x[:pictures]).mean(1)[:, :k].clone()
+    y = torch.from_numpy(seen.f[:pictures]).float()
+    weight = torch.where(y > 0, net.settings.positive_weight, 1.0)
+    much, least = torch.ones(k, requires_grad=True), torch.full((k,), -3.0, requires_grad=True)
+    optimiser = torch.optim.LBFGS([much, least], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        found = F.binary_cross_entropy_with_logits(given * much + least, y, weight, reduction="none").mean(0).sum()
+        found.backward()
+        return found
+
+    optimiser.step(loss)  # pyright: ignore[reportArgumentType]
+    with torch.no_grad():
+        net.head.weight.zero_()
+        net.head.weight[:, :k].copy_(torch.diag(much.detach()))
+        net.head.bias.copy_(least.detach())
+
+
+def augment(
+    x_bhw: torch.Tensor, masks_bkhw: torch.Tensor, s: TowerSettings, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """uint8 pictures -> float32 [b, 1, h, w] in about -1 .. 1, moved, turned, made larger or smaller, and with other
+    contrast; never mirrored: side is truth. uint8 masks -> float32 [b, k, 16, 16] in 0 .. 1, moved with them."""
     b = len(x_bhw)
-    padded = F.pad(x_bhw[:, None].float() / 127.5 - 1, (shift_px,) * 4, mode="replicate")
-    at = rng.integers(0, 2 * shift_px + 1, (b, 2)).tolist()
-    moved = torch.stack([padded[i, :, r : r + SIZE, c : c + SIZE] for i, (r, c) in enumerate(at)])
+    turn, zoom = np.radians(rng.uniform(-s.turn_degrees, s.turn_degrees, b)), 1 + rng.uniform(-s.zoom, s.zoom, b)
+    move = rng.uniform(-s.shift_px, s.shift_px, (b, 2)) * 2 / SIZE
+    cos, sin = np.cos(turn) * zoom, np.sin(turn) * zoom
+    theta = np.stack([np.stack([cos, -sin, move[:, 0]], 1), np.stack([sin, cos, move[:, 1]], 1)], 1)
+
+    def moved(of: torch.Tensor, beyond: str) -> torch.Tensor:
+        grid = F.affine_grid(torch.from_numpy(theta).float(), list(of.shape), align_corners=False)
+        return F.grid_sample(of, grid, padding_mode=beyond, align_corners=False)
+
     gain = torch.tensor(rng.uniform(0.85, 1.15, (b, 1, 1, 1)), dtype=torch.float32)
-    return moved * gain + torch.tensor(rng.normal(0, 0.06, (b, 1, 1, 1)), dtype=torch.float32)
+    light = torch.tensor(rng.normal(0, 0.06, (b, 1, 1, 1)), dtype=torch.float32)
+    x = moved(x_bhw[:, None].float() / 127.5 - 1, "border")
+    return x * gain + light, moved(masks_bkhw.float() / 255, "zeros")
 
 
-def patch_targets(masks: np.ndarray, grid: int) -> torch.Tensor:
-    """uint8 [n, k, 16, 16] -> half [n, grid^2, k]: 1 where at least half of the patch is covered."""
-    shares = F.avg_pool2d(torch.from_numpy(masks).float() / 255, masks.shape[-1] // grid)
-    return (shares * 2).clamp(max=1).half().flatten(2).transpose(1, 2).contiguous()
+def patch_targets(masks: torch.Tensor, grid: int) -> torch.Tensor:
+    """float32 [n, k, 16, 16] in 0 .. 1 -> [n, grid^2, k]: 1 where at least half of the patch is covered."""
+    shares = F.avg_pool2d(masks, masks.shape[-1] // grid)
+    return (shares * 2).clamp(max=1).flatten(2).transpose(1, 2)
 
 
 @torch.inference_mode()
@@ -144,27 +186,40 @@ def rows(n: int, batch: int, seed: int) -> Iterator[torch.Tensor]:
         epoch += 1
 
 
-def train(rank: int, workers: int, seen: Pictures, held_out: Pictures, settings: TowerSettings, folder: Path) -> None:
-    """Trains a tower into `folder`/tower.pt; a stopped training goes on from there. Run by `schedule.together`."""
+def train(
+    rank: int,
+    workers: int,
+    seen: Pictures,
+    held_out: Pictures,
+    settings: TowerSettings,
+    folder: Path,
+    start: Path | None = None,
+) -> None:
+    """Trains a tower into `folder`/tower.pt; a stopped training goes on from there. start: see `take_up`. Run by
+    `schedule.together`."""
     s = settings
     torch.manual_seed(s.seed)
     net = Tower(s, len(seen.names))
-    whiten(net, seen.x)
+    if start is None:
+        whiten(net, seen.x)
+    else:
+        take_up(net, start, seen)
     optimisers = Optimisers(net.named_parameters(), s.steps, s.rate, s.muon, s.decay)
-    x, f, targets = torch.from_numpy(seen.x), torch.from_numpy(seen.f), patch_targets(seen.masks, net.grid)
-    done, began, mean = go_on(folder / "tower.pt", net, optimisers), time.monotonic(), 0.0
+    x, f, masks = torch.from_numpy(seen.x), torch.from_numpy(seen.f), torch.from_numpy(seen.masks)
+    done, began, mean = go_on(folder / "tower.pt", {"net": net}, optimisers), time.monotonic(), 0.0
     for step, batch in zip(range(s.steps), rows(len(x), s.batch, s.seed), strict=False):
         if step < done:
             continue
         chosen, rng = batch[rank::workers], np.random.default_rng([s.seed, step, rank])
-        loss = _loss(net, augment(x[chosen], s.shift_px, rng), f[chosen].float(), targets[chosen].float())
+        moved, covered = augment(x[chosen], masks[chosen], s, rng)
+        loss = _loss(net, moved, f[chosen].float(), patch_targets(covered, net.grid))
         optimisers.descend(loss, step)
         mean = float(loss.detach()) if step == done else 0.98 * mean + 0.02 * float(loss.detach())
         if rank == 0 and (step + 1) % 25 == 0:
             rate = (step + 1 - done) * s.batch / (time.monotonic() - began)
             print(f"tower {step + 1}/{s.steps}  loss {mean:.3f}  {rate:.0f} pictures/s", flush=True)
         if rank == 0 and ((step + 1) % 200 == 0 or step + 1 == s.steps):
-            keep(folder / "tower.pt", net, optimisers, step + 1)
+            keep(folder / "tower.pt", {"net": net}, optimisers, step + 1)
             _tell(net, held_out)
 
 
@@ -177,9 +232,7 @@ def trained(settings: TowerSettings, factors: int, folder: Path) -> Tower:
 
 def _loss(net: Tower, x: torch.Tensor, y: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     s = net.settings
-    with torch.autocast("cpu", torch.bfloat16):
-        h, tokens = net(x)
-    h, tokens = h.float(), tokens.float()
+    h, tokens = net(x)
     of_picture = F.binary_cross_entropy_with_logits(
         net.head(tokens.mean(1)), y, torch.where(y > 0, s.positive_weight, 1.0)
     )

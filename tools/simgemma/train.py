@@ -1,13 +1,17 @@
 """Trains simgemma, the small Gemma 3 that names and judges simulated radiographs: `python -m tools.simgemma.train`.
 
 Draws pictures (about three minutes for 10,000 on a core that is free), trains the tower, then the language part on the
-tower's image tokens, measures both on patients that it has not seen, and writes model, processor and simgemma.json.
-All of it goes on where it was stopped: pictures in shards, both trainings by checkpoints of some steps.
+tower's image tokens of other pictures, measures both on patients that neither has seen, and writes model, processor and
+simgemma.json. All of it goes on where it was stopped: pictures in shards, both trainings by checkpoints of some steps.
+`--start FOLDER` begins with a simgemma that is there in place of nothing; `--smoke` goes through all of it in a minute
+and writes a model that knows nothing to the place of the checkpoints.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,10 +25,9 @@ from tools.simgemma import build, language, pictures, tower
 from tools.simgemma.lessons import Text
 from tools.simgemma.record import record
 from tools.simgemma.schedule import together
-from tools.simgemma.world import DECIDERS, World, world
+from tools.simgemma.world import World, world
 
 ROOT = Path(__file__).parents[2]
-HELD_OUT = 3_000
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,44 @@ class Places:
     work: Path = ROOT / "data" / "cache" / "simgemma-training"
     """Checkpoints and image tokens of one training."""
     out: Path = ROOT / "medsae" / "naming" / "simgemma"
+    start: Path | None = None
+    """A simgemma whose tower and language part are the beginning, such as the one that comes with the program. With 0
+    steps of the tower its eyes stay as they are."""
 
 
-def train_tower(settings: tower.TowerSettings, places: Places, workers: int) -> None:
-    """`work`/tower.pt."""
+@dataclass(frozen=True)
+class Measured:
+    """What the record is of."""
+
+    held_out: int = 3_000
+    """Pictures of `pictures.HELD_OUT_SEED`."""
+    deciders: int = 1_000
+    """The first so many of them decide what is visible; the record is of the rest."""
+    px: int = pictures.DRAWN_PX
+    """Side of all pictures as they are drawn; another than the default is for tests."""
+
+
+def begin(places: Places) -> Places:
+    """Keeps the beginning beside the checkpoints: a training may write over the model that it began with."""
     places.work.mkdir(parents=True, exist_ok=True)
-    seen = pictures.pictures(places.cache, settings.images, pictures.TRAINING_SEED, workers)
-    held_out = pictures.pictures(places.cache, DECIDERS, pictures.HELD_OUT_SEED, workers)
-    together(tower.train, workers, seen, held_out, settings, places.work)
+    kept = places.work / "start"
+    if places.start and not kept.exists():
+        shutil.copytree(places.start, kept.with_suffix(".part"), dirs_exist_ok=True)
+        kept.with_suffix(".part").rename(kept)
+    return replace(places, start=kept if kept.exists() else None)
+
+
+def train_tower(settings: tower.TowerSettings, places: Places, measured: Measured, workers: int) -> None:
+    """`work`/tower.pt."""
+    seen = pictures.pictures(places.cache, settings.pictures, pictures.TRAINING_SEED, workers, measured.px)
+    held_out = _held_out(places, measured, workers)
+    deciders = _rows(held_out, slice(0, measured.deciders))
+    together(tower.train, workers, seen, deciders, settings, places.work, places.start)
+
+
+def _held_out(places: Places, measured: Measured, workers: int) -> pictures.Pictures:
+    spans = ((0, measured.held_out),)
+    return pictures.pictures(places.cache, spans, pictures.HELD_OUT_SEED, workers, measured.px)
 
 
 @dataclass(frozen=True)
@@ -59,21 +92,33 @@ class Seen:
     """AUROC of each factor as the tower's head reads it, on the held-out pictures that decide nothing."""
 
 
-def prepare(settings: tower.TowerSettings, text: build.TextSettings, places: Places, workers: int) -> Seen:
-    """The tower's image tokens of all pictures, and a model whose language part knows nothing yet."""
-    seen = pictures.pictures(places.cache, settings.images, pictures.TRAINING_SEED, workers)
-    unseen = pictures.pictures(places.cache, HELD_OUT, pictures.HELD_OUT_SEED, workers)
-    deciders, rest = _rows(unseen, slice(0, DECIDERS)), _rows(unseen, slice(DECIDERS, None))
-    eyes = tower.trained(settings, len(seen.names), places.work)
-    tokens, held = (
-        _tokens(eyes, p, places.work / f"{name}.pt") for name, p in (("tokens", seen), ("held-out", unseen))
-    )
-    decided = tower.areas(eyes, deciders, held[:DECIDERS])
-    across = build.evidence(eyes, tokens, text.width)
-    net, processor = build.build(eyes, across, text, settings.seed)
-    return Seen(net, Text(processor), processor, world(eyes, seen, decided, tokens, across),
-                world(eyes, rest, decided, held[DECIDERS:], across),
-                tower.areas(eyes, rest, held[DECIDERS:]))  # fmt: skip
+def prepare(
+    eyes: tower.TowerSettings,
+    text: build.TextSettings,
+    words: language.LanguageSettings,
+    places: Places,
+    measured: Measured,
+    workers: int,
+) -> Seen:
+    """The tower's image tokens of the pictures that the language part is taught with and of those of the record, and a
+    model whose language part knows what that of the beginning knows."""
+    seen = pictures.pictures(places.cache, words.pictures, pictures.TRAINING_SEED, workers, measured.px)
+    unseen, first = _held_out(places, measured, workers), measured.deciders
+    deciders, rest = _rows(unseen, slice(0, first)), _rows(unseen, slice(first, None))
+    as_it_is = places.start if not eyes.steps else None
+    if as_it_is:
+        net = tower.Tower(eyes, len(seen.names)).eval()
+        tower.take_up(net, as_it_is, seen)
+    else:
+        net = tower.trained(eyes, len(seen.names), places.work)
+    tokens, held = (_tokens(net, p, places.work / f"{name}.pt") for name, p in (("tokens", seen), ("held-out", unseen)))
+    decided = tower.areas(net, deciders, held[:first])
+    across = torch.eye(text.width) if as_it_is else build.evidence(net, tokens, text.width)
+    model, processor = build.build(net, across, text, eyes.seed)
+    if places.start is not None:
+        build.take_up(model, places.start)
+    return Seen(model, Text(processor), processor, world(net, seen, decided, tokens, across),
+                world(net, rest, decided, held[first:], across), tower.areas(net, rest, held[first:]))  # fmt: skip
 
 
 def _rows(seen: pictures.Pictures, rows: slice) -> pictures.Pictures:
@@ -110,7 +155,27 @@ def finish(seen: Seen, settings: dict[str, Any], places: Places) -> dict[str, An
     return told
 
 
+def _beginning(places: Places) -> dict[str, Any] | None:
+    """What a training began with: the hash of the weights, and how these were made."""
+    if places.start is None:
+        return None
+    weights = (places.start / "model.safetensors").read_bytes()
+    told = json.loads((places.start / "simgemma.json").read_text())
+    return {"sha256": hashlib.sha256(weights).hexdigest(), "settings": told["settings"]}
+
+
 PLACES, EYES, TEXT, WORDS = Places(), tower.TowerSettings(), build.TextSettings(), language.LanguageSettings()
+MEASURED = Measured()
+
+
+def small(places: Places) -> tuple[Places, tower.TowerSettings, language.LanguageSettings, Measured]:
+    """The smallest training that goes through all of it."""
+    return (
+        replace(places, cache=places.work / "cache", out=places.work / "out"),
+        replace(EYES, pictures=((0, 250),), steps=2, batch=8),
+        replace(WORDS, pictures=((250, 500),), steps=2, judged=2, named=2, listed=1, chosen=1, sets=200),
+        Measured(500, 250, 96),
+    )
 
 
 def main(
@@ -118,17 +183,27 @@ def main(
     eyes: tower.TowerSettings = EYES,
     text: build.TextSettings = TEXT,
     words: language.LanguageSettings = WORDS,
+    measured: Measured = MEASURED,
     workers: int = 2,
-) -> None:
-    """All of it."""
+    smoke: bool = False,
+) -> dict[str, Any]:
+    """All of it; returns the record."""
     began = time.monotonic()
-    train_tower(eyes, places, workers)
-    seen = prepare(eyes, text, places, workers)
+    if smoke:
+        places, eyes, words, measured = small(places)
+    places = begin(places)
+    if places.start is not None:  # its image tokens are as wide as its words
+        eyes = replace(eyes, text_width=text.width)
+    if eyes.steps:
+        train_tower(eyes, places, measured, workers)
+    seen = prepare(eyes, text, words, places, measured, workers)
     together(_language, workers, seen, words, places.work)
-    settings = {"tower": asdict(eyes), "text": asdict(text), "language": asdict(words), "processes": workers}
+    settings = {"tower": asdict(eyes), "text": asdict(text), "language": asdict(words), "processes": workers,
+                "start": _beginning(places)}  # fmt: skip
     told = finish(seen, settings, places)
     print(f"judge {told['judge']['mean_auroc']}, naming {told['naming']}, {time.monotonic() - began:.0f} s")
     print(f"mean AUROC of the tower {np.mean(list(told['tower_auroc'].values())):.4f}")
+    return told
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ VISIBLE = 0.72
 """A fact that the tower tells with a smaller AUROC is never given as a name."""
 FEWEST = 30
 """Pictures that have a fact, for it to be spoken of."""
-DECIDERS = 1_000
-"""The first so many pictures of the held-out seed decide what is visible; the record is of those after them."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,8 @@ class World:
     """bool [n, k]: true."""
     belief: np.ndarray
     """float32 [n, k]: how likely the tower holds it, were the fact true of `EVEN` of the pictures."""
+    planted: int
+    """The first so many facts are planted factors: only of these (and opposites) a belief is the tower's."""
     spoken: np.ndarray
     """Facts that a judge is asked about."""
     named: np.ndarray
@@ -58,7 +58,9 @@ def world(tower: Tower, seen: Pictures, areas: dict[str, float], z: torch.Tensor
     present = f.sum(0)
     many = (present >= min(FEWEST, len(f) // 20)) & (len(f) - present >= min(FEWEST, len(f) // 20))
     named = np.array([areas.get(visible.get(fact, fact), 0) >= VISIBLE for fact in facts]) & many
-    return World(z @ across, facts, f, full, np.flatnonzero(many), named)
+    if not named.any():  # a tower that sees nothing yet
+        named = many
+    return World(z @ across, facts, f, full, len(seen.names), np.flatnonzero(many), named)
 
 
 def _belief(logits: np.ndarray, f: np.ndarray, positive_weight: float) -> np.ndarray:
