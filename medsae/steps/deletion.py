@@ -25,33 +25,14 @@ FIRES = 10
 """Images on which a neuron must fire to be drawn."""
 
 
-class Scored(Protocol):
-    """Scored images as deletion needs them."""
+class Scored(located.Neurons, Protocol):
+    """Scored images as deletion needs them; the first representation is the scored one.
 
-    @property
-    def images(self) -> pd.DataFrame:
-        """image, patient of each scored row."""
-        ...
+    Of raw, every neuron has a value on every image."""
 
     @property
     def activation(self) -> pd.DataFrame:
         """neuron, row, value; sorted by neuron, value descending."""
-        ...
-
-    @property
-    def seed(self) -> int: ...
-
-    @property
-    def representations(self) -> Sequence[str]:
-        """Of the scored representation first: of raw, every neuron has a value on every image."""
-        ...
-
-    def size(self, space: int) -> int:
-        """Neurons of a representation."""
-        ...
-
-    def fires(self, rows: np.ndarray) -> np.ndarray:
-        """bool [n, m]: where the neurons of the SAE fire on these scored rows."""
         ...
 
 

@@ -53,20 +53,12 @@ class Cells:
         return at_cells(mask_hw, y, x, (step, step))
 
 
-class Told(Protocol):
-    """Scored images as localisation needs them."""
-
-    @property
-    def cohort(self) -> Artifact: ...
+class Neurons(Protocol):
+    """Scored images and the neurons that fire on them."""
 
     @property
     def images(self) -> pd.DataFrame:
         """image, patient of each scored row."""
-        ...
-
-    @property
-    def recovery(self) -> pd.DataFrame:
-        """A row a finding: its best neuron in each representation, chosen on half of the patients."""
         ...
 
     @property
@@ -83,6 +75,18 @@ class Told(Protocol):
 
     def fires(self, rows: np.ndarray) -> np.ndarray:
         """bool [n, m]: where the neurons of the SAE fire on these scored rows."""
+        ...
+
+
+class Told(Neurons, Protocol):
+    """Scored images as localisation needs them."""
+
+    @property
+    def cohort(self) -> Artifact: ...
+
+    @property
+    def recovery(self) -> pd.DataFrame:
+        """A row a finding: its best neuron in each representation, chosen on half of the patients."""
         ...
 
     def values(self, space: int, neuron: int, rows: np.ndarray) -> np.ndarray:
