@@ -43,6 +43,9 @@ class Name(Sharded, Command):
     so many; it is said)."""
     namer: str | None = added(None)
     """Another backend that gives the names, such as `reports` or `labels`; --backend then only judges."""
+    in_words: bool = added(False)
+    """The model of --backend puts into words what --namer found, without pictures, and then judges it. What --namer
+    says of a neuron (enriched phrases, never sentences of reports) is part of the question."""
     reports: str | None = added(None)
     """Column of the cohort that holds report text (default: the only one)."""
     test: Literal["detection", "intruder", "rank"] = added("detection")
@@ -107,6 +110,9 @@ class Name(Sharded, Command):
         check(self.model is None or self.backend not in NO_MODEL,
               f"--model does not belong to --backend {self.backend}")  # fmt: skip
         check(self.namer != self.backend, f"--namer {self.namer} is what --backend does anyway", do="leave it out")
+        check(not self.in_words or (self.namer in NO_MODEL and self.backend not in NO_MODEL),
+              "--in-words: a model puts into words what --namer found",
+              do="give --namer reports (or labels, vocabulary) and a --backend that is a model")  # fmt: skip
         check(not self.four_bit or self.backend == "medgemma", "--four-bit belongs to --backend medgemma")
         check(0 <= self.hard <= 1, f"--hard {self.hard} must lie in [0, 1]")
         check(self.hard == 0 or self.protocol == "strict", "--hard belongs to --protocol strict")

@@ -32,6 +32,13 @@ REPAIR_EXPLAIN = """\
 Your last answer could not be used ({reason}). Answer with the JSON object alone: the two keys "concept" and
 "description", both plain English text."""
 
+IN_WORDS = """\
+A unit of an image model responds to some chest radiographs. Without a look at them this was found:
+{concept}. {description}
+Put into a radiologist's words what these radiographs most likely have in common. Say nothing that was not found.
+Answer in English with JSON and nothing else:
+{{"concept": "5 to 10 words", "description": "one or two sentences that let a colleague recognise it"}}"""
+
 JUDGE_STRICT = """\
 Concept: {concept}
 Description: {description}
@@ -142,6 +149,11 @@ def explain(protocol: str, pictures: int, top: int, contrast: int = 0) -> str:
     if contrast:
         return EXPLAIN_AGAINST.format(pictures=pictures, top=top, contrast=contrast)
     return (EXPLAIN_STRICT if protocol == "strict" else EXPLAIN_PAPER).format(pictures=pictures, top=top)
+
+
+def in_words(concept: str, description: str) -> str:
+    """The question for a name in words, of what is known without the pictures."""
+    return IN_WORDS.format(concept=quote(concept, 200), description=quote(description))
 
 
 def rank(concept: str, description: str, pictures: int) -> str:

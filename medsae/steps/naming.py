@@ -57,6 +57,8 @@ def name(config: c.Name, store: Store, progress: Progress) -> dict[str, Any]:
 def _refuse_unknown_pictures(config: c.Name, study: StudyOfScores) -> None:
     """UserError when the model has seen pictures of another source only, unless it is forced."""
     known = dict(backends.get(config.backend).knows).get(config.model or "")
+    c.check(known is None or not config.in_words, f"{config.model} has learned a few questions; --in-words is none",
+            do="leave --in-words out, or choose another --model")  # fmt: skip
     source = study.cohort.facts.get("source")
     if known is None or known == source or config.force:
         return
@@ -251,10 +253,10 @@ def _asking(
         judge = backends.get(config.backend).loaded()(config, study, progress)
         if config.namer is None:
             return judge
-        plain = replace(config, backend=config.namer, namer=None, endpoint=(), model=None, test="detection",
-                          against="ordinary")  # fmt: skip
+        plain = replace(config, backend=config.namer, namer=None, in_words=False, endpoint=(), model=None,
+                        test="detection", against="ordinary")  # fmt: skip
         try:
-            return Divided(backends.get(config.namer).loaded()(plain, study, progress), judge)
+            return Divided(backends.get(config.namer).loaded()(plain, study, progress), judge, config.in_words)
         except BaseException:
             judge.close()
             raise

@@ -12,7 +12,7 @@ from PIL import Image
 
 from medsae import config as c
 from medsae.naming import prompts
-from medsae.naming.backends import Picture, PictureGone, Question, Task
+from medsae.naming.backends import Picture, PictureGone, Question, Task, medgemma
 from medsae.naming.backends.medgemma import MedGemma, Weights, answer_tokens
 from medsae.progress import Silent, UserError
 from medsae.steps.naming import name
@@ -225,3 +225,68 @@ def test_the_whole_way_ends_in_the_ledger(tmp_path, folder, protocol, monkeypatc
         assert (names["judged"] == 10).all() and names["auroc"].notna().all() and (names["mass"] < 0.5).all()
     else:
         assert (names["judged"] == 0).all() and names["accuracy"].isna().all()
+
+
+def test_a_model_that_would_think_answers_at_once(folder, monkeypatch):
+    """What the model would say first begins its thinking: it is never said, and leaves no trace in probabilities."""
+    plain = MedGemma(Weights(str(folder), "cpu"), load, batch=4)
+    asked = [question(1), question(2)]
+    with torch.inference_mode():
+        logits = plain.net(**direct(plain, asked[0])).logits[0, -1]
+    first = plain.processor.tokenizer.convert_ids_to_tokens(int(logits.argmax()))
+    monkeypatch.setattr(medgemma, "THINKING", first)
+    backend = MedGemma(Weights(str(folder), "cpu"), load, batch=4)
+    assert plain.thinking == [] and backend.thinking == [int(logits.argmax())]
+    logits = logits.clone()
+    logits[backend.thinking] = -torch.inf
+    p = logits.softmax(-1)
+    reply = backend.ask(asked)[0]
+    assert reply.mass == pytest.approx((p[backend.yes].sum() + p[backend.no].sum()).item(), rel=1e-4)
+    said = []
+    for each in (plain, backend):
+        generate = each.net.generate
+        each.net.generate = lambda generate=generate, **options: said.append(generate(**options)) or said[-1]
+        each.ask([question(1, task="explain", tokens=4)])
+    assert said[0][0, -4] == backend.thinking[0] and backend.thinking[0] not in said[1][0, -4:]
+
+
+def test_questions_without_pictures_are_answered(backend):
+    """Words alone: what a model makes of phrases of reports."""
+    replies = backend.ask([question(task="explain"), question(1, task="explain"), question(task="explain")])
+    assert [reply.status for reply in replies] == ["ok"] * 3 and replies[0].text == replies[2].text
+    assert backend.ask([question(task="explain")])[0].text == replies[0].text
+
+
+@pytest.mark.parametrize("gpus", [1, 3])
+def test_a_model_is_spread_over_several_gpus_only(gpus, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: (1000 * (i + 1), 9000))
+    spread = medgemma._spread(torch.device("cuda"))
+    assert spread == ({} if gpus == 1 else {"device_map": "sequential", "max_memory": {0: 750, 1: 1500, 2: 2250}})
+    assert medgemma._spread(torch.device("cpu")) == {}
+
+
+def test_a_model_in_parts_answers_as_the_whole_does(folder, backend, tmp_path):
+    """Parts that lie in different places, moved by accelerate's hooks as between GPUs (here: from the disk)."""
+    accelerate = pytest.importorskip("accelerate")
+    asked = [question(1), question(2, 3, task="explain")]
+    whole = [(r.p_yes, r.text) for r in backend.ask(asked)]
+    parts = MedGemma(Weights(str(folder), "cpu"), load, batch=4)
+    places = {"model.vision_tower": "cpu", "model.multi_modal_projector": "disk", "model.language_model": "disk",
+              "lm_head": "cpu"}  # fmt: skip
+    accelerate.dispatch_model(parts.net, places, main_device="cpu", offload_dir=tmp_path, force_hooks=True)
+    assert [(r.p_yes, r.text) for r in parts.ask(asked)] == whole
+
+
+def test_a_model_without_room_is_told(folder, tmp_path, monkeypatch):
+    places = {"model": "cpu", "lm_head": "disk"}
+    monkeypatch.setattr(medgemma, "_spread", lambda device: {"device_map": places, "offload_folder": tmp_path})
+    with pytest.raises(UserError, match="does not fit"):
+        MedGemma(Weights(str(folder), "cpu"), load, batch=4)
+
+    def full(*args, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("transformers.AutoModelForImageTextToText.from_pretrained", full)
+    with pytest.raises(UserError, match="does not fit"):
+        MedGemma(Weights(str(folder), "cpu"), load, batch=4)

@@ -1,5 +1,6 @@
 """Reports as evidence: enriched phrases by hand and in a world of planted sentences, negation, names by reports."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +124,35 @@ def test_reports_name_and_a_model_judges(told):
     row = Ledger(Store(told.data), told.scores).names().iloc[0]
     assert nw.FACTORS[0].lower() in row["concept"] and row["accuracy"] > 0.7 and row["judged"] == 20
     assert row["model"] == "oracle, named by reports: report" and row["shuffled_judged"] == 20
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_model_puts_phrases_into_words_and_judges_them(told, writes):
+    """It is shown phrases and no picture; what it writes is the name that is tested, or why there is none."""
+    named = json.dumps({"concept": nw.FACTORS[0], "description": "A radiologist's words."})
+    said = named if writes else "An opacity, perhaps."
+    server = nw.Server(told, error=0.1, mangle=lambda text, n, count: said if "Without a look" in text else None)
+    with server.serve() as address:
+        config = c.Name(scores=told.scores, neurons="0,4", backend="endpoint", endpoint=address, namer="reports",
+                        in_words=True, pictures=10, audit=False)  # fmt: skip
+        name(config, Store(told.data), Silent())
+    asked = [(text, pictures) for text, pictures in server.requests if '"description"' in text]
+    # A reply that cannot be used is asked for once more; neuron 4 has no phrase, and nothing is asked about it.
+    assert len(asked) == (1 if writes else 2) and not any(pictures for _, pictures in asked)
+    assert f"{nw.FACTORS[0].lower()}" in asked[0][0].lower() and "There is" not in asked[0][0]
+    names = Ledger(Store(told.data), told.scores).names().set_index("neuron")
+    assert names["model"][0] == "oracle, named by reports: report, in its own words"
+    assert names["status"][4] == "not stated"
+    if writes:
+        assert names["description"][0] == "A radiologist's words." and names["accuracy"][0] > 0.7
+    else:
+        assert names["status"][0] == "unparsable"
+
+
+def test_words_need_someone_who_writes_and_something_to_write_of():
+    for wrong in ({"backend": "reports"}, {"backend": "medgemma"}, {"backend": "labels", "namer": "reports"}):
+        with pytest.raises(UserError, match="--in-words"):
+            c.Name(scores="x", neurons="1", in_words=True, **wrong)
 
 
 def test_a_cohort_without_reports_is_told(world, tmp_path):

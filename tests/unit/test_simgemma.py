@@ -177,6 +177,8 @@ def test_other_cohorts_are_refused_unless_forced(tmp_path, seen, monkeypatch):
     config = c.Name(scores=scores, neurons="0", backend="medgemma", model="simgemma", pictures=8, audit=False)
     with pytest.raises(UserError, match="simulated radiographs only"):
         name(config, store, Silent())
+    with pytest.raises(UserError, match="learned a few questions"):
+        name(replace(config, force=True, namer="labels", in_words=True), store, Silent())
     assert name(replace(config, force=True), store, Silent())["statuses"] == {"ok": 1}
     assert Ledger(store, scores).truths().empty, "the truth is known of simulated pictures only"
 

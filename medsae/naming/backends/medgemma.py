@@ -32,6 +32,10 @@ BATCH, SHIPPED_BATCH = 8, 64
 """Prompts, or pictures, a forward pass: the usual, and for models so small that more of them go at once."""
 YES = ("Yes", "yes", "YES", " Yes", " yes", " YES")
 NO = ("No", "no", "NO", " No", " no", " NO")
+THINKING = "<unused94>"
+"""The token with which MedGemma 1.5 and 27b begin to think before they answer."""
+ROOM = 0.75
+"""Share of a GPU's free memory that weights may fill where a model is spread over several GPUs."""
 CACHE_MIB = 8_192
 """Main memory for encoded pictures: 1.25 MiB each at 256 tokens x 2,560 x bf16, so about 6,500 pictures."""
 
@@ -68,6 +72,7 @@ class MedGemma(Backend):
         tokenizer = self.processor.tokenizer
         tokenizer.padding_side = "left"
         self.yes, self.no = answer_tokens(tokenizer)
+        self.thinking = _thinking_tokens(tokenizer)
         self.marks = [str(mark) for mark in tokenizer.all_special_tokens]
         ends = getattr(self.net.generation_config, "eos_token_id", None)
         self.ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
@@ -114,7 +119,9 @@ class MedGemma(Backend):
         lengths = inputs["attention_mask"].sum(1).tolist()
         if questions[0].task == "judge":
             logits = self.net(**inputs, position_ids=_positions(inputs["attention_mask"]), logits_to_keep=1).logits
-            probabilities = logits[:, -1].float().softmax(-1)
+            last = logits[:, -1].float()
+            last[:, self.thinking] = -torch.inf
+            probabilities = last.softmax(-1)
             yes, no = probabilities[:, self.yes].sum(1).tolist(), probabilities[:, self.no].sum(1).tolist()
             seconds = (time.monotonic() - began) / len(questions)
             return [
@@ -122,7 +129,9 @@ class MedGemma(Backend):
                 for y, n, length in zip(yes, no, lengths, strict=True)
             ]
         tokens = max(q.max_tokens for q in questions)
-        written = self.net.generate(**inputs, do_sample=False, max_new_tokens=tokens)
+        written = self.net.generate(
+            **inputs, do_sample=False, max_new_tokens=tokens, suppress_tokens=self.thinking or None
+        )
         written = written[:, inputs["input_ids"].shape[1] :]
         texts = [without_thinking(text) for text in self.processor.batch_decode(written, skip_special_tokens=False)]
         seconds = (time.monotonic() - began) / len(questions)
@@ -159,10 +168,12 @@ class MedGemma(Backend):
         encoded = processor.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
         ids, mask = encoded["input_ids"].to(self.device), encoded["attention_mask"].to(self.device)
         pictures = [picture for question in questions for picture in question.pictures]
-        features = torch.stack([self.kept[picture.sha256] for picture in pictures]).to(self.device)
         kinds = (ids == self.net.config.image_token_id).long()
-        return {"input_ids": ids, "attention_mask": mask, "token_type_ids": kinds,
-                "mm_encoder_outputs": {"image": _Features(features)}}  # fmt: skip
+        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "token_type_ids": kinds}
+        if pictures:
+            features = torch.stack([self.kept[picture.sha256] for picture in pictures]).to(self.device)
+            inputs["mm_encoder_outputs"] = {"image": _Features(features)}
+        return inputs
 
     def _encode(self, pictures: Sequence[Picture]) -> dict[str, str]:
         """Encode the pictures that are not kept; returns sha256 -> reason for those that cannot be read.
@@ -250,6 +261,13 @@ def answer_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
     return sorted(sides[0]), sorted(sides[1])
 
 
+def _thinking_tokens(tokenizer: Any) -> list[int]:
+    """The token that begins thinking, where the vocabulary has it: it is never chosen. What a model thinks takes
+    thousands of tokens and often does not end, and a verdict is read from the first token of the answer."""
+    number = tokenizer.convert_tokens_to_ids(THINKING)
+    return [] if number is None or number == tokenizer.unk_token_id else [number]
+
+
 def _groups(indices: list[int], questions: Sequence[Question], batch: int) -> list[list[int]]:
     """Indices in batches of one task: `batch` prompts of one picture, or prompts of about `batch` pictures together."""
     groups: list[list[int]] = []
@@ -285,6 +303,7 @@ def _load(source: str, device: torch.device, four_bit: bool) -> tuple[Any, Any]:
     options: dict[str, Any] = {"dtype": torch.float32 if device.type == "cpu" else torch.bfloat16}
     if four_bit:
         options |= _four_bit()
+    options |= _spread(device)
     try:
         # Only what is on this machine: gigabytes are never fetched by surprise.
         config = AutoConfig.from_pretrained(where, local_files_only=True)
@@ -296,6 +315,8 @@ def _load(source: str, device: torch.device, four_bit: bool) -> tuple[Any, Any]:
             raise UserError(f"{source} is a {config.model_type}, not a Gemma 3", where, f"give a MedGemma; {meanwhile}")
         processor = AutoProcessor.from_pretrained(where, local_files_only=True)
         net: Any = AutoModelForImageTextToText.from_pretrained(where, local_files_only=True, **options)
+        if "device_map" not in options:
+            net = net.to(device)
     except (OSError, ValueError, ImportError) as error:
         do = (
             "accept the terms on the model's page at Hugging Face (google/medgemma-4b-it), then run "
@@ -303,7 +324,11 @@ def _load(source: str, device: torch.device, four_bit: bool) -> tuple[Any, Any]:
         )
         what = f"no weights of {source} on this machine ({first_line(error)})"
         raise UserError(what, where, do) from error
-    return processor, (net if four_bit else net.to(device)).eval()
+    except torch.OutOfMemoryError as error:
+        raise _too_large(source, device) from error
+    if "disk" in getattr(net, "hf_device_map", {}).values():
+        raise _too_large(source, device)
+    return processor, net.eval()
 
 
 def _four_bit() -> dict[str, Any]:
@@ -316,6 +341,27 @@ def _four_bit() -> dict[str, Any]:
 
     return {"quantization_config": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16),
             "device_map": "cuda"}  # fmt: skip
+
+
+def _spread(device: torch.device) -> dict[str, Any]:
+    """Where there are several GPUs: weights fill the first up to `ROOM` of what is free, then the next, so that a model
+    that fits into one stays in one, and 27b has room in several."""
+    if device.type != "cuda" or torch.cuda.device_count() < 2:
+        return {}
+    try:
+        import accelerate  # noqa: F401  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return {}
+    free = {i: int(ROOM * torch.cuda.mem_get_info(i)[0]) for i in range(torch.cuda.device_count())}
+    return {"device_map": "sequential", "max_memory": free}
+
+
+def _too_large(source: str, device: torch.device) -> UserError:
+    """A model whose weights have no room."""
+    do = "use --four-bit, a smaller model, or a server (--backend endpoint)"
+    if device.type == "cuda":
+        do += "; it is spread over all GPUs that are seen (CUDA_VISIBLE_DEVICES) where the package accelerate is there"
+    return UserError(f"{source} does not fit into the memory of {device}", source, do)
 
 
 def _folder(source: str) -> Path | None:
