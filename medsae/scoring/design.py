@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from medsae.scoring.entropy import entropy_bits
@@ -57,28 +58,21 @@ class Design:
         n, _ = y_nk.shape
         nothing = [j for j, name in enumerate(labels) if name.strip().lower() == NOTHING]
         kept = np.array([j for j in range(len(labels)) if j not in nothing], np.intp)
-        columns = [np.ones((n, 1), np.float32), *attributes.values()]
+        columns = [column for columns_nc in attributes.values() for column in columns_nc.T]
         strata = np.zeros(n, np.int16)
         for j in nothing:
             strata = 3 * strata + np.where(mask_nk[:, j], 1 + (y_nk[:, j] > 0), 0).astype(np.int16)
-            columns += [(mask_nk[:, [j]] & (y_nk[:, [j]] > 0)), (mask_nk[:, [j]] & (y_nk[:, [j]] <= 0))]
-        known_nc = np.concatenate(columns, axis=1).astype(float)
+            columns += [mask_nk[:, j] & (y_nk[:, j] > 0), mask_nk[:, j] & (y_nk[:, j] <= 0)]
+        kind_n, known_vc = _kinds(columns, n)
         all_nk = place.room((n, len(labels) + len(kept)), np.float32)
         all_nk[:, : len(labels)], all_nk[:, len(labels) :] = y_nk, 0
         residual = all_nk[:, len(labels) :]
-        alike: dict[bytes, list[int]] = {}
         for r, j in enumerate(kept):
-            alike.setdefault(np.packbits(mask_nk[:, j]).tobytes(), []).append(r)
-        for columns_r in alike.values():
-            # An orthonormal basis of what is known: labels that miss the same images share it.
-            use = mask_nk[:, kept[columns_r[0]]]
-            left, size, _ = np.linalg.svd(known_nc[use], full_matrices=False)
-            basis = left[:, size > 1e-6 * max(size.max(initial=0), 1)]
-            for r in columns_r:
-                y = y_nk[use, kept[r]].astype(float)
-                rest = y - basis @ (basis.T @ y)
-                # What is left of a label that is explained wholly is rounding.
-                residual[use, r] = 0 if np.abs(rest).max(initial=0) < 1e-5 else rest
+            use = mask_nk[:, j]
+            kind, y = kind_n[use], y_nk[use, j].astype(float)
+            rest = y - _explained(kind, y, known_vc)[kind]
+            # What is left of a label that is explained wholly is rounding.
+            residual[use, r] = 0 if np.abs(rest).max(initial=0) < 1e-5 else rest
         taken = (*attributes, *(labels[j] for j in nothing))
         return Design(all_nk, mask_nk, tuple(labels), kept, taken, strata)
 
@@ -122,6 +116,33 @@ class Design:
         """Correlations with `all_nk` [m, k + r], cut into their parts."""
         k = len(self.labels)
         return Profiles(rho_mk[:, :k], n_k[:k], rho_mk[:, k:], self, active_m)
+
+
+def _kinds(columns: Sequence[NDArray[np.generic]], n: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Of which kind each image is, and what is known of a kind [v, 1 + c]: a constant and columns of 0 and 1.
+
+    Images of which the same is known share a row. There are few kinds, and a regression on them costs and holds nothing
+    that grows with the images but sums."""
+    kind_n = np.zeros(n, np.int64)
+    for column in columns:
+        kind_n = pd.factorize(2 * kind_n + (column > 0))[0]
+    first = np.unique(kind_n, return_index=True)[1]
+    return kind_n, np.column_stack([np.ones(len(first)), *(column[first] > 0 for column in columns)])
+
+
+def _explained(
+    kind_u: NDArray[np.int64], y_u: NDArray[np.float64], known_vc: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What the regression of y on what is known says of each kind [v]: least squares over kinds that weigh as much as
+    they have images."""
+    weight = np.sqrt(np.bincount(kind_u, minlength=len(known_vc)))
+    there = weight > 0
+    left, size, _ = np.linalg.svd(weight[there, None] * known_vc[there], full_matrices=False)
+    basis = left[:, size > 1e-6 * max(size.max(initial=0), 1)]
+    sums = np.bincount(kind_u, weights=y_u, minlength=len(known_vc))
+    explained = np.zeros(len(known_vc))
+    explained[there] = basis @ (basis.T @ (sums[there] / weight[there])) / weight[there]
+    return explained
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,8 @@ def _copy(data: Path, copy: Path, without: str) -> Path:
         for one in sorted((data / "artifacts" / kind).glob("[!.]*")):
             if kind != without:
                 (copy / "artifacts" / kind / one.name).symlink_to(one.resolve())
-    shutil.copytree(data / "cache", copy / "cache", symlinks=True, ignore=shutil.ignore_patterns("shards", "cluster"))
+    if (data / "cache").is_dir():  # none beside drawn embeddings
+        shutil.copytree(data / "cache", copy / "cache", symlinks=True, ignore=shutil.ignore_patterns("shards", "cluster"))
     return copy
 
 
