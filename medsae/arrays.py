@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import pandas as pd
 
 IN_MEMORY_BYTES = 2**30
 """Rows that are less than this are loaded at once: every pass over them is then a little faster."""
@@ -58,9 +57,3 @@ def rows_of(x_nd: np.ndarray, rows_n: np.ndarray) -> np.ndarray | Rows:
 def blocks(x_nd: np.ndarray | Rows, size: int = BLOCK) -> Iterator[np.ndarray]:
     """All rows in order, so many at a time; of no rows one block of none."""
     return (x_nd[at : at + size] for at in range(0, max(1, len(x_nd)), size))
-
-
-def texts(column: pd.Series) -> np.ndarray:
-    """A column of words [n] as objects, None where there is none; equal words are one object, not one an image."""
-    code, words = pd.factorize(column)
-    return np.array([*words, None], object)[code]

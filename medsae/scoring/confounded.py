@@ -66,12 +66,15 @@ class Attribute:
     @staticmethod
     def of(name: str, values: ArrayLike) -> Attribute | None:
         """From a value an image (None or NaN: unknown), numbers or words; None where there is nothing to tell apart."""
+        if isinstance(values, pd.Categorical):
+            found = _of_words(name, values)
+            return found if len(found.values) > 1 else None
         column = np.asarray(values)
         found = _of_numbers(name, column.astype(float)) if column.dtype.kind in "fiu" else _of_words(name, column)
         return found if len(found.values) > 1 else None
 
 
-def _of_words(name: str, values: NDArray[np.generic]) -> Attribute:
+def _of_words(name: str, values: ArrayLike) -> Attribute:
     code, words = coded(values)
     # The first value is what all others are compared with; values too rare for a column share one, unknown has one.
     table = np.eye(len(words) + 2)[:, [*range(1, len(words)), len(words) + 1, len(words)]]

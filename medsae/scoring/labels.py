@@ -94,7 +94,10 @@ UNKNOWN, RARE = -2, -1
 def coded(values: ArrayLike, least: int = 3) -> tuple[NDArray[np.int32], list[str]]:
     """A categorical attribute [n] (None or NaN = unknown) as one code an image, and the values in alphabetical order;
     those seen fewer than `least` times have no place among them (`RARE`)."""
-    code, found = pd.factorize(np.asarray(values, object))
+    if isinstance(values, pd.Categorical):  # words that are held once stay so
+        code, found = values.codes, values.categories
+    else:
+        code, found = pd.factorize(np.asarray(values, object))
     text = sorted({str(v) for v in found})
     place = {word: i for i, word in enumerate(text)}
     word_n = np.append([place[str(v)] for v in found], -1).astype(np.int32)[code]

@@ -7,6 +7,7 @@ import pandas as pd
 
 from medsae.progress import UserError
 from medsae.scoring.labels import BLANK
+from medsae.store import coded
 from medsae.store.artifacts import Artifact
 
 VECTORS = 256
@@ -19,7 +20,7 @@ def labels_of(
     """Images of the rows (in their order), label values int8 [n, k] with `BLANK` where none is stated, label names.
 
     `only`: some of the labels by name (any case); all where it is empty. Labels are read piece by piece into a byte
-    each, and a patient's name is held once: of very many images their table would be the largest thing in memory.
+    each, and a word is held once: of very many images their table would be the largest thing in memory.
     """
     with embeddings.connect() as connection:
         read = connection.execute('SELECT image FROM embedding_row ORDER BY "row"').fetchnumpy()["image"]
@@ -32,13 +33,15 @@ def labels_of(
             raise UserError(f"the cohort has no label {', '.join(strange)}", cohort.id,
                             f"its labels are {', '.join(labels)}")  # fmt: skip
         labels = [by_name[name.lower()] for name in only] or labels
-        order = "SELECT patient, row_number() OVER (ORDER BY patient) - 1 AS code FROM image GROUP BY patient"
-        patients = connection.execute(f"SELECT patient FROM ({order}) ORDER BY code").fetchnumpy()["patient"]
+        of = {name: coded.codes("image", name) for name in ("patient", "view", "sex")}
         images = connection.execute(
-            f"SELECT image, code::INTEGER AS patient, view, sex, age FROM image JOIN ({order}) USING (patient)"
-            " ORDER BY image"
-        ).df()  # fmt: skip
-        images["patient"] = pd.Categorical.from_codes(images["patient"].to_numpy(), patients)
+            f"""SELECT image, p.code AS patient, coalesce(v.code, -1) AS view, coalesce(s.code, -1) AS sex, age
+                FROM image JOIN {of["patient"]} p ON p.word = patient LEFT JOIN {of["view"]} v ON v.word = view
+                LEFT JOIN {of["sex"]} s ON s.word = sex ORDER BY image"""
+        ).df()
+        for name, codes in of.items():
+            words = connection.execute(coded.words(codes)).fetchnumpy()["word"]
+            images[name] = coded.held(images[name].to_numpy(), words)
         at = np.searchsorted(images["image"].to_numpy(), image)
         place = np.full(int(images["image"].max()) + 1 if len(images) else 0, -1, np.int64)
         place[image] = np.arange(len(image))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,9 @@ from medsae.steps import found, located, tokens
 from medsae.steps.labels import labels_of
 from medsae.steps.tables import insert
 from medsae.steps.train import split_rows
+from medsae.store import coded
 from medsae.store.artifacts import Artifact, Store
+from medsae.store.coded import Values
 
 if TYPE_CHECKING:
     from medsae.sae.model import Sae
@@ -377,11 +379,7 @@ def _random(raw: Any, m: int, seed: int) -> Any:
     return RandomDirections(raw, m, seed)
 
 
-_Words: TypeAlias = "np.ndarray | pd.Categorical"
-"""A value an image: numbers, or words that are held once."""
-
-
-def _attributes(images: pd.DataFrame) -> dict[str, _Words]:
+def _attributes(images: pd.DataFrame) -> dict[str, Values]:
     """What a neuron may follow instead of a finding."""
     bands = [f"{low}-{high - 1}" for low, high in pairwise(_AGE_BANDS)]
     age = pd.cut(images["age"], _AGE_BANDS, right=False, labels=bands)
@@ -428,7 +426,7 @@ def _of_images(embeddings: Artifact, image: np.ndarray) -> np.ndarray:
 _MOST_ATTRIBUTES, _MOST_VALUES = 12, 12
 
 
-def _kept_attributes(cohort: Artifact, image: pd.Series) -> dict[str, _Words]:
+def _kept_attributes(cohort: Artifact, image: pd.Series) -> dict[str, Values]:
     """The publisher's other columns that sort the pictures (site, scanner, ward): name -> value an image, None unknown.
 
     At most 12, of 2 to 12 values each, in the order of the table; a published split and the labels of another labeller
@@ -443,14 +441,20 @@ def _kept_attributes(cohort: Artifact, image: pd.Series) -> dict[str, _Words]:
             " GROUP BY attribute HAVING count(DISTINCT value) BETWEEN 2 AND ? ORDER BY any_value(n.position) LIMIT ?",
             [_MOST_VALUES, _MOST_ATTRIBUTES],
         ).fetchall()
-        found = {}
+        found: dict[str, Values] = {}
         for (name,) in names:
-            value = connection.execute("SELECT image, value FROM attribute WHERE attribute = ?", [name]).df()
-            found[name] = pd.Categorical(value.set_index("image")["value"].reindex(image))
+            codes = coded.codes("attribute", "value", "attribute = $name")
+            asked = {"name": name}
+            code = connection.execute(
+                f"SELECT image, code FROM attribute JOIN {codes} ON word = value WHERE attribute = $name", asked
+            ).df()
+            words = connection.execute(coded.words(codes), asked).fetchnumpy()["word"]
+            column = code.set_index("image")["code"].reindex(image)
+            found[name] = coded.held(column.fillna(-1).to_numpy(np.int32), words)
     return found
 
 
-def _held(config: c.Score, cohort: Artifact, image: np.ndarray) -> dict[str, _Words]:
+def _held(config: c.Score, cohort: Artifact, image: np.ndarray) -> dict[str, Values]:
     """The attributes of --confounders that the cohort has; UserError for one that it has not and nobody offers."""
     from medsae.store import followed
     from medsae.store.reader import Reader
@@ -462,8 +466,7 @@ def _held(config: c.Score, cohort: Artifact, image: np.ndarray) -> dict[str, _Wo
         raise UserError(f"--confounders: the cohort has no attribute {', '.join(strange)} that sorts images", cohort.id,
                         f"it has {', '.join(known.values) or 'none'}")  # fmt: skip
     of = known.of(image)
-    values = {names[name]: of[names[name]] for name in config.held if name in names}
-    return {name: value if value.dtype.kind == "f" else pd.Categorical(value) for name, value in values.items()}
+    return {names[name]: of[names[name]] for name in config.held if name in names}
 
 
 def _truth(cohort: Artifact, image: np.ndarray, rivals: dict[str, Any]) -> Any:

@@ -13,8 +13,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from medsae.arrays import texts
-from medsae.store import entropies
+from medsae.store import coded, entropies
 from medsae.store.artifacts import Artifact
 from medsae.store.query_images import LabelTable
 from medsae.store.reader import Frame, Reader
@@ -34,12 +33,12 @@ _PREFIXES = ("factor:", "truth:", "severity:")
 
 @dataclass(frozen=True)
 class Attributes:
-    """Attributes of the images of a cohort: name -> value an image, float (NaN unknown) or text (None unknown)."""
+    """Attributes of the images of a cohort, name by name."""
 
     image: np.ndarray
-    values: dict[str, np.ndarray]
+    values: dict[str, coded.Values]
 
-    def of(self, image: np.ndarray) -> dict[str, np.ndarray]:
+    def of(self, image: np.ndarray) -> dict[str, coded.Values]:
         """The same for these images, in their order."""
         at = np.searchsorted(self.image, image)
         return {name: value[at] for name, value in self.values.items()}
@@ -52,28 +51,33 @@ def attributes(reader: Reader, cohort: Artifact) -> Attributes:
     columns that are numbers or have 2 to `MOST_VALUES` values. Left out: splits, what was planted (it is the truth of a
     label), other labellers' labels ("negbio: Edema"), and columns that repeat a label's name.
     """
+    of = {name: coded.codes("{c}.image", name) for name in ("view", "sex", "source")}
     frame = reader.query(
-        """SELECT i.image, view, sex, age, i.source, d.value AS devices FROM {c}.image i LEFT JOIN
-           (SELECT image, max(value) AS value FROM {c}.label WHERE lower(label) IN ('support devices', 'device')
-            GROUP BY 1) d USING (image) ORDER BY i.image""",
+        f"""SELECT i.image, age, coalesce(v.code, -1) AS view, coalesce(s.code, -1) AS sex,
+                   coalesce(f.code, -1) AS source, coalesce(d.code, -1) AS devices
+            FROM {{c}}.image i LEFT JOIN {of["view"]} v ON v.word = i.view LEFT JOIN {of["sex"]} s ON s.word = i.sex
+            LEFT JOIN {of["source"]} f ON f.word = i.source LEFT JOIN
+            (SELECT image, CASE max(value) WHEN 1 THEN 0 WHEN 0 THEN 1 WHEN -1 THEN 2 END AS code FROM {{c}}.label
+             WHERE lower(label) IN ('support devices', 'device') GROUP BY 1) d USING (image) ORDER BY i.image""",
         c=cohort,
     )  # fmt: skip
-    words = {1.0: "with", 0.0: "without", -1.0: "uncertain"}
-    columns: dict[str, Any] = {
-        "view": texts(frame["view"]), "sex": texts(frame["sex"]), "age": frame["age"].to_numpy(float, na_value=np.nan),
-        "devices": texts(frame["devices"].map(words)),
-    }  # fmt: skip
-    image = frame["image"].to_numpy()
+    words = {name: reader.query(coded.words(codes), c=cohort)["word"] for name, codes in of.items()}
+    words["devices"] = pd.Series(["with", "without", "uncertain"])
+    image, age = frame["image"].to_numpy(), frame["age"].to_numpy(float, na_value=np.nan)
+    held = {name: coded.held(frame[name].to_numpy(), words[name]) for name in words}
+    del frame
+    columns: dict[str, coded.Values] = {name: held[name] for name in ("view", "sex")}
+    columns |= {"age": age, "devices": held["devices"]}
     others = {name: _other(reader, cohort, name, number, image) for name, number in _names(reader, cohort).items()}
     site = next((name for name in others if name.lower() in SITES), None)
     if site is not None:
         columns["site"] = others.pop(site)
-    elif frame["source"].nunique() > 1:
-        columns["site"] = texts(frame["source"])
+    elif len(words["source"]) > 1:
+        columns["site"] = held["source"]
     return Attributes(image, {name: value for name, value in {**columns, **others}.items() if _varies(value)})
 
 
-def _varies(value_n: np.ndarray) -> bool:
+def _varies(value_n: coded.Values) -> bool:
     return pd.Series(value_n).nunique() > 1
 
 
@@ -94,15 +98,21 @@ def _names(reader: Reader, cohort: Artifact) -> dict[str, bool]:
     return {str(a): bool(n) and int(w) > MOST_VALUES for a, w, n in frame.itertuples(index=False)}
 
 
-def _other(reader: Reader, cohort: Artifact, name: str, number: bool, image: np.ndarray) -> np.ndarray:
-    value = "try_cast(regexp_extract(value, '^[-+]?[0-9.]+') AS DOUBLE)" if number else "value"
+def _other(reader: Reader, cohort: Artifact, name: str, number: bool, image: np.ndarray) -> coded.Values:
+    asked, codes = {"name": name}, coded.codes("{c}.attribute", "value", "attribute = $name")
+    if number:
+        value, joined = "try_cast(regexp_extract(value, '^[-+]?[0-9.]+') AS DOUBLE)", ""
+    else:
+        value, joined = "code", f"JOIN {codes} ON word = value"
     rows = reader.query(
-        f"SELECT image, any_value({value}) AS value FROM {{c}}.attribute WHERE attribute = ? GROUP BY 1",
-        [name],
+        f"SELECT image, any_value({value}) AS value FROM {{c}}.attribute {joined} WHERE attribute = $name GROUP BY 1",
+        asked,
         c=cohort,
     )
     column = rows.set_index("image")["value"].reindex(image)
-    return column.to_numpy(float, na_value=np.nan) if number else texts(column)
+    if number:
+        return column.to_numpy(float, na_value=np.nan)
+    return coded.held(column.fillna(-1).to_numpy(np.int32), reader.query(coded.words(codes), asked, c=cohort)["word"])
 
 
 def has(reader: Reader, scores: Artifact) -> bool:
@@ -161,7 +171,7 @@ class Images:
 
     image: np.ndarray
     patient: np.ndarray
-    attributes: dict[str, np.ndarray]
+    attributes: dict[str, coded.Values]
     labels: list[str]
     value_nk: np.ndarray
     """float, NaN for what is not stated; -1 uncertain."""

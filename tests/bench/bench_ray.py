@@ -88,7 +88,9 @@ def _copy(data: Path, copy: Path, without: str) -> Path:
             if kind != without:
                 (copy / "artifacts" / kind / one.name).symlink_to(one.resolve())
     if (data / "cache").is_dir():  # none beside drawn embeddings
-        shutil.copytree(data / "cache", copy / "cache", symlinks=True, ignore=shutil.ignore_patterns("shards", "cluster"))
+        shutil.copytree(
+            data / "cache", copy / "cache", symlinks=True, ignore=shutil.ignore_patterns("shards", "cluster")
+        )
     return copy
 
 
