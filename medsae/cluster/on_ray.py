@@ -60,7 +60,7 @@ def cluster(on: str, progress: Progress, log: Path) -> Iterator[Engine]:
         try:
             what = "started one of this machine alone" if started else f"{len(_alive(ray))} nodes"
             progress.say(f"Ray {ray.__version__}: {what} ({time.monotonic() - began:.1f} s)")
-            yield Engine(ray)
+            yield Engine(ray, started)
         finally:
             ray.shutdown()
 
@@ -95,11 +95,13 @@ def _connect(ray: Any, address: str) -> bool:
             return False
         ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECTS, **quiet)
         return True
-    except (ConnectionError, RuntimeError, ValueError, ImportError, TimeoutError, OverflowError) as error:
+    except Exception as error:  # also a bare Exception, where Ray's own start takes longer than its 30 s
         do = ("look whether its head runs and takes clients (ray start --head; ray://HOST:10001), and whether this "
               "user has its token (~/.ray/auth_token)")  # fmt: skip
         if isinstance(error, ImportError):
             do = INSTALL
+        elif not address:
+            do = "nothing was begun: give the command again when this machine is less busy, or use --shard i/N"
         said = (str(error) or type(error).__name__).splitlines()[0][:300]
         raise UserError(f"no Ray cluster answers: {said}", address or None, do) from error
 
@@ -121,8 +123,9 @@ def _alive(ray: Any) -> list[dict[str, Any]]:
 class Engine:
     """A connected cluster."""
 
-    def __init__(self, ray: Any):
-        self.ray = ray
+    def __init__(self, ray: Any, own: bool):
+        """own: it was started here for this run, and is this machine alone."""
+        self.ray, self.own = ray, own
 
     def share(self, config: Any, wants_gpu: bool) -> Share:
         """What a shard gets: what the config says, else 1 CPU, or a GPU with its part of the CPUs where a shard uses

@@ -17,7 +17,16 @@ from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+def _cores() -> int:
+    """Cores of this process: those it may run on, and no more than OMP_NUM_THREADS, where that is a number. A shard
+    that an engine runs beside others has a part of a node, which may have a hundred."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "").strip()
+    return min(here, int(asked)) if asked.isascii() and asked.isdigit() and int(asked) else here
+
+
+CORES = _cores()
 
 
 @cache

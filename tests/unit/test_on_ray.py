@@ -19,6 +19,7 @@ from medsae import config as c
 from medsae.cluster import on_ray, part
 from medsae.cluster.part import Broken, Done, Seen, Stopped, Task
 from medsae.progress import Silent, UserError
+from medsae.scoring import threads
 from medsae.store.artifacts import Store, versions
 
 ROOT = Path(__file__).parents[2]
@@ -129,7 +130,7 @@ class FakeRay:
 )
 def test_what_a_shard_gets(resources, options, wants, expected):
     config = c.Embed(cohort="x", encoder="simclip", on="ray", **options)
-    share = on_ray.Engine(FakeRay(*resources)).share(config, wants)
+    share = on_ray.Engine(FakeRay(*resources), own=False).share(config, wants)
     assert (share.cpus, share.gpus, share.slots, share.nodes) == expected
 
 
@@ -159,10 +160,38 @@ def test_without_a_cluster_one_of_this_machine_is_started():
     assert asked == [("auto", None), ("local", False)], "without a dashboard"
 
 
+def test_a_start_that_takes_too_long_is_told_in_words():
+    def init(address, **options):
+        raise ConnectionError if address == "auto" else Exception("The current node timed out during startup.")
+
+    with pytest.raises(UserError, match="timed out during startup") as error:
+        on_ray._connect(types.SimpleNamespace(init=init), "")
+    assert "nothing was begun" in str(error.value)
+
+
+def test_a_cluster_of_this_machine_alone_is_not_asked_what_it_is(engine, monkeypatch, tmp_path):
+    """A look starts a process on every node and takes seconds."""
+    config = c.Embed(cohort="x", encoder="simclip", on="ray", shards=1)
+    asked = []
+    monkeypatch.setattr(engine, "look", lambda task, share: asked.append(engine.own) or [])
+    for own in (True, False):
+        engine.own = own
+        with pytest.raises(UserError, match="no cohort with the id 'x'"):
+            cluster.run(config, Store(tmp_path), Silent())
+    assert asked == [False]
+
+
+def test_a_shard_takes_no_more_cores_than_it_was_given(monkeypatch):
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    for asked, cores in (("", 8), ("2", 2), ("64", 8), ("0", 8), ("4,2", 8)):
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+        assert threads._cores() == cores, asked
+
+
 def test_more_than_any_node_has_is_refused():
     config = c.Embed(cohort="x", encoder="simclip", on="ray", gpus_per_shard=1)
     with pytest.raises(UserError, match=r"no node has what a shard needs: 1 CPU and 1 GPU"):
-        on_ray.Engine(FakeRay({"CPU": 8.0})).share(config, True)
+        on_ray.Engine(FakeRay({"CPU": 8.0}), own=False).share(config, True)
 
 
 def task(folder: Path, *words: str, token="t") -> Task:
@@ -242,6 +271,8 @@ def test_a_part_ends_with_the_run_and_a_killed_one_is_done_again(tmp_path):
 
 class Engine:
     """Makes tasks here, one after another: what the run says and returns."""
+
+    own = False
 
     def __init__(self, slots=2, ends=None):
         self.slots, self.ends, self.words = slots, ends, []
