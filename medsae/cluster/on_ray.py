@@ -21,6 +21,8 @@ from medsae.cluster.part import Broken, Done, Seen, Stopped, Task
 from medsae.progress import Progress, UserError
 
 INSTALL = "pip install 'medsae[cluster]' (ray 2.60)"
+NICENESS = "RAY_worker_niceness"
+"""How far tasks step back behind all else on a machine; by itself Ray says 15, and on a busy one shards hardly run."""
 _OBJECTS = 100 * 2**20
 """Bytes for Ray's own store of objects where we start it: commands and their ends are small."""
 _NODE_SECONDS = 120.0
@@ -93,6 +95,7 @@ def _connect(ray: Any, address: str) -> bool:
         with contextlib.suppress(ConnectionError):
             ray.init(address="auto", **quiet)
             return False
+        os.environ.setdefault(NICENESS, "0")
         ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECTS, **quiet)
         return True
     except Exception as error:  # also a bare Exception, where Ray's own start takes longer than its 30 s

@@ -148,7 +148,9 @@ def test_a_cluster_that_is_named_and_not_there_is_refused_at_once(on, variable, 
     assert "127.0.0.1:1" in str(error.value.where)
 
 
-def test_without_a_cluster_one_of_this_machine_is_started():
+def test_without_a_cluster_one_of_this_machine_is_started(monkeypatch):
+    monkeypatch.setenv(on_ray.NICENESS, "")
+    del os.environ[on_ray.NICENESS]
     asked = []
 
     def init(address, **options):
@@ -158,6 +160,7 @@ def test_without_a_cluster_one_of_this_machine_is_started():
 
     assert on_ray._connect(types.SimpleNamespace(init=init), "") is True
     assert asked == [("auto", None), ("local", False)], "without a dashboard"
+    assert os.environ[on_ray.NICENESS] == "0", "its tasks are as nice as this command, not nicer"
 
 
 def test_a_start_that_takes_too_long_is_told_in_words():
