@@ -47,7 +47,11 @@ def run(config: Any, store: Store, progress: Progress) -> dict[str, Any]:
         tasks = [work.task(f"{i}-of-{n}", work.words(f"{i}/{n}")) for i in range(1, n + 1)]
         done = _made(engine, tasks, share, _Watch(tasks, progress), f"{plain.step} on Ray")
         _refuse_other_questions(plain, done)
-        merge = [work.task("merge", [*work.words(shards.MERGE), "--json"])]
+        words = [*work.words(shards.MERGE), "--json"]
+        if engine.own:  # nothing else runs there by now
+            share = replace(share, cpus=share.cpus * share.slots, slots=1)
+            work = replace(work, share=share)
+        merge = [work.task("merge", words)]
         (merged,) = _made(engine, merge, share, _Watch(merge, progress), f"merging {n} shards")
     assert merged.said is not None
     return json.loads(merged.said)

@@ -3,7 +3,7 @@
     python -m tests.bench.bench_ray DATA embed|score [WAY ...]
 
 DATA: a finished demo, or what `bench_scale.py --data` has left; its artifacts are linked, nothing in it changes. "One core": the
-step by one command on one core. "By hand": two commands with --shard at once, a core each, then `merge`. "On Ray": the same two
+step by one command on one core. "By hand": two commands with --shard at once, a core each, then `merge` on both. "On Ray": the same two
 on a cluster that is started for the command, and "on a running Ray" that is there already (both need the extra `cluster`).
 Told are seconds, and seconds of cores of all commands (which a busy machine changes less).
 """
@@ -58,7 +58,7 @@ def _by_hand(data: Path, words: list[str]) -> dict[str, float]:
     for child in children:
         _end(child)
     shards, of_shards = time.perf_counter() - began, _core_seconds() - before
-    _end(_start(data, "merge", *words))
+    _end(_start(data, "merge", *words, OMP_NUM_THREADS=str(SHARDS), MKL_NUM_THREADS=str(SHARDS)))  # alone by now
     return {"shards": shards, "merge": time.perf_counter() - began - shards, "core seconds of both shards": of_shards,
             "core seconds of merge": _core_seconds() - before - of_shards}  # fmt: skip
 
