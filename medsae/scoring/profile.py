@@ -75,7 +75,10 @@ def _from_nonzeros(held: Held, mean_m: NDArray[np.float64], top: int) -> Profile
     for neurons in held.groups():
         columns = held.columns(neurons)
         place = np.repeat(np.arange(len(neurons), dtype=np.int32), np.diff(columns.indptr))
-        order = np.lexsort((columns.indices, -columns.data, place))
+        # By neuron, then value, then image: images ascend already, and stable sorts leave them so.
+        order = np.argsort(-columns.data, kind="stable")
+        key = place[order]
+        order = order[np.argsort(key.astype(np.uint16) if len(neurons) <= 2**16 else key, kind="stable")]
         z = np.asarray(columns.data[order], np.float32)
         low, scale, mean = (of_m[neurons][place] for of_m in (low_m, per_unit, mean_m))
         index = np.clip((z - low) * scale, 0, BINS - 1).astype(np.int64)
