@@ -125,9 +125,9 @@ def _kinds(columns: Sequence[NDArray[np.generic]], n: int) -> tuple[NDArray[np.i
     that grows with the images but sums."""
     kind_n = np.zeros(n, np.int64)
     for column in columns:
-        kind_n = pd.factorize(2 * kind_n + (column > 0))[0]
+        kind_n = pd.factorize(2 * kind_n + column.astype(bool))[0]
     first = np.unique(kind_n, return_index=True)[1]
-    return kind_n, np.column_stack([np.ones(len(first)), *(column[first] > 0 for column in columns)])
+    return kind_n, np.column_stack([np.ones(len(first)), *(column[first].astype(bool) for column in columns)])
 
 
 def _explained(

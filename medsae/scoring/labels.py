@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
@@ -95,7 +95,8 @@ def coded(values: ArrayLike, least: int = 3) -> tuple[NDArray[np.int32], list[st
     """A categorical attribute [n] (None or NaN = unknown) as one code an image, and the values in alphabetical order;
     those seen fewer than `least` times have no place among them (`RARE`)."""
     if isinstance(values, pd.Categorical):  # words that are held once stay so
-        code, found = values.codes, values.categories
+        held = cast(pd.Categorical, values)
+        code, found = held.codes, held.categories
     else:
         code, found = pd.factorize(np.asarray(values, object))
     text = sorted({str(v) for v in found})
