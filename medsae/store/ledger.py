@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from medsae import files, seals
 from medsae.progress import UserError
 from medsae.store.artifacts import Store
-from medsae.store.connections import in_memory
+from medsae.store.connections import passing
 from medsae.store.places import Places
 from medsae.store.tally import Tallies, Tally
 
@@ -146,21 +146,21 @@ class Ledger:
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """The result of `sql`: {verdicts} stands for the verdicts as a table of VERDICT, {lines} for all other lines as
         a table of COLUMNS; damaged lines are left out."""
-        with in_memory() as connection:
+        with passing() as connection:
             return connection.execute(self._sql(sql), parameters or None).df()
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The same as tuples, NULL as None: for those who need no pandas, a fifth of a second to load."""
         if not self.stamp()[1]:
             return []
-        with in_memory() as connection:
+        with passing() as connection:
             return connection.execute(self._sql(sql), parameters or None).fetchall()
 
     def dicts(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[dict[str, Any]]:
         """The same as dicts, column -> value."""
         if not self.stamp()[1]:
             return
-        with in_memory() as connection:
+        with passing() as connection:
             found = connection.execute(self._sql(sql), parameters or None)
             names = [column[0] for column in found.description]
             while rows := found.fetchmany(65_536):
