@@ -38,7 +38,7 @@ def _import() -> None:
         import medsae.store.requests
         import medsae.store.titles
         import medsae.store.trained  # noqa: F401
-    # Modules stay for ever: looking through them for cycles, 40 ms each time, finds nothing (docs/decisions/198). At the
-    # end of the process they are let go, or DuckDB says on the terminal that its own were never freed.
+    # Modules stay for ever: looking through them for cycles, 40 ms each time, finds nothing (docs/decisions/198).
+    # At the end of the process they are let go, or DuckDB says on the terminal that its own were never freed.
     gc.freeze()
     atexit.register(gc.unfreeze)
