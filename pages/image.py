@@ -58,7 +58,7 @@ with left, st.container(border=True):
                 format.number(r["value"]),
                 format.percent(r["share"], 0),
                 cards.entropy_text(study, r),
-                format.percent(r["density"], 2),
+                format.percent(r["density"]),
             ]
             for r in fires.head(40).to_dict("records")
         ]

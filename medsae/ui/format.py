@@ -46,8 +46,17 @@ def signed(value: float | None, digits: int = 2) -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share as per cent."""
-    return NOTHING if missing(value) else f"{100 * float(value or 0):z.{digits}f} %"
+    """A share as per cent: 0 % and 100 % mean none and all. What would be rounded to one of them keeps a digit that
+    says something (0.02 %), or stands beside it (> 99.9 %)."""
+    if missing(value) or value is None:
+        return NOTHING
+    share = 100 * float(value)
+    text = f"{share:z.{digits}f}"
+    if float(text) == 0:
+        return "0 %" if share <= 0 else f"{share:.1g} %" if share >= 0.001 else "< 0.001 %"
+    if float(text) == 100:
+        return "100 %" if share >= 100 else f"> {100 - 10**-digits:.{digits}f} %"
+    return f"{text} %"
 
 
 def interval(low: float | None, high: float | None, digits: int = 2, scale: float = 1.0) -> str:

@@ -76,7 +76,7 @@ def _nearest(study: Study, scores: Artifact, position: int, term: str, high: flo
     rows = [
         [look.link(int(r["neuron"]), links.neuron_url(int(r["neuron"]))), cards.name_or_label(study, r),
          format.number(r["cosine"]) + (' <span class="ms-soft">as random ones</span>' if r["cosine"] < high else ""),
-         format.percent(r["density"], 2)]
+         format.percent(r["density"])]
         for r in frame.to_dict("records")
     ]  # fmt: skip
     st.html(look.table([("neuron", True), ("name or label", False), ("cosine", True), ("fires on", True)], rows))

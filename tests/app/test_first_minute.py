@@ -26,7 +26,7 @@ RAW = side("the raw embedding", 1.0, Edema=0.80, Fracture=0.61, Nodule=0.7)
 
 def test_sentences_say_which_side_wins_which_measure():
     text = " ".join(sentences(SAE, RAW, Difference(-0.3, -0.4, -0.2, -0.1, 0.1)))
-    assert "100.0 % of the neurons of the raw embedding, and 28.0 % of those of the SAE" in text
+    assert "100 % of the neurons of the raw embedding, and 28.0 % of those of the SAE" in text
     assert (
         "a neuron of the SAE is about fewer labels than one of the raw embedding (by 0.30 bits of entropy), more than shuffled labels explain"
         in text

@@ -337,7 +337,15 @@ def test_signed_zero_and_nothing(value):
     text = format.signed(value)
     assert text == format.NOTHING if value != value else text[0] in "+−0"
     assert text not in ("−0.00", "+0.00") and format.number(value) != "−0.00"
-    assert format.number(-0.004) == "0.00" and format.percent(-0.0001) == "0.0 %" and format.number(-1.5) == "−1.50"
+    assert format.number(-0.004) == "0.00" and format.percent(-0.0001) == "0 %" and format.number(-1.5) == "−1.50"
+
+
+def test_none_and_all_are_said_only_of_none_and_all():
+    said = {0.0: "0 %", 1.0: "100 %", 0.455: "45.5 %", 0.13: "13.0 %", 0.0002: "0.02 %", 0.9997: "> 99.9 %",
+            1e-7: "< 0.001 %", None: format.NOTHING}  # fmt: skip
+    assert {share: format.percent(share) for share in said} == said
+    assert [format.percent(share, 0) for share in (0.0, 0.003, 0.21, 0.996, 1.0, 1.5)] == [
+        "0 %", "0.3 %", "21 %", "> 99 %", "100 %", "150 %"]  # fmt: skip
 
 
 def test_bars_escape_and_say_why_undefined():
