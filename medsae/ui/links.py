@@ -28,6 +28,8 @@ FILTER = ("show", "label", "lo", "hi", "dlo", "dhi", "rho", "q", "area", "sort")
 LARGEST = 2**31 - 1
 """The largest number that an image, a neuron or a page can have: columns of the tables are 32 bits wide."""
 _LONGEST = 300
+_TOLD = 20
+"""Addresses told to the browser that a request may still come from."""
 
 _router = component("medsae_router", js=Path(__file__).with_name("router.js").read_text(), isolate_styles=False)
 _address = component("medsae_address", js=Path(__file__).with_name("address.js").read_text(), isolate_styles=False)
@@ -45,6 +47,9 @@ def found(**values: object) -> None:
 def forget() -> None:
     """Begin a run: nothing is found yet, and no control has taken a parameter."""
     st.session_state["_found"], st.session_state["_taken"] = {}, {}
+    told: list[dict[str, str]] = st.session_state.get("_told", [])
+    if told and told[-1] != st.query_params.to_dict():
+        told.clear()  # Back, or a link: the reader went there
 
 
 def _take(label: str, *parameters: str) -> None:
@@ -132,12 +137,20 @@ def pair_url(neuron: int, other: int) -> str:
 
 
 def put(**values: Any) -> None:
-    """Write parameters into the URL; None removes."""
-    for name, value in values.items():
-        if value is None or value == "":
-            st.query_params.pop(name, None)
-        else:
-            st.query_params[name] = str(value)
+    """Write parameters into the URL; None removes.
+
+    Who uses a second control before the first one's answer has come asks from an address that the browser has had
+    since changed: it is one of those that were told to it since the last Back or link, and the newest is meant.
+    """
+    given = st.query_params.to_dict()
+    told: list[dict[str, str]] = st.session_state.setdefault("_told", [])
+    if given not in told:
+        told[:] = [given]
+    wanted = told[-1] | {name: str(value) for name, value in values.items() if value is not None and value != ""}
+    for name in [name for name, value in values.items() if value is None or value == ""]:
+        wanted.pop(name, None)
+    st.query_params.from_dict(wanted)
+    told[:] = [*told[-_TOLD:], wanted]
 
 
 def _hold(key: str, value: object, *shape: object) -> None:

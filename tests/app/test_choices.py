@@ -38,6 +38,41 @@ def test_a_link_sets_the_widgets(app, data, ids):
     assert test.text_input(key="_q").value == "12"
 
 
+def _asks_from(test, address):
+    """The next request comes from this address, as the browser's does that has not heard of a newer one."""
+    for old in list(test.query_params):
+        del test.query_params[old]
+    for parameter, value in address.items():
+        test.query_params[parameter] = value
+
+
+def test_a_second_control_that_is_used_before_the_answer_keeps_the_first(app, data, ids):
+    test = app.open("correlations", rows="rho")
+    before = {"rows": "rho"}
+    test.toggle(key="_beside").set_value(True).run()
+    _asks_from(test, before)
+    test.selectbox(key="_label").select("Edema").run()
+    _asks_from(test, before)
+    test.toggle(key="_patients").set_value(True).run()
+    found = {parameter: "".join(value) for parameter, value in dict(test.query_params).items()}
+    assert found == {"rows": "rho", "beside": "1", "label": "Edema", "patients": "1"}
+    assert test.toggle(key="_beside").value and test.selectbox(key="_label").value == "Edema"
+
+
+def test_what_back_took_away_no_later_control_brings_again(app, data, ids):
+    test = app.open("correlations", rows="rho")
+    test.toggle(key="_beside").set_value(True).run()
+    _asks_from(test, {"rows": "rho"})
+    test.run()  # Back
+    assert not test.toggle(key="_beside").value
+    test.selectbox(key="_label").select("Edema").run()
+    assert {name: "".join(value) for name, value in dict(test.query_params).items()} == {
+        "rows": "rho",
+        "label": "Edema",
+    }
+    assert not test.toggle(key="_beside").value
+
+
 def test_previous_and_next_stay_within_the_filter(app, html, data, ids):
     reader, scores = Reader(), Store().get(ids.scores)
     chosen = queries.Filter(show="selective", sort="-rho")
