@@ -11,10 +11,11 @@ PAGE = {"title": "Read", "place": 75}
 
 study = studies.current()
 readings = Readings(study.store)
-look.heading("Read", "the detection test of names, done by people")
 found = reading_parts.choices(study, readings)
 if not found:
     studies.ready()  # without scores there is something else to do first
+look.heading("Read", "the detection test of names, done by people")
+if not found:
     reading_parts.none(study)
     studies.foot()
     st.stop()

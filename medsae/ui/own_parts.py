@@ -22,8 +22,7 @@ from medsae.store import maps as stored
 from medsae.store import pictures
 from medsae.store.artifacts import Artifact
 from medsae.store.looks import Looks
-from medsae.ui import cards, format, links, look, maps
-from medsae.ui import study as studies
+from medsae.ui import cards, format, job_words, links, look, maps
 from medsae.ui.study import Study
 
 Found = dict[str, Any]
@@ -41,7 +40,7 @@ def service(study: Study, scores: Artifact) -> bool:
     if alive and phase == "ready":
         _unload(scores)
         return True
-    studies.say_stopped()
+    job_words.say_stopped()
     if alive or st.session_state.get("_own-started") == scores.id:
         _waiting(study, scores)
         return False
@@ -49,7 +48,7 @@ def service(study: Study, scores: Artifact) -> bool:
         look.section("The models are not loaded")
         st.caption("A service on this machine holds the encoder and the SAE; it ends by itself when nobody asks.")
         if st.button("Load the models", type="primary"):
-            studies.jobs().start(configs.Look(scores=scores.id, watch=True))
+            job_words.jobs().start(configs.Look(scores=scores.id, watch=True))
             st.session_state["_own-started"] = scores.id
             st.rerun()
         st.caption(f"In a terminal: python -m medsae look --scores {scores.id} --watch")
@@ -58,7 +57,7 @@ def service(study: Study, scores: Artifact) -> bool:
 
 def _jobs_of(scores: Artifact) -> list[Job]:
     """The jobs that hold, or held, the models of these scores; newest first."""
-    return [j for j in studies.jobs().list() if j.step == "look" and scores.id in j.command]
+    return [j for j in job_words.jobs().list() if j.step == "look" and scores.id in j.command]
 
 
 def _unload(scores: Artifact) -> None:
@@ -67,10 +66,10 @@ def _unload(scores: Artifact) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption("The encoder and the SAE are loaded; their service ends by itself when nobody asks.")
         if job is not None and st.button("Stop the service", type="tertiary"):
-            studies.stop(job)
+            job_words.stop(job)
             st.session_state.pop("_own-started", None)
             deadline = time.monotonic() + 10
-            while studies.jobs().get(job.id).state == "running" and time.monotonic() < deadline:
+            while job_words.jobs().get(job.id).state == "running" and time.monotonic() < deadline:
                 time.sleep(0.1)
             st.rerun()
 
@@ -83,7 +82,7 @@ def _waiting(study: Study, scores: Artifact) -> None:
     mine = _jobs_of(scores)
     if mine and mine[0].state in ("failed", "interrupted", "cancelled"):
         st.session_state.pop("_own-started", None)
-        st.error(look.literal(f"The models were not loaded: {mine[0].error or studies.state_in_words(mine[0])}"))
+        st.error(look.literal(f"The models were not loaded: {mine[0].error or job_words.state_in_words(mine[0])}"))
         st.html(look.chip("what it printed", links.url("runs", tab="jobs", job=mine[0].id)))
         if st.button("Try again"):
             st.rerun(scope="app")

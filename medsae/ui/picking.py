@@ -12,8 +12,7 @@ from streamlit.components.v2 import component
 
 from medsae.progress import UserError
 from medsae.store.artifacts import Artifact
-from medsae.ui import format, judging, links, look, naming_panel
-from medsae.ui import study as studies
+from medsae.ui import format, job_words, judging, links, look, naming_panel
 from medsae.ui.study import Study
 
 _boxes = component("medsae_picking", js=Path(__file__).with_suffix(".js").read_text(), isolate_styles=False)
@@ -103,7 +102,7 @@ def _name(scores: Artifact, mine: list[int]) -> None:
         return
     if st.button(f"Name {format.plural(len(mine), 'neuron')}", type="primary", key="_name-many"):
         wanted = ",".join(str(n) for n in sorted(mine))
-        _start(lambda: studies.jobs().start(replace(config, watch=False, neurons=wanted)))
+        _start(lambda: job_words.jobs().start(replace(config, watch=False, neurons=wanted)))
     st.caption("One job; what has a name from the same question already is not asked again.")
 
 

@@ -17,7 +17,7 @@ from medsae.progress import UserError
 from medsae.store import housekeeping, queries, query_images
 from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.reader import Frame
-from medsae.ui import advice, charts, export, format, forms, hiding, keeping_parts, links, look
+from medsae.ui import advice, charts, export, format, forms, hiding, job_words, keeping_parts, links, look
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -38,11 +38,11 @@ STEPS: dict[str, type] = {
 
 def live(study: Study) -> None:
     """Running jobs, refreshed every second while there are any."""
-    running = {j.id for j in studies.jobs().list() if j.state == "running"}
+    running = {j.id for j in job_words.jobs().list() if j.state == "running"}
     if running:
         _live(study.store, study.patients, running)
     else:
-        studies.say_stopped()
+        job_words.say_stopped()
     for kind in KINDS:
         for id, _ in study.store.unfinished(kind):
             st.caption(f"Being built, or interrupted: {id}. The same command goes on from what is finished.")
@@ -50,23 +50,23 @@ def live(study: Study) -> None:
 
 @st.fragment(run_every=1.0)
 def _live(store: Store, patients: bool, before: set[str]) -> None:
-    running = [j for j in studies.jobs().list() if j.state == "running"]
+    running = [j for j in job_words.jobs().list() if j.state == "running"]
     if before != {j.id for j in running}:
         st.rerun()  # the list below says how one has ended
-    studies.say_stopped()
+    job_words.say_stopped()
     for job in running:
         with st.container(border=True):
             look.section(
                 hiding.command(job.command, patients), f"running for {format.duration(time.time() - job.started)}"
             )
-            studies.show_job(job)
+            job_words.show_job(job)
             facts = job.progress.get("facts") or {}
             if facts:
                 st.caption(" · ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in facts.items()))
             word, why = ("Cancel", "What is finished stays; the same command goes on.")
-            if studies.serves(job):
+            if job_words.serves(job):
                 word, why = ("Stop the service", "Its answers stay; the next question starts it again.")
-            st.button(word, key=f"cancel-{job.id}", help=why, on_click=studies.stop, args=(job,))
+            st.button(word, key=f"cancel-{job.id}", help=why, on_click=job_words.stop, args=(job,))
     if any(job.step in ("train", "run") for job in running):
         _curves(store, min(job.started for job in running))
 
@@ -234,7 +234,7 @@ def _short(value: object) -> str:
 
 def jobs(study: Study) -> None:
     """Every job with its state, log, and resume."""
-    found = studies.jobs().list()
+    found = job_words.jobs().list()
     wanted = st.query_params.get("job")
     if wanted and wanted not in [j.id for j in found]:
         look.empty("There is no such job", f"The link names {wanted}.")
@@ -263,7 +263,7 @@ _LAST_LINES = 12
 def chosen_job(study: Study) -> None:
     """The job of the address, above everything else: who asks for one wants to read why it failed."""
     wanted = st.query_params.get("job")
-    job = next((j for j in studies.jobs().list() if j.id == wanted), None)
+    job = next((j for j in job_words.jobs().list() if j.id == wanted), None)
     if job is not None:
         with st.container(border=True):
             _job(study, job)
@@ -281,7 +281,7 @@ def _took(job: Job) -> str:
 
 def _state(job: Job, patients: bool) -> str:
     """How a job stands; of one that failed in part also what is left."""
-    said = f'<span class="{_TONES.get(job.state, "")}">{studies.state_in_words(job)}</span>'
+    said = f'<span class="{_TONES.get(job.state, "")}">{job_words.state_in_words(job)}</span>'
     if job.state != "part failed" or not job.error:
         return said
     return f'{said}<br><span class="ms-soft">{format.escape(hiding.text(job.error, patients, []))}</span>'
@@ -289,13 +289,13 @@ def _state(job: Job, patients: bool) -> str:
 
 def _job(study: Study, job: Job) -> None:
     """What one job said, and how to go on with it."""
-    look.section(_command(job, study.patients), studies.state_in_words(job))
+    look.section(_command(job, study.patients), job_words.state_in_words(job))
     known = [word for word in job.command if "/" in word]
     if job.error:
         tell = st.warning if job.state == "part failed" else st.error
         tell(look.literal(hiding.text(job.error, study.patients, known)))
     if job.command and job.state in AGAIN and st.button("Resume", key=f"resume-{job.id}", help=_RESUME):
-        _start(lambda: studies.jobs().resume(job.id))
+        _start(lambda: job_words.jobs().resume(job.id))
     _log(study, job, known)
     if job.state != "running":
         keeping_parts.remove_job(study, job.id)
@@ -303,11 +303,11 @@ def _job(study: Study, job: Job) -> None:
 
 def _log(study: Study, job: Job, known: list[str]) -> None:
     """The last lines of what a job printed, which say why it ended; all of it for who opens it."""
-    log = hiding.text(studies.jobs().log(job.id), study.patients, known).rstrip()
+    log = hiding.text(job_words.jobs().log(job.id), study.patients, known).rstrip()
     lines = log.splitlines()
     if log:
         st.code("\n".join(lines[-_LAST_LINES:])[-6000:], language=None, wrap_lines=True)
-    elif (studies.jobs().folder / job.id / "log.txt").is_file():
+    elif (job_words.jobs().folder / job.id / "log.txt").is_file():
         st.caption("It has printed nothing yet." if job.state == "running" else "It printed nothing.")
     else:
         st.caption("It was started in a terminal: what it printed stands there.")
@@ -331,7 +331,7 @@ def start(study: Study) -> None:
         kind, fixed = _chosen(study, step)
         config = forms.form(kind, study.artifacts, f"form-{step}-{'-'.join(map(str, fixed.values()))}", fixed)
     if config is not None:
-        _start(lambda: studies.jobs().start(config))
+        _start(lambda: job_words.jobs().start(config))
 
 
 _ELSEWHERE = "embeddings made elsewhere"

@@ -12,7 +12,6 @@ import math
 import shlex
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,16 +22,15 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
 from medsae import config as configs
-from medsae.jobs import Job, Jobs
+from medsae.jobs import Jobs
 from medsae.progress import UserError
 from medsae.store import concepts, followed, housekeeping, pictures, queries, query_images, trained
 from medsae.store.artifacts import BESIDE, KINDS, Artifact, Store
 from medsae.store.ledger import Ledger
 from medsae.store.notes import Note, Notes, representation
 from medsae.store.reader import Frame, Reader
-from medsae.store.requests import service_state
 from medsae.store.titles import cohort_title, is_raw, title, titles
-from medsae.ui import format, links, look
+from medsae.ui import format, job_words, links, look
 
 State = Literal["no data", "working", "partial", "ready"]
 
@@ -241,11 +239,6 @@ def _labels(_reader: Reader, _cohort: Artifact, key: tuple[str, str, float]) -> 
     return query_images.label_table(_reader, _cohort)
 
 
-def jobs() -> Jobs:
-    """The jobs of this data folder."""
-    return Jobs(Store().data)
-
-
 def short_titles(study: Study) -> tuple[str, str]:
     """`SAE` and `raw` where that tells the two representations apart, else their titles; empty without a second."""
     assert study.scores is not None
@@ -426,22 +419,37 @@ def ready() -> tuple[Study, Artifact, Artifact]:
 
 def waiting(study: Study) -> NoReturn:
     """The states `no data` and `working`: what is there, what runs, the next command; ends the page."""
-    running = [j for j in jobs().list() if j.state == "running"]
+    running = [j for j in job_words.jobs().list() if j.state == "running"]
+    look.heading("MedSAE Explorer", "what the neurons of a sparse autoencoder of chest radiographs answer to")
     if study.gone is not None:
         _say_gone(study, study.gone)
     elif study.state == "no data" and not running:
         look.empty(
             "No study yet",
             "Make one from simulated radiographs: a small cohort, its encoder, a sparse "
-            "autoencoder, scores. It takes some minutes and needs no network.",
+            "autoencoder, scores. It takes some minutes and needs no network. Or of your own: radiographs with a table "
+            "of labels (python -m medsae ingest --root FOLDER says what a folder holds).",
             "python -m medsae run demo",
         )
+        _begin(_FIRST)
     else:
         look.empty("The study is not finished", " ".join(missing(study)), next_command(study))
+        _begin("what runs, and its log" if running else _FIRST)
     for job in running:
-        show_job(job)
+        job_words.show_job(job)
     look.footer()
     st.stop()
+
+
+_FIRST = "start a step here, without a terminal"
+
+
+def _begin(words: str) -> None:
+    """Where steps are started and watched, and what all this is."""
+    tab = "start" if words == _FIRST else "jobs"
+    st.html(
+        look.chip(words, links.url("runs", (), tab=tab)) + " " + look.chip("what this program does", links.url("about"))
+    )
 
 
 def _say_gone(study: Study, gone: str) -> None:
@@ -481,71 +489,6 @@ def next_step(study: Study) -> configs.Command:
 def next_command(study: Study) -> str:
     """The command line of the step that is missing first."""
     return shlex.join(["python", "-m", "medsae", *configs.command_line(next_step(study))])
-
-
-def show_job(job: Job) -> None:
-    """One running job as a bar with what it does and the time left."""
-    state = job.progress
-    done, total = state.get("done"), state.get("total")
-    what = state.get("what", "starting")
-    if serves(job):
-        st.caption(look.literal(_state_of_service(job)))
-        return
-    text = what if what == job.step else f"{job.step}: {what}"
-    if total and done != total:
-        text += f" · {done:,} of {total:,} {state.get('unit', '')}"
-    if total and done == total:
-        text += " · going on"  # a full bar is of one part; the next has said nothing yet
-    elif state.get("seconds_left") is not None:
-        text += f" · {format.duration(state['seconds_left'])} left"
-    st.progress(min(1.0, done / total) if total and done else 0.0, text=text)
-
-
-def _state_of_service(job: Job) -> str:
-    """What a service does, in words: it has no end, so neither a bar nor a time that is left."""
-    state = service_state(Store().data, job.step, job.id, job.command)
-    if state.get("phase") == "loading":
-        return "A service: its model is being loaded."
-    done, total = job.progress.get("done"), job.progress.get("total")
-    if not total or done == total:
-        return "A service: the model is loaded and waits for questions from the pages; it ends by itself when idle."
-    unit = job.progress.get("unit") or ""
-    return f"A service, at work: {job.progress.get('what', '')}, {done or 0:,} of {total:,} {unit}".rstrip()
-
-
-def stop(job: Job) -> None:
-    """Send a job its Ctrl-C, and remember to say what came of it (`say_stopped`)."""
-    jobs().cancel(job.id)
-    st.session_state["_stopped"] = st.session_state.get("_stopped", {}) | {job.id: time.monotonic()}
-
-
-_SAID_SECONDS = 20.0
-"""How long it is said that a job was stopped."""
-
-
-def say_stopped() -> None:
-    """What came of the jobs that this reader stopped a moment ago."""
-    asked = st.session_state.get("_stopped", {})
-    for job in [j for j in jobs().list() if j.id in asked] if asked else []:
-        who = "The service" if serves(job) else f"The job {job.step}"
-        if job.state == "running":
-            st.info(f"{who} is being stopped: it ends what cannot be left half done.")
-        elif time.time() - (job.ended or time.time()) > _SAID_SECONDS:
-            asked.pop(job.id)
-        elif job.state == "cancelled":
-            st.success(f"{who} was stopped. What it had finished stays.")
-        else:
-            st.success(f"{who} had ended before it could be stopped.")
-
-
-def state_in_words(job: Job) -> str:
-    """The state of a job as lists say it: a service has no end, so who cancels it has stopped it."""
-    return "stopped" if serves(job) and job.state == "cancelled" else job.state
-
-
-def serves(job: Job) -> bool:
-    """Whether a job has no end of its own: it answers questions while somebody asks."""
-    return "--watch" in job.command
 
 
 def foot(*more: str) -> None:

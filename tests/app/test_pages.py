@@ -35,6 +35,7 @@ def test_no_data(page, app, html, tmp_path, monkeypatch):
     text = html(app.open(page))
     assert RESEARCH in text
     assert page == "about" or "python -m medsae run demo" in text
+    assert text.count("<h1") == 1 and (page not in ABOUT_SCORES or 'href="runs?tab=start"' in text)
     assert not (tmp_path / "nothing").exists(), "looking must not write"
 
 
@@ -46,6 +47,7 @@ def test_working_says_what_is_missing_and_the_next_command(page, app, html, data
     text = html(app.open(page))
     assert f"python -m medsae train --embeddings {ids.embeddings}" in text
     assert "topk-1" in text and "still missing: sae, scores" in text and RESEARCH in text
+    assert text.count("<h1") == 1 and 'href="runs?tab=start"' in text
 
 
 @pytest.mark.parametrize("page", ABOUT_SCORES)
