@@ -62,5 +62,6 @@ else:
         )
 naming_panel.judge(naming_panel.audits(study.store, scores, run))
 st.html(look.chip("Let people take the same test", links.url("read")))
-st.caption(f"{run.overlap[:1].upper()}{run.overlap[1:]}. " + format.escape(concepts.provenance(scores, run)[3]) + ".")
+said = [format.sentence(text) for text in (run.overlap, concepts.provenance(scores, run)[3])]
+st.caption(look.literal(" ".join(filter(None, said))))
 studies.foot(cohort.id)

@@ -5,7 +5,7 @@ import streamlit as st
 from medsae.store import queries
 from medsae.store.artifacts import Artifact
 from medsae.store.reader import Frame, Reader
-from medsae.ui import cards, charts, followed_parts, format, links, look, terms
+from medsae.ui import cards, correlation_parts, followed_parts, format, links, look, terms
 from medsae.ui import study as studies
 
 PAGE = {"title": "Correlations", "place": 30}
@@ -36,9 +36,10 @@ shown = [scores, study.versus] if both and study.versus else [scores]
 for place, each in zip(st.columns(len(shown), gap="medium"), shown, strict=True):
     frame = queries.heat_map(study.reader, each, filter, top)
     with place, st.container(border=True):
+        total = queries.count(study.reader, each, filter)
         look.section(
             studies.title(study.artifacts, each),
-            f"{frame['neuron'].nunique()} of {format.plural(queries.count(study.reader, each, filter), 'neuron')}",
+            f"{frame['neuron'].nunique()} of {format.plural(total, 'neuron')}",
         )
         if frame.empty:
             look.empty(
@@ -46,30 +47,9 @@ for place, each in zip(st.columns(len(shown), gap="medium"), shown, strict=True)
             )
             continue
         kept = [x for x in labels if x in set(frame["label"][frame["rho"].notna()])]
-        kept = sorted(kept, key=lambda x: x in study.scarce)  # too few images: last, and their number beside them
-        neurons = charts.row_order(frame, kept, order)
-        limit = max(0.2, float(frame["rho"].abs().max()))
-        names = study.shown_names if each is scores else {}
-        cards.few_last(queries.few(study.reader, each, filter))
-        texts = {n: f"{n} {format.shortened(names[n], 28)}" if n in names else str(n) for n in neurons}
-        event = charts.show(
-            charts.heat_map(frame, kept, neurons, limit, texts),
-            f"heat-{each.id}-{order}-{top}-{label}-{links.clicks()}",
-            f"Heat map of {len(neurons)} neurons by {len(kept)} labels",
-            on_select="rerun",
-            selection_mode=["points"],
-        )
-        cell = charts.clicked(event)
-        if cell:
-            links.go(
-                links.url(
-                    "neuron",
-                    neuron=int(cell[0]),
-                    scores=each.id,
-                    versus=None if each is scores else scores.id,
-                    by=cell[1],
-                )
-            )
+        kept = sorted(kept, key=lambda x: x in study.scarce)  # too few images: last, with their number
+        cards.few_last(queries.few(study.reader, each, filter), total)
+        correlation_parts.heat_map(study, each, frame, kept, order)
 
 with st.container(border=True):
     followed_parts.falls(study, scores)
@@ -78,12 +58,6 @@ with st.expander("How labels go together"):
         "Share of the images with the row's label that also carry the column's: "
         "a neuron of one label follows its companions too."
     )
-    charts.show(
-        charts.square(
-            together(study.reader, scores, cohort, (str(study.store.data), scores.id, scores.manifest["created"])),
-            labels,
-        ),
-        "cooccurrence",
-        "Label by label co-occurrence",
-    )
+    key = (str(study.store.data), scores.id, scores.manifest["created"])
+    correlation_parts.square(study, together(study.reader, scores, cohort, key), labels)
 studies.foot()

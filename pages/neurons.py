@@ -40,7 +40,7 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
             scores.id,
         )
 if total:
-    cards.few_last(queries.few(study.reader, scores, chosen))
+    cards.few_last(queries.few(study.reader, scores, chosen), total)
     rows = queries.neurons(study.reader, scores, chosen, cards.A_PAGE, cards.A_PAGE * (page - 1))
     picking.tools(study, scores, [int(n) for n in rows["neuron"]])
     cards.show(cards.neuron_cards(study, scores, cohort, rows, boxes=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,22 @@ def blank(height: int, **layout: Any) -> go.Figure:
     )
     figure = go.Figure(layout=usual)  # in one step: a figure of four steps took five times as long
     return figure.update_layout(**layout) if layout else figure
+
+
+def literal(text: object) -> str:
+    """A name as plotly shows it, letter by letter (it takes `<b>` for bold), and in one piece: numbers that follow an
+    Arabic name stay behind it."""
+    plain = str(text).replace("&", "&amp;").replace("<", "&lt;")
+    return f"\u2068{plain}\u2069" if any(unicodedata.bidirectional(c) in ("R", "AL") for c in plain) else plain
+
+
+def _short(name: str) -> str:
+    """A name beside an axis: the whole of a long one would leave no room to the plot."""
+    return literal(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1].rstrip()}…")
+
+
+_LONGEST = 32
+"""Letters; the longest label of CheXpert has 26."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +185,7 @@ def by_label(
             mode="markers",
             name=name,
             marker=dict(color=colour, size=9),
-            customdata=mine[["label", "neurons"]].to_numpy(),
+            customdata=mine[["label", "neurons"]].assign(label=mine["label"].map(literal)).to_numpy(),
             hovertemplate="%{customdata[0]}: median %{x:.2f} " + unit + ", %{customdata[1]} neurons<extra></extra>",
         )
     known = [label for label in order if label in floors]
@@ -179,10 +196,12 @@ def by_label(
             mode="markers",
             name="floor: never wrong about it",
             marker=dict(symbol="line-ns", size=22, line=dict(width=2, color=colours.NULL)),
-            customdata=known,
+            customdata=[literal(label) for label in known],
             hovertemplate="%{customdata}: floor %{x:.2f} " + unit + "<extra></extra>",
         )
-    figure.layout.yaxis.update(tickvals=list(range(len(order))), ticktext=order, showgrid=False)
+    figure.layout.yaxis.update(
+        tickvals=list(range(len(order))), ticktext=[_short(label) for label in order], showgrid=False
+    )
     figure.layout.xaxis.update(title=f"entropy ({unit})")
     return figure
 
@@ -191,7 +210,7 @@ def heat_map(frame: Frame, labels: list[str], neurons: list[int], limit: float, 
     """Neurons (rows) x labels of rho; a transparent marker on each cell makes it clickable (customdata: neuron)."""
     grid = frame.pivot(index="neuron", columns="label", values="rho").reindex(index=neurons, columns=labels)
     figure = blank(max(240, 60 + 17 * len(neurons)), dragmode=False, showlegend=False, hoverdistance=-1)
-    rows = [texts.get(n, str(n)) for n in neurons]
+    rows = [literal(texts.get(n, n)) for n in neurons]
     position = {n: i for i, n in enumerate(neurons)}
     column = {label: i for i, label in enumerate(labels)}
     figure.add_heatmap(
@@ -212,13 +231,15 @@ def heat_map(frame: Frame, labels: list[str], neurons: list[int], limit: float, 
         marker=dict(size=15, symbol="square", color="rgba(0,0,0,0)"),
         selected=dict(marker=dict(opacity=1)),
         unselected=dict(marker=dict(opacity=1)),
-        customdata=known[["neuron", "label", "rho", "low", "high", "n"]].to_numpy(),
+        customdata=known[["neuron", "label", "rho", "low", "high", "n"]]
+        .assign(label=known["label"].map(literal))
+        .to_numpy(),
         hovertemplate="neuron %{customdata[0]} · %{customdata[1]}<br>ρ %{customdata[2]:+.3f} [%{customdata[3]:+.3f}, "
         "%{customdata[4]:+.3f}] · n = %{customdata[5]:,}<extra></extra>",
     )
     figure.layout.xaxis.update(
         tickvals=list(range(len(labels))),
-        ticktext=labels,
+        ticktext=[literal(label) for label in labels],
         side="top",
         tickangle=-40,
         showgrid=False,
@@ -338,10 +359,14 @@ def activations(frame: Frame, label: str | None, colour: str) -> go.Figure:
         figure.update_layout(showlegend=False)
     else:
         figure.add_bar(
-            x=at, y=frame["absent"], width=width, name=f"without {label}", marker=dict(color=colours.NULL, opacity=0.6)
+            x=at,
+            y=frame["absent"],
+            width=width,
+            name=f"without {literal(label)}",
+            marker=dict(color=colours.NULL, opacity=0.6),
         )
         figure.add_bar(
-            x=at, y=frame["present"], width=width, name=f"with {label}", marker=dict(color=colour, opacity=0.7)
+            x=at, y=frame["present"], width=width, name=f"with {literal(label)}", marker=dict(color=colour, opacity=0.7)
         )
     figure.update_traces(hovertemplate="%{x:.2f}: %{y:,} images<extra></extra>")
     figure.layout.xaxis.update(title="activation")
@@ -448,28 +473,6 @@ def _fits(box: tuple[float, float, float, float], others: Sequence[tuple[float, 
     return inside and not any(left < o[2] and o[0] < right and low < o[3] and o[1] < top for o in others)
 
 
-def row_order(frame: Frame, labels: list[str], order: str) -> list[int]:
-    """Rows of a heat map: as they come (`rho`, `entropy`), grouped by strongest label, or alike profiles together."""
-    ranked = frame.sort_values("rank").drop_duplicates("neuron")
-    if order == "label":
-        place = {label: i for i, label in enumerate(labels)}
-        keyed = ranked.assign(place=ranked["top_label"].map(place).fillna(len(labels)))
-        return [int(n) for n in keyed.sort_values(["place", "rank"])["neuron"]]
-    if order == "like" and len(ranked) > 2:
-        from scipy.cluster import hierarchy
-
-        grid = frame.pivot(index="neuron", columns="label", values="rho").reindex(ranked["neuron"]).fillna(0.0)
-        leaves = hierarchy.leaves_list(
-            hierarchy.linkage(grid.to_numpy(), "average", "correlation" if _varied(grid) else "euclidean")
-        )
-        return [int(grid.index[i]) for i in leaves]
-    return [int(n) for n in ranked["neuron"]]
-
-
-def _varied(grid: Frame) -> bool:
-    return bool((grid.std(axis=1) > 1e-9).all())
-
-
 def pairs(frame: Frame, columns: tuple[str, str], names: tuple[str, str], tones: tuple[str, str]) -> go.Figure:
     """Two AUROCs of each label joined by a line, best difference on top; the axis is never narrower than 0.4 to 1.
 
@@ -477,7 +480,8 @@ def pairs(frame: Frame, columns: tuple[str, str], names: tuple[str, str], tones:
     of `auroc_other_half` are their 95 % intervals, drawn as lines in their colours.
     """
     known = frame.assign(gap=frame[columns[0]] - frame[columns[1]]).sort_values("gap", na_position="first")
-    figure = blank(60 + 24 * max(1, len(known)), dragmode=False)
+    # A legend of two lines and the axis need room, also over one label.
+    figure = blank(max(150, 60 + 24 * len(known)), dragmode=False)
     rows = list(range(len(known)))
     xs, ys = [], []
     for at, row in zip(rows, known.to_dict("records"), strict=True):
@@ -498,7 +502,7 @@ def pairs(frame: Frame, columns: tuple[str, str], names: tuple[str, str], tones:
             marker=dict(color=colour, size=10),
             error_x=_error(known, column, ends, colour),
             customdata=[
-                [label, more] for label, more in zip(known["label"], between or [""] * len(known), strict=True)
+                [literal(label), more] for label, more in zip(known["label"], between or [""] * len(known), strict=True)
             ],
             hovertemplate="%{customdata[0]}: %{x:.3f}%{customdata[1]}<extra>" + name + "</extra>",
         )
@@ -506,7 +510,7 @@ def pairs(frame: Frame, columns: tuple[str, str], names: tuple[str, str], tones:
     least = float(known[drawn].min().min())
     figure.layout.xaxis.update(range=[min(0.4, least if math.isfinite(least) else 0.4) - 0.02, 1.02])
     figure.layout.yaxis.update(
-        showgrid=False, tickvals=rows, ticktext=list(known["label"]), range=[-0.6, len(known) - 0.4]
+        showgrid=False, tickvals=rows, ticktext=[_short(x) for x in known["label"]], range=[-0.6, len(known) - 0.4]
     )
     return figure
 
@@ -587,10 +591,10 @@ def neuron_map(frame: Frame, colour: str, title: str) -> go.Figure:
         words = every[colour][~every[colour].str.match("not? ")].value_counts().index  # whatever the filter
         for word in frame[colour][plain].unique():
             mine = frame[frame[colour] == word]
-            _points(draw, mine, f"{word} ({len(mine)})", dict(color=colours.NULL, size=size, opacity=0.55))
+            _points(draw, mine, f"{literal(word)} ({len(mine)})", dict(color=colours.NULL, size=size, opacity=0.55))
         for word, tone in zip(words[: len(GROUPS)], GROUPS, strict=False):
             mine = frame[frame[colour] == word]
-            _points(draw, mine, f"{word} ({len(mine)})", dict(color=tone, size=size, opacity=0.85))
+            _points(draw, mine, f"{literal(word)} ({len(mine)})", dict(color=tone, size=size, opacity=0.85))
         rest = frame[~frame[colour].isin(words[: len(GROUPS)]) & ~plain]
         _points(draw, rest, f"{OTHER} ({len(rest)})", dict(color=colours.NULL, size=size, opacity=0.7))
     for axis in (figure.layout.xaxis, figure.layout.yaxis):

@@ -6,6 +6,7 @@ is drawn by matplotlib, which needs no browser. Knows the traces that `plots` us
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -99,8 +100,9 @@ def _line(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(text: Any) -> str:
-    """Text of Plotly without its tags."""
-    return re.sub(r"<[^>]+>", "", str(text or "").replace("<br>", " "))
+    """Text of Plotly without its tags, and without the marks of direction of `plots.literal`: the fonts have none."""
+    without = re.sub(r"<[^>]+>", "", str(text or "").replace("<br>", " "))
+    return html.unescape(without).translate({0x2068: None, 0x2069: None})
 
 
 def _name(trace: dict[str, Any]) -> str | None:

@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw
 
 from medsae import files
 from medsae.paper import colours, overlay, plots, printed
+from medsae.paper.row_order import row_order
 from medsae.progress import UserError
 from medsae.store import concepts, maps, planted_pairs, queries, query_images, titles, trained
 from medsae.store.artifacts import Artifact, Store
@@ -180,7 +181,7 @@ def _figures(study: Study) -> dict[str, Any]:
         frame = queries.heat_map(reader, side, defined, ROWS)
         if len(frame):
             labels = [x for x in queries.labels(reader, study.cohort) if x in set(frame["label"][frame["rho"].notna()])]
-            order = plots.row_order(frame, labels, "label")
+            order = row_order(frame, labels, "label")
             texts = {n: f"{n} {study.called[n]}"[:34] if side is s and n in study.called else str(n) for n in order}
             made[name] = plots.heat_map(frame, labels, order, max(0.2, float(frame["rho"].abs().max())), texts)
     if other is not None:

@@ -33,7 +33,8 @@ def correlations(frame: Frame, tone: str, scarce: Mapping[str, int] | None = Non
             continue
         n = f"n {format.count(row['n'])}"
         if few:
-            why = f"{format.plural(scarce[str(row['label'])], 'image')} only: too few (ρ {format.signed(row['rho'])})"
+            images = format.plural(scarce[str(row["label"])], "image")
+            why = f"{images} only: too few (ρ\u00a0{format.signed(row['rho'])})"
             last.append(
                 f'<span class="ms-soft">{label}</span><span class="ms-soft ms-reason">{why}</span>'
                 f'<span class="n"><small>{n}</small></span>'
@@ -154,7 +155,7 @@ def histogram(frame: Frame, label: str | None, tone: str) -> str:
     legend = ""
     if label is not None:
         legend = "".join(
-            f'<span><i class="ms-{t}-fill"></i>{name} {escape(label)} ({int(frame[c].sum()):,})</span>'
+            f'<span><i class="ms-{t}-fill"></i>{name} <bdi>{escape(label)}</bdi> ({int(frame[c].sum()):,})</span>'
             for c, t, name in reversed(columns)
         )
     alt = f"Histogram of activations from {low} to {high}, at most {int(most):,} images in a bin"

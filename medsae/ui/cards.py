@@ -167,9 +167,12 @@ def is_few(row: dict[str, Any]) -> bool:
     return not format.missing(row.get("active")) and 0 < row["active"] < FIRING_LEAST
 
 
-def few_last(few: int) -> None:
-    """Say that an order puts neurons of few pictures last, where there are any."""
-    if few:
+def few_last(few: int, total: int) -> None:
+    """Say that an order puts neurons of few pictures last, where there are any: `few` of the `total` of a list."""
+    if few and few == total:
+        all_ = "It fires" if few == 1 else f"All {few:,} neurons fire"
+        st.caption(f"{all_} on fewer than {FIRING_LEAST} images: a correlation over so few says little.")
+    elif few:
         st.caption(
             f"{format.plural(few, 'neuron')} of these {'fires' if few == 1 else 'fire'} on fewer than {FIRING_LEAST} "
             "images and come last: a correlation over so few says little."

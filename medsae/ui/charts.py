@@ -24,7 +24,6 @@ from medsae.paper.plots import (
     pairs,
     pareto,
     recovery,
-    row_order,
     scatter,
     square,
 )
@@ -50,7 +49,6 @@ __all__ = [
     "pairs",
     "pareto",
     "recovery",
-    "row_order",
     "scatter",
     "show",
     "soft",

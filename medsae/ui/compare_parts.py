@@ -99,7 +99,7 @@ def best_neurons(study: Study, scores: Artifact, other: Artifact) -> None:
     frame = frame[frame["auroc_other_half"].notna() & frame["auroc_other_half_other"].notna()]
     few = frame["label"].isin([*study.scarce, *queries.scarce_labels(study.reader, other, links.least())])
     if few.any():
-        st.caption(f"Left out, too few images: {', '.join(sorted(frame['label'][few]))}.")
+        st.caption(look.literal(f"Left out, too few images: {', '.join(sorted(frame['label'][few]))}."))
     frame = frame[~few]
     if frame.empty:
         look.empty("No label to compare by", "No label has enough images, and an AUROC, on both sides.")

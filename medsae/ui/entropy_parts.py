@@ -137,7 +137,7 @@ def listed(study: Study, scores: Artifact, cohort: Artifact, base: queries.Filte
         return
     pages = math.ceil(total / cards.A_PAGE)
     page = min(pages, links.whole("page", 1, 1) or 1)
-    cards.few_last(queries.few(study.reader, scores, narrow))
+    cards.few_last(queries.few(study.reader, scores, narrow), total)
     rows = queries.neurons(study.reader, scores, narrow, cards.A_PAGE, cards.A_PAGE * (page - 1))
     cards.show(cards.neuron_cards(study, scores, cohort, rows))
     links.pager(pages)

@@ -23,8 +23,8 @@ def verdict(study: Study, scores: Artifact, number: int) -> None:
         st.html(f"Given attributes: {THEN}")
         return
     if row["rho"] is None:
-        said = f": {row['label']}, n = {format.count(row['n'])}" if row["label"] else ""
-        st.caption(look.literal(f"Not held against attributes: {row['reason']}{said}."))
+        what = f"{row['label']} (n = {format.count(row['n'])}) is not held" if row["label"] else "Not held"
+        st.caption(look.literal(f"{what} against attributes: {row['reason']}."))
         return
     st.html(f"<p><b>{format.escape(str(row['label']))}</b>: {sentence(row, held)}</p>")
     rows = [_line("as it is", row["rho"], row["low"], row["high"])]
@@ -128,4 +128,4 @@ def falls(study: Study, scores: Artifact) -> None:
         rows.append([look.link(number, links.neuron_url(number)), format.escape(str(row["label"])),
                      fall, sentence(row, held)])  # fmt: skip
     st.html(look.table([("neuron", True), ("label", False), ("falls by", True), ("verdict", False)], rows))
-    st.html(look.link("all neurons in this order", links.url("neurons", sort="-fall")))
+    st.html(look.chip("all neurons in this order", links.url("neurons", sort="-fall")))

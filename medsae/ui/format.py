@@ -81,6 +81,11 @@ def plural(n: int, word: str) -> str:
     return f"{n:,} {word}" if n == 1 else f"{n:,} {word}s"
 
 
+def sentence(text: str) -> str:
+    """Text with a capital at its beginning and a full stop at its end; nothing stays nothing."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
+
+
 def shortened(text: str, most: int) -> str:
     """At most `most` characters, the last of them … where something was left out."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"

@@ -67,7 +67,7 @@ def judge(found: pd.DataFrame) -> None:
     if known.empty:
         return
     said = ", ".join(f"{row['label']} at {row['auroc']:.2f}" for row in known.to_dict("records"))
-    st.caption(format.escape(
+    st.caption(look.literal(
         f"On the cohort's own labels this judge tells {said} (AUROC). A low accuracy of a name that says what "
         "the judge cannot see is the judge's, not the neuron's."
     ))  # fmt: skip
@@ -219,7 +219,7 @@ def _result(study: Study, scores: Artifact, run: RunOfNames, row: dict[str, Any]
     known = audits(study.store, scores, run)
     figures(row, run, known[known["label"] == label], truth_of(truths(study.store, scores), run.run, neuron))
     if run.overlap:
-        st.caption(format.escape(run.overlap))
+        st.caption(look.literal(format.sentence(run.overlap)))
     verdicts = ledger.verdicts(run.run, neuron)
     there = [a for a in ABOUT if (verdicts["about"] == a).any()]
     if there:

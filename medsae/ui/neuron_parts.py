@@ -302,5 +302,5 @@ def exports(
             },
             ids,
             f"neuron-{number}",
-            "Save plots",
+            "save plots",
         )

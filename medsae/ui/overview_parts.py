@@ -259,6 +259,4 @@ def planted(study: Study, scores: Artifact) -> None:
             st.html(f'<p class="ms-soft">{words} {look.chip("on Compare", links.url("compare"))}</p>')
         with st.container(horizontal=True):
             export.menu({"Recovery of planted factors": lambda: recovered}, scores.id, label="Export recovery")
-            export.plots(
-                {"AUROC of planted factors": lambda: _plot_of_recovery(shown)}, scores.id, "recovery", "Save plot"
-            )
+            export.plots({"AUROC of planted factors": lambda: _plot_of_recovery(shown)}, scores.id, "recovery")

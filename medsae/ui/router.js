@@ -65,6 +65,18 @@ new MutationObserver(theme).observe(document.querySelector(".stApp") || document
 // Streamlit's field for files calls itself a presentation though it has a name and can have the focus.
 const mend = () => document.querySelectorAll('[data-testid="stFileUploaderDropzone"][role="presentation"]').forEach((e) => e.setAttribute("role", "group"));
 new MutationObserver(mend).observe(document.body, { subtree: true, childList: true });
+// What a cell of a heat map says stands beside the mouse at once: the browser's own title comes after a second.
+const tip = document.createElement("div");
+tip.className = "ms-tip"; tip.hidden = true; tip.setAttribute("aria-hidden", "true"); document.body.append(tip);
+document.addEventListener("pointerover", (event) => {
+  const cell = event.target.closest?.(".ms-heat > [aria-label]");
+  tip.hidden = !cell;
+  if (!cell) return;
+  tip.textContent = cell.getAttribute("aria-label");
+  const r = cell.getBoundingClientRect(), right = r.right + 6 + tip.offsetWidth < innerWidth;
+  tip.style.left = (right ? r.right + 6 : Math.max(4, r.left - 6 - tip.offsetWidth)) + "px";
+  tip.style.top = Math.min(r.bottom + 4, innerHeight - tip.offsetHeight - 4) + "px";
+});
 // Streamlit calls the function below again whenever its data change: what listens is set up once, here.
 document.addEventListener("click", onClick);
 document.addEventListener("keydown", onKey);

@@ -57,7 +57,7 @@ def panel(study: Study, scores: Artifact, cohort: Artifact, image: int, fires: A
         there = known(study, scores, image)
         cards.show(_tiles(study, cohort, image, fires, there))
         if there.how:
-            st.caption(f"{there.how[:1].upper()}{there.how[1:]}.")
+            st.caption(format.sentence(there.how))
         elif there.of:
             maps.legend(study, scores, cohort, own=True, grid=there.grid)
     missing = [n for n in numbers if n not in known(study, scores, image).of]

@@ -155,6 +155,7 @@ def difference(study: Study, scores: Artifact) -> None:
 
 def neuron(study: Study, scores: Artifact, number: int) -> None:
     """The declared measures of one neuron."""
+    look.section("Measures")
     found = entropies.neuron_measures(study.reader, scores, number)
     rows = []
     for one in declared("neuron"):

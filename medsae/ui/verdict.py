@@ -57,7 +57,7 @@ def _selective(first: Side, second: Side) -> str:
         return ""
     tail = "go with a label more than shuffled labels would let them"
     if abs(a - b) < APART:
-        return f"As many neurons of both sides ({format.percent(a)} and {format.percent(b)}) {tail}."
+        return f"About as many neurons of both sides ({format.percent(a)} and {format.percent(b)}) {tail}."
     (more, high), (less, low) = sorted([(first.name, a), (second.name, b)], key=lambda side: -side[1])
     return f"{format.percent(high)} of the neurons of {more}, and {format.percent(low)} of those of {less}, {tail}."
 
@@ -83,8 +83,11 @@ def _best(first: Side, second: Side) -> str:
     a, b, n = int((gap > APART).sum()), int((gap < -APART).sum()), len(both)
     alike = n - a - b
     if a == b == 0:
-        return f"The best single neuron tells every one of {n} labels about as well on both sides."
+        which = f"every one of {n} labels" if n > 1 else str(both.index[0])
+        return f"The best single neuron tells {which} about as well on both sides."
     (more, wins), (less, losses) = sorted([(first.name, a), (second.name, b)], key=lambda side: -side[1])
+    if n == 1:
+        return f"The best single neuron of {more} tells {both.index[0]} better than that of {less}."
     rest = f" and {alike} come out alike" if alike else ""
     if wins == losses:
         return f"The best single neuron tells {wins} labels better on each side{rest}."

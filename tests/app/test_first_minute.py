@@ -48,6 +48,17 @@ def test_a_difference_of_entropy_is_said_as_strongly_as_it_is_known(difference, 
     assert (said in text) if said else "entropy" not in text
 
 
+def test_of_one_label_it_is_said_by_its_name():
+    a, b = side("the SAE", 0.01, Edema=0.65), side("the raw embedding", 0.0, Edema=0.66)
+    assert sentences(a, b, None) == [
+        "About as many neurons of both sides (1.0 % and 0 %) go with a label more than shuffled labels would let them.",
+        "The best single neuron tells Edema about as well on both sides.",
+    ]
+    assert sentences(a, side("the raw embedding", 0.0, Edema=0.9), None)[-1] == (
+        "The best single neuron of the raw embedding tells Edema better than that of the SAE."
+    )
+
+
 def test_one_side_alone_and_what_was_not_computed():
     assert sentences(SAE, None, None) == ["28.0 % of the neurons of the SAE go with a label more than shuffled labels would let them.",
                                           "One neuron alone tells Edema best (AUROC 0.90 on other patients)."]  # fmt: skip

@@ -22,7 +22,7 @@ from medsae.store.filter import FIRING_LEAST, SURE
 from medsae.store.manifest import sealed
 from medsae.store.notes import Note, Notes
 from medsae.store.reader import WHOLE_KEPT, Reader, _bytes_of_frame, _bytes_of_rows
-from medsae.ui import bars, export, format, forms, full_picture
+from medsae.ui import bars, cards, export, format, forms, full_picture
 
 
 @pytest.fixture
@@ -127,6 +127,16 @@ def test_a_gallery_that_puts_neurons_last_says_so(app, html, data, ids, study):
     active = int(queries.neuron(reader, sae, seldom)["active"])
     assert f"fires on {active} image" in html(app.open("neurons", q=seldom))
     assert "too few to say much" in html(app.open("neuron", neuron=seldom))
+
+
+def test_where_all_neurons_fire_on_few_images_none_is_said_to_come_last(monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(cards.st, "caption", said.append)
+    for few, total in ((0, 9), (2, 9), (9, 9), (1, 1)):
+        cards.few_last(few, total)
+    assert [text.split(":")[0] for text in said] == [
+        "2 neurons of these fire on fewer than 10 images and come last", "All 9 neurons fire on fewer than 10 images",
+        "It fires on fewer than 10 images"]  # fmt: skip
 
 
 def test_beside_of_a_neuron_outside_the_filter_leads_into_it(study):

@@ -3,10 +3,12 @@
 A test that follows links by their element finds a control that another lies over; a person with a mouse does not.
 """
 
+import io
 import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
@@ -121,6 +123,38 @@ def test_the_sidebar_closes_and_opens_by_touch(chromium, study):
     page.get_by_role("button", name="Expand sidebar").tap()
     page.locator('[data-testid="stSidebar"][data-collapsed="false"]').wait_for(state="attached")
     context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_table_that_goes_on_behind_its_edge_shows_it_there(visit, scheme):
+    """The ground is shaded at the edge behind which it goes on, and at no other."""
+    page = visit(scheme, width=800, height=900).open()
+    table = page.locator(".ms-scroll", has_text="AUROC, other patients").first
+    table.scroll_into_view_if_needed()
+    assert table.evaluate("e => e.scrollWidth > e.clientWidth + 20"), "at 800 px this table has no room"
+
+    def shaded(left: int) -> list[bool]:
+        table.evaluate("(e, x) => { e.scrollLeft = x; }", left)
+        page.wait_for_timeout(100)
+        drawn = Image.open(io.BytesIO(table.screenshot())).convert("L")
+        width, y = drawn.width, drawn.height - 4  # below the text of the last row
+        ground = int(drawn.getpixel((width // 2, y)))
+        return [abs(int(drawn.getpixel((x, y))) - ground) > 25 for x in (1, width - 2)]
+
+    assert shaded(0) == [False, True]
+    assert shaded(60) == [True, True]
+    assert shaded(10_000) == [True, False]
+
+
+@pytest.mark.parametrize("path", ["", "neurons"])
+def test_a_long_name_stays_in_its_card(visit, path):
+    page = visit(width=800, height=900).open(path)
+    page.locator(".ms-card .ms-text").first.wait_for()
+    out = page.evaluate("""() => { const panel = document.querySelector(".ms-cards").getBoundingClientRect();
+      const cards = [...document.querySelectorAll(".ms-card")], widths = cards.map((e) => e.offsetWidth);
+      document.querySelectorAll(".ms-card .ms-text").forEach((e, i) => { if (i % 2) e.textContent = "Pneumothoraxverdacht".repeat(6); });
+      return cards.flatMap((e, i) => e.offsetWidth === widths[i] && e.getBoundingClientRect().right <= panel.right + 1 ? [] : [[widths[i], e.offsetWidth]]); }""")
+    assert out == []
 
 
 def test_every_address_becomes_whole_and_adds_no_step_of_history(visit, study):

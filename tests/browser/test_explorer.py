@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote_plus
 
 import pytest
 from playwright.sync_api import expect
@@ -96,13 +97,15 @@ def test_equations_are_set_and_numbered(visit):
 
 def test_heat_map_click_opens_the_neuron_and_back_stays_back(visit):
     page = visit(height=1000).open("correlations?top=20")
-    plot = page.locator(".js-plotly-plot").first
-    plot.locator(".scatterlayer .point").first.wait_for(state="attached")
-    point = plot.locator(".scatterlayer .point").nth(5).bounding_box()
+    cell = page.locator(".ms-heat > a").nth(5)
+    said = cell.get_attribute("aria-label") or ""
+    neuron, label = re.findall(r"neuron (\d+) · (.+?) · ρ", said)[0]
+    point = cell.bounding_box()
     page.mouse.move(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2)
-    plot.locator(".hoverlayer .hovertext").first.wait_for()  # the plot knows what is under the mouse
+    expect(page.locator(".ms-tip")).to_have_text(said)  # at once, beside the mouse
     page.mouse.click(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2)
-    page.wait_for_url(re.compile(r"/neuron\?.*neuron=\d+"))
+    page.wait_for_url(re.compile(rf"/neuron\?.*neuron={neuron}&.*by={quote_plus(label)}"))
+    expect(page.locator(".ms-tip")).to_be_hidden()
     page.locator("h1", has_text="Neuron").wait_for()
     page.go_back()
     page.locator("h1", has_text="Which neuron").wait_for()
@@ -336,13 +339,12 @@ def test_a_training_is_started_cancelled_resumed_and_its_provenance_is_read(work
 @pytest.mark.long
 def test_on_a_4k_screen_text_is_larger_and_charts_grow_with_it(visit):
     page = visit(width=3840, height=2160).open("correlations?top=60")
-    names = page.locator(".js-plotly-plot .yaxislayer-above text, .js-plotly-plot .yaxislayer-below text")
-    page.wait_for_function("document.querySelector('.js-plotly-plot')?.offsetHeight > 1.5 * (60 + 17 * 50)")
+    names = page.locator(".ms-heat > b")
     names.nth(49).wait_for()
     boxes = [names.nth(i).bounding_box() for i in range(names.count())]
-    assert len(boxes) >= 50 and boxes[0]["height"] >= 14
+    assert len(boxes) >= 50 and boxes[0]["height"] >= 25
     tops = sorted(b["y"] for b in boxes)
-    assert all(b - a > 14 for a, b in itertools.pairwise(tops)), "the rows' names lie over each other"
+    assert all(b - a > 25 for a, b in itertools.pairwise(tops)), "the rows' names lie over each other"
     assert page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)") >= 20
     side = page.locator('[data-testid="stSidebar"]').bounding_box()
     assert side["width"] >= 440 and page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 1
