@@ -173,9 +173,10 @@ def few_last(few: int, total: int) -> None:
         all_ = "It fires" if few == 1 else f"All {few:,} neurons fire"
         st.caption(f"{all_} on fewer than {FIRING_LEAST} images: a correlation over so few says little.")
     elif few:
+        fire, come = ("fires", "comes") if few == 1 else ("fire", "come")
         st.caption(
-            f"{format.plural(few, 'neuron')} of these {'fires' if few == 1 else 'fire'} on fewer than {FIRING_LEAST} "
-            "images and come last: a correlation over so few says little."
+            f"{format.plural(few, 'neuron')} of these {fire} on fewer than {FIRING_LEAST} images and {come} last: "
+            "a correlation over so few says little."
         )
 
 

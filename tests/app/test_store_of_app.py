@@ -132,9 +132,10 @@ def test_a_gallery_that_puts_neurons_last_says_so(app, html, data, ids, study):
 def test_where_all_neurons_fire_on_few_images_none_is_said_to_come_last(monkeypatch):
     said: list[str] = []
     monkeypatch.setattr(cards.st, "caption", said.append)
-    for few, total in ((0, 9), (2, 9), (9, 9), (1, 1)):
+    for few, total in ((0, 9), (1, 9), (2, 9), (9, 9), (1, 1)):
         cards.few_last(few, total)
     assert [text.split(":")[0] for text in said] == [
+        "1 neuron of these fires on fewer than 10 images and comes last",
         "2 neurons of these fire on fewer than 10 images and come last", "All 9 neurons fire on fewer than 10 images",
         "It fires on fewer than 10 images"]  # fmt: skip
 
