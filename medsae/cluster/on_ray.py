@@ -25,6 +25,7 @@ NICENESS = "RAY_worker_niceness"
 """How far tasks step back behind all else on a machine; by itself Ray says 15, and on a busy one shards hardly run."""
 _OBJECTS = 100 * 2**20
 """Bytes for Ray's own store of objects where we start it: commands and their ends are small."""
+_REFUSED = (ConnectionError, RuntimeError, ValueError, ImportError, TimeoutError, OverflowError)
 _NODE_SECONDS = 120.0
 """Longest wait for a node to say what it is."""
 _REACH_SECONDS = 10.0
@@ -98,7 +99,10 @@ def _connect(ray: Any, address: str) -> bool:
         os.environ.setdefault(NICENESS, "0")
         ray.init(address="local", include_dashboard=False, object_store_memory=_OBJECTS, **quiet)
         return True
-    except Exception as error:  # also a bare Exception, where Ray's own start takes longer than its 30 s
+    except Exception as error:
+        # A bare Exception is what Ray raises where its own start takes longer than its 30 s.
+        if type(error) is not Exception and not isinstance(error, _REFUSED):
+            raise
         do = ("look whether its head runs and takes clients (ray start --head; ray://HOST:10001), and whether this "
               "user has its token (~/.ray/auth_token)")  # fmt: skip
         if isinstance(error, ImportError):

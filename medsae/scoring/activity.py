@@ -325,12 +325,10 @@ def times(block: Block, columns_bc: NDArray[np.float32]) -> NDArray[np.float32]:
         return block.toarray().T @ columns_bc
     out = np.empty((m, columns_bc.shape[1]), np.float32)
 
-    def strip(part: slice) -> None:
-        for c in range(part.start, part.stop, COLUMNS):
-            columns = slice(c, min(c + COLUMNS, part.stop))
-            out[:, columns] = block.T @ np.ascontiguousarray(columns_bc[:, columns])
+    def strip(columns: slice) -> None:
+        out[:, columns] = block.T @ np.ascontiguousarray(columns_bc[:, columns])
 
-    strips(strip, out.shape[1])
+    strips(strip, out.shape[1], COLUMNS)
     return out
 
 

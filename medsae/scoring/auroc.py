@@ -197,16 +197,14 @@ def auroc_all(held: Held, y_nk: NDArray[np.floating], masks: Sequence[NDArray[np
     for neurons, z_nc in dense_columns(held):
 
         def strip(part: slice, z_nc: NDArray[np.float32] = z_nc, offset: int = neurons.start) -> None:
-            for first in range(part.start, part.stop, width):
-                last = min(first + width, part.stop)
-                chunk = _SortedRows(np.ascontiguousarray(z_nc[:, first:last].T))
-                for areas, (positive, mask_nq, pattern_k) in zip(out, work, strict=True):
-                    for q in range(mask_nq.shape[1]):
-                        labels = np.flatnonzero(pattern_k == q)
-                        found = chunk.areas(mask_nq[:, q], positive[:, labels])
-                        areas[offset + first : offset + last, labels] = found
+            chunk = _SortedRows(np.ascontiguousarray(z_nc[:, part].T))
+            for areas, (positive, mask_nq, pattern_k) in zip(out, work, strict=True):
+                for q in range(mask_nq.shape[1]):
+                    labels = np.flatnonzero(pattern_k == q)
+                    found = chunk.areas(mask_nq[:, q], positive[:, labels])
+                    areas[offset + part.start : offset + part.stop, labels] = found
 
-        strips(strip, z_nc.shape[1])
+        strips(strip, z_nc.shape[1], width)
     return out
 
 

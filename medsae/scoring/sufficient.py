@@ -21,6 +21,8 @@ from medsae.scoring.threads import strips
 
 ROWS = 128
 """Images a sub-block: 128 x 8192 fp32 stays in the cache between its three uses, and fp32 sums stay short."""
+NEURONS = 2048
+"""Neurons a product: what cores share, and no more than one has in its cache."""
 
 REASONS = ("", "fewer than 3 images", "constant label", "constant neuron")
 """Why a correlation is undefined, by code; 0 is defined."""
@@ -119,7 +121,7 @@ class Sufficient:
                     else:
                         self.zz_qm[:, neurons] += mask_bq[part].T @ np.square(shifted, out=shifted)
 
-        strips(strip, z_bm.shape[1])
+        strips(strip, z_bm.shape[1], NEURONS)
 
     def _sparse(self, z_bm: sparse.csc_array, y_bk: NDArray[np.float32], mask_bq: NDArray[np.float32]) -> None:
         assert self.shift_m is not None

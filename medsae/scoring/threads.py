@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from itertools import pairwise
 from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
@@ -53,14 +52,13 @@ def side_by_side(work: Callable[[int], T], count: int) -> Iterator[T]:
         yield from pool.map(work, range(count))
 
 
-def strips(work: Callable[[slice], None], size: int) -> None:
-    """`work` for each of `CORES` equal parts of 0 .. size, side by side; what one raises is raised here."""
-    edges = [size * i // CORES for i in range(CORES + 1)]
-    parts = [slice(a, b) for a, b in pairwise(edges) if b > a]
+def strips(work: Callable[[slice], None], size: int, width: int) -> None:
+    """`work` for each `width` of 0 .. size, `CORES` side by side; what one raises is raised here.
+
+    Where the parts are cut does not depend on the cores: a product of other columns at once has other last bits, and a
+    shard on one core is to make the bits of a command on many.
+    """
+    parts = [slice(a, min(a + width, size)) for a in range(0, size, width)]
     with one_core_each():
-        if len(parts) < 2:
-            for part in parts:
-                work(part)
-            return
-        with ThreadPoolExecutor(len(parts)) as pool:
-            list(pool.map(work, parts))
+        for _ in side_by_side(lambda i: work(parts[i]), len(parts)):
+            pass

@@ -184,6 +184,16 @@ def test_a_cluster_of_this_machine_alone_is_not_asked_what_it_is(engine, monkeyp
     assert asked == [False]
 
 
+def test_on_a_machine_alone_the_merge_has_all_its_cores(engine, monkeypatch, tmp_path):
+    given = []
+    monkeypatch.setattr(engine, "submit", lambda tasks, share: given.append((share, tasks[0].threads)) or Made(tasks))
+    for own in (True, False):
+        engine.own = own
+        cluster.run(c.Embed(cohort="x", encoder="simclip", on="ray", shards=2), Store(tmp_path), Silent())
+    assert [(share.cpus, share.slots, threads) for share, threads in given] == [
+        (1, 2, 1), (2, 1, 2), (1, 2, 1), (1, 2, 1)]  # fmt: skip
+
+
 def test_a_shard_takes_no_more_cores_than_it_was_given(monkeypatch):
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     for asked, cores in (("", 8), ("2", 2), ("64", 8), ("0", 8), ("4,2", 8)):
@@ -306,6 +316,16 @@ class Now:
 
     def stop(self):
         self.stopped = True
+
+
+class Made(Now):
+    """Every command goes well and says {}."""
+
+    def __init__(self, tasks):
+        super().__init__(tasks, None)
+
+    def ended(self, seconds):
+        yield [part.Done("host", 0, "id", None, "{}") for _ in self.tasks]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsae.progress import UserError
+from medsae.scoring import sufficient, threads
 from medsae.scoring.activity import ArraySource, Held, gathered, nonzeros
 from medsae.scoring.draws import Patients, Resamples, correlations_of_draws
 from medsae.scoring.labels import label_matrix, mask_patterns, one_hot
@@ -28,6 +29,29 @@ def example(seed, n=60, m=5, k=3, sparse=False, missing=0.3):
     if sparse:
         z = np.where(rng.random((n, m)) < 0.3, z, 0).astype(np.float32)
     return z, (rng.random((n, k)) < 0.4).astype(np.float32), rng.random((n, k)) >= missing
+
+
+@pytest.mark.parametrize("missing", [0, 0.3])
+def test_the_bits_do_not_depend_on_the_number_of_cores(monkeypatch, missing):
+    """A product of other columns at once has other last bits: a shard on one core would make another piece."""
+    monkeypatch.setattr(sufficient, "NEURONS", 64)
+    z, y, mask = example(0, n=777, m=330, k=14, missing=missing)
+    found = []
+    for cores in (1, 2, 3, 8):
+        monkeypatch.setattr(threads, "CORES", cores)
+        found.append(correlate(z, y, mask).rho_mk.tobytes())
+    assert len(set(found)) == 1
+
+
+def test_what_one_strip_raises_is_raised(monkeypatch):
+    def work(part):
+        if part == slice(4, 6):
+            raise ValueError("the third")
+
+    for cores in (1, 2):
+        monkeypatch.setattr(threads, "CORES", cores)
+        with pytest.raises(ValueError, match="the third"):
+            threads.strips(work, 7, 2)
 
 
 def test_hand_computed():
