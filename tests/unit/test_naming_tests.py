@@ -109,7 +109,7 @@ def test_rank_tells_the_strongest_by_name_and_a_wrong_name_does_not(world):
             return None
         numbers = server.requests[count][1]
         if found[1] != nw.FACTORS[0]:
-            return str({"answer": int(nw._uniform(str(count)) * 5) + 1})
+            return str({"answer": int(nw._uniform(f"{found[1]}|{numbers}") * 5) + 1})  # not by order: that varies
         return f"Radiograph {int(np.argmax([value.get((0, n), 0.0) for n in numbers])) + 1}."
 
     server = nw.Server(world, mangle=mangle)
