@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from medsae.ui import compare_parts, export, look, planted_pairs_parts, terms
+from medsae.ui import compare_parts, export, look, planted_pairs_parts, terms, unfinished
 from medsae.ui import study as studies
 
 PAGE = {"title": "Compare", "place": 80}
@@ -38,7 +38,7 @@ with st.container(border=True):
         "sparser is left, more faithful is up; a point opens the SAE, the ring is around this one",
     )
     if frame.empty:
-        look.empty("No SAE yet", "Train one.", studies.next_command(study))
+        look.empty("No SAE yet", "Train one.", unfinished.next_command(study))
     else:
         compare_parts.pareto(study, frame)
         export.menu({"SAEs of this cohort": lambda: frame}, cohort.id)

@@ -410,9 +410,10 @@ def pareto(frame: Frame) -> go.Figure:
     least = float(frame["fve"].min()) if len(frame) else 0.0
     most = float(frame["active"].max()) if len(frame) else 0.0
     right, bottom = (1.1 * most if most > 0 else 1), least - 0.25 * max(1 - least, 0.04)
+    top = 1 + 0.02 * (1 - bottom)  # room for a point at 1, and no tick above it
     words = [str(word) for word in frame["label"]] if "label" in frame else [""] * len(frame)
     across = [PARETO_PX[0] * x / right for x in frame["active"]]
-    up = [PARETO_PX[1] * (y - bottom) / (1.02 - bottom) for y in frame["fve"]]
+    up = [PARETO_PX[1] * (y - bottom) / (top - bottom) for y in frame["fve"]]
     places = labels_beside(across, up, words)
     figure = blank(300, showlegend=False, dragmode=False)
     ring = [3 if here else 0 for here in frame["here"]]
@@ -431,7 +432,7 @@ def pareto(frame: Frame) -> go.Figure:
         hovertemplate="%{customdata[1]}<extra></extra>",
     )
     figure.layout.xaxis.update(title="active neurons an image (L0)", range=[0, right])
-    figure.layout.yaxis.update(title="variance explained (FVE)", range=[bottom, 1.02])
+    figure.layout.yaxis.update(title="variance explained (FVE)", range=[bottom, top])
     return figure
 
 

@@ -30,7 +30,7 @@ from medsae.naming.selection import (
     difference_hash,
     firing_least,
 )
-from medsae.store.artifacts import Artifact, Store
+from medsae.store.artifacts import NOT_THEN, Artifact, Store
 
 SIDE_PX = 896
 """Longest side of a picture as a model gets it: MedGemma's own input size."""
@@ -211,7 +211,7 @@ class StudyOfScores:
 
     def terms(self, neuron: int) -> list[tuple[str, float]]:
         """The terms nearest to a neuron's direction and their cosines; UserError for scores that have no words."""
-        why = self.scores.facts.get("words") or "not computed then: score again with another --seed"
+        why = self.scores.facts.get("words") or NOT_THEN
         c.check(why == "computed", f"these scores have no vocabulary: {why}", self.scores.id,
                 "choose another --backend")  # fmt: skip
         return self._rows(

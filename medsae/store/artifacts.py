@@ -36,12 +36,15 @@ KINDS = ("cohort", "embeddings", "sae", "scores", "pairs")
 BESIDE = ("pairs",)
 """Kinds that a study can do without: no page waits for them."""
 TABLES = "tables.duckdb"
+NOT_THEN = "not computed then: score again for it (another --seed makes new scores)"
+"""Why scores of an older program lack something."""
 _AGAIN = "delete the folder and repeat the step"
 
 __all__ = [
     "BESIDE",
     "KINDS",
     "MANIFEST",
+    "NOT_THEN",
     "SCHEMA_VERSION",
     "TABLES",
     "Artifact",

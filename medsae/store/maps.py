@@ -11,10 +11,8 @@ import pandas as pd
 from medsae import geometry
 from medsae.runs import decode
 from medsae.scoring.verdicts import of_encoder, verdict
-from medsae.store.artifacts import Artifact
+from medsae.store.artifacts import NOT_THEN, Artifact
 from medsae.store.reader import Frame, Reader
-
-NOT_THEN = "maps were not computed then: score again with another --seed"
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Grid:
 def missing(scores: Artifact) -> str:
     """Why these scores have no maps; "" where they have."""
     made = scores.facts.get("maps")
-    return "" if made in ("exact", OCCLUSION) else str(made or NOT_THEN)
+    return "" if made in ("exact", OCCLUSION) else str(made or f"maps were {NOT_THEN}")
 
 
 OCCLUSION = "occlusion"

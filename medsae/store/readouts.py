@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from medsae.store.artifacts import Artifact
+from medsae.store.artifacts import NOT_THEN, Artifact
 from medsae.store.reader import Frame, Reader
 
 LOGITS_FILE = "readout.npy"
@@ -22,7 +22,7 @@ MOST = 20_000
 def missing(scores: Artifact) -> str:
     """Why these scores have no read-outs; "" where they have."""
     made = scores.facts.get("effects")
-    return "" if made == "computed" else str(made or "not computed then: score again with another --seed")
+    return "" if made == "computed" else str(made or NOT_THEN)
 
 
 def readouts(reader: Reader, scores: Artifact) -> Frame:

@@ -13,6 +13,11 @@ def is_raw(scores: Artifact) -> bool:
     return "sae" not in scores.parents
 
 
+def newest(scored: Sequence[Artifact]) -> Artifact | None:
+    """What a reader sees who asked for nothing: the newest scores of an SAE, else of raw embeddings."""
+    return next((s for s in scored if not is_raw(s)), scored[0] if scored else None)
+
+
 def title(artifacts: Sequence[Artifact], scores: Artifact) -> str:
     """How scores are called in choosers: by the name people gave, else `SAE topk 16 × 4`, `raw simclip`."""
     own = housekeeping.of(scores).title

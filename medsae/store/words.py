@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from medsae.store.artifacts import Artifact
+from medsae.store.artifacts import NOT_THEN, Artifact
 from medsae.store.reader import Frame, Reader
 
 LENS_FILE = "lens.npy"
@@ -25,7 +25,7 @@ _SMALL = frozenset(("the", "a", "an", "of", "at", "in", "on", "with", "and", "or
 def missing(scores: Artifact) -> str:
     """Why these scores have no text lens; "" where they have."""
     made = scores.facts.get("words")
-    return "" if made == "computed" else str(made or "not computed then: score again with another --seed")
+    return "" if made == "computed" else str(made or NOT_THEN)
 
 
 def of_neuron(reader: Reader, scores: Artifact, neuron: int) -> Frame:

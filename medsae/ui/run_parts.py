@@ -17,7 +17,7 @@ from medsae.progress import UserError
 from medsae.store import housekeeping, queries, query_images
 from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.reader import Frame
-from medsae.ui import advice, charts, export, format, forms, hiding, job_words, keeping_parts, links, look
+from medsae.ui import advice, charts, export, format, forms, hiding, job_words, keeping_parts, links, look, unfinished
 from medsae.ui import study as studies
 from medsae.ui.study import Study
 
@@ -323,7 +323,7 @@ _TONES = {"done": "ms-good", "failed": "ms-bad", "part failed": "ms-bad", "damag
 
 def start(study: Study) -> None:
     """Choose a step, fill its form, start it as a job."""
-    missing = type(studies.next_step(study))
+    missing = type(unfinished.next_step(study))
     default = next(name for name, config in STEPS.items() if config is missing)
     step = links.choose(st.segmented_control, "Step", "step", {s: s for s in STEPS}, default)
     with st.container(border=True):

@@ -1,7 +1,7 @@
 """The study that the sidebar chose: which scores are looked at, what they are compared with, in which unit.
 
-`choose` runs once in app.py and draws the sidebar; a page takes `current()`. The four states of a page are told here:
-no data, working (steps are missing or running), partial (no second scores to compare with), ready.
+`choose` runs once in app.py and draws the sidebar; a page takes `current()`. A page has four states: no data, working
+(steps are missing or running), partial (no second scores to compare with), ready.
 """
 
 from __future__ import annotations
@@ -9,28 +9,26 @@ from __future__ import annotations
 import atexit
 import gc
 import math
-import shlex
 import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NoReturn, cast
+from typing import Literal, cast
 
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
-from medsae import config as configs
 from medsae.jobs import Jobs
 from medsae.progress import UserError
 from medsae.store import concepts, followed, housekeeping, pictures, queries, query_images, trained
-from medsae.store.artifacts import BESIDE, KINDS, Artifact, Store
+from medsae.store.artifacts import KINDS, Artifact, Store
 from medsae.store.ledger import Ledger
 from medsae.store.notes import Note, Notes, representation
 from medsae.store.reader import Frame, Reader
-from medsae.store.titles import cohort_title, is_raw, title, titles
-from medsae.ui import format, job_words, links, look
+from medsae.store.titles import cohort_title, is_raw, newest, title, titles
+from medsae.ui import format, links, look, unfinished
 
 State = Literal["no data", "working", "partial", "ready"]
 
@@ -306,8 +304,7 @@ def choose() -> Study:
     cohorts = [a for a in artifacts if a.kind == "cohort"]
     bar = st.sidebar
     links.forget()
-    newest = _newest(scored)
-    scores = newest if wanted is None else next((s for s in scored if s.id == wanted), None)
+    scores = newest(scored) if wanted is None else next((s for s in scored if s.id == wanted), None)
     gone = f"the scores {wanted}" if scores is None and wanted is not None else None
     cohort = next((c for c in cohorts if scores and c.id == scores.parents.get("cohort")), None)
     if scores is not None and cohort is None:
@@ -367,11 +364,6 @@ def trained_badge(artifacts: Sequence[Artifact], scores: Artifact) -> str:
     return look.badge(f"trained on: {found.text}", found.help, found.apart) if found else ""
 
 
-def _newest(scored: Sequence[Artifact]) -> Artifact | None:
-    """What a reader sees who asked for nothing: the newest scores of an SAE, else of raw embeddings."""
-    return next((s for s in scored if not is_raw(s)), scored[0] if scored else None)
-
-
 def figures(items: Sequence[tuple[str, str, str]]) -> None:
     """A row of figures with entropies among them (see `look.figures`), and the switch of their unit."""
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="top"):
@@ -413,82 +405,8 @@ def ready() -> tuple[Study, Artifact, Artifact]:
     """(study, scores, cohort) for a page about scores; in the states without any it says what to do and stops."""
     study = current()
     if study.scores is None or study.cohort is None:
-        waiting(study)
+        unfinished.tell(study)
     return study, study.scores, study.cohort
-
-
-def waiting(study: Study) -> NoReturn:
-    """The states `no data` and `working`: what is there, what runs, the next command; ends the page."""
-    running = [j for j in job_words.jobs().list() if j.state == "running"]
-    look.heading("MedSAE Explorer", "what the neurons of a sparse autoencoder of chest radiographs answer to")
-    if study.gone is not None:
-        _say_gone(study, study.gone)
-    elif study.state == "no data" and not running:
-        look.empty(
-            "No study yet",
-            "Make one from simulated radiographs: a small cohort, its encoder, a sparse "
-            "autoencoder, scores. It takes some minutes and needs no network. Or of your own: radiographs with a table "
-            "of labels (python -m medsae ingest --root FOLDER says what a folder holds).",
-            "python -m medsae run demo",
-        )
-        _begin(_FIRST)
-    else:
-        look.empty("The study is not finished", " ".join(missing(study)), next_command(study))
-        _begin("what runs, and its log" if running else _FIRST)
-    for job in running:
-        job_words.show_job(job)
-    look.footer()
-    st.stop()
-
-
-_FIRST = "start a step here, without a terminal"
-
-
-def _begin(words: str) -> None:
-    """Where steps are started and watched, and what all this is."""
-    tab = "start" if words == _FIRST else "jobs"
-    st.html(
-        look.chip(words, links.url("runs", (), tab=tab)) + " " + look.chip("what this program does", links.url("about"))
-    )
-
-
-def _say_gone(study: Study, gone: str) -> None:
-    """Nothing else is shown under an address whose scores are gone: it would pass for what was meant."""
-    look.empty(
-        "What this address shows is not here",
-        f"It asks for {gone}: deleted, damaged, or made on another machine. No other study is shown in its place.",
-    )
-    newest = _newest([a for a in study.artifacts if a.kind == "scores"])
-    if newest is not None and newest is not study.scores:
-        st.html(look.chip("open the newest study", links.url("overview", (), scores=newest.id)))
-
-
-def missing(study: Study) -> list[str]:
-    """Which steps are there and which are not, in words."""
-    have = [k for k in KINDS if any(a.kind == k for a in study.artifacts)]
-    lack = [k for k in KINDS if k not in have and k not in BESIDE]
-    unfinished = [id for k in KINDS for id, _ in study.store.unfinished(k)]
-    return [
-        f"There is {', '.join(have) or 'nothing yet'}; still missing: {', '.join(lack) or 'nothing'}.",
-        *([f"Being made, or interrupted: {', '.join(unfinished)}."] if unfinished else []),
-    ]
-
-
-def next_step(study: Study) -> configs.Command:
-    """The config of the step that is missing first."""
-    newest = {k: next((a.id for a in study.artifacts if a.kind == k), None) for k in KINDS}
-    if not newest["cohort"]:
-        return configs.RunDemo()
-    if not newest["embeddings"]:
-        return configs.Embed(cohort=newest["cohort"], encoder="simclip")
-    if not newest["sae"]:
-        return configs.Train(embeddings=newest["embeddings"])
-    return configs.Score(sae=newest["sae"])
-
-
-def next_command(study: Study) -> str:
-    """The command line of the step that is missing first."""
-    return shlex.join(["python", "-m", "medsae", *configs.command_line(next_step(study))])
 
 
 def foot(*more: str) -> None:
