@@ -9,13 +9,14 @@ import streamlit as st
 
 from medsae import config as configs
 from medsae.store import titles
-from medsae.store.artifacts import BESIDE, KINDS
+from medsae.store.artifacts import KINDS
 from medsae.ui import job_words, links, look
 
 if TYPE_CHECKING:
     from medsae.ui.study import Study
 
 _FIRST = "start a step here, without a terminal"
+_CALLED = {"cohort": "a cohort", "embeddings": "embeddings", "sae": "an SAE", "scores": "scores"}
 
 
 def tell(study: Study) -> NoReturn:
@@ -63,8 +64,9 @@ def _say_gone(study: Study, gone: str) -> None:
 
 def missing(study: Study) -> list[str]:
     """Which steps are there and which are not, in words."""
-    have = [k for k in KINDS if any(a.kind == k for a in study.artifacts)]
-    lack = [k for k in KINDS if k not in have and k not in BESIDE]
+    there = {a.kind for a in study.artifacts}
+    have = [words for kind, words in _CALLED.items() if kind in there]
+    lack = [words for kind, words in _CALLED.items() if kind not in there]
     unfinished = [id for k in KINDS for id, _ in study.store.unfinished(k)]
     return [
         f"There is {', '.join(have) or 'nothing yet'}; still missing: {', '.join(lack) or 'nothing'}.",
@@ -74,14 +76,15 @@ def missing(study: Study) -> list[str]:
 
 def next_step(study: Study) -> configs.Command:
     """The config of the step that is missing first."""
-    newest = {k: next((a.id for a in study.artifacts if a.kind == k), None) for k in KINDS}
-    if not newest["cohort"]:
+    newest = {k: next((a for a in study.artifacts if a.kind == k), None) for k in KINDS}
+    if (cohort := newest["cohort"]) is None:
         return configs.RunDemo()
-    if not newest["embeddings"]:
-        return configs.Embed(cohort=newest["cohort"], encoder="simclip")
-    if not newest["sae"]:
-        return configs.Train(embeddings=newest["embeddings"])
-    return configs.Score(sae=newest["sae"])
+    if (embeddings := newest["embeddings"]) is None:
+        simulated = cohort.facts.get("source") == "simulated"
+        return configs.Embed(cohort=cohort.id, encoder="simclip" if simulated else "medclip-resnet")
+    if (sae := newest["sae"]) is None:
+        return configs.Train(embeddings=embeddings.id)
+    return configs.Score(sae=sae.id)
 
 
 def next_command(study: Study) -> str:

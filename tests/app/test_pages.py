@@ -4,11 +4,13 @@ import json
 import re
 import shutil
 from html import escape
+from types import SimpleNamespace
 
 import pytest
 
 from medsae.store.artifacts import Store
 from medsae.store.manifest import sealed
+from medsae.ui import unfinished
 
 PAGES = [
     "overview",
@@ -46,8 +48,17 @@ def test_working_says_what_is_missing_and_the_next_command(page, app, html, data
     (data / "artifacts/sae/.building-topk-1/.shards").mkdir(parents=True)
     text = html(app.open(page))
     assert f"python -m medsae train --embeddings {ids.embeddings}" in text
-    assert "topk-1" in text and "still missing: sae, scores" in text and RESEARCH in text
+    assert (
+        "topk-1" in text and "There is a cohort, embeddings; still missing: an SAE, scores" in text and RESEARCH in text
+    )
     assert text.count("<h1") == 1 and 'href="runs?tab=start"' in text
+
+
+@pytest.mark.parametrize(("source", "encoder"), [("simulated", "simclip"), ("table", "medclip-resnet")])
+def test_the_next_encoder_is_one_that_knows_the_images(source, encoder):
+    cohort = SimpleNamespace(kind="cohort", id="c-1", facts={"source": source})
+    command = unfinished.next_command(SimpleNamespace(artifacts=(cohort,)))  # type: ignore[arg-type]
+    assert command == f"python -m medsae embed --cohort c-1 --encoder {encoder}"
 
 
 @pytest.mark.parametrize("page", ABOUT_SCORES)
