@@ -13,11 +13,7 @@ known = study.get(st.query_params.get("against")) or study.versus
 look.heading("Compare", " against ".join(compare_parts.two_titles(study, scores, known)) if known else title)
 other = compare_parts.across(study, scores) or study.versus
 if other is None:
-    look.empty(
-        "Nothing to compare with",
-        "Choose other scores under Compared with at the left, or make them.",
-        f"python -m medsae score --embeddings {scores.parents.get('embeddings')} --representation raw",
-    )
+    unfinished.alone(study, scores)
 else:
     compare_parts.shift(study, scores, other)
     left, right = st.columns(2, gap="medium")

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from medsae.ui import advice, links, located_parts, look, overview_parts, statistics_panels, terms
+from medsae.ui import advice, links, located_parts, look, overview_parts, statistics_panels, terms, unfinished
 from medsae.ui import study as studies
 
 PAGE = {"title": "Overview", "place": 10}
@@ -14,11 +14,7 @@ look.heading("What do these neurons encode?", studies.cohort_title(cohort))
 overview_parts.in_words(study, scores)
 advice.show(study.parent(scores, "sae"))
 if study.state == "partial":
-    look.empty(
-        "Nothing to compare with yet",
-        "Score the raw embedding with the same labels, and every page shows both.",
-        f"python -m medsae score --embeddings {scores.parents.get('embeddings')} --representation raw",
-    )
+    unfinished.alone(study, scores)
 with st.container(border=True):
     overview_parts.neurons(study, scores, cohort)
 overview_parts.first_steps(study, scores)

@@ -1,4 +1,4 @@
-"""What a page about scores says where there are none yet: what is there, what runs, the next command."""
+"""What a page says where something is not made yet: what is there, what runs, the next command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import streamlit as st
 
 from medsae import config as configs
 from medsae.store import titles
-from medsae.store.artifacts import KINDS
+from medsae.store.artifacts import KINDS, Artifact
 from medsae.ui import job_words, links, look
 
 if TYPE_CHECKING:
@@ -62,6 +62,24 @@ def _say_gone(study: Study, gone: str) -> None:
         st.html(look.chip("open the newest study", links.url("overview", (), scores=latest.id)))
 
 
+def alone(study: Study, scores: Artifact) -> None:
+    """The state `partial`: what these scores could be compared with."""
+    cohort, embeddings = scores.parents.get("cohort"), scores.parents.get("embeddings", "")
+    if any(a.kind == "scores" and a.id != scores.id and a.parents.get("cohort") == cohort for a in study.artifacts):
+        look.empty("Nothing is compared", "Choose other scores under Compared with at the left.")
+        return
+    sae = next((a.id for a in study.artifacts if a.kind == "sae" and a.parents.get("embeddings") == embeddings), None)
+    if not titles.is_raw(scores):
+        what, command = "Score the raw embedding", configs.Score(embeddings=embeddings, representation="raw")
+    elif sae:
+        what, command = "Score its SAE", configs.Score(sae=sae)
+    else:
+        what, command = "Train an SAE on this embedding and score it", configs.Train(embeddings=embeddings)
+    look.empty(
+        "Nothing to compare with yet", f"{what} with the same labels, and every page shows both.", _line(command)
+    )
+
+
 def missing(study: Study) -> list[str]:
     """Which steps are there and which are not, in words."""
     there = {a.kind for a in study.artifacts}
@@ -89,4 +107,8 @@ def next_step(study: Study) -> configs.Command:
 
 def next_command(study: Study) -> str:
     """The command line of the step that is missing first."""
-    return shlex.join(["python", "-m", "medsae", *configs.command_line(next_step(study))])
+    return _line(next_step(study))
+
+
+def _line(command: configs.Command) -> str:
+    return shlex.join(["python", "-m", "medsae", *configs.command_line(command)])

@@ -10,6 +10,7 @@ import pytest
 
 from medsae.store.artifacts import Store
 from medsae.store.manifest import sealed
+from medsae.ui import study as studies
 from medsae.ui import unfinished
 
 PAGES = [
@@ -68,6 +69,19 @@ def test_partial_without_scores_to_compare_with(page, app, html, data, ids):
     assert ids.scores in text and RESEARCH in text
     if page in ("overview", "compare"):
         assert "--representation raw" in text
+
+
+@pytest.mark.parametrize("page", ["overview", "compare"])
+def test_the_raw_embedding_alone_asks_for_an_sae(page, app, html, data, ids):
+    text = html(app.open(page, scores=ids.raw, versus="none"))
+    assert "Nothing is compared" in text and "--representation raw" not in text
+    shutil.rmtree(data / "artifacts/scores" / ids.scores)
+    studies.forget_scan()
+    text = html(app.open(page, scores=ids.raw))
+    assert f"python -m medsae score --sae {ids.sae}" in text and "--representation raw" not in text
+    shutil.rmtree(data / "artifacts/sae")
+    studies.forget_scan()
+    assert f"python -m medsae train --embeddings {ids.embeddings}" in html(app.open(page, scores=ids.raw))
 
 
 @pytest.mark.parametrize("page", PAGES)
