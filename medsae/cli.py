@@ -289,8 +289,8 @@ def _recognised(root: Path, offers: dict[str, plugins.Source]) -> str:
     if not folder.is_dir():
         raise UserError("the folder does not exist", root, "check the path")
     found, doubts = [], []
-    for name, offer in offers.items():
-        if offer.recognise is not None:
+    for name, offer in sorted(offers.items(), key=lambda item: item[1].any_folder):
+        if offer.recognise is not None and not (offer.any_folder and (found or doubts)):
             try:
                 if plugins.named(offer.recognise)(folder) is not None:
                     found.append(name)

@@ -17,7 +17,7 @@ import lzma
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -95,6 +95,32 @@ def read(path: Path, rows: int | None = None, header: bool = True) -> Read:
     if found.table.empty:
         raise UserError("the table has a header but no rows", path, "give a table with rows")
     return found
+
+
+def read_list(path: Path, names: Sequence[str], wide: str, rows: int | None = None) -> Read:
+    """A list without a header whose cells are parted by blanks, as a table with the columns `names`; more blanks than
+    that are inside the column `wide`. Raises UserError for a file that is missing, empty or no text, and for a line
+    with fewer cells."""
+    if not path.is_file():
+        raise UserError("the table does not exist", path, "check the path")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (UnicodeError, OSError) as error:
+        raise UserError(f"the list cannot be read: {error}", path, "give a list of text") from error
+    kept = [i for i, line in enumerate(lines) if line.strip()][:rows]
+    if not kept:
+        raise UserError("the list is empty", path, "give a list with a line for each picture")
+    before, after = names.index(wide), len(names) - names.index(wide) - 1
+    found = []
+    for i in kept:
+        cells = lines[i].split()
+        if len(cells) < len(names):
+            raise UserError(f"line {i + 1} has {len(cells)} cells, {len(names)} were expected ({', '.join(names)})",
+                            path, "give the publisher's own list")  # fmt: skip
+        middle = " ".join(cells[before : len(cells) - after])
+        found.append([*cells[:before], middle, *cells[len(cells) - after :]] if after else [*cells[:before], middle])
+    told = [f"{path.name}: no header, cells parted by blanks"]
+    return Read(path, pd.DataFrame(found, columns=list(names), dtype="str"), 1, False, told, np.array(kept))
 
 
 def _why(said: str) -> tuple[str, str]:

@@ -86,6 +86,8 @@ class Source(Offer):
     citation: str = ""
     recognise: str | None = None
     """`package.module:attribute` of `recognise(folder) -> config | None`: whether a folder is this data set."""
+    any_folder: bool = False
+    """It would recognise other sources' folders too: asked only where no other source knows the folder."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from medsae.cohorts.tabular import MISSING, CohortTable
 from medsae.config import FromFiles
 from medsae.progress import UserError
 
-_SOURCES = {"train": "train", "training": "train", "valid": "valid", "validate": "valid", "validation": "valid",
+SOURCES = {"train": "train", "training": "train", "valid": "valid", "validate": "valid", "validation": "valid",
             "val": "valid", "dev": "valid", "test": "test", "testing": "test"}  # fmt: skip
 _LATERAL = {"L", "LL", "RL", "LAT", "LLAT", "RLAT"}
 _EXAMPLES = 3
@@ -381,7 +381,7 @@ def _sources(rows: Rows, columns: Columns, written: pd.Series, plan: Plan) -> tu
     if columns.split is not None:
         column = pd.Series(rows.table[columns.split])
         word = tabular.by_word(column, lambda word: word.strip().lower())
-        named = word.map(_SOURCES).fillna("").to_numpy(object)
+        named = word.map(SOURCES).fillna("").to_numpy(object)
         odd = (word.notna() & (named == "")).to_numpy(bool)
         if odd.any():
             examples = ", ".join(map(repr, pd.unique(column[odd])[:_EXAMPLES]))

@@ -26,6 +26,8 @@ class File:
     """Published split that every row belongs to: train, valid or test."""
     needed: bool = False
     """Without it nothing can be read."""
+    header: tuple[str, ...] = ()
+    """The columns of a list without a header whose cells are parted by blanks; the picture's name may hold blanks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,8 @@ class Declaration:
     """The findings that are labels; empty: all that occur."""
     separators: str = "|"
     negative: str = "No Finding"
+    terms: Mapping[str, str] = field(default_factory=dict)
+    """Finding as it is written -> what its label is called."""
     not_stated: tuple[str, ...] = ()
     """Words of the finding column that state nothing."""
     patient: tuple[str, ...] = ()

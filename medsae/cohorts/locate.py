@@ -29,7 +29,7 @@ from medsae.progress import UserError
 
 _ARCHIVE = re.compile(r"\.(?:zip|tar|tgz|tar\.gz|tar\.bz2|tar\.xz|7z|rar)$", re.IGNORECASE)
 _PARTIAL = re.compile(r"\.(?:part|crdownload|download|aria2|!ut)$", re.IGNORECASE)
-_OWNER = re.compile(r"^(?:patient|pat|subject|sub|study|case|p|s|id|uid)[-_]?\d{2,}$", re.IGNORECASE)
+OWNER = re.compile(r"^(?:patient|pat|subject|sub|study|case|p|s|id|uid)[-_]?\d{2,}$", re.IGNORECASE)
 """A folder that says whose picture it is."""
 _SHOWN = 3
 _ENOUGH = 0.5
@@ -104,7 +104,7 @@ def find(
         for i in open_rows:
             path = paths[i] if paths[i].startswith("/") else prefix + paths[i]
             seen = _stat(path)
-            if seen is None or (under is not None and not _matches(path, root, under)):
+            if seen is None or (under is not None and not matches(path, root, under)):
                 left.append(i)
             else:
                 place[i], size[i], modified[i] = path, seen.st_size, seen.st_mtime_ns
@@ -172,7 +172,7 @@ def _below(path: str, root: Path) -> str:
     return os.path.relpath(path, root).replace(os.sep, "/")
 
 
-def _matches(path: str, root: Path, under: str) -> bool:
+def matches(path: str, root: Path, under: str) -> bool:
     """The path below `root`, its name, or a folder on the way, is `under`."""
     parts = _below(path, root).split("/")
     pattern = under.strip("/").removeprefix("./")
@@ -210,7 +210,7 @@ def _look_up(
     rows: np.ndarray,
 ) -> list[tuple[str | None, str]]:
     """(file or None, how it was found) for each of `wanted`, the paths of one row under every way."""
-    tree = [path for path in files_below(root) if under is None or _matches(path, root, under)]
+    tree = [path for path in files_below(root) if under is None or matches(path, root, under)]
     # A table or an archive is no picture, whatever it is called.
     tree = [path for path in tree if not _ARCHIVE.search(path)]
     below = [_below(path, root) for path in tree]
@@ -328,7 +328,7 @@ def _same_owner(own: list[str], other: list[str]) -> bool:
     """Short names ("view1_frontal") say nothing about whose picture it is: then the folders that do must agree."""
     if sum(ch.isdigit() for ch in own[-1]) >= 8:
         return True
-    return all(part in other for part in own[:-1] if _OWNER.match(part))
+    return all(part in other for part in own[:-1] if OWNER.match(part))
 
 
 def _two_fit(doubtful: list[tuple[str, list[str]]], table: Path) -> UserError:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from medsae.cohorts import findings, locate, marks, reports, tabular
 from medsae.cohorts.assemble import Plan, Rows, assemble
-from medsae.cohorts.columns import Columns
+from medsae.cohorts.columns import PICTURE, Columns
 from medsae.cohorts.declared import Declaration, File, Join, Published
 from medsae.cohorts.findings import Labels
 from medsae.cohorts.tabular import CohortTable
@@ -116,7 +116,7 @@ class _Near:
         for name in file.names:
             patterns = [(name + end).lower() for end in _PACKED]
             named = [path for path in self._files if any(fnmatch.fnmatchcase(path.name.lower(), p) for p in patterns)]
-            hits = [path for path in named if _has(path, columns)]
+            hits = [path for path in named if (_lists(path, file, columns) if file.header else _has(path, columns))]
             if not hits and strict and name == file.names[0]:
                 hits = named
             if not hits:
@@ -131,9 +131,9 @@ class _Near:
             return hits[0]
         return None
 
-    def use(self, path: Path) -> Read:
+    def use(self, path: Path, file: File, picture: str = "") -> Read:
         self.used[path.name] = path
-        return reports.read(path)
+        return reports.read(path, header=file.header, picture=picture)
 
     def folder_of(self, path: Path) -> Path:
         return path.parent
@@ -178,6 +178,15 @@ def _has(path: Path, columns: Sequence[Sequence[str]]) -> bool:
     return all(any(name.lower() in names for name in one) for one in columns)
 
 
+def _lists(path: Path, file: File, columns: Sequence[Sequence[str]]) -> bool:
+    """It is a list without a header whose first line names a picture where `file` says."""
+    picture = columns[0][0] if columns else file.header[0]
+    try:
+        return bool(PICTURE.search(reports.read(path, 1, file.header, picture).table[picture].iloc[0]))
+    except UserError:
+        return False
+
+
 def _marks_of(layout: Declaration) -> list[tuple[str, ...]]:
     """Columns that tell this data set's table from another table of the same name."""
     return [layout.picture]
@@ -209,7 +218,7 @@ def _tables(near: _Near, layout: Declaration, config: Published) -> list[tuple[F
     if absent or not any(path for _, path in found):
         names = " or ".join((absent[0] if absent else layout.tables[0]).names)
         raise _no_table(names, near, config)
-    return [(file, near.use(path)) for file, path in found if path is not None]
+    return [(file, near.use(path, file, layout.picture[0])) for file, path in found if path is not None]
 
 
 def _no_table(names: str, near: _Near, config: Published) -> UserError:
@@ -219,7 +228,10 @@ def _no_table(names: str, near: _Near, config: Published) -> UserError:
     other = [
         name
         for name, source in sources.all().items()
-        if name != config.source and source.recognise and _recognised(source.recognise, near.home)
+        if name != config.source
+        and source.recognise
+        and not source.any_folder
+        and _recognised(source.recognise, near.home)
     ]
     do = (f"this looks like another data set: python -m medsae ingest {other[0]} --root '{config.root}'" if other
           else f"{', '.join(archives[:3])}: unpack it first" if archives
@@ -292,7 +304,7 @@ def _joined(rows: Rows, join: Join, near: _Near, layout: Declaration) -> tuple[R
             raise UserError(f"there is no {' or '.join(join.file.names)} in this folder or the folders in it",
                             near.home, "give the whole download with --root")  # fmt: skip
         return rows, []
-    read = near.use(path)
+    read = near.use(path, join.file)
     other = _spelled(read.table, layout).rename(columns={theirs: ours for ours, theirs in join.on.items()})
     on = list(join.on)
     extra = [str(name) for name in other.columns if name not in on]
@@ -380,8 +392,9 @@ def _labels(rows: Rows, columns: Columns, layout: Declaration) -> Labels:
         there = marks.is_mask(table[columns.rle]).astype(np.int8)[:, None]
         return Labels(there, (layout.box_label,), [], frozenset([columns.rle]))
     if columns.finding is not None:
+        found = table[columns.finding].replace(dict(layout.terms))
         return findings.from_strings(
-            table[columns.finding], layout.findings, layout.negative, layout.separators, rows.main,
+            found, layout.findings, layout.negative, layout.separators, rows.main,
             fixed=bool(layout.findings), not_stated=layout.not_stated,
         )  # fmt: skip
     if layout.labels is not None:
@@ -399,7 +412,7 @@ def _regions(
         path = near.find(mark.file, [(mark.picture,)])
         if path is None:
             continue
-        read = near.use(path)
+        read = near.use(path, mark.file)
         inputs[path.name] = reports.sha256_of_table(path)
         box = marks.box_columns([str(name) for name in read.table.columns])
         if box is None:

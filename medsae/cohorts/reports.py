@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -54,8 +55,11 @@ def sha256_of_reports(folder: Path) -> str:
     return state.hexdigest()
 
 
-def read(path: Path, rows: int | None = None) -> dialects.Read:
-    """A table, or a folder of reports as one; raises UserError like `dialects.read`."""
+def read(path: Path, rows: int | None = None, header: Sequence[str] = (), picture: str = "") -> dialects.Read:
+    """A table, or a folder of reports as one; raises UserError like `dialects.read`. header: see `declared.File`;
+    `picture` is the column with the picture then."""
+    if header:
+        return dialects.read_list(path, header, picture, rows)
     if path.is_dir() and any(path.glob("*.xml")):
         return dialects.Read(path, read_reports(path, rows), None)
     return dialects.read(path, rows)

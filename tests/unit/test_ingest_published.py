@@ -56,7 +56,7 @@ def test_the_command_of_the_docs_against_pandas(command, medsae, tmp_path, monke
     found = {image_paths([path], root, home)[0]: run_lengths.decode(r, (64, 64)) for path, r in runs}
     assert found.keys() == truth.masks.keys()
     assert all((found[name] == mask).all() for name, mask in truth.masks.items())
-    assert cohort.facts["licence"] and cohort.facts["citation"] and all(definitions)
+    assert all(definitions) and (words[1] == "folders" or (cohort.facts["licence"] and cohort.facts["citation"]))
 
 
 def image_paths(paths, root, home):
