@@ -53,14 +53,14 @@ def _risen(losses: Sequence[float], train: config.Train, held_out: bool) -> Advi
     rise = losses[-1] / losses[best] - 1 if losses[best] > 0 else 0.0
     if not rise > RISEN:
         return None
-    what = f"the loss on held-out images rises after epoch {best + 1} of {len(losses)}, by {rise:.0%}: it overfits"
+    what = f"the loss on held-out images rises after epoch {best + 1} of {len(losses)}, by {100 * rise:.0f} %: it overfits"
     return Advice("overfits", what, f"stop there (--epochs {best + 1})" + _fewer(train))
 
 
 def _dead(dead_share: float, train: config.Train) -> Advice | None:
     if not dead_share > MANY_DEAD:
         return None
-    what = f"{dead_share:.0%} of the neurons fire on no training image"
+    what = f"{100 * dead_share:.0f} % of the neurons fire on no training image"
     fewer = _fewer(train, "give fewer neurons")
     return Advice("dead", what, fewer or _milder(train))
 
@@ -87,5 +87,5 @@ def _unfinished(losses: Sequence[float], fve: float, train: config.Train) -> Adv
     fall = 1 - losses[-1] / before if before > 0 else 0.0
     if not fall > STILL_FALLING:
         return None
-    what = f"the loss still falls, by {fall:.0%} over the last fifth of {len(losses)} epochs: the run was too short"
+    what = f"the loss still falls, by {100 * fall:.0f} % over the last fifth of {len(losses)} epochs: the run was too short"
     return Advice("too short", what, f"train longer (--epochs {2 * len(losses)})")

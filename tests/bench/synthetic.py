@@ -59,12 +59,15 @@ def write(
     patients = np.sort(rng.integers(0, max(2, int(images / 1.6)), images))
     y_nk = _labels(rng, images, len(labels))
     cohort = _cohort(store, rng, patients, y_nk, labels, seed)
+    columns = _dense(np.random.default_rng([seed, 1]), d, y_nk)
     config = Embed(cohort=cohort, encoder="simclip")
     with store.build("emb-synthetic", config, {"cohort": cohort}) as build:
         embeddings = build.id
         if build.existing is None:
             with build.database() as db:
                 _insert(db, "embedding_row", pd.DataFrame({"row": np.arange(images), "image": np.arange(images)}))
+            if vectors:
+                np.save(build.path / "x.npy", np.stack(columns, axis=1))
             build.publish({"encoder": "simclip", "n": images, "d": d, "device": "cpu", "precision": "fp32"})
     expansion = max(1, neurons // d)
     m = expansion * d
@@ -77,11 +80,8 @@ def write(
     z = _sparse(rng, m, y_nk, dead_m, active)
     scores = _scores(store, rng, Score(sae=sae, images="all", seed=seed).resolved(), "sae", z, m, y_nk, labels,
                      {"embeddings": embeddings, "cohort": cohort, "sae": sae}, maps)  # fmt: skip
-    columns = _dense(rng, d, y_nk)
     raw = _scores(store, rng, Score(embeddings=embeddings, representation="raw", images="all", seed=seed).resolved(),
                   "raw", columns, d, y_nk, labels, {"embeddings": embeddings, "cohort": cohort})  # fmt: skip
-    if vectors:
-        np.save(store.get(embeddings).path / "x.npy", np.stack(columns, axis=1))
     return Synthetic(cohort, embeddings, sae, scores, raw)
 
 

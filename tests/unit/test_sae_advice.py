@@ -24,7 +24,7 @@ def test_a_run_that_went_well_is_told_nothing():
 def test_a_rising_loss_names_the_epoch_and_the_option():
     losses = [10.0, 6.0, 5.0, *np.linspace(5.0, 5.5, 17)]
     (one,) = advice(losses, 0.8, 0.1, TOPK, True)
-    assert one.problem == "overfits" and "after epoch 3 of 20, by 10%" in one.what
+    assert one.problem == "overfits" and "after epoch 3 of 20, by 10 %" in one.what
     assert one.do == "stop there (--epochs 3), or fewer neurons (--expansion 2)"
     assert problems(losses=losses, held_out=False) == [], "a loss on training images does not tell"
     assert problems(losses=[10.0, 5.0, *[5.0 * 1.029] * 18]) == [], "within 3 % of its best it has not risen"
@@ -38,7 +38,7 @@ def test_a_rising_loss_names_the_epoch_and_the_option():
 ], ids=["neurons", "k", "l1", "lr"])  # fmt: skip
 def test_dead_neurons_and_what_each_kind_can_do(train, do):
     (one,) = advice(FLAT, 0.8, 0.51, train, True)
-    assert one.problem == "dead" and one.what.startswith("51% of the neurons") and do in one.do
+    assert one.problem == "dead" and one.what.startswith("51 % of the neurons") and do in one.do
     assert problems(dead=0.3) == []
 
 
