@@ -25,7 +25,8 @@ from medsae.progress import UserError
 MOST, FEWEST = 40, 5
 """More classes than that, or fewer pictures in the middle one, and folders are no classes."""
 _HOLDS = re.compile(
-    r"(original[-_ ]?)?(images?|imgs?|pictures?|pngs?|jpe?gs?|dicoms?|dcm|data(set)?|x-?rays?|cxrs?)", re.I
+    r"(original[-_ ]?)?(images?|imgs?|pictures?|pngs?|jpe?gs?|dicoms?|dcm|x-?rays?|cxrs?)|(.*[-_ ])?data(set|base)?",
+    re.I,
 )
 """A folder that says only that pictures lie in it."""
 _MASKS = re.compile(r"(.*[-_ ])?(masks?|segmentations?|annotations?|heat ?maps?)", re.I)

@@ -53,7 +53,9 @@ def _risen(losses: Sequence[float], train: config.Train, held_out: bool) -> Advi
     rise = losses[-1] / losses[best] - 1 if losses[best] > 0 else 0.0
     if not rise > RISEN:
         return None
-    what = f"the loss on held-out images rises after epoch {best + 1} of {len(losses)}, by {100 * rise:.0f} %: it overfits"
+    what = (
+        f"the loss on held-out images rises after epoch {best + 1} of {len(losses)}, by {100 * rise:.0f} %: it overfits"
+    )
     return Advice("overfits", what, f"stop there (--epochs {best + 1})" + _fewer(train))
 
 

@@ -44,6 +44,15 @@ def test_a_list_with_too_few_cells_is_named(medsae, tmp_path):
     assert status == 2 and "line 7 has 2 cells" in err and "val.txt" in err, err
 
 
+def test_folders_that_only_hold_data_are_no_level(tmp_path):
+    parts = ("Infection Segmentation Data/Train", "Lung Segmentation Data/Train", "dataset/Val")
+    said = class_folders._folders(
+        [f"{part}/COVID-19/images" for part in parts] + ["dataset/Val/Normal/lung masks"], "x"
+    )
+    assert {one.finding for one in said.values()} == {"COVID-19", "Normal"}
+    assert [one.mask for path, one in said.items() if "masks" in path] == [True]
+
+
 def test_levels_patients_in_folders_and_pictures_of_no_class(medsae, tmp_path):
     root = tmp_path / "lungs"
     fill(
