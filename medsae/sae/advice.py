@@ -89,5 +89,6 @@ def _unfinished(losses: Sequence[float], fve: float, train: config.Train) -> Adv
     fall = 1 - losses[-1] / before if before > 0 else 0.0
     if not fall > STILL_FALLING:
         return None
-    what = f"the loss still falls, by {100 * fall:.0f} % over the last fifth of {len(losses)} epochs: the run was too short"
+    fallen = f"{100 * fall:.0f} % over the last fifth of {len(losses)} epochs"
+    what = f"the loss still falls, by {fallen}: the run was too short"
     return Advice("too short", what, f"train longer (--epochs {2 * len(losses)})")
