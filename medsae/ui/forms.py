@@ -23,6 +23,8 @@ from medsae.ui import look
 _CLUSTER = tuple(f.name for f in fields(OnCluster))
 _HIDDEN = ("data", "json", "shard", *_CLUSTER, "watch", "cost", "again", "idle_minutes", *jobs.ONLY_IN_A_SHELL)
 _KINDS = {"cohort": "cohort", "embeddings": "embeddings", "sae": "sae", "scores": "scores"}
+_FIRST = ("encoder", "preset", "kind", "root")
+"""Fields that stand above More settings though they have a default."""
 _BAD = object()
 
 
@@ -34,7 +36,7 @@ def form(config: type, artifacts: tuple[Artifact, ...], key: str, fixed: dict[st
     fixed = fixed or {}
     hints, helps = typing.get_type_hints(config), docs(config)
     shown = [f for f in fields(config) if f.name not in _HIDDEN and f.name not in fixed]
-    first = [f for f in shown if f.default is MISSING or f.name in _KINDS or f.name in ("encoder", "preset", "kind")]
+    first = [f for f in shown if f.default is MISSING or f.name in _KINDS or f.name in _FIRST]
     with st.form(key, border=False, width=720):
         values = {f.name: _widget(f, hints[f.name], helps.get(f.name, ""), artifacts, key) for f in first}
         rest = [f for f in shown if f not in first]

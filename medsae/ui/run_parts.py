@@ -23,11 +23,7 @@ from medsae.ui.study import Study
 
 STEPS: dict[str, type] = {
     "run demo": configs.RunDemo,
-    **{
-        f"ingest {offer.name}": offer.options
-        for offer in sorted(plugins.sources.all().values(), key=lambda offer: (offer.order, offer.name))
-        if offer.options is not None
-    },
+    "ingest": configs.FromFiles,
     "embed": configs.Embed,
     "train": configs.Train,
     "score": configs.Score,
@@ -327,9 +323,14 @@ def start(study: Study) -> None:
     default = next(name for name, config in STEPS.items() if config is missing)
     step = links.choose(st.segmented_control, "Step", "step", {s: s for s in STEPS}, default)
     with st.container(border=True):
-        look.section(step, (STEPS[step].__doc__ or "").strip().splitlines()[0].replace("`", ""))
-        kind, fixed = _chosen(study, step)
-        config = forms.form(kind, study.artifacts, f"form-{step}-{'-'.join(map(str, fixed.values()))}", fixed)
+        if step == "ingest":
+            look.section(step, "Read radiographs with their labels, check every picture once, divide the patients.")
+            kind, fixed = _source(), {}
+        else:
+            look.section(step, (STEPS[step].__doc__ or "").strip().splitlines()[0].replace("`", ""))
+            kind, fixed = _chosen(study, step)
+        key = f"form-{step}-{kind.__name__}-{'-'.join(map(str, fixed.values()))}"
+        config = forms.form(kind, study.artifacts, key, fixed)
     if config is not None:
         _start(lambda: job_words.jobs().start(config))
 
@@ -340,6 +341,15 @@ _CHOICES: dict[str, tuple[str, plugins.Registry[Any], str | None]] = {
     "name": ("backend", plugins.backends, None),
 }
 """Steps whose form follows from what is chosen from a registry: the field, and words for choosing nothing."""
+
+
+def _source() -> type:
+    """The config class of the source of radiographs that the reader chooses."""
+    offers = {offer.name: offer for offer in plugins.sources.all().values() if offer.options is not None}
+    names = sorted(offers, key=lambda name: (offers[name].order, name))
+    chosen = links.choose(st.selectbox, "source", "source", {name: offers[name].label for name in names}, names[0])
+    st.caption(offers[chosen].help)
+    return offers[chosen].options or configs.FromFiles
 
 
 def _chosen(study: Study, step: str) -> tuple[type, dict[str, Any]]:

@@ -188,6 +188,17 @@ def test_the_form_of_embed_offers_what_is_registered_with_its_own_options(app, d
     assert "encoder" not in labels and "weights" in labels, "what is chosen above has no second widget in the form"
 
 
+def test_the_form_of_ingest_asks_for_the_source_first(app, data):
+    test = app.open("runs", tab="start", step="ingest")
+    (source,) = [s for s in test.selectbox if s.label == "source"]
+    assert {"CheXpert", "A table of your own", "Folders of classes", "Simulated radiographs"} <= set(source.options)
+    test = app.open("runs", tab="start", step="ingest", source="table")
+    assert {"table", "root"} <= {w.label for w in test.text_input} and "negative" in {w.label for w in test.text_input}
+    test = app.open("runs", tab="start", step="ingest", source="simulated")
+    fields = {w.label for w in test.text_input}
+    assert "root" not in fields and "images" in fields
+
+
 def two_controls(first: str, second: str) -> None:
     import streamlit as st
 

@@ -381,10 +381,12 @@ def test_exports_name_research_use_and_artifacts():
 def test_forms_know_every_field_and_its_help():
     from dataclasses import fields
 
-    from medsae import config
+    from medsae import config, plugins
     from medsae.ui.run_parts import STEPS
 
-    for step in STEPS.values():
+    sources = [offer.options for offer in plugins.sources.all().values() if offer.options is not None]
+    assert len(sources) > 10
+    for step in [*STEPS.values(), *sources]:
         helps = forms.docs(step)
         assert not [f.name for f in fields(step) if f.name not in helps], step
     assert forms.plain(int | None) == (int, True) and forms.plain(str) == (str, False)
