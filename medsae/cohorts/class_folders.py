@@ -133,9 +133,10 @@ _TABLE = re.compile(r"\.(csv|tsv|jsonl?|parquet|feather|xlsx?|gz|zip)$", re.I)
 
 
 def _folders(paths: Iterable[str], root: str) -> dict[str, _Folder]:
-    """folder -> what it says. What all folders of classes have in common, and the name of the root, is no class."""
-    parts = {path: [part for part in path.split("/") if part not in ("", ".", root)] for path in set(paths)}
+    """folder -> what it says. What all folders of classes have in common is no class, nor is the root in itself."""
+    parts = {path: [part for part in path.split("/") if part not in ("", ".")] for path in set(paths)}
     kept = {path: [part for part in names if not _silent(part)] for path, names in parts.items()}
+    kept = {path: names[1:] if len(names) > 1 and names[0] == root else names for path, names in kept.items()}
     while (first := {names[0] for names in kept.values() if names}) and len(first) == 1:
         if all(len(names) < 2 for names in kept.values()):
             break

@@ -51,6 +51,8 @@ def test_folders_that_only_hold_data_are_no_level(tmp_path):
     )
     assert {one.finding for one in said.values()} == {"COVID-19", "Normal"}
     assert [one.mask for path, one in said.items() if "masks" in path] == [True]
+    said = class_folders._folders(["COVID/images", "Normal/images", "COVID/COVID/images"], "COVID")
+    assert {one.finding for one in said.values()} == {"COVID", "Normal"}, "a class may be called as the folder above it"
 
 
 def test_levels_patients_in_folders_and_pictures_of_no_class(medsae, tmp_path):
