@@ -22,6 +22,7 @@ pages = [
     st.Page(each.file, title=each.title, url_path=each.path, default=not place)
     for place, each in enumerate(declarations)
 ]
+links.first_page_by_name(declarations[0].path)
 page = st.navigation(pages, position="hidden")
 with st.sidebar:
     st.html('<div class="ms-brand">MedSAE Explorer</div>')

@@ -81,6 +81,14 @@ def router() -> None:
     _router(key="router", data={"go": gone, "nonce": nonce}, height="content", on_scale_change=lambda: None)
 
 
+def first_page_by_name(path: str) -> None:
+    """An address that names the first page (`/overview`) shows it, as one that names none does; Streamlit would say
+    that there is no such page. Before `st.navigation`."""
+    context = get_script_run_ctx()
+    if context is not None and context.pages_manager.intended_page_name == path:
+        context.pages_manager.set_script_intent("", "")
+
+
 def sound() -> None:
     """Leave out, and name, parameters of the URL that no link of this program holds: very long ones and control
     characters. Every other value is judged by the widget it belongs to. Once a run, first of all."""

@@ -55,6 +55,13 @@ def test_card_opens_neuron_without_reloading_and_back_returns(visit):
     assert page.evaluate("window.still") == 1, "the page was loaded anew"
 
 
+def test_the_first_page_can_be_called_by_its_name(visit):
+    page = visit().open("overview?unit=nats")
+    expect(page.get_by_role("heading", name="What do these neurons encode?")).to_be_visible()
+    expect(page.get_by_text("Page not found")).to_have_count(0)
+    assert "overview" not in page.url.partition("?")[0] and "unit=nats" in page.url, "one page has one address"
+
+
 def test_keyboard_walks_neurons(visit):
     page = visit().open("neuron?sort=neuron&neuron=10")
     page.keyboard.press("ArrowRight")
