@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from medsae.store import housekeeping
 from medsae.store.artifacts import Artifact
@@ -60,8 +61,12 @@ def _twice(texts: dict[str, str], text: str) -> bool:
 
 
 def cohort_title(cohort: Artifact) -> str:
-    """How a cohort is called: as people named it (`medsae rename`), else its source; and its size."""
+    """How a cohort is called: as people named it (`medsae rename`), else its source, of a table or folder of one's own
+    the name of that; and its size."""
     n, own = cohort.facts.get("n"), housekeeping.of(cohort).title
     if own:
         return own if n is None else f"{own} · {n:,} images"
-    return f"{cohort.facts.get('source', cohort.id)} · {'–' if n is None else f'{n:,}'} images"
+    source, config = str(cohort.facts.get("source", cohort.id)), cohort.config
+    if source in ("table", "folders"):
+        source = PurePath(str(config.get("table") or config.get("root") or "")).name or source
+    return f"{source} · {'–' if n is None else f'{n:,}'} images"

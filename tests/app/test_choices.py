@@ -180,6 +180,21 @@ def test_titles_tell_representations_apart():
     assert not [t for t in studies.titles(everything, lost).values() if "None" in t]
 
 
+@pytest.mark.parametrize(
+    ("source", "config", "title"),
+    [
+        ("chexpert", {"root": "/x/CheXpert-v1.0-small"}, "chexpert · 9 images"),
+        ("folders", {"root": "/x/chest_xray.v2"}, "chest_xray.v2 · 9 images"),
+        ("table", {"table": "/x/ward 7.csv", "root": "/x"}, "ward 7.csv · 9 images"),
+        ("table", {}, "table · 9 images"),
+    ],
+)
+def test_a_table_or_folder_of_ones_own_is_told_by_its_name(source, config, title):
+    cohort = SimpleNamespace(id="c", kind="cohort", facts={"source": source, "n": 9}, config=config,
+                             path=Path("/nowhere/artifacts/cohort/c"))  # fmt: skip
+    assert studies.cohort_title(cohort) == title
+
+
 def test_the_form_of_embed_offers_what_is_registered_with_its_own_options(app, data):
     test = app.open("runs", tab="start", step="embed")
     (encoder,) = [s for s in test.selectbox if s.label == "encoder"]
