@@ -22,8 +22,10 @@ from medsae.cohorts.offered.folders import IngestFolders
 from medsae.cohorts.tabular import CohortTable
 from medsae.progress import UserError
 
-MOST, FEWEST = 40, 5
-"""More classes than that, or fewer pictures in the middle one, and folders are no classes."""
+MOST = 40
+"""More folders than that are no classes."""
+SOME, FEWEST = 6, 5
+"""More folders than that are no classes either where the middle one holds fewer pictures than these."""
 _HOLDS = re.compile(
     r"(original[-_ ]?)?(images?|imgs?|pictures?|pngs?|jpe?gs?|dicoms?|dcm|x-?rays?|cxrs?)|(.*[-_ ])?data(set|base)?",
     re.I,
@@ -203,7 +205,7 @@ def _refuse(classes: Counter[str], root: Path) -> None:
         raise UserError(what, root, f"folders called after classes (NORMAL, PNEUMONIA) are read; or {write}")
     if all(_NO_CLASS.fullmatch(name) for name in classes):
         raise UserError(f"the folders {shown} say nothing about what a picture shows", root, write)
-    if len(classes) > MOST or sorted(classes.values())[len(classes) // 2] < FEWEST:
+    middle = sorted(classes.values())[len(classes) // 2]
+    if len(classes) > MOST or (len(classes) > SOME and middle < FEWEST):
         raise UserError(
-            f"{len(classes)} folders, {sorted(classes.values())[len(classes) // 2]} pictures in the middle one"
-            f" ({shown}): these are no classes", root, write)  # fmt: skip
+            f"{len(classes)} folders, {middle} pictures in the middle one ({shown}): these are no classes", root, write)  # fmt: skip
