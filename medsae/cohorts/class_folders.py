@@ -207,5 +207,5 @@ def _refuse(classes: Counter[str], root: Path) -> None:
         raise UserError(f"the folders {shown} say nothing about what a picture shows", root, write)
     middle = sorted(classes.values())[len(classes) // 2]
     if len(classes) > MOST or (len(classes) > SOME and middle < FEWEST):
-        raise UserError(
-            f"{len(classes)} folders, {middle} pictures in the middle one ({shown}): these are no classes", root, write)  # fmt: skip
+        what = f"{len(classes)} folders, {middle} pictures in the middle one ({shown}): these are no classes"
+        raise UserError(what, root, write)
