@@ -74,6 +74,13 @@ def _spoken() -> dict[str, str]:
     return {concept.lower(): fact for concept, fact in {**{label: label for label in CHEXPERT_LABELS}, **told}.items()}
 
 
+def rightly(test: str) -> float | None:
+    """Share of such questions about unseen pictures that simgemma answers rightly, by its record; chance is 1 in 5.
+    None for a test that its record has no questions of."""
+    told = json.loads(RECORD.read_text()).get("choices", {}) if RECORD.exists() else {}
+    return told[test]["right"] if test in told else None
+
+
 def said(concept: str) -> str | None:
     """The fact that a concept says; "" for no common finding, None where it cannot be told; of two labels the first."""
     words = concept.lower()

@@ -47,6 +47,7 @@ def name(config: c.Name, store: Store, progress: Progress) -> dict[str, Any]:
     config = replace(config, scores=scores.id)
     with contextlib.closing(StudyOfScores(store, scores, config.seed)) as study:
         _refuse_unknown_pictures(config, study)
+        _tell_weakness(config, progress)
         if not config.watch:
             return _name(_with_pictures(config, study, progress), store, study, progress)
         requests = Requests(store, config)
@@ -66,6 +67,17 @@ def _refuse_unknown_pictures(config: c.Name, study: StudyOfScores) -> None:
         f"{config.model} has seen {known} radiographs only: what it says of {source or 'other'} pictures means nothing",
         study.cohort.id, "choose another --model or --backend; --force uses it all the same",
     )  # fmt: skip
+
+
+def _tell_weakness(config: c.Name, progress: Progress) -> None:
+    """What the record of a model that comes with the program says of a test that asks it to choose among pictures."""
+    known = dict(backends.get(config.backend).knows).get(config.model or "")
+    share = planted.rightly(config.test) if known else None
+    if share is not None:
+        progress.say(
+            f"{config.model} answers {100 * share:.0f} % of such questions about known findings rightly, by chance it"
+            f" were 20 %: a low result of --test {config.test} is the model's, not the neuron's"
+        )
 
 
 def _with_pictures(config: c.Name, study: StudyOfScores, progress: Progress) -> c.Name:

@@ -72,7 +72,8 @@ def test_it_is_small_and_says_what_it_is(record):
     assert json.loads((FOLDER / "config.json").read_text())["architectures"] == ["Gemma3ForConditionalGeneration"]
     assert "simulated" in record["knows"] and "licence" in record
     assert record["training_seed"] != record["held_out_seed"]
-    assert record["naming"]["valid_json"] >= 0.99
+    assert record["naming"]["valid_json"] >= 0.99 and record["naming"]["same"] >= 0.7
+    assert not record["judge"]["of_factors_that_simclip_tells"]["missed"]
 
 
 def test_the_record_is_what_it_does(backend, seen, record):
@@ -181,6 +182,22 @@ def test_other_cohorts_are_refused_unless_forced(tmp_path, seen, monkeypatch):
         name(replace(config, force=True, namer="labels", in_words=True), store, Silent())
     assert name(replace(config, force=True), store, Silent())["statuses"] == {"ok": 1}
     assert Ledger(store, scores).truths().empty, "the truth is known of simulated pictures only"
+
+
+def test_a_test_that_it_is_bad_at_says_so(tmp_path, seen, monkeypatch, record):
+    store, scores = study(tmp_path, seen, monkeypatch)
+    config = c.Name(
+        scores=scores, neurons="0", backend="medgemma", model="simgemma", test="rank", pictures=10, audit=False
+    )
+    said: list[str] = []
+    progress = Silent()
+    monkeypatch.setattr(progress, "say", said.append)
+    name(config, store, progress)
+    share = f"simgemma answers {100 * record['choices']['rank']['right']:.0f} % of such questions"
+    assert any(line.startswith(share) and "the model's, not the neuron's" in line for line in said)
+    said.clear()
+    name(replace(config, test="detection"), store, progress)
+    assert not any("such questions" in line for line in said)
 
 
 def test_the_declaration_and_the_folder_agree():

@@ -35,6 +35,8 @@ class LanguageSettings:
     """Whether the state before the last layer is told what it should hold (`Hints`)."""
     sets: int = 8_000
     """Sets that the regression is fitted on which tells how far the tower goes (see `lessons.Guess`)."""
+    true: float = 0.5
+    """Weight of what is true in the target of a name; the rest is what that regression tells of the evidence."""
     rate: float = 2e-3
     muon: float = 0.01
     seed: int = 0
@@ -125,7 +127,8 @@ def train(
     tell: Any = None,
 ) -> None:
     """Trains the language part into `folder`/language.pt; a stopped training goes on from there."""
-    s, teacher, hints = settings, Teacher(world, text, sets=settings.sets), Hints(net, len(world.facts))
+    s, hints = settings, Hints(net, len(world.facts))
+    teacher = Teacher(world, text, sets=s.sets, true=s.true)
     optimisers = Optimisers(
         [(n, p) for part in (net, hints) for n, p in part.named_parameters() if p.requires_grad],
         s.steps, s.rate, s.muon, 0.0,

@@ -15,8 +15,6 @@ from tools.simgemma.build import answer
 from tools.simgemma.world import World, shared
 
 _SENTINEL = "QUESTION"
-TRUE = 0.5
-"""Weight of what is true in the target of a name; the rest is what can be told from the tower's evidence."""
 
 
 class Text:
@@ -87,8 +85,8 @@ class Lesson:
 class Teacher:
     """Makes lessons about a world."""
 
-    def __init__(self, world: World, text: Text, wear: float = 0.15, sets: int = 8_000):
-        self.world, self.text, self.wear, self.sets = world, text, wear, sets
+    def __init__(self, world: World, text: Text, wear: float = 0.15, sets: int = 8_000, true: float = 0.5):
+        self.world, self.text, self.wear, self.sets, self.true = world, text, wear, sets, true
         self.where = {int(k): np.flatnonzero(world.f[:, k]) for k in world.spoken}
         self.named = np.flatnonzero(world.named)
         self.mean = world.mean
@@ -198,8 +196,8 @@ class Teacher:
         return Lesson(ids, np.array(rows), targets, tuple(hints))
 
     def _about(self, best: int | None, chosen: np.ndarray, top: int, against: int) -> dict[int, float]:
-        """What a set shares, half as it is and half as a regression on the tower's evidence tells it: what cannot be
-        seen is not learned by heart, and what lies close to the right name is told from what is far."""
+        """What a set shares, in part as it is and in part as a regression on the tower's evidence tells it: what
+        cannot be seen is not learned by heart, and what lies close to the right name is told from what is far."""
         nothing = len(self.world.facts)
         about = {nothing if best is None else best: 1.0}
         if against:
@@ -207,9 +205,9 @@ class Teacher:
         if self.guess is None:
             self.guess = Guess(self, self.sets)
         told = self.guess(chosen, top)
-        about = {fact: TRUE * share for fact, share in about.items()}
+        about = {fact: self.true * share for fact, share in about.items()}
         for fact in np.flatnonzero(told > 0.002):
-            about[int(fact)] = about.get(int(fact), 0) + (1 - TRUE) * float(told[fact])
+            about[int(fact)] = about.get(int(fact), 0) + (1 - self.true) * float(told[fact])
         total = sum(about.values())
         return {fact: share / total for fact, share in about.items()}
 
