@@ -131,7 +131,7 @@ def _look(root: Path) -> tuple[dict[str, int], list[str]]:
     return holders, tables
 
 
-_TABLE = re.compile(r"\.(csv|tsv|jsonl?|parquet|feather|xlsx?|gz|zip)$", re.I)
+_TABLE = re.compile(r"\.(csv|tsv|jsonl?|parquet|feather|xlsx?)(\.(gz|bz2|xz|zip))?$", re.I)
 
 
 def _folders(paths: Iterable[str], root: str) -> dict[str, _Folder]:

@@ -91,8 +91,9 @@ def test_what_is_no_class_is_refused_and_not_recognised(folders, n, said, medsae
 
 def test_a_folder_with_a_table_of_its_own_is_not_recognised(tmp_path):
     fill(tmp_path, ["NORMAL", "PNEUMONIA"])
+    (tmp_path / "archive.zip").write_bytes(b"the download itself, left beside what was in it")
     assert class_folders.recognise(tmp_path) is not None
-    (tmp_path / "labels.csv").write_text("path,Edema\n")
+    (tmp_path / "labels.csv.gz").write_bytes(b"")
     assert class_folders.recognise(tmp_path) is None
 
 
