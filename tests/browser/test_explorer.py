@@ -60,8 +60,7 @@ def test_the_first_page_can_be_called_by_its_name(visit):
     tab.open("")
     page = tab.open("overview?unit=nats")
     expect(page.get_by_role("heading", name="What do these neurons encode?")).to_be_visible()
-    page.wait_for_timeout(1500)  # a dialog over the page would come after it
-    assert page.get_by_role("dialog").count() == 0
+    expect(page.get_by_role("dialog")).to_have_count(0)
     assert "overview" not in page.url.partition("?")[0] and "unit=nats" in page.url, "one page has one address"
 
 
