@@ -39,6 +39,9 @@ _NO_CLASS = re.compile(
 """Views, sexes, parts of a download: folders that say nothing about what a picture shows."""
 _PERSON = re.compile(r"^((?:person|patient|pat|subject|sub|case)[-_ ]?\d+)(?=[-_. ])", re.I)
 """A file name that begins with a patient, as Kermany's person1_bacteria_2.jpeg."""
+_WHO = re.compile(r"(patient|pat|subject|sub|case)[-_ ]?\d+|p\d{2,}", re.I)
+"""A folder called after a patient; one called after a study (`locate.OWNER`) counts only where there is no such."""
+_OCCASION = re.compile(r"(study|series|exam|visit)[-_ ]?\d+", re.I)
 _DEEP, _LOOK, _FOLDERS = 6, 200, 3_000
 
 
@@ -147,17 +150,22 @@ def _folders(paths: Iterable[str], root: str) -> dict[str, _Folder]:
         path: _Folder(
             "/".join(kept[path]),
             next((SOURCES[part.casefold()] for part in names if part.casefold() in SOURCES), ""),
-            next((part for part in reversed(names) if locate.OWNER.match(part)), ""),
+            _patient(names),
             any(_MASKS.fullmatch(part) for part in names),
         )
         for path, names in parts.items()
     }
 
 
+def _patient(names: list[str]) -> str:
+    deepest = names[::-1]
+    of = [part for part in deepest if _WHO.fullmatch(part)] + [part for part in deepest if locate.OWNER.match(part)]
+    return of[0] if of else ""
+
+
 def _silent(part: str) -> bool:
-    return bool(
-        part.casefold() in SOURCES or _HOLDS.fullmatch(part) or _MASKS.fullmatch(part) or locate.OWNER.match(part)
-    )
+    owner = _WHO.fullmatch(part) or locate.OWNER.match(part) or _OCCASION.fullmatch(part)
+    return bool(owner or part.casefold() in SOURCES or _HOLDS.fullmatch(part) or _MASKS.fullmatch(part))
 
 
 _Row: TypeAlias = tuple[str, str, str, str]

@@ -55,6 +55,14 @@ def test_folders_that_only_hold_data_are_no_level(tmp_path):
     assert {one.finding for one in said.values()} == {"COVID", "Normal"}, "a class may be called as the folder above it"
 
 
+def test_a_patients_studies_are_one_patients():
+    paths = {"Normal/patient1/study12": "patient1", "Normal/p10/p10000032/s50414267": "p10000032", "Other/study12": "study12",
+             "Other/subject_7/study1": "subject_7", "Other": ""}  # fmt: skip
+    said = class_folders._folders(paths, "x")
+    assert {path: one.patient for path, one in said.items()} == paths
+    assert all(one.finding == path.split("/")[0] for path, one in said.items())
+
+
 def test_levels_patients_in_folders_and_pictures_of_no_class(medsae, tmp_path):
     root = tmp_path / "lungs"
     fill(
@@ -74,7 +82,11 @@ def test_levels_patients_in_folders_and_pictures_of_no_class(medsae, tmp_path):
 @pytest.mark.parametrize(
     ("folders", "n", "said"),
     [
-        (["patient001/study1", "patient002/study1", "patient002/study2"], 9, "say nothing about what a picture shows"),
+        (
+            ["patient001/study1", "patient002/study1", "patient002/study2"],
+            9,
+            "no picture lies in a folder of its own class",
+        ),
         (["AP", "PA", "lateral"], 9, "say nothing about what a picture shows"),
         (["train/NORMAL", "test/NORMAL"], 9, "all pictures are of one class ('NORMAL')"),
         (["train/images", "test/images"], 9, "no picture lies in a folder of its own class"),
