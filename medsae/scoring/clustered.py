@@ -23,6 +23,7 @@ from scipy.special import gammaln
 
 from medsae.scoring.draws import Patients
 from medsae.scoring.tail import CELLS, TIE, Cumulants, Dealt, binned, choose, largest_sum, skovgaard, tails
+from medsae.scoring.threads import side_by_side
 
 MOST_ENUMERATED = 12
 """Firing images whose label patterns are all counted (4,096 of them)."""
@@ -164,8 +165,10 @@ def clustered_tails(
             tail[place] = _enumerated(parts)
         else:
             waiting.append((place, parts))
-    for batch in _batches(waiting):
-        for (place, _), p in zip(batch, _saddle([parts for _, parts in batch]), strict=True):
+    batches = list(_batches(waiting))
+    made = side_by_side(lambda i: _saddle([parts for _, parts in batches[i]]), len(batches))
+    for batch, found in zip(batches, made, strict=True):
+        for (place, _), p in zip(batch, found, strict=True):
             tail[place] = float(p)
     for (place, _), p in zip(many, tails([one for _, one in many]), strict=True):
         tail[place] = float(p)

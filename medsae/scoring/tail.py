@@ -24,6 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln, log_ndtr
 
+from medsae.scoring.threads import side_by_side
+
 Cumulants: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 """K [g], its gradient [g, 2], its second derivatives (ss, st, tt) [g, 3]."""
 MOST_ENUMERATED = 14
@@ -86,6 +88,7 @@ def tails(found: list[Dealt]) -> NDArray[np.float64]:
             out[part] = _enumerated([found[i] for i in part])
     rest = [i for i in range(len(found)) if not few[i]]
     rest.sort(key=lambda i: (len(found[i].level), len(found[i].value)))
+    parts: list[list[int]] = []
     begin = 0
     while begin < len(rest):
         levels = len(found[rest[begin]].level)
@@ -94,9 +97,11 @@ def tails(found: list[Dealt]) -> NDArray[np.float64]:
             (end - begin + 1) * (len(found[rest[end]].value) + 1) * levels <= CELLS or end == begin
         ):  # fmt: skip
             end += 1
-        part = rest[begin:end]
-        out[part] = _saddle([found[i] for i in part])
+        parts.append(rest[begin:end])
         begin = end
+    made = side_by_side(lambda i: _saddle([found[row] for row in parts[i]]), len(parts))
+    for part, p in zip(parts, made, strict=True):
+        out[part] = p
     return np.clip(out, SMALLEST, 1)
 
 

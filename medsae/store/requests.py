@@ -42,16 +42,19 @@ class Requests:
         return files.locked(self.folder / "lock")
 
     def ask(self, neuron: int, again: bool = False) -> None:
-        """Ask for a neuron; a request that waits already is left as it is."""
-        files.make_folder(self.folder)
-        (self.folder / f"{neuron}.cancel").unlink(missing_ok=True)
-        _write(self.folder / f"{neuron}.ask", {"neuron": neuron, "again": again, "time": time.time()})
+        """Ask for a neuron; a request that waits already is left as it is. UserError where the folder is not writable
+        or the disk is full."""
+        with _mended(self.folder):
+            files.make_folder(self.folder)
+            (self.folder / f"{neuron}.cancel").unlink(missing_ok=True)
+            _write(self.folder / f"{neuron}.ask", {"neuron": neuron, "again": again, "time": time.time()})
 
     def cancel(self, neuron: int) -> None:
-        """Withdraw a request; what it has asked so far stays in the ledger."""
-        (self.folder / f"{neuron}.ask").unlink(missing_ok=True)
-        if (self.folder / f"{neuron}.taken").exists():
-            _write(self.folder / f"{neuron}.cancel", {"neuron": neuron})
+        """Withdraw a request; what it has asked so far stays in the ledger. UserError as `ask`."""
+        with _mended(self.folder):
+            (self.folder / f"{neuron}.ask").unlink(missing_ok=True)
+            if (self.folder / f"{neuron}.taken").exists():
+                _write(self.folder / f"{neuron}.cancel", {"neuron": neuron})
 
     def waiting(self, neuron: int) -> bool:
         """Asked for and not answered yet."""
@@ -153,7 +156,14 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
-    try:
+    with _mended(path):
         files.write(path, seals.text(value))
+
+
+@contextlib.contextmanager
+def _mended(path: Path) -> Iterator[None]:
+    """What the disk refuses is told as what a user can mend."""
+    try:
+        yield
     except OSError as error:
         raise explained(error, path) or error from error

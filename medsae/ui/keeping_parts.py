@@ -6,7 +6,6 @@ from typing import Any
 
 import streamlit as st
 
-from medsae.progress import UserError
 from medsae.store import housekeeping
 from medsae.store.artifacts import KINDS, Artifact
 from medsae.ui import format, links, look
@@ -77,11 +76,8 @@ def disk(study: Study) -> None:
 
 
 def _do(act: Any, rerun: bool = True) -> bool:
-    """Whether it could be done; what a person can mend is said on the page."""
-    try:
-        act()
-    except UserError as error:
-        look.problem(error)
+    """`look.done`, and the lists of artifacts are read again."""
+    if not look.done(act):
         return False
     studies.forget_scan()
     if rerun:

@@ -6,7 +6,7 @@ Text that comes from artifacts, models or people is escaped here; a caller hands
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -97,6 +97,16 @@ def empty(title: str, text: str, command: str | None = None) -> None:
 def problem(error: UserError) -> None:
     """What a user can mend, on the page."""
     st.warning(literal(hiding.text(error.what + (f" — {error.do}" if error.do else ""), shown=False)))
+
+
+def done(act: Callable[[], object]) -> bool:
+    """Do it; whether it could be done. Where it could not, what a user can mend is told."""
+    try:
+        act()
+    except UserError as error:
+        problem(error)
+        return False
+    return True
 
 
 def literal(text: str) -> str:

@@ -163,21 +163,20 @@ def _asking(store: Store, config: Name, neuron: int, waiting: bool) -> None:
     starting = not alive and _runs(store, requests.job())
     with st.container(horizontal=True, vertical_alignment="center"):
         if not waiting:
-            if st.button("Name it", type="primary", key="_name-it"):
-                _ask(store, config, requests, neuron, alive or starting)
+            pressed = st.button("Name it", type="primary", key="_name-it")
+            if pressed and look.done(lambda: _ask(store, config, requests, neuron, alive or starting)):
                 st.rerun(scope="app")
             ready = "its model is loaded" if alive else "the first request starts it"
             st.caption(f"{asked_of()[config.backend]}, {config.protocol}: {ready}")
             return
-        if st.button("Cancel", key="_name-cancel"):
-            requests.cancel(neuron)
+        if st.button("Cancel", key="_name-cancel") and look.done(lambda: requests.cancel(neuron)):
             st.rerun(scope="app")
         state = requests.state()
         if not alive and not starting:
             error = state.get("error") or "it ended without an answer; its log is on the Runs page"
             st.error(look.literal(f"The naming service stopped: {error}"))
-            if st.button("Try again", key="_name-again"):
-                _ask(store, config, requests, neuron, False)
+            pressed = st.button("Try again", key="_name-again")
+            if pressed and look.done(lambda: _ask(store, config, requests, neuron, False)):
                 st.rerun(scope="app")
         elif state.get("phase") == "working" and state.get("neuron") == neuron:
             done, total = int(state.get("done") or 0), max(1, int(state.get("total") or 1))

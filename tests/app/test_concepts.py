@@ -165,6 +165,18 @@ def test_name_it_from_the_button_to_the_result(app, html, data, ids):
     assert not requests.alive()
 
 
+def test_a_folder_that_takes_no_request_is_told_on_the_page(app, data, ids):
+    (data / "jobs").mkdir()
+    (data / "jobs" / "watch").write_text("in the way")
+    test = app.open("neuron", scores=ids.scores, neuron=3, backend="labels", pictures=10)
+    test.button(key="_name-it").click()
+    app.run()
+    assert [e.value for e in test.exception] == []
+    assert "not writable" in " ".join(w.value for w in test.warning)
+    config = c.Name(scores=ids.scores, watch=True, pictures=10)
+    assert not Requests(Store(data), config).waiting(3)
+
+
 def test_a_service_that_failed_says_why(app, html, data, ids):
     config = c.Name(scores=ids.scores, watch=True, backend="endpoint", endpoint="http://127.0.0.1:9/v1")
     requests = Requests(Store(data), config)
