@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import streamlit as st
 
 from medsae.jobs import Job, Jobs
 from medsae.store.artifacts import Store
 from medsae.store.requests import service_state
-from medsae.ui import format, look
+from medsae.ui import format, links, look
 
 
 def jobs() -> Jobs:
     """The jobs of this data folder."""
     return Jobs(Store().data)
+
+
+def begin(start: Callable[[], Job]) -> None:
+    """Start a job and go to it; what keeps it from starting is told."""
+    begun: list[Job] = []
+    if look.done(lambda: begun.append(start())):
+        links.go(links.url("runs", tab="jobs", job=begun[0].id))
 
 
 def show_job(job: Job) -> None:

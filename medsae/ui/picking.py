@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 from streamlit.components.v2 import component
 
-from medsae.progress import UserError
 from medsae.store.artifacts import Artifact
 from medsae.ui import format, job_words, judging, links, look, naming_panel
 from medsae.ui.study import Study
@@ -102,14 +100,5 @@ def _name(scores: Artifact, mine: list[int]) -> None:
         return
     if st.button(f"Name {format.plural(len(mine), 'neuron')}", type="primary", key="_name-many"):
         wanted = ",".join(str(n) for n in sorted(mine))
-        _start(lambda: job_words.jobs().start(replace(config, watch=False, neurons=wanted)))
+        job_words.begin(lambda: job_words.jobs().start(replace(config, watch=False, neurons=wanted)))
     st.caption("One job; what has a name from the same question already is not asked again.")
-
-
-def _start(begin: Any) -> None:
-    try:
-        job = begin()
-    except UserError as error:
-        look.problem(error)
-        return
-    links.go(links.url("runs", tab="jobs", job=job.id))

@@ -291,7 +291,7 @@ def _job(study: Study, job: Job) -> None:
         tell = st.warning if job.state == "part failed" else st.error
         tell(look.literal(hiding.text(job.error, study.patients, known)))
     if job.command and job.state in AGAIN and st.button("Resume", key=f"resume-{job.id}", help=_RESUME):
-        _start(lambda: job_words.jobs().resume(job.id))
+        job_words.begin(lambda: job_words.jobs().resume(job.id))
     _log(study, job, known)
     if job.state != "running":
         keeping_parts.remove_job(study, job.id)
@@ -332,7 +332,7 @@ def start(study: Study) -> None:
         key = f"form-{step}-{kind.__name__}-{'-'.join(map(str, fixed.values()))}"
         config = forms.form(kind, study.artifacts, key, fixed)
     if config is not None:
-        _start(lambda: job_words.jobs().start(config))
+        job_words.begin(lambda: job_words.jobs().start(config))
 
 
 _ELSEWHERE = "embeddings made elsewhere"
@@ -376,12 +376,3 @@ def _chosen(study: Study, step: str) -> tuple[type, dict[str, Any]]:
         return STEPS[step], {}
     st.caption(offer.help)
     return configs.joined(STEPS[step], offer.options), {name: chosen}
-
-
-def _start(begin: Any) -> None:
-    try:
-        job = begin()
-    except UserError as error:
-        st.error(look.literal(f"Not started: {error.what}" + (f" — {error.do}" if error.do else "")))
-        return
-    links.go(links.url("runs", tab="jobs", job=job.id))
