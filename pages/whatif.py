@@ -13,9 +13,11 @@ look.heading("What if neurons were off?", studies.title(study.artifacts, scores)
 terms.explain("neuron", "AUROC", "interval", "correlation, rho", "before the cut")
 why = readouts.missing(scores)
 if why:
+    made_before = why.startswith("not")  # scores from before there were read-outs; with another seed they are new ones
     look.empty(
-        "No read-outs", f"They were {why}." if why.startswith("not") else f"There are read-outs {why}.",
-        f"python -m medsae score --sae {scores.parents['sae']} --seed 1" if scores.parents.get("sae") else None,
+        "No read-outs", f"They were {why}." if made_before else f"There are read-outs {why}.",
+        f"python -m medsae score --sae {scores.parents['sae']} --seed 1" if made_before and "sae" in scores.parents
+        else None,
     )  # fmt: skip
 else:
     chosen = effect_parts.sets(study, scores)

@@ -64,7 +64,7 @@ def read(config: IngestFolders) -> CohortTable:
     root = config.root
     if not root.is_dir():
         raise UserError("the folder does not exist", root, "check the path")
-    found = [path for path in locate.files_below(root) if PICTURE.search(path)]
+    found = [path for path in locate.files_below(root) if _picture(path)]
     found.sort(key=lambda path: (path.count(os.sep), path))  # of two copies the one that lies higher counts
     if config.under:
         found = [path for path in found if locate.matches(path, root, config.under)]
@@ -126,6 +126,7 @@ def _look(root: Path) -> tuple[dict[str, int], list[str]]:
                 continue
             below += [Path(entry.path) for entry in some if entry.is_dir()]
             pictures = sum(bool(PICTURE.search(entry.name)) for entry in some)
+            pictures = pictures or sum(_picture(entry.path) for entry in some if entry.is_file())
             if pictures:
                 holders[os.path.relpath(folder, root).replace(os.sep, "/")] = pictures
             if depth == 0:
@@ -134,6 +135,19 @@ def _look(root: Path) -> tuple[dict[str, int], list[str]]:
     return holders, tables
 
 
+def _picture(path: str) -> bool:
+    """By its suffix; where a name has none (IM0001, 1.2.840.113619.2), by the mark in its bytes that DICOM has."""
+    name = os.path.basename(path)
+    if PICTURE.search(name) or not _NO_SUFFIX.fullmatch(name) or name.upper() == "DICOMDIR":
+        return bool(PICTURE.search(name))
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+_NO_SUFFIX = re.compile(r"[^.]+|[\d.]+")
 _TABLE = re.compile(r"\.(csv|tsv|jsonl?|parquet|feather|xlsx?)(\.(gz|bz2|xz|zip))?$", re.I)
 
 

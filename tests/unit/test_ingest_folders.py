@@ -36,6 +36,21 @@ def test_the_layouts_of_kaggle_say_what_was_left_out(medsae, tmp_path):
     assert status == 0 and "24 pictures in folders of masks are left out" in err, err
 
 
+def test_dicom_without_a_suffix_is_found_by_its_bytes(medsae, tmp_path):
+    for i in range(12):
+        name = f"IM{i:04d}" if i % 2 else f"1.2.840.113619.2.{i}"
+        file = tmp_path / "x" / ("Normal" if i < 6 else "Edema") / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(downloads.dicom(downloads.grey(i, 32)))
+    (tmp_path / "x/Edema/README").write_text("about these pictures")
+    (tmp_path / "x/Edema/DICOMDIR").write_bytes(downloads.dicom(downloads.grey(99, 32)))
+    for words in (["ingest", "--root", tmp_path / "x"], ["ingest", "folders", "--root", tmp_path / "x"]):
+        status, out, err = medsae(*words)
+        assert status == 0, err
+        assert {path.split("/")[0] for path in truth(medsae, out)} == {"Normal", "Edema"}
+        assert len(truth(medsae, out)) == 12
+
+
 def test_a_list_with_too_few_cells_is_named(medsae, tmp_path):
     downloads.covidx(tmp_path / "x")
     with (tmp_path / "x/val.txt").open("a") as file:
