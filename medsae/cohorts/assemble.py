@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medsae.cohorts import locate, marks, tabular
+from medsae.cohorts import headers, locate, marks, tabular
 from medsae.cohorts.columns import Columns, may_be_patients, split_names
 from medsae.cohorts.findings import Labels, votes
 from medsae.cohorts.tabular import MISSING, CohortTable
@@ -62,6 +62,8 @@ class Plan:
     """Says what is known about pictures that are not there."""
     do: str = "give the folder that the paths start from with --root"
     guessed: bool = False
+    patient_in_header: bool = False
+    """Pictures of which nothing else says whose they are may say it in their own DICOM header."""
     patient_in_path: str | None = None
     study_in_path: str | None = None
     split_in_path: str | None = None
@@ -118,6 +120,8 @@ def assemble(rows: Rows, columns: Columns, labels: Labels, config: FromFiles, pl
     ways = plan.ways(table, written)
     if config.pictures:
         found = locate.find(ways, plan.root, rows.main, config.under, config.allow_missing, plan.do, plan.missing)
+        if plan.patient_in_header:
+            patients, whose = _patients_by_headers(patients, whose, written, found)
     else:
         found = locate.written_only(ways[0])
     if (source != "").any() and "split" not in attributes:
@@ -333,6 +337,21 @@ def _patients(
             "patients must be known to be kept apart; complete the rows or remove them",
         )
     return text.to_numpy(object), ""
+
+
+def _patients_by_headers(
+    patients: np.ndarray, whose: str, written: pd.Series, found: locate.Found
+) -> tuple[np.ndarray, str]:
+    """Pictures that count as a patient of their own get the patient of their DICOM header, where it names one."""
+    alone = np.flatnonzero((patients == written.to_numpy(object)) & found.there)
+    named = headers.patients(found.root, found.paths.iloc[alone].tolist())
+    if named is None:
+        return patients, whose
+    patients, known = patients.copy(), [i for i, who in enumerate(named) if who]
+    patients[alone[known]] = [named[i] for i in known]
+    line = (f"{len(known):,} pictures have their patient from their DICOM header (PatientID): "
+            f"{len(set(patients[alone[known]])):,} patients")  # fmt: skip
+    return patients, line if len(known) == len(written) else "; ".join(filter(None, (whose, line)))
 
 
 def _studies(table: pd.DataFrame, columns: Columns, written: pd.Series, plan: Plan) -> np.ndarray:

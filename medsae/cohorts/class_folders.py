@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import pandas as pd
 
-from medsae.cohorts import findings, locate
+from medsae.cohorts import findings, headers, locate
 from medsae.cohorts.assemble import SOURCES, Plan, Rows, assemble
 from medsae.cohorts.columns import PICTURE, Columns
 from medsae.cohorts.offered.folders import IngestFolders
@@ -83,6 +83,7 @@ def read(config: IngestFolders) -> CohortTable:
         ways=lambda table, written: [locate.Way("in the folder of its class", root, written)],
         root=root,
         defined="stated by the folder that a picture lies in: it is of this class and of no other",
+        patient_in_header=True,
         views_help="folders name no views: leave --views out",
     )
     split = "split" if (table["split"] != "").any() else None
@@ -136,18 +137,10 @@ def _look(root: Path) -> tuple[dict[str, int], list[str]]:
 
 
 def _picture(path: str) -> bool:
-    """By its suffix; where a name has none (IM0001, 1.2.840.113619.2), by the mark in its bytes that DICOM has."""
-    name = os.path.basename(path)
-    if PICTURE.search(name) or not _NO_SUFFIX.fullmatch(name) or name.upper() == "DICOMDIR":
-        return bool(PICTURE.search(name))
-    try:
-        with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
+    """By its suffix; where a name has none, by its bytes."""
+    return bool(PICTURE.search(path)) or headers.is_dicom(path)
 
 
-_NO_SUFFIX = re.compile(r"[^.]+|[\d.]+")
 _TABLE = re.compile(r"\.(csv|tsv|jsonl?|parquet|feather|xlsx?)(\.(gz|bz2|xz|zip))?$", re.I)
 
 

@@ -51,6 +51,47 @@ def test_dicom_without_a_suffix_is_found_by_its_bytes(medsae, tmp_path):
         assert len(truth(medsae, out)) == 12
 
 
+def dicoms(root, patients):
+    """A DICOM of each patient (None: none is named), the first half Normal; their names."""
+    from pydicom import dcmread
+
+    names = []
+    for i, patient in enumerate(patients):
+        name = f"{'Normal' if i < len(patients) / 2 else 'Edema'}/{i}.dcm"
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(downloads.dicom(downloads.grey(i, 32)))
+        file = dcmread(root / name)
+        if patient is not None:
+            file.PatientID = patient
+        file.save_as(root / name)
+        names.append(name)
+    return names
+
+
+@pytest.mark.parametrize("how", ["folders", "table"])
+def test_whose_picture_it_is_stands_in_its_dicom_header(medsae, tmp_path, how):
+    root, whose = tmp_path / "x", ["a", "b", "a", None, "anonymous", " b "] * 2
+    names = dicoms(root, whose)
+    words = ["ingest", "folders", "--root", root]
+    if how == "table":
+        (tmp_path / "t.csv").write_text("path,Edema\n" + "".join(f"{n},{n.count('Edema')}\n" for n in names))
+        words = ["ingest", "table", "--table", tmp_path / "t.csv", "--root", root]
+    status, out, err = medsae(*words)
+    assert status == 0 and "8 pictures have their patient from their DICOM header (PatientID): 2 patients" in err, err
+    with Store(medsae.data).get(out.split()[-1]).connect() as tables:
+        found = dict(tables.execute("SELECT path, patient FROM image").fetchall())
+    expected = {name: (who or "").strip() if who not in (None, "anonymous") else name
+                for name, who in zip(names, whose, strict=True)}  # fmt: skip
+    assert found == expected
+
+
+def test_one_name_in_all_dicom_headers_is_no_patient(medsae, tmp_path):
+    names = dicoms(tmp_path / "x", ["study 7"] * 12)
+    status, out, err = medsae("ingest", "folders", "--root", tmp_path / "x")
+    assert status == 0 and "DICOM header" not in err, err
+    assert {who for _, who, _ in truth(medsae, out).values()} == set(names)
+
+
 def test_a_list_with_too_few_cells_is_named(medsae, tmp_path):
     downloads.covidx(tmp_path / "x")
     with (tmp_path / "x/val.txt").open("a") as file:
