@@ -279,13 +279,8 @@ def _saddle(found: list[_Parts]) -> NDArray[np.float64]:
     label_square = ragged.cumulants(np.zeros((len(found), 2)))[2][:, 0]
     out = np.zeros(len(found))
     for side in (1.0, -1.0):
-
-        def cumulants(st: NDArray[np.float64], side: float = side) -> Cumulants:
-            k, gradient, hessian = ragged.cumulants(st * np.array([1.0, side]))
-            return k, gradient * np.array([1.0, side]), hessian * np.array([1.0, side, 1.0])
-
         here = np.array(most)[:, int(side < 0)] > d * (1 + 1e-9)
-        out += np.where(here, skovgaard(cumulants, d, label_square), 0)
+        out += np.where(here, skovgaard(_Side(ragged, side), d, label_square), 0)
     return np.minimum(out, 1)
 
 
@@ -304,6 +299,17 @@ class _Ragged:
     level_gv: NDArray[np.float64]
     log_theta_glv: NDArray[np.float64]
     weight_gl: NDArray[np.float64]
+
+    def some(self, rows: NDArray[np.intp]) -> _Ragged:
+        """Some pairs, in ascending order."""
+        new_g = np.full(len(self.still_g), -1)
+        new_g[rows] = np.arange(len(rows))
+        i, u = new_g[self.pair_i] >= 0, new_g[self.pair_u] >= 0
+        return _Ragged(
+            self.value_i[i], new_g[self.pair_i[i]], (np.cumsum(i) - i)[self.start_u[u]], self.silent_u[u],
+            self.weight_u[u], new_g[self.pair_u[u]], self.still_g[rows], self.level_gv[rows],
+            self.log_theta_glv[rows], self.weight_gl[rows],
+        )  # fmt: skip
 
     def _one(
         self, x: NDArray[np.float64], pair: NDArray[np.intp]
@@ -344,3 +350,19 @@ class _Ragged:
         )  # fmt: skip
         sums = [np.bincount(self.pair_u, self.weight_u * part, g).astype(float) for part in parts]
         return sums[0], np.stack(sums[1:3], axis=1), np.stack(sums[3:], axis=1)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The sums as they are, or the second one turned round."""
+
+    ragged: _Ragged
+    side: float
+
+    def some(self, rows: NDArray[np.intp]) -> _Side:
+        return _Side(self.ragged.some(rows), self.side)
+
+    def cumulants(self, st: NDArray[np.float64]) -> Cumulants:
+        turned = np.array([1.0, self.side])
+        k, gradient, hessian = self.ragged.cumulants(st * turned)
+        return k, gradient * turned, hessian * np.array([1.0, self.side, 1.0])

@@ -16,9 +16,8 @@ alike, as `clustered.py` counts. Compared with pooled draws and generalised Pare
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,47 +179,67 @@ def _one_side(
     alive = np.flatnonzero(largest_sum(c_gu, weight_gu, level_gl, share_gl) > distance * (1 + 1e-9))
     if len(alive):
         c, w, b, share = c_gu[alive], weight_gu[alive], level_gl[alive], share_gl[alive]
-        out[alive] = skovgaard(lambda st: _cumulants(st, c, w, b, share), distance[alive], label_square[alive])
+        out[alive] = skovgaard(_Units(c, w, b, share), distance[alive], label_square[alive])
     return out
 
 
-def skovgaard(
-    cumulants: Callable[[NDArray[np.float64]], Cumulants], d: NDArray[np.float64], label_square: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """P(T >= d | S = 0) of g pairs of sums with mean 0; `cumulants(st)`: their joint K at (s, t) [g, 2].
+class Sums(Protocol):
+    """g pairs of sums with mean 0."""
+
+    def cumulants(self, st: NDArray[np.float64]) -> Cumulants:
+        """Their joint K at (s, t) [g, 2]."""
+        ...
+
+    def some(self, rows: NDArray[np.intp]) -> Sums:
+        """Some of the pairs."""
+        ...
+
+
+def skovgaard(sums: Sums, d: NDArray[np.float64], label_square: NDArray[np.float64]) -> NDArray[np.float64]:
+    """P(T >= d | S = 0) of g pairs of sums with mean 0.
 
     `label_square`: the second derivative of K in s at 0, the spread of S.
     """
     st = np.zeros((len(d), 2))
-    k, gradient, hessian = cumulants(st)
+    k, gradient, hessian = sums.cumulants(st)
     target = np.stack([np.zeros(len(d)), d], axis=1)
     value = k - (st * target).sum(1)
     stuck = np.zeros(len(d), bool)
+    rows, some = np.arange(len(d)), sums  # those that are still on their way; nobody waits for the slowest
     for _ in range(STEPS):
-        slope = gradient - target
-        done = stuck | (value < LEAST) | (np.abs(slope[:, 1]) < 1e-7 * np.maximum(d, 1)) & (np.abs(slope[:, 0]) < 1e-7)
-        if done.all():
+        slope = gradient[rows] - target[rows]
+        near = (np.abs(slope[:, 1]) < 1e-7 * np.maximum(d[rows], 1)) & (np.abs(slope[:, 0]) < 1e-7)
+        on = ~(stuck[rows] | (value[rows] < LEAST) | near)
+        if not on.all():
+            rows, slope = rows[on], slope[on]
+            some = sums.some(rows)
+        if not len(rows):
             break
-        determinant = np.maximum(hessian[:, 0] * hessian[:, 2] - hessian[:, 1] ** 2, 1e-200)
-        step = np.stack([hessian[:, 2] * slope[:, 0] - hessian[:, 1] * slope[:, 1],
-                         hessian[:, 0] * slope[:, 1] - hessian[:, 1] * slope[:, 0]], axis=1)  # fmt: skip
+        h = hessian[rows]
+        determinant = np.maximum(h[:, 0] * h[:, 2] - h[:, 1] ** 2, 1e-200)
+        step = np.stack([h[:, 2] * slope[:, 0] - h[:, 1] * slope[:, 1],
+                         h[:, 0] * slope[:, 1] - h[:, 1] * slope[:, 0]], axis=1)  # fmt: skip
         step /= determinant[:, None]
         # Where d is beyond the largest sum the saddle-point lies at infinity, and the curvature vanishes on the way:
         # no step is longer than four times the way that the others came.
-        far, long = np.hypot(*st.T), np.hypot(*step.T)
+        far, long = np.hypot(*st[rows].T), np.hypot(*step.T)
         length = np.where(far > 0, np.minimum(1, 4 * far / np.maximum(long, 1e-300)), 1.0)
+        trying = np.arange(len(rows))
         for _ in range(HALVINGS):
-            trial = st - length[:, None] * step
-            k_new, gradient_new, hessian_new = cumulants(trial)
-            value_new = k_new - (trial * target).sum(1)
-            worse = ~(value_new <= value + 1e-12 * np.abs(value) + 1e-13)
-            if not (worse & ~done).any():
+            at = rows[trying]
+            trial = st[at] - length[trying, None] * step[trying]
+            k_new, gradient_new, hessian_new = (some if len(at) == len(rows) else some.some(trying)).cumulants(trial)
+            value_new = k_new - (trial * target[at]).sum(1)
+            good = value_new <= value[at] + 1e-12 * np.abs(value[at]) + 1e-13
+            to = at[good]
+            st[to], gradient[to], hessian[to], value[to] = (
+                trial[good], gradient_new[good], hessian_new[good], value_new[good],
+            )  # fmt: skip
+            trying = trying[~good]
+            if not len(trying):
                 break
-            length[worse] /= 2
-        # Where no shorter step helps the pair is as near as numbers get: the others of its batch do not wait for it.
-        stuck |= worse & ~done
-        st, gradient = np.where(worse[:, None], st, trial), np.where(worse[:, None], gradient, gradient_new)
-        hessian, value = np.where(worse[:, None], hessian, hessian_new), np.where(worse, value, value_new)
+            length[trying] /= 2
+        stuck[rows[trying]] = True  # no shorter step helps: as near as numbers get
     t = st[:, 1]
     root = np.sqrt(np.maximum(-2 * value, 0))
     determinant = np.maximum(hessian[:, 0] * hessian[:, 2] - hessian[:, 1] ** 2, 1e-300)
@@ -235,25 +254,32 @@ def skovgaard(
     return np.where(reached, tail, np.exp(np.minimum(value, 0)))
 
 
-def _cumulants(
-    st: NDArray[np.float64],
-    c: NDArray[np.float64],
-    w: NDArray[np.float64],
-    b: NDArray[np.float64],
-    share: NDArray[np.float64],
-) -> Cumulants:
-    """K(s, t) = sum over units of log E exp((s + t c) b), with its derivatives."""
-    x = st[:, :1] + st[:, 1:] * c
-    power = x[:, :, None] * b[:, None, :]
-    top = power.max(2)
-    e = share[:, None, :] * np.exp(power - top[:, :, None])
-    total = e.sum(2)
-    first = (e * b[:, None, :]).sum(2) / total
-    second = (e * b[:, None, :] ** 2).sum(2) / total - first**2
-    k = (w * (top + np.log(total))).sum(1)
-    gradient = np.stack([(w * first).sum(1), (w * c * first).sum(1)], axis=1)
-    ws = w * second
-    return k, gradient, np.stack([ws.sum(1), (ws * c).sum(1), (ws * c * c).sum(1)], axis=1)
+@dataclass(frozen=True)
+class _Units:
+    """Sums over units of label b, and of c times label."""
+
+    c_gu: NDArray[np.float64]
+    weight_gu: NDArray[np.float64]
+    level_gl: NDArray[np.float64]
+    share_gl: NDArray[np.float64]
+
+    def some(self, rows: NDArray[np.intp]) -> _Units:
+        return _Units(self.c_gu[rows], self.weight_gu[rows], self.level_gl[rows], self.share_gl[rows])
+
+    def cumulants(self, st: NDArray[np.float64]) -> Cumulants:
+        """K(s, t) = sum over units of log E exp((s + t c) b), with its derivatives."""
+        c, w, b = self.c_gu, self.weight_gu, self.level_gl
+        x = st[:, :1] + st[:, 1:] * c
+        power = x[:, :, None] * b[:, None, :]
+        top = power.max(2)
+        e = self.share_gl[:, None, :] * np.exp(power - top[:, :, None])
+        total = e.sum(2)
+        first = (e * b[:, None, :]).sum(2) / total
+        second = (e * b[:, None, :] ** 2).sum(2) / total - first**2
+        k = (w * (top + np.log(total))).sum(1)
+        gradient = np.stack([(w * first).sum(1), (w * c * first).sum(1)], axis=1)
+        ws = w * second
+        return k, gradient, np.stack([ws.sum(1), (ws * c).sum(1), (ws * c * c).sum(1)], axis=1)
 
 
 def largest_sum(

@@ -1,5 +1,7 @@
 """Tails of the permutation null against counting and drawing, and no false neurons on complete nulls."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import combinations, permutations
 from math import comb
 
@@ -22,9 +24,9 @@ from medsae.scoring.own_null import tail_p
 from medsae.scoring.tail import (
     SMALLEST,
     Dealt,
-    _cumulants,
     _enumerated,
     _saddle,
+    _Units,
     binned,
     choose,
     largest_sum,
@@ -191,6 +193,16 @@ def test_nothing_lies_beyond_the_largest_sum_and_a_constant_neuron_has_no_tail()
     assert _saddle([dealt(value, 100, 10, 0.0)])[0] == pytest.approx(1, abs=0.1)
 
 
+@dataclass(frozen=True)
+class Formula:
+    """Sums whose cumulants are one formula for all pairs."""
+
+    cumulants: Callable
+
+    def some(self, rows):
+        return self
+
+
 @pytest.mark.parametrize("rho", [0.0, 0.6])
 def test_the_saddle_point_of_a_normal_sum_is_exact(rho):
     def cumulants(st):
@@ -200,11 +212,17 @@ def test_the_saddle_point_of_a_normal_sum_is_exact(rho):
         return k, gradient, np.tile([4.0, 2 * rho, 1.0], (len(st), 1))
 
     d = np.array([0.5, 1.0, 3.0, 12.0])
-    found = skovgaard(cumulants, d, np.full(4, 4.0))
+    found = skovgaard(Formula(cumulants), d, np.full(4, 4.0))
     # T given S = 0 is normal with variance 1 - rho^2.
     np.testing.assert_allclose(found, norm.sf(d / np.sqrt(1 - rho**2)), rtol=1e-6)
-    near = skovgaard(cumulants, np.array([1e-5]), np.array([4.0]))
+    near = skovgaard(Formula(cumulants), np.array([1e-5]), np.array([4.0]))
     assert near[0] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_neuron_has_the_same_tail_in_any_company():
+    rng = np.random.default_rng(8)
+    found = [dealt(rng.exponential(1, 40), 300, int(rng.integers(20, 200)), d) for d in rng.uniform(0, 9, 30)]
+    np.testing.assert_allclose(_saddle(found), [_saddle([one])[0] for one in found], rtol=1e-9)
 
 
 def test_cumulants_are_those_of_the_units_and_their_slopes():
@@ -212,7 +230,8 @@ def test_cumulants_are_those_of_the_units_and_their_slopes():
     c, w = rng.normal(size=(2, 4)), np.array([[1.0, 2, 3, 1], [5, 1, 1, 2]])
     b, share = np.array([[-0.3, 0.7], [-1.0, 0.5]]), np.array([[0.7, 0.3], [1 / 3, 2 / 3]])
     st, step = np.array([[0.4, -0.7], [-2.0, 1.1]]), 1e-5
-    k, gradient, hessian = _cumulants(st, c, w, b, share)
+    units = _Units(c, w, b, share)
+    k, gradient, hessian = units.cumulants(st)
     for g in range(2):
         by_hand = sum(w[g, u] * np.log(sum(share[g, i] * np.exp((st[g, 0] + st[g, 1] * c[g, u]) * b[g, i])
                                            for i in range(2))) for u in range(4))  # fmt: skip
@@ -220,7 +239,7 @@ def test_cumulants_are_those_of_the_units_and_their_slopes():
     for axis in range(2):
         move = np.zeros(2)
         move[axis] = step
-        up, down = (_cumulants(st + side * move, c, w, b, share) for side in (1, -1))
+        up, down = (units.cumulants(st + side * move) for side in (1, -1))
         np.testing.assert_allclose(gradient[:, axis], (up[0] - down[0]) / (2 * step), rtol=1e-6)
         slopes = (up[1] - down[1]) / (2 * step)
         np.testing.assert_allclose(hessian[:, [0, 1] if axis == 0 else [1, 2]], slopes, rtol=1e-6)
@@ -264,7 +283,7 @@ def test_the_saddle_point_of_a_gamma_sum_is_the_formula_and_nearly_exact():
         second = shape / (1 - t) ** 2
         return k, np.stack([s, shape / (1 - t) - shape], axis=1), np.stack([np.ones_like(s), 0 * s, second], axis=1)
 
-    found = skovgaard(cumulants, d, np.ones(3))
+    found = skovgaard(Formula(cumulants), d, np.ones(3))
     t = d / (shape + d)
     root, v = np.sqrt(2 * (t * d + shape * np.log1p(-t) + shape * t)), t * np.sqrt(shape) / (1 - t)
     np.testing.assert_allclose(found, norm.sf(root) + norm.pdf(root) * (1 / v - 1 / root), rtol=1e-6)
@@ -293,12 +312,16 @@ def test_a_neuron_beyond_what_shuffled_labels_can_reach_has_a_tail_of_0_and_keep
     y = ((rng.random(60) < 0.4)[code] ^ (rng.random(n) < 0.2)).astype(np.float32)
     z_mn = np.stack([rng.normal(size=n) + follows * y for follows in (0.5, 1, 2, 4, 8, 30)])
     strength = np.array([abs(np.corrcoef(z, y)[0, 1]) for z in z_mn]) * np.sqrt(n - 1)
-    monkeypatch.setattr(_Ragged, "cumulants", lambda self, st: asked.append(st) or cumulants(self, st))
+    monkeypatch.setattr(_Ragged, "cumulants", lambda self, st: asked.append(len(st)) or cumulants(self, st))
     columns = [(i, np.arange(n), z) for i, z in enumerate(z_mn)]
     mask, label = np.ones((n, 1), bool), np.zeros(6, np.int64)
     _, tail = clustered_tails(columns, y[:, None], mask, Patients.of(code), strength, np.ones(6), label)
     assert (np.diff(tail[np.argsort(strength)]) <= 0).all() and (tail[3:] < 1e-9).all() and tail[0] > 1e-3
     assert len(asked) < 60, "one of them must not cost the others thirty tries a step"
+    assert sum(asked) < 110, "who has arrived is not asked again"
+    alone = [clustered_tails([one], y[:, None], mask, Patients.of(code), strength, np.ones(6), label)[1][0]
+             for one in columns]  # fmt: skip
+    np.testing.assert_allclose(alone, tail, rtol=1e-9, atol=1e-200, err_msg="nobody depends on its neighbours")
     small = [(i, rows, z * 1e-4) for i, rows, z in columns]
     _, again = clustered_tails(small, y[:, None], mask, Patients.of(code), strength, np.ones(6), label)
     np.testing.assert_allclose(again, tail, rtol=1e-6, atol=1e-200, err_msg="the unit of a neuron does not matter")
