@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +33,14 @@ def read(name: str, folder: Path, subtract_bias: bool | None = None) -> tuple[Pl
     tensors, told = _contents(path)
     config = path.parent / offer.config if offer.config else None
     if config is not None:
+        above = path.parent.parent / config.name
+        if not config.is_file() and path.parent.name == "checkpoints" and above.is_file():
+            config = above  # trainer_0/config.json, trainer_0/checkpoints/ae_100.pt
         if not config.is_file():
             raise UserError(f"a {offer.label} SAE comes with {offer.config}", config, "copy the whole folder")
         told = told | _json(config)
+    check(not _other(tensors, told), "a transcoder (it rebuilds another vector than it reads) is no autoencoder", path,
+          "its neurons can be scored from activations made elsewhere: embed --from")  # fmt: skip
     told |= {} if subtract_bias is None else {"subtract_bias": subtract_bias}
     try:
         plain = offer.loaded()(tensors, told)
@@ -62,13 +68,25 @@ def write_folder(name: str, plain: Plain, about: dict[str, Any], folder: Path) -
         write(folder / offer.config, json.dumps(told, indent=1, sort_keys=True))
 
 
+def _other(tensors: dict[str, Tensor], told: dict[str, Any]) -> bool:
+    """Whether it was trained to rebuild something else, or has a part beside encoder and decoder."""
+    within, out = told.get("hook_name"), told.get("hook_name_out")
+    named = told.get("is_transcoder") or told.get("is_skip_transcoder") or (out and within and out != within)
+    return bool(named) or any(_ELSEWHERE.search(name) for name in tensors)
+
+
+_ELSEWHERE = re.compile(r"b_dec_out|(^|_)skip(_|$)", re.I)
+
+
 def _weights(offer: plugins.Format, folder: Path) -> Path:
     if folder.is_file():
         return folder
     found = [folder / name for name in offer.files if (folder / name).is_file()]
     if not found:
-        raise UserError(f"there is no {offer.label} SAE here: {' or '.join(offer.files)} is missing", folder,
-                        "give the folder that holds it, or the file")  # fmt: skip
+        below = sorted({path.parent for name in offer.files for path in folder.glob(f"**/{name}")})
+        do = f"give the folder that holds it: {', '.join(map(str, below[:4]))}" if below else \
+            "give the folder that holds it, or the file"  # fmt: skip
+        raise UserError(f"there is no {offer.label} SAE here: {' or '.join(offer.files)} is missing", folder, do)
     return found[0]
 
 

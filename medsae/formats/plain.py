@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import hashlib
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
 from medsae.config import check
@@ -53,6 +54,18 @@ class Plain:
         if b_mag_m is not None and self.r_mag_m is not None:
             b_mag_m = b_mag_m + self.r_mag_m.exp() * shift_m
         return replace(self, subtract=subtract, b_enc_m=self.b_enc_m + shift_m, b_mag_m=b_mag_m)
+
+    def sha256(self) -> str:
+        """Of all that decides what it computes: another config beside the same weights is another SAE."""
+        import torch
+
+        digest = hashlib.sha256(repr((self.kind, self.subtract, self.k)).encode())
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(value, torch.Tensor):
+                digest.update(f"{one.name}{list(value.shape)}".encode())
+                digest.update(value.detach().float().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def one_threshold(self) -> float | None:
         """The threshold that all neurons share, where they do."""

@@ -35,7 +35,8 @@ def import_sae(config: c.ImportSae, store: Store, progress: Progress) -> dict[st
             "embed with the encoder, layer and pool that it was trained on")  # fmt: skip
     config = replace(config, embeddings=embeddings.id)
     slug = f"{config.format.replace('_', '-')}-{plain.kind}-{plain.m}-{embeddings.facts['encoder']}"
-    with store.build(slug, config, {"embeddings": embeddings.id}, {"weights": origin["sha256"]}) as build:
+    with store.build(slug, config, {"embeddings": embeddings.id},
+                     {"weights": origin["sha256"], "meaning": plain.sha256()}) as build:  # fmt: skip
         if build.existing:
             found("SAE", build.id, progress)
             return build.existing.manifest

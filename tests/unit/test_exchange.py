@@ -1,5 +1,7 @@
 """`export sae`, `import sae`, `export scores`, `train --untrained` on a small study made elsewhere."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,6 +53,19 @@ def test_an_sae_goes_out_and_comes_back(study, tmp_path):
     assert len(tables["neuron"]) == 3 * D and set(tables["activation"]["image"]) <= set(tables["image"]["image"])
     status, _, err = medsae("export", "scores", scores, "--to", tmp_path / "tables")
     assert status == 2 and "exists already" in err
+
+
+def test_another_config_beside_the_same_weights_is_another_sae(study, tmp_path):
+    medsae, embeddings, sae, x_nd = study
+    folder = tmp_path / "out"
+    medsae.id("export", "sae", sae, "--format", "saelens", "--to", folder)
+    words = ("import", "sae", "--format", "saelens", "--from", folder, "--embeddings", embeddings)
+    first, told = medsae.id(*words), json.loads((folder / "cfg.json").read_text())
+    (folder / "cfg.json").write_text(json.dumps(told | {"metadata": {"note": "the same SAE"}}))
+    assert medsae.id(*words) == first
+    (folder / "cfg.json").write_text(json.dumps(told | {"apply_b_dec_to_input": not told["apply_b_dec_to_input"]}))
+    second = medsae.id(*words)
+    assert second != first and np.abs(load(medsae, second).encode(x_nd) - load(medsae, first).encode(x_nd)).max() > 0.01
 
 
 def test_an_sae_of_another_size_is_refused_and_leaves_nothing(study, tmp_path):

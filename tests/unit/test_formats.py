@@ -287,13 +287,42 @@ def test_what_is_wrong_is_said(tmp_path):
     refused("'matching_pursuit' cannot be computed", architecture="matching_pursuit")
     refused("normalize_activations 'layer_norm'", normalize_activations="layer_norm")
     refused("k = 99 does not fit", architecture="topk", k=99)
+    refused("activation 'tanh-relu' of SAELens", activation_fn_str="tanh-relu")
+    refused("a transcoder", is_transcoder=True)
+    refused("a transcoder", hook_name="blocks.3.ln2", hook_name_out="blocks.3.mlp_out")
+    refused("a transcoder", right | {"b_dec_out": right["b_dec"] + 1})
+    refused("a transcoder", right | {"affine_skip_connection": right["W_dec"] + 1})
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="the weights cannot be read"):
         formats.read("saelens", folder)
-    with pytest.raises(UserError, match=r"sae_weights.safetensors is missing"):
+    with pytest.raises(UserError, match=r"(?s)sae_weights.safetensors is missing.*give the folder that holds it: .*/a"):
         formats.read("saelens", tmp_path)
     with pytest.raises(UserError, match=r"(?s)no format 'odd'.*saelens"):
         formats.read("odd", folder)
+
+
+def test_dictionary_learning_as_it_was_in_2024(tmp_path):
+    """k in the config alone, and steps of the training in a folder below it."""
+    folder = tmp_path / "trainer_0"
+    folder.mkdir()
+    plain = plain_of(ours("topk"))
+    formats.write_folder("dictionary_learning", plain, {}, folder)
+    state = torch.load(folder / "ae.pt", weights_only=True)
+    state = {name: value for name, value in state.items() if name not in ("k", "threshold")}
+    torch.save(state, folder / "ae.pt")
+    assert formats.read("dictionary_learning", folder)[0].k == plain.k
+    (folder / "checkpoints").mkdir()
+    torch.save(state, folder / "checkpoints/ae_100.pt")
+    assert formats.read("dictionary_learning", folder / "checkpoints/ae_100.pt")[0].k == plain.k
+
+
+def test_a_signed_top_k_is_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    folder = written(tmp_path / "a", "sparsify", "topk")
+    told = json.loads((folder / "cfg.json").read_text())
+    (folder / "cfg.json").write_text(json.dumps(told | {"signed": True}))
+    with pytest.raises(UserError, match="a signed top-k"):
+        formats.read("sparsify", folder)
 
 
 def test_a_pickle_that_runs_code_is_refused(tmp_path):

@@ -37,7 +37,7 @@ def read(tensors: dict[str, Tensor], told: dict[str, Any]) -> Plain:
         return Plain(
             "gated", w_enc, t["gate_bias"], w_dec, t["decoder_bias"], r_mag_m=t["r_mag"], b_mag_m=t["mag_bias"]
         )
-    k = int(t["k"])
+    k = int(t["k"] if "k" in t else trainer["k"])  # before 2025 it stood in the config alone
     if name == "AutoEncoderTopK":
         return Plain("topk", w_enc, t["encoder.bias"], w_dec, t["b_dec"], k=k)
     return Plain("jumprelu", w_enc, t["encoder.bias"], w_dec, t["b_dec"], k=k, threshold_m=t["threshold"].clamp(min=0))

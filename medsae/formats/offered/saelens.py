@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 def read(tensors: dict[str, Tensor], told: dict[str, Any]) -> Plain:
     """UserError for normalisations and architectures that are not a matrix, a bias and an activation."""
     kind = told.get("architecture", "standard")
-    if kind == "standard" and told.get("activation_fn", told.get("activation_fn_str", "relu")) == "topk":
-        kind = "topk"  # as sae-lens before version 6 wrote it
+    activation = told.get("activation_fn") or told.get("activation_fn_str") or "relu"
+    if kind == "standard":
+        check(activation in ("relu", "topk"), f"activation {activation!r} of SAELens is not computed here")
+        kind = "topk" if activation == "topk" else kind  # as sae-lens before version 6 wrote it
     names = {"standard": "relu", "topk": "topk", "jumprelu": "jumprelu", "gated": "gated"}
     check(kind in names, f"a SAELens SAE of architecture {kind!r} cannot be computed here", None,
           f"{', '.join(names)} can (a batch top-k is saved as jumprelu)")  # fmt: skip

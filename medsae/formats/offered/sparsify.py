@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 
 def read(tensors: dict[str, Tensor], told: dict[str, Any]) -> Plain:
-    """UserError for transcoders, skip connections and group maxima."""
+    """UserError for transcoders, skip connections, signed top-k and group maxima."""
     check(
         told.get("activation", "topk") == "topk", f"activation {told.get('activation')!r} of sparsify is not computed"
     )
     for name in ("transcode", "skip_connection"):
         check(not told.get(name), f"a sparsify coder with {name} is no autoencoder of one embedding")
+    check(not told.get("signed"), "a signed top-k of sparsify (the largest by amount, without ReLU) is not computed")
     t = tensors
     return Plain("topk", t["encoder.weight"], t["encoder.bias"], t["W_dec"], t["b_dec"], k=int(told["k"]))
 
