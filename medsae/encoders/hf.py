@@ -158,7 +158,16 @@ def network(folder: Path) -> tuple[Any, list[str]]:
             loader = transformers.AutoModel
         else:
             loader = getattr(transformers, name)
-        return _loaded(loader, folder)
+        net, missing = _loaded(loader, folder)
+        if told.model_type == "vit_mae":  # an autoencoder of pictures hides three quarters of each while it learns
+            net.embeddings.random_masking = _nothing_hidden
+        return net, missing
+
+
+def _nothing_hidden(cells: torch.Tensor, noise: Any = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """All cells [b, t, d] in their order, nothing masked, as ViTMAE's `random_masking` gives them."""
+    b, t, _ = cells.shape
+    return cells, torch.zeros(b, t, device=cells.device), torch.arange(t, device=cells.device).expand(b, t)
 
 
 def _loaded(loader: Any, folder: Path) -> tuple[Any, list[str]]:
@@ -221,13 +230,17 @@ def _size(prepare: hf_pictures.Preparation, folder: Path) -> tuple[int, int]:
 def _tried(net: Any, size: tuple[int, int], colours: hf_pictures.Preparation, where: str) -> Any:
     try:
         with torch.inference_mode():
-            return run(net, torch.zeros(1, 1, *size), colours, hidden=True)
+            out, again = (run(net, torch.zeros(1, 1, *size), colours, hidden=True) for _ in range(2))
     except (ValueError, RuntimeError) as error:
         made = f"{size[0]} x {size[1]} px"
         raise UserError(
             f"the network does not take the pictures that its preprocessing makes ({made}): {first_line(error)}",
             where, "give size and crop_size of preprocessor_config.json the image_size of config.json",
         ) from error  # fmt: skip
+    check(torch.allclose(out.last_hidden_state, again.last_hidden_state, atol=1e-5),
+          "this encoder gives another vector each time that it sees the same picture (it hides parts at random)", where,
+          "save the model as it is used after training, without masks")  # fmt: skip
+    return out
 
 
 def _shapes(net: Any, out: Any, layer: int, pooler: bool, size: tuple[int, int], where: str) -> Shapes:

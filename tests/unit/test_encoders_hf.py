@@ -120,6 +120,33 @@ def test_any_hidden_state(folder, tmp_path, name):
         assert cells.shape[1] == np.prod(ours.grid)
 
 
+def test_a_masked_autoencoder_sees_the_whole_picture(tmp_path, monkeypatch):
+    """ViTMAE hides three quarters of a picture at random, in use too, unless it is told where noise is highest."""
+    import transformers as t
+
+    from medsae.encoders import hf
+
+    config = t.ViTMAEConfig(image_size=64, patch_size=16, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
+                            intermediate_size=64, mask_ratio=0.75)  # fmt: skip
+    torch.manual_seed(0)
+    net = t.ViTMAEModel(config).eval()
+    net.save_pretrained(tmp_path / "mae")
+    t.ViTImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(tmp_path / "mae")
+    picture = pictures()[2]
+    encoder = load_encoder(f"hf:{tmp_path / 'mae'}", None, tmp_path)
+    x = torch.from_numpy(encoder.prepare(picture))[None]
+    net.config.mask_ratio = 0.0
+    with torch.inference_mode():
+        pixels = ((x / 255 - 0.5) / 0.5).expand(1, 3, 64, 64)
+        right = net(pixel_values=pixels, noise=torch.arange(16.0)[None]).last_hidden_state
+    assert close(embedded(encoder, picture), right[0, 0])
+    assert close(torch.from_numpy(tokens(encoder, x.numpy())), right[:, 1:])
+    monkeypatch.setattr(hf, "_nothing_hidden", net.embeddings.random_masking)
+    net.config.mask_ratio = 0.75
+    with pytest.raises(UserError, match="another vector each time"):
+        load_encoder(f"hf:{tmp_path / 'mae'}", None, tmp_path)
+
+
 def test_without_a_crop_the_whole_picture_is_seen(folder, tmp_path):
     edge = np.zeros((60, 100), np.uint8)
     edge[:, :12] = edge[:, -12:] = 255  # what a centre crop cuts away
