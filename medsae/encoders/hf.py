@@ -116,7 +116,7 @@ def cells_last(state: torch.Tensor) -> torch.Tensor:
 
 
 def load(wanted: Wanted) -> Hf:
-    """The encoder, tried on one black picture. UserError for a model that is no image tower of transformers, weights
+    """The encoder, tried on one picture. UserError for a model that is no image tower of transformers, weights
     that are not whole, and a layer, pool or picture size that it does not have."""
     found = files(wanted)
     folder, options = found.weights.path, wanted.options
@@ -230,7 +230,8 @@ def _size(prepare: hf_pictures.Preparation, folder: Path) -> tuple[int, int]:
 def _tried(net: Any, size: tuple[int, int], colours: hf_pictures.Preparation, where: str) -> Any:
     try:
         with torch.inference_mode():
-            out, again = (run(net, torch.zeros(1, 1, *size), colours, hidden=True) for _ in range(2))
+            picture = torch.linspace(0, 255, size[0] * size[1]).view(1, 1, *size)  # no two cells of it are alike
+            out, again = (run(net, picture, colours, hidden=True) for _ in range(2))
     except (ValueError, RuntimeError) as error:
         made = f"{size[0]} x {size[1]} px"
         raise UserError(
