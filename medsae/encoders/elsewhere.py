@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
+import json
 import re
+import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from medsae.encoders.rows import PATH_COLUMNS, check_paths, read_table, row_paths
+from medsae.encoders.rows import PATH_COLUMNS, check_paths, like_a_path, read_table, row_paths
+from medsae.files import sha256_of
 from medsae.progress import UserError, first_line
 
 BLOCK_ROWS = 65_536
@@ -42,15 +47,17 @@ class Taken:
     """What had to be chosen or undone."""
 
 
-def from_file(file: Path, rows: Path | None) -> Taken:
+def from_file(file: Path, rows: Path | None, known: Collection[str] = ()) -> Taken:
     """The embeddings in `file` and the paths of its rows: from `rows` where given, else from `file` itself.
 
     `file`: a matrix [n, d] of floats of any width and byte order (dimensions of 1 between are dropped), or one vector a
-    key with the path as its key. `rows`: a table with a column of paths, or one path a line. Raises UserError with
-    numbers: another kind of file, no matrix or several, NaN or infinity (also beyond float32), another number of lines
-    than rows, no column of paths, an empty or repeated path.
+    key with the path as its key; a folder with a file a picture. `rows`: a table with a column of paths, or one path a
+    line. `known`: what the cohort says of its pictures (labels, attributes): columns of these names are no dimensions.
+    Raises UserError with numbers: another kind of file, no matrix or several, a column that is a number in some rows
+    alone, NaN or infinity (also beyond float32), another number of lines than rows, no column of paths, an empty or
+    repeated path.
     """
-    found = _read(file)
+    found = _without(_read(file), {name.casefold() for name in known}, file)
     said = list(found.said)
     if rows is not None:
         paths = row_paths(rows, said)
@@ -73,6 +80,14 @@ def from_file(file: Path, rows: Path | None) -> Taken:
     return Taken(x_nd, paths, said)
 
 
+def sha256(file: Path) -> str:
+    """Of a file; of a folder, of the names and hashes of its files."""
+    if not file.is_dir():
+        return sha256_of(file)
+    lines = (f"{path.relative_to(file).as_posix()}\t{sha256_of(path)}\n" for path in _single(file))
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
 # --- the matrix -------------------------------------------------------------------------------------------------------
 
 
@@ -83,9 +98,24 @@ class _Found:
     said: list[str] = field(default_factory=list)
     no_paths: str = ""
     """Why the file's own paths were not taken, where there are some."""
+    names: Sequence[str] = ()
+    """Of the dimensions, where each is a column under a name of its own (not counted as f0, f1 ...)."""
+
+
+def _without(found: _Found, known: set[str], file: Path) -> _Found:
+    out = [name for name in found.names if name.casefold() in known]
+    if not out:
+        return found
+    left = [i for i, name in enumerate(found.names) if name not in out]
+    what = f"columns that the cohort has of its pictures are no dimensions: {', '.join(out)} left out"
+    if not left:
+        raise UserError(what, file, "give the embeddings")
+    return replace(found, x=found.x[:, left], said=[*found.said, what])
 
 
 def _read(file: Path) -> _Found:
+    if file.is_dir():
+        return _folder(file)
     try:
         with file.open("rb") as opened:
             head = opened.read(16)
@@ -106,7 +136,7 @@ def _read(file: Path) -> _Found:
 
 def _kind(head: bytes, file: Path) -> tuple[str, Callable[[Path], _Found]]:
     if head.startswith(b"\x93NUMPY"):
-        return ".npy array", lambda path: _Found(np.load(path, mmap_mode="r", allow_pickle=False))
+        return ".npy array", _npy
     if head.startswith(b"PK\x03\x04"):
         return "zip archive", _zip
     if head.startswith(b"PAR1"):
@@ -124,6 +154,8 @@ def _kind(head: bytes, file: Path) -> tuple[str, Callable[[Path], _Found]]:
     for mark, what in ((_HDF5, "HDF5"), (b"\x1f\x8b", "gzip: unpack it"), (b"MATLAB", "MATLAB")):
         if head.startswith(mark):
             raise UserError(f"not supported: {what}", file, f"save the embeddings as {SHAPES}")
+    if head.lstrip()[:1] == b"{":
+        return "JSON file", _json
     if head and b"\0" not in head and not head.lstrip().startswith(b"<"):
         return "table", _text
     raise UserError(f"this is not a file of embeddings; it begins with {head!r}", file, f"give {SHAPES}")
@@ -135,9 +167,61 @@ def _zip(path: Path) -> _Found:
     return _npz(path) if any(name.endswith(".npy") for name in names) else _torch(path)
 
 
+_A_PICTURE = (".npy", ".pt", ".pth")
+
+
+def _single(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _A_PICTURE and path.is_file())
+
+
+def _folder(folder: Path) -> _Found:
+    """A file a picture, called after it."""
+    files = _single(folder)
+    if not files:
+        zarr = any((folder / name).exists() for name in (".zarray", ".zgroup", "zarr.json"))
+        what = "this is a Zarr store" if zarr else f"this folder holds no {', '.join(_A_PICTURE)} of single pictures"
+        raise UserError(what, folder, f"save the embeddings in one file: {SHAPES}")
+    vectors = []
+    for path in files:
+        x = _read(path).x.squeeze()
+        if x.ndim != 1 or (vectors and len(x) != len(vectors[0])):
+            raise UserError(f"shape {list(x.shape)}, where one vector of a picture was expected", path,
+                            "keep one vector of one length a picture in the folder")  # fmt: skip
+        vectors.append(np.array(x))
+    paths = [path.relative_to(folder).as_posix() for path in files]
+    return _Found(np.stack(vectors), paths, [f"a file a picture: {len(files):,} files"])
+
+
+def _npy(path: Path) -> _Found:
+    held = np.load(path, mmap_mode="r", allow_pickle=False)
+    if held.dtype.names is None:
+        return _Found(held)
+    fields = {name: np.asarray(held[name]) for name in held.dtype.names}  # a record a row
+    wide = {k: v for k, v in fields.items() if v.dtype.kind == "f" and v.ndim > 1}
+    texts = {k: (np.char.decode(v) if v.dtype.kind == "S" else v).tolist()
+             for k, v in fields.items() if v.dtype.kind in "US" and v.ndim == 1}  # fmt: skip
+    return _chosen(wide, texts) if wide else _of_columns({k: v for k, v in fields.items() if k not in texts}, texts)
+
+
+def _json(path: Path) -> _Found:
+    """A list of numbers a path; or lists by name. Rows of JSON are a table."""
+    try:
+        held = json.loads(path.read_text("utf-8-sig"))
+    except ValueError:
+        return _text(path)
+    lists = {k: v for k, v in held.items() if isinstance(v, list) and v} if isinstance(held, dict) else {}
+    texts = {k: v for k, v in lists.items() if all(isinstance(one, str) for one in v)}
+    numbers = {k: np.array(v, float) for k, v in lists.items() if k not in texts}
+    return _chosen(numbers, texts)
+
+
 def _npz(path: Path) -> _Found:
     arrays, texts, no_paths = {}, {}, ""
     with np.load(path, allow_pickle=False) as archive:
+        if {"indptr", "indices", "data", "shape"} <= set(archive.files):
+            from scipy.sparse import load_npz
+
+            return _Found(load_npz(path).toarray())
         for name in archive.files:
             try:
                 array = archive[name]
@@ -167,13 +251,22 @@ def _torch(path: Path) -> _Found:
     try:
         known = [*harmless(), np._core.multiarray._reconstruct]  # pyright: ignore
         # Of a path, torch reads the suffix.
-        with torch.serialization.safe_globals(known), path.open("rb") as file:
+        with torch.serialization.safe_globals(known), path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch warns of in a foreign pickle is told below
             held = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
+        why = first_line(error)
+        why = "it was not written by torch.save" if "operand" in why or "magic number" in why else why
         raise UserError(
-            f"this pickle is not one of tensors alone ({first_line(error)})", path,
+            f"this pickle is not one of tensors alone ({why})", path,
             f"a file that needs code to be run is refused; save the embeddings as {SHAPES}",
         ) from error  # fmt: skip
+    if isinstance(held, dict) and held and all(isinstance(v, dict) for v in held.values()) and _paths(held):
+        held = [one | {"path": str(path)} for path, one in held.items()]
+    elif isinstance(held, list | tuple) and held and all(
+        isinstance(one, list | tuple) and len(one) == 2 and isinstance(one[0], str) for one in held
+    ):  # fmt: skip
+        held = dict(held)
     if isinstance(held, list | tuple) and held and all(isinstance(one, dict) for one in held):
         # A dictionary a picture: a list for each of its names.
         held = {k: [one[k] for one in held] for k in held[0] if all(k in one for one in held)}
@@ -189,6 +282,10 @@ def _torch(path: Path) -> _Found:
     texts = {k: [str(t) for t in v] for k, v in flat.items()
              if isinstance(v, list | tuple) and v and all(isinstance(t, str) for t in v)}  # fmt: skip
     return _chosen(arrays, texts)
+
+
+def _paths(names: Iterable[Any]) -> bool:
+    return all(like_a_path(str(name)) for name in names)
 
 
 def _flat(held: dict[Any, Any], deep: int = 4) -> dict[str, Any]:
@@ -220,7 +317,7 @@ def _joined(held: Any, torch: Any) -> np.ndarray | None:
 def _numpy(tensor: Any) -> np.ndarray:
     """Of any width: numpy knows no bfloat16 and no 8-bit floats."""
     tensor = tensor.detach()
-    tensor = tensor.to_dense() if tensor.is_sparse else tensor
+    tensor = tensor.to_dense() if str(tensor.layout) != "torch.strided" else tensor
     return (tensor.float() if tensor.is_floating_point() and tensor.dtype.itemsize < 4 else tensor).numpy()
 
 
@@ -266,7 +363,9 @@ def _feather(path: Path) -> _Found:
 def _of_arrow(table: Any) -> _Found:
     import pyarrow as pa
 
+    _refuse_twins(table.schema.names)
     columns = {f.name: table.column(f.name) for f in table.schema}
+    columns = {k: c.cast(c.type.value_type) if pa.types.is_dictionary(c.type) else c for k, c in columns.items()}
     is_list = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     lists = {k: c for k, c in columns.items() if any(is_one(c.type) for is_one in is_list)}
     texts = {k: [str(v) if v is not None else "" for v in c.to_pylist()] for k, c in columns.items()
@@ -279,51 +378,96 @@ def _of_arrow(table: Any) -> _Found:
                 flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
                 arrays[name] = flat.reshape(len(column), -1)
         return _chosen(arrays, texts)
-    floats = {k: c.to_numpy() for k, c in columns.items() if pa.types.is_floating(c.type)}
-    return _of_columns(floats, texts)
+    numbers = {k: c.to_numpy() for k, c in columns.items()
+               if pa.types.is_floating(c.type) or pa.types.is_integer(c.type)}  # fmt: skip
+    return _of_columns(numbers, texts)
 
 
-def _of_columns(floats: dict[str, np.ndarray], texts: dict[str, list[str]]) -> _Found:
-    """A number a column: columns that are counted (0, 1, ... or x0, x1, ...) where there are some, else all."""
-    families = Counter(match[1] for k in floats if (match := re.fullmatch(r"(.*?)\d+", k)))
-    family = next((name for name, count in families.most_common(1) if count > 1), None)
-    names = [k for k in floats if family is None or re.fullmatch(re.escape(family) + r"\d+", k)]
+def _refuse_twins(names: Sequence[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UserError(f"{len(twice)} names stand over two columns each, first {twice[0]!r}",
+                        do="give each dimension a name of its own")  # fmt: skip
+
+
+def _of_columns(
+    numbers: dict[str, np.ndarray], texts: dict[str, list[str]], broken: Mapping[str, str] = MappingProxyType({})
+) -> _Found:
+    """A number a column: columns that are counted (0, 1, ... or x0, x1, ...) where there are some, else all of floats.
+
+    `broken`: columns of numbers of which some cells are none, and where: a dimension is not left out in silence."""
+    floats = [k for k, v in numbers.items() if v.dtype.kind == "f"]
+    families = Counter(match[1] for k in (*numbers, *broken) if (match := re.fullmatch(r"(.*?)\d+", k)))
+    of_floats = {match[1] for k in (*floats, *broken) if (match := re.fullmatch(r"(.*?)\d+", k))}
+    family = next((name for name, count in families.most_common() if count > 1 and name in of_floats), None)
+    counted = re.compile(re.escape(family or "") + r"\d+")
+    names = floats if family is None else [k for k in numbers if counted.fullmatch(k)]
+    bad = [k for k in broken if family is None or counted.fullmatch(k)]
+    if bad:
+        more = f"; {len(bad) - 1} more columns too" if len(bad) > 1 else ""
+        raise UserError(f"column {bad[0]!r} is not a number everywhere: {broken[bad[0]]}{more}",
+                        do="fill these cells, or leave out their rows or the column")  # fmt: skip
     if not names:
         raise UserError("there are no columns of floats", do="give a column a dimension, or one column of lists")
-    n = len(next(iter(floats.values())))
+    n = len(numbers[names[0]])
     named = [k for column in PATH_COLUMNS for k in texts if k.lower() == column] or list(texts)[: len(texts) == 1]
     said = [
         f"embeddings are the {len(names)} columns {names[0]} to {names[-1]}"
         + (f", paths the column {named[0]}" if named else "")
     ]
-    x = np.stack([floats[k] for k in names], axis=1) if n else np.zeros((0, len(names)), np.float32)
-    return _Found(x, texts[named[0]] if named else None, said)
+    if family is not None:
+        number = [int(k.removeprefix(family)) for k in names]
+        gone = sorted(set(range(min(number), max(number))) - set(number))
+        if gone:
+            said.append(f"of the columns {family}... {len(gone):,} are not there, first {family}{gone[0]}")
+    x = np.stack([numbers[k].astype(float) for k in names], axis=1) if n else np.zeros((0, len(names)), np.float32)
+    return _Found(x, texts[named[0]] if named else None, said, names=names if family is None else ())
 
 
 def _text(path: Path) -> _Found:
     header, lines = read_table(path)
     if len(header) == 1 and len(header[0].split()) > 1 and all(_float(cell) is not None for cell in header[0].split()):
         return _Found(np.loadtxt(path, ndmin=2))  # as numpy.savetxt writes them: parted by blanks, without a header
-    counted = header == [str(i) for i in range(len(header))]
-    if len(header) > 1 and not counted and all(_float(name) is not None for name in header):
-        lines, header = [tuple(header), *lines], [str(i) for i in range(len(header))]  # no header, but the first row
+    if _first_row(header):
+        word = iter(("path", *(f"text {i}" for i in range(len(header)))))
+        lines, header = [tuple(header), *lines], [
+            next(word) if _float(cell) is None else str(i) for i, cell in enumerate(header)
+        ]  # fmt: skip
+    _refuse_twins(header)
     columns = list(zip(*lines, strict=True)) if lines else []
-    floats, texts, vectors = {}, {}, {}
+    numbers, texts, vectors, broken = {}, {}, {}, {}
     for name, cells in zip(header, columns, strict=False):
         values = [_float(cell) for cell in cells]
-        if None not in values:
-            floats[name] = np.array(values)
-        elif all(cell.strip()[:1] == "[" for cell in cells):
+        none = [i for i, value in enumerate(values) if value is None or np.isnan(value)]
+        if not none:
+            whole = all(re.fullmatch(r"\s*[+-]?\d+\s*", cell) for cell in cells)
+            numbers[name] = np.array(values).astype(np.int64 if whole and max(map(len, cells)) < 18 else float)
+        elif all(_LIST.match(cell) for cell in cells):
             vectors[name] = _vectors(cells, path)
+        elif 2 * len(none) <= len(values):
+            broken[name] = f"{cells[none[0]] or 'nothing'!r} in row {none[0] + 1} of {len(values):,}"
         else:
             texts[name] = [cell.strip() for cell in cells]
-    return _chosen(vectors, texts) if vectors else _of_columns(floats, texts)
+    return _chosen(vectors, texts) if vectors else _of_columns(numbers, texts, broken)
+
+
+_LIST = re.compile(r"\s*(?:tensor\(|array\()?\[")
+
+
+def _first_row(header: Sequence[str]) -> bool:
+    """The line over a table is one of its rows: numbers, and nothing but a path beside them."""
+    numbers = [cell.strip() for cell in header if _float(cell) is not None]
+    if len(numbers) < 2 or any(numbers == [str(i + k) for i in range(len(numbers))] for k in (0, 1)):
+        return False
+    return len(numbers) == len(header) or (5 * len(numbers) >= 4 * len(header) and any("." in n for n in numbers))
 
 
 def _float(cell: str) -> float | None:
-    """A number with a decimal point or comma."""
+    """A number with a decimal point or comma; of both, the last one is that."""
+    cell = cell.strip()
+    thousands = "," if cell.rfind(".") > cell.rfind(",") >= 0 else "." if cell.rfind(",") > cell.rfind(".") >= 0 else ""
     try:
-        return float(cell.strip().replace(",", "."))
+        return float((cell.replace(thousands, "") if thousands else cell).replace(",", "."))
     except ValueError:
         return None
 

@@ -22,8 +22,9 @@ PATH_COLUMNS = ("path", "paths", "filepath", "file_path", "filename", "file_name
                 "dicom_id", "name", "names", "id", "ids", "key", "keys", "__index_level_0__", "index")  # fmt: skip
 """Names of a column of paths, the surest first (in any letter case)."""
 _SUFFIXES = re.compile(
-    r"\.(png|jpe?g|dcm|dicom|tiff?|bmp|webp|gif|jp2|j2k|npy|npz|pt|pth|nii|nii\.gz|gz|txt|json|csv)$", re.I
-)
+    r"(\.(emb|embs|embed|embedding|feat|feats|features|vec))?"
+    r"(\.(png|jpe?g|dcm|dicom|tiff?|bmp|webp|gif|jp2|j2k|npy|npz|pt|pth|nii|gz|txt|json|csv))+$", re.I,
+)  # fmt: skip
 
 
 # --- the paths of the rows --------------------------------------------------------------------------------------------
@@ -46,15 +47,41 @@ def row_paths(rows: Path, said: list[str]) -> list[str]:
                             "save the paths with dtype=str, or one a line") from error  # fmt: skip
         held = np.char.decode(held) if held.dtype.kind == "S" else held
         header, lines = ["path"], [(str(path),) for path in held]
-    elif head.lstrip().startswith(b'["'):
-        header, lines = ["path"], [(str(path),) for path in json.loads(rows.read_text("utf-8"))]
     else:
-        header, lines = read_table(rows)
+        found = _of_json(rows) if head.lstrip()[:1] in (b"[", b"{") else None
+        header, lines = found or read_table(rows)
     at = _path_column(header, lines, rows)
     if at < 0:  # no header: its "names" are the first row
         lines, at = [tuple(header), *lines], -1 - at
         said.append(f"--rows has no header: its first line is taken as the path {lines[0][at]}")
-    return [str(line[at] or "").strip() for line in lines]
+    return [_plain(str(line[at] or "")) for line in lines]
+
+
+def _of_json(rows: Path) -> tuple[list[str], list[tuple[str, ...]]] | None:
+    """A list of paths; paths by the number of their row, or the other way round; None for rows of JSON, a table."""
+    try:
+        held = json.loads(rows.read_text("utf-8-sig"))
+    except ValueError:
+        return None
+    if isinstance(held, dict) and len(held) == 1:
+        held = next(iter(held.values()))  # {"paths": [...]}
+    if isinstance(held, dict) and held and all(str(k).isdecimal() and isinstance(v, str) for k, v in held.items()):
+        held = {v: int(k) for k, v in held.items()}
+    if isinstance(held, dict) and sorted(map(str, held.values())) == sorted(map(str, range(len(held)))):
+        held = sorted(held, key=lambda path: int(held[path]))
+    if isinstance(held, list) and held and all(isinstance(path, str) for path in held):
+        return ["path"], [(path,) for path in held]
+    return None
+
+
+_QUOTED = re.compile(r"""(?:(?:Pure)?(?:Posix|Windows)?Path\()?(['"])(.*)\1\)?""")
+
+
+def _plain(cell: str) -> str:
+    """Without blanks around it, quotes, and what Python writes around a Path."""
+    cell = cell.strip()
+    quoted = _QUOTED.fullmatch(cell)
+    return quoted[2] if quoted else cell
 
 
 def read_table(path: Path) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -70,11 +97,13 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[str, ...]]]:
 def _path_column(header: Sequence[str], lines: Sequence[Sequence[Any]], rows: Path) -> int:
     """Place of the column of paths; -1 - place where there is no header. Raises UserError that names the columns."""
     names = [name.lower() for name in header]
+    first = [at for at, cell in enumerate(lines[0] if lines else []) if like_a_path(str(cell))]
     for known in PATH_COLUMNS:
-        if known in names:
-            return names.index(known)
+        if known in names:  # where another column alone holds paths, a number or a word called id is none
+            at = names.index(known)
+            return first[0] if len(first) == 1 and not like_a_path(str(lines[0][at])) else at
     for cells, headless in ((header, True), (lines[0] if lines else [], False)):
-        like = [at for at, cell in enumerate(cells) if _like_a_path(str(cell))]
+        like = [at for at, cell in enumerate(cells) if like_a_path(str(cell))]
         if len(like) == 1:
             return -1 - like[0] if headless else like[0]
     shown = ", ".join(name[:60] for name in header[:8]) + (f" and {len(header) - 8} more" if len(header) > 8 else "")
@@ -82,7 +111,8 @@ def _path_column(header: Sequence[str], lines: Sequence[Sequence[Any]], rows: Pa
                     "call the column of paths Path")  # fmt: skip
 
 
-def _like_a_path(cell: str) -> bool:
+def like_a_path(cell: str) -> bool:
+    """A suffix of a picture or of what is made from one, or a folder."""
     return bool(_SUFFIXES.search(cell)) or "/" in cell or "\\" in cell
 
 

@@ -113,11 +113,13 @@ def _without_place(encoder: str, model: str) -> str:
 
 def _take(config: c.Embed, cohort: Artifact, store: Store, progress: Progress) -> dict[str, Any]:
     assert config.from_ is not None
-    taken = elsewhere.from_file(config.from_, config.rows)
+    with cohort.connect() as connection:
+        known = [row[0] for row in connection.execute("SELECT path FROM image ORDER BY image").fetchall()]
+    taken = elsewhere.from_file(config.from_, config.rows, _said_of(cohort))
     x_nd, paths = taken.x_nd, taken.paths
     for line in taken.said:
         progress.say(line)
-    inputs = {"embeddings": sha256_of(config.from_)} | ({"rows": sha256_of(config.rows)} if config.rows else {})
+    inputs = {"embeddings": elsewhere.sha256(config.from_)} | ({"rows": sha256_of(config.rows)} if config.rows else {})
     name = config.name or config.from_.stem
     with store.build(
         f"{files.slug(name)}-{cohort.facts['source']}", _identified(config, cohort), {"cohort": cohort.id}, inputs
@@ -125,8 +127,6 @@ def _take(config: c.Embed, cohort: Artifact, store: Store, progress: Progress) -
         if build.existing:
             found("embeddings", build.id, progress)
             return build.existing.manifest
-        with cohort.connect() as connection:
-            known = [row[0] for row in connection.execute("SELECT path FROM image ORDER BY image").fetchall()]
         matched = match_rows(paths, known)
         progress.say(f"{len(known) - len(matched.missing):,} of {len(known):,} pictures have a row ({matched.how})")
         if matched.missing:
@@ -138,6 +138,15 @@ def _take(config: c.Embed, cohort: Artifact, store: Store, progress: Progress) -
         images = np.flatnonzero(matched.row_n >= 0)
         facts = {"encoder": name, "missing": len(matched.missing), "unused": len(matched.unused)}
         return _publish(build, Rows(x_nd, matched.row_n[images]), images, facts, cohort, config.unit_norm)
+
+
+def _said_of(cohort: Artifact) -> set[str]:
+    """Names of labels and attributes: who finds them among the dimensions has the answer in the question."""
+    with cohort.connect() as connection:
+        tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+        names = [f"SELECT DISTINCT {what} FROM {what}" for what in ("label", "attribute") if what in tables]
+        found = connection.execute(" UNION ".join(names)).fetchall()
+    return {"label", "target", "patient", "split", "view", "sex", "age", *(str(row[0]) for row in found)}
 
 
 def _identified(config: c.Embed, cohort: Artifact) -> c.Embed:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from medsae.encoders import elsewhere
 from medsae.encoders.elsewhere import from_file
 from medsae.encoders.rows import match_rows
 from medsae.progress import UserError
@@ -97,6 +99,26 @@ HOLDS_PATHS = {
         "\n".join(json.dumps({"path": path, "embedding": x.tolist()}) for path, x in zip(PATHS, X, strict=True))
     ),
     "csv": lambda p: pd.DataFrame(X, columns=["0", "1"]).assign(Path=PATHS).to_csv(p, index=False),
+    "pt, pairs of path and vector": lambda p: pt(p, list(zip(PATHS, T, strict=True))),
+    "pt, a dictionary a path": lambda p: pt(p, {path: {"embedding": x} for path, x in zip(PATHS, T, strict=True)}),
+    "json, a list a path": lambda p: p.write_text(json.dumps(dict(zip(PATHS, X.tolist(), strict=True)), indent=1)),
+    "npy, records": lambda p: into(
+        p,
+        np.save,
+        np.array([(path, x) for path, x in zip(PATHS, X, strict=True)], [("path", "U20"), ("x", "f4", (2,))]),
+    ),
+    "npy, a field a dimension": lambda p: into(
+        p,
+        np.save,
+        np.array([(path, *x) for path, x in zip(PATHS, X, strict=True)], [("path", "U20"), ("f0", "f4"), ("f1", "f4")]),
+    ),
+    "parquet, paths as a category": lambda p: parquet(
+        p, pd.DataFrame({"image": pd.Categorical(PATHS), "embedding": list(X)})
+    ),
+    "parquet, a dimension of whole numbers": lambda p: parquet(
+        p, pd.DataFrame({"Path": PATHS, "f0": X[:, 0].astype(int), "f1": X[:, 1], "fold": [1, 2, 3]})
+    ),
+    "csv, tensors as text": lambda p: pd.DataFrame({"path": PATHS, "x": [str(x) for x in T]}).to_csv(p),
     "csv, semicolons": lambda p: (
         pd.DataFrame(X, columns=["e0", "e1"]).assign(file=PATHS).to_csv(p, index=False, sep=";")
     ),
@@ -136,6 +158,107 @@ def test_matrices_go_with_rows(tmp_path, kind):
     assert taken.paths == PATHS and taken.x_nd.shape == (3, 2) and (taken.x_nd == X).all()
     with pytest.raises(UserError, match=r"does not say whose rows(.|\n)*--rows"):
         from_file(tmp_path / "e", None)
+
+
+def in_order(taken):
+    """Rows of the cohort's pictures."""
+    return taken.x_nd[match_rows(taken.paths, PATHS).row_n]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".emb.pt"])
+def test_a_file_a_picture(tmp_path, suffix):
+    for path, x in zip(PATHS, X, strict=True):
+        file = tmp_path / "e" / (path.removesuffix(".png") + suffix)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        into(file, np.save, x) if suffix == ".npy" else pt(file, torch.from_numpy(x)[None])
+    assert (in_order(from_file(tmp_path / "e", None)) == X).all()
+    before = elsewhere.sha256(tmp_path / "e")
+    into(file, np.save, X)
+    assert elsewhere.sha256(tmp_path / "e") != before
+    with pytest.raises(UserError, match=r"shape \[3, 2\], where one vector"):
+        from_file(tmp_path / "e", None)
+    (tmp_path / "z").mkdir()
+    with pytest.raises(UserError, match=r"holds no \.npy"):
+        from_file(tmp_path / "z", None)
+    (tmp_path / "z/.zarray").touch()
+    with pytest.raises(UserError, match="a Zarr store"):
+        from_file(tmp_path / "z", None)
+
+
+def test_a_table_without_a_header_loses_no_row_and_no_dimension(tmp_path):
+    x = X + 0.25
+    pd.DataFrame({"p": PATHS, "a": x[:, 0], "b": x[:, 1], "c": -x[:, 0], "d": 1e-3 * x[:, 1]}).to_csv(
+        tmp_path / "e.csv", index=False, header=False)  # fmt: skip
+    taken = from_file(tmp_path / "e.csv", None)
+    assert taken.paths == PATHS
+    np.testing.assert_allclose(taken.x_nd, np.column_stack([x, -x[:, 0], 1e-3 * x[:, 1]]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [("", "'nothing' in row 2 of 3"), ("NA", "in row 2 of 3"), ("nan", "in row 2 of 3"), ("?", "'?' in row 2 of 3")],
+)
+@pytest.mark.parametrize("names", [["f0", "f1", "f2"], ["mean", "sd", "skew"]])
+def test_a_cell_that_is_no_number_costs_no_dimension(tmp_path, cell, said, names):
+    lines = [",".join(["path", *names]), "img/a.png,1.5,2.5,3", f"img/b.png,1,{cell},3.5", "img/c.png,1,2,3.25"]
+    (tmp_path / "e.csv").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=rf"column '{names[1]}' is not a number everywhere: .*{re.escape(said)}"):
+        from_file(tmp_path / "e.csv", None)
+
+
+def test_numbers_in_thousands_and_columns_that_are_not_there(tmp_path):
+    (tmp_path / "e.csv").write_text('path,f0,f1,f3\nimg/a.png,1.5,"1,234.5",3\nimg/b.png,1,"-2,000.25",3.5\n'
+                                    'img/c.png,1,"1.000,5",2\n')  # fmt: skip
+    taken = from_file(tmp_path / "e.csv", None)
+    assert taken.x_nd[:, 1].tolist() == [1234.5, -2000.25, 1000.5] and taken.x_nd.shape == (3, 3)
+    assert "of the columns f... 1 are not there, first f2" in taken.said
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    (tmp_path / "e.csv").write_text("path,f0,f1,f0,f1\n" + "\n".join(f"{p},1,2.5,3,4.5" for p in PATHS))
+    with pytest.raises(UserError, match="2 names stand over two columns each, first 'f0'"):
+        from_file(tmp_path / "e.csv", None)
+
+
+def test_what_the_cohort_knows_of_its_pictures_is_no_dimension(tmp_path):
+    frame = pd.DataFrame({"path": PATHS, "Edema": [1.0, 0, 1], "age": [50.5, 60, 70], "mean": X[:, 0], "sd": X[:, 1]})
+    frame.to_parquet(tmp_path / "e.parquet")
+    taken = from_file(tmp_path / "e.parquet", None, {"edema", "Age"})
+    assert (taken.x_nd == X).all() and "Edema, age left out" in taken.said[-1]
+    frame[["path", "Edema"]].to_parquet(tmp_path / "l.parquet")
+    with pytest.raises(UserError, match="give the embeddings"):
+        from_file(tmp_path / "l.parquet", None, {"Edema"})
+
+
+ROW_FILES = {
+    "indented JSON": json.dumps(PATHS, indent=1),
+    "path to row": json.dumps({path: i for i, path in enumerate(PATHS)}),
+    "row to path": json.dumps({str(i): path for i, path in reversed(list(enumerate(PATHS)))}),
+    "paths in an object": json.dumps({"paths": PATHS}),
+    "quoted": "\n".join(map(repr, PATHS)),
+    "Paths of Python": "\n".join(f"PosixPath('{path}')" for path in PATHS),
+    "an id beside": "id,xray_file\n" + "\n".join(f"{i},{path}" for i, path in enumerate(PATHS)),
+    "a name beside": "name,cxr\n" + "\n".join(f"view,{path}" for path in PATHS),
+    "rows of JSON": "\n".join(json.dumps({"path": path, "n": 1}) for path in PATHS),
+}
+
+
+@pytest.mark.parametrize("kind", ROW_FILES)
+def test_rows_as_people_write_them(tmp_path, kind):
+    into(tmp_path / "e.npy", np.save, X)
+    (tmp_path / "rows").write_text(ROW_FILES[kind])
+    assert from_file(tmp_path / "e.npy", tmp_path / "rows").paths == PATHS
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+def test_a_sparse_matrix_of_scipy_is_read(tmp_path):
+    from scipy import sparse
+
+    sparse.save_npz(tmp_path / "e.npz", sparse.csr_matrix(X))
+    (tmp_path / "rows.txt").write_text("\n".join(PATHS))
+    assert (from_file(tmp_path / "e.npz", tmp_path / "rows.txt").x_nd == X).all()
+    pt(tmp_path / "e.pt", T.to_sparse_csr())
+    assert (from_file(tmp_path / "e.pt", tmp_path / "rows.txt").x_nd == X).all()
 
 
 def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path):
