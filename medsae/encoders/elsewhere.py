@@ -126,8 +126,8 @@ def _read(file: Path) -> _Found:
     kind, read = _kind(head, file)
     try:
         return read(file)
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(error.what, error.where or file, error.do) from error
     except Exception as error:  # a damaged file makes these readers raise nearly anything
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         first = "it holds Python objects, which are pickled" if "Python objects" in first else first

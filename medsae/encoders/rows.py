@@ -149,8 +149,9 @@ def match_rows(paths: Sequence[str], cohort_paths: Sequence[str]) -> Match:
 
     Ways, the strictest first: the same path; without the first folder on one side or on both, as CheXpert's varies; one
     path being the end of the other (file names alone, absolute paths of another machine); without the folders that
-    all paths of a side share; then the same again without the suffix of the file. Backslashes and drive letters are
-    read as paths. One way is used for the whole file: the one that matches most pictures (the stricter on a tie), and
+    all paths of a side share; with folders written into the name (`a_b.png` for `a/b.png`); then the same again
+    without the suffix of the file. Backslashes and drive letters are read as paths. One way is used for the whole
+    file: the one that matches most pictures (the stricter on a tie), and
     never one by which a picture has two rows or a row two pictures. Raises UserError when no picture matches: where
     that is because names are ambiguous, the first is named with its candidates.
     """
@@ -201,8 +202,13 @@ def _ways(paths: Sequence[str], cohort_paths: Sequence[str]) -> Iterator[tuple[s
         yield "by the end of the path" + said, [_whole(p) for p in rows], [_ends(p, depths) for p in pictures]
         depths = sorted({p.count("/") for p in pictures}, reverse=True)
         yield "by the end of the row's path" + said, [_ends(p, depths) for p in rows], [_whole(p) for p in pictures]
+        rows_, pictures_ = ([[_FLAT.sub("_", p)] for p in side] for side in (rows, pictures))
+        yield "with the folders written into the name" + said, rows_, pictures_
         if len(rows) > 1 and len(pictures) > 1:
             yield "below the folders that all share" + said, _below(rows), _below(pictures)
+
+
+_FLAT = re.compile(r"[/_~+-]+")
 
 
 def _one_to_one(

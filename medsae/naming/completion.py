@@ -169,27 +169,38 @@ def without_thinking(text: str) -> tuple[str, bool]:
 
 
 def yes_no(logprobs: Any, text: str | None = None, thought: bool = False) -> tuple[float | None, float | None]:
-    """P(yes) / (P(yes) + P(no)) and P(yes) + P(no) at the first token that begins with yes or no; None without one.
+    """P(yes) / (P(yes) + P(no)) and P(yes) + P(no) at the token that is the answer; None without one.
 
     logprobs: the list `choices[0].logprobs.content` of the chat API. Variants (" Yes", "YES", '"no') are added up.
-    text: the answer without thinking; what a model thought may say yes and no as well, so where `thought` the search
-    begins at the answer. A NaN or a positive logprob gives NaN, which is no verdict.
+    The answer is a yes or no at the beginning, else the last one after "answer": a sentence before it may hold a "no"
+    of its own ("there is no effusion. Answer: Yes"). text: the answer without thinking; where `thought` the search
+    begins there. A NaN or a positive logprob gives NaN, which is no verdict.
     """
     places = [p for p in logprobs if isinstance(p, dict)] if isinstance(logprobs, list) else []
-    for position in places[_answer(places, text or "") if thought else 0 :]:
-        if _word(position.get("token")) is None:
-            continue
-        mass = {"yes": 0.0, "no": 0.0}
-        top = position.get("top_logprobs")
-        for entry in top if isinstance(top, list) and top else [position]:
-            word = _word(entry.get("token")) if isinstance(entry, dict) else None
-            if word is not None:
-                value: Any = entry.get("logprob")
-                known = isinstance(value, (int, float)) and value <= 1e-3
-                mass[word] += math.exp(min(value, 0.0)) if known else math.nan
-        total = mass["yes"] + mass["no"]
-        return (mass["yes"] / total if total else math.nan), total
-    return None, None
+    places = places[_answer(places, text or "") if thought else 0 :]
+    before, at = "", None
+    for i, place in enumerate(places):
+        token = place["token"] if isinstance(place.get("token"), str) else ""
+        if _word(token) is not None:
+            if not re.search(r"\w", before):
+                at = i
+                break
+            at = i if _ANNOUNCED.search(before) else at
+        before = _LEFT_OVER.sub(" ", before + token.replace("▁", " ").replace("Ġ", " "))
+    if at is None:
+        return None, None
+    mass, top = {"yes": 0.0, "no": 0.0}, places[at].get("top_logprobs")
+    for entry in top if isinstance(top, list) and top else [places[at]]:
+        word = _word(entry.get("token")) if isinstance(entry, dict) else None
+        if word is not None:
+            value: Any = entry.get("logprob")
+            known = isinstance(value, (int, float)) and value <= 1e-3
+            mass[word] += math.exp(min(value, 0.0)) if known else math.nan
+    total = mass["yes"] + mass["no"]
+    return (mass["yes"] / total if total else math.nan), total
+
+
+_ANNOUNCED = re.compile(r"\banswer\W*(?:is\W*)?\Z", re.IGNORECASE)
 
 
 def _answer(places: list[dict[str, Any]], text: str) -> int:

@@ -38,7 +38,11 @@ _REFUSAL = re.compile(
 _PREFACE = re.compile(r"\A[\s\W_]*(?:(?:the |my |final )*answer(?: is)?\W*)", re.IGNORECASE)
 _ENGLISH_WORDS = "the of with and in is are on at by to from this that which an a or no not without"
 _OTHER_WORDS = """le les des une est avec dans pour sur gauche droit el los las del con una en por para der die das und
- mit ist im il lo gli della nel sono um uma com dos não na och med av het een van met links rechts"""
+ mit ist im il lo gli della nel sono um uma com dos não na och med av het een van met links rechts
+ derrame derecho derecha izquierdo izquierda opacidad corazón sin hallazgos pulmón marcapasos cardiomegalia neumotórax
+ esquerdo esquerda direito direita coração sem pulmão achados pneumotórax épanchement droite cœur coeur opacité sans
+ poumon cardiomégalie erguss pleuraerguss herz verschattung lunge ohne befund rechte linke rechter linker stauung
+ versamento pleurico destro destra sinistro sinistra cuore opacità senza polmone zonder hart"""
 _ENGLISH, _OTHER = frozenset(_ENGLISH_WORDS.split()), frozenset(_OTHER_WORDS.split())
 
 
@@ -91,8 +95,9 @@ def parse_explanation(text: str) -> Explanation:
 
 
 def parse_verdict(text: str) -> Verdict:
-    """Yes or no from the beginning of a reply, after "Answer:", or from {"answer": ...}; what says both, or neither,
-    is no verdict.
+    """Yes or no from the beginning of a reply, after the last "Answer:", or from {"answer": ...}; what says both, or
+    neither, is no verdict. Where one word is all that is answered, true and false, present and absent count
+    (1 and 0 in JSON).
 
     The probability stays None: a word is not a probability.
     """
@@ -103,19 +108,30 @@ def parse_verdict(text: str) -> Verdict:
     found = _object(text, ("answer",))
     if found is not None:
         answer = found.get("answer")
-        if isinstance(answer, bool):  # of JSON
+        if isinstance(answer, bool | int) and answer in (0, 1):  # of JSON
             answer = "yes" if answer else "no"
         if not isinstance(answer, str):
             return Verdict("wrong shape")
         text = answer
-    text = _PREFACE.sub("", text)
+    alone = _ALONE.get(text.strip(" \t\r\n*_.!'\"").lower())
+    if alone is not None:
+        return Verdict("ok", alone)
+    begins = re.match(r"[\s\W_]*(yes|no)\b", _PREFACE.sub("", text), re.IGNORECASE)
+    after = list(re.finditer(r"\banswer\W*(?:is\W*)?(?=(?:yes|no)\b)", text, re.IGNORECASE))
+    text = _PREFACE.sub("", text) if begins or not after else text[after[-1].end() :]
     word = re.match(r"[\s\W_]*(yes|no)\b", text, re.IGNORECASE)
     if word is None:
         return Verdict("refusal" if _REFUSAL.search(text) else "unparsable")
     said = word[1].lower()
-    if re.search(rf"\b{'no' if said == 'yes' else 'yes'}\b", text[:60], re.IGNORECASE):
+    if (_AND_NO if said == "yes" else _AND_YES).search(text[:60]):
         return Verdict("unparsable")
     return Verdict("ok", said == "yes")
+
+
+_ALONE = {"true": True, "present": True, "false": False, "absent": False, "not present": False}
+_AND_YES = re.compile(r"\byes\b", re.IGNORECASE)
+_AND_NO = re.compile(r"\bno\b(?=\W*\Z|\s*[^\w\s])|\b(?:or|and)\W+no\b|/\s*no\b", re.IGNORECASE)
+"""A "no" that stands for itself; that of "yes, there is no fracture" belongs to its noun."""
 
 
 def with_probability(p: float, mass: float | None) -> Verdict:
@@ -222,7 +238,7 @@ def _english(text: str) -> bool:
     if not letters or sum(c.isascii() for c in letters) < 0.9 * len(letters):
         return False
     words = re.findall(r"[^\W\d_]+", text.lower())
-    other = sum(w in _OTHER for w in words)
+    other = sum(w in _OTHER or not w.isascii() for w in words)
     return other < 2 or other <= sum(w in _ENGLISH for w in words)
 
 

@@ -230,6 +230,12 @@ def test_what_the_cohort_knows_of_its_pictures_is_no_dimension(tmp_path):
         from_file(tmp_path / "l.parquet", None, {"Edema"})
 
 
+def test_folders_that_were_written_into_the_name():
+    ours = ["p1/study1/a_1.png", "p1/study2/a_1.png", "p2/study1/a_1.png"]
+    found = match_rows(["p2_study1_a_1.pt", "p1-study1-a_1.pt", "p1__study2__a_1.pt"], ours)
+    assert found.row_n.tolist() == [1, 2, 0] and "written into the name" in found.how
+
+
 ROW_FILES = {
     "indented JSON": json.dumps(PATHS, indent=1),
     "path to row": json.dumps({path: i for i, path in enumerate(PATHS)}),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -47,6 +48,11 @@ def test_a_usable_explanation(text):
     ('{"concept": "!!! 7", "description": "Fluid"}', "wrong shape"),
     ("I'm sorry, but I can't assist with medical images.", "refusal"),
     ('{"concept": "Unable to determine", "description": "I cannot help with this request."}', "refusal"),
+    *((json.dumps({"concept": a, "description": b}), "wrong language") for a, b in (
+        ("Derrame pleural derecho", "Opacidad basal derecha, borra seno costofrénico."),
+        ("Épanchement pleural gauche", "Opacité basale, comblement du cul-de-sac."),
+        ("Pleuraerguss rechts", "Verschattung basal, Herz vergrößert."),
+        ("Versamento pleurico destro", "Opacità basale destra."), ("Derrame pleural esquerdo", "Opacidade basal esquerda."))),
     ('{"concept": "胸腔积液", "description": "右侧胸腔有液体"}', "wrong language"),
     ('{"concept": "Derrame pleural derecho con cardiomegalia", "description": "Se ve en las bases del pulmón con una '
      'opacidad por los dos lados"}', "wrong language"),
@@ -62,10 +68,21 @@ def test_what_is_no_explanation(text, status):
     assert found.reason
 
 
+def test_english_with_a_foreign_name_is_english():
+    for concept in ("Right pleural effusion", "Fleischner Société criteria, left", "Sin of omission", "Pacemaker"):
+        assert (
+            replies.parse_explanation(json.dumps({"concept": concept, "description": "Basal opacity"})).status == "ok"
+        )
+
+
 @pytest.mark.parametrize(("text", "yes"), [
     ("Yes", True), ("no", False), (" Yes.", True), ("**No**", False), ("Yes, the radiograph shows it.", True),
     ('{"answer": "No"}', False), ("Answer: Yes", True), ("The final answer is **No**.", False), ('{"Answer": "no",}', False),
     ('```json\n{"answer": "Yes"}\n```', True), ('"Yes"', True), ('{"answer": true}', True), ('{"answer": false}', False),
+    ('{"answer": 1}', True), ('{"answer": "False"}', False), ('{"answer": "Absent"}', False), ("Present.", True), ("true", True),
+    ("Yes, the angle is blunted and there is no pneumothorax.", True), ("No, this is not seen.", False),
+    ("There is no pneumothorax. Answer: Yes", True), ("Not yes at once. The answer is **no**", False),
+    ("Yes: no fracture, no effusion", True),
 ])  # fmt: skip
 def test_a_usable_verdict(text, yes):
     assert replies.parse_verdict(text) == replies.Verdict("ok", yes)
@@ -74,7 +91,9 @@ def test_a_usable_verdict(text, yes):
 @pytest.mark.parametrize("text", [
     "", "Maybe", "Yes or No", "No. Yes.", "Yesterday", "nothing", "I cannot say yes or no", "Oui", "はい", "1", "null",
     '{"answer": [true]}', '{"verdict": "Yes"}', '{"answer": "perhaps"}', "<html>No</html>", "Yes" + "x" * 30_000,
-    "It shows no effusion",
+    "It shows no effusion", "Yes / no", "Yes, no", "Yes. No", "Yes and no", "Yes... no!", "present or absent", "0",
+    "There is no effusion, yes", "No. Answer: yes", "Absent effusion",
+    "Answer: no at first. Final answer: yes",
 ])  # fmt: skip
 def test_what_is_no_verdict(text):
     found = replies.parse_verdict(text)
@@ -82,7 +101,7 @@ def test_what_is_no_verdict(text):
 
 
 @pytest.mark.parametrize(("text", "status"), [
-    (" ", "empty"), ('{"answer": 1}', "wrong shape"), ('{"answer": null}', "wrong shape"), ("Yes and no", "unparsable"),
+    (" ", "empty"), ('{"answer": 7}', "wrong shape"), ('{"answer": null}', "wrong shape"), ("Yes and no", "unparsable"),
     ("I cannot help with that", "refusal"), ("yes " * 10_000, "too long"), ("perhaps", "unparsable"),
 ])  # fmt: skip
 def test_why_it_is_no_verdict(text, status):
@@ -221,6 +240,24 @@ def test_what_a_model_thought_is_no_probability():
     tokens = [{"token": "<think>"}, token("No", 0.6), {"token": "</think>"}, {"token": "\n"}, token("Yes", 0.9)]
     assert completion.yes_no(tokens, "\nYes", True)[0] == pytest.approx(0.9)
     assert completion.yes_no(tokens[:2], "", True) == (None, None)
+
+
+def test_a_no_within_a_sentence_is_not_the_answer():
+    """A judge that writes a sentence first: the probability is that of the word after "Answer"."""
+
+    def spoken(text, last):
+        places = [{"token": word, "logprob": 0.0, "top_logprobs": [{"token": word, "logprob": -0.01}]}
+                  for word in re.findall(r"\s*\S+", text)]  # fmt: skip
+        top = [{"token": last, "logprob": math.log(0.8)}, {"token": " No", "logprob": math.log(0.2)}]
+        return [*places, {"token": last, "logprob": math.log(0.8), "top_logprobs": top}]
+
+    said = "Looking at it, there is no pneumothorax. Answer:"
+    p, mass = completion.yes_no(spoken(said, " Yes"), f"{said} Yes")
+    assert (p, mass) == (pytest.approx(0.8), pytest.approx(1)) and replies.judged(f"{said} Yes", p, mass).yes
+    assert completion.yes_no(spoken("There is no effusion here,", " Yes")) == (None, None)
+    assert completion.yes_no(spoken("", "Yes"))[0] == pytest.approx(0.8)
+    assert completion.yes_no(spoken("<|channel|>final<|message|>", "Yes"))[0] == pytest.approx(0.8)
+    assert completion.yes_no(spoken('{"answer": "', "Yes"))[0] == pytest.approx(0.8)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3)
