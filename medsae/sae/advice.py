@@ -12,6 +12,8 @@ RISEN = 0.03
 STILL_FALLING = 0.05
 """A held-out loss that fell by more than this share over the last fifth of the epochs is called unfinished."""
 MANY_DEAD = 0.3
+LARGE_RATE = 0.1
+"""At such a learning rate patience helps nobody."""
 LEAST_EPOCHS = 10
 """Fewer epochs show no trend."""
 
@@ -34,16 +36,22 @@ def advice(losses: Sequence[float], fve: float, dead_share: float, train: config
     losses: after each epoch (of held-out images, where `held_out`); fve: at the end; dead_share: neurons that fire on
     no training image; train: resolved. The published settings (preset paper) are judged like all others.
     """
-    found = [_worse_than_the_mean(fve, len(losses), train), _risen(losses, train, held_out),
+    found = [_worse_than_the_mean(fve, losses, train), _risen(losses, train, held_out),
              _dead(dead_share, train), _unfinished(losses, fve, train)]  # fmt: skip
     return [one for one in found if one is not None]
 
 
-def _worse_than_the_mean(fve: float, epochs: int, train: config.Train) -> Advice | None:
+def _worse_than_the_mean(fve: float, losses: Sequence[float], train: config.Train) -> Advice | None:
     if not fve < 0:
         return None
-    what = f"the reconstruction is worse than the mean image (FVE {fve:.2f})"
-    return Advice("too short", what, f"train longer (--epochs {4 * epochs}) or faster (--lr {10 * (train.lr or 0):g})")
+    rate = train.lr or 0
+    what = f"the reconstruction is worse than the mean image (FVE {fve:.2f})" if fve > -1000 else (
+        f"the reconstruction is worse than the mean image (FVE {fve:.2g})")  # fmt: skip
+    if fve < -1 and (rate >= LARGE_RATE or losses[-1] > losses[0]):
+        return Advice(
+            "diverged", f"{what}: the training diverged", f"give a smaller learning rate (--lr {rate / 10:g})"
+        )
+    return Advice("too short", what, f"train longer (--epochs {4 * len(losses)}) or faster (--lr {10 * rate:g})")
 
 
 def _risen(losses: Sequence[float], train: config.Train, held_out: bool) -> Advice | None:

@@ -104,6 +104,37 @@ def test_a_refusal_of_the_first_small_question_is_told_by_its_cause(world, code,
     assert do in str(caught.value) and "\x1b" not in str(caught.value)
 
 
+def test_a_real_question_that_is_too_large_is_told_before_the_run(world):
+    def mangle(text, pictures, count):
+        page = b"<html>413 Request Entity Too Large</html>"
+        return (lambda handler: handler.reply(413, page)) if pictures > 1 else None
+
+    server = nw.Server(world, mangle=mangle)
+    with server.serve() as address, pytest.raises(UserError, match="requests of this size") as caught:
+        ask(world, address)
+    assert "client_max_body_size" in str(caught.value)
+
+
+@pytest.mark.parametrize(("code", "what", "do"), [
+    (200, "this is no API, it answers '<html>Sign in", "/v1"),
+    (307, r"sends requests to another address \(HTTP 307\)", "give that address"),
+])  # fmt: skip
+def test_an_address_that_is_no_api_is_told_as_that(world, monkeypatch, code, what, do):
+    original = nw._handler
+
+    def page(given):
+        class Page(original(given)):
+            def do_GET(self):
+                self.reply(code, b"<html>Sign in</html>")
+
+        return Page
+
+    monkeypatch.setattr(nw, "_handler", page)
+    with nw.Server(world).serve() as address, pytest.raises(UserError, match=what) as caught:
+        ask(world, address, model=None)
+    assert do in str(caught.value)
+
+
 def test_the_right_address_is_found(world, monkeypatch):
     original = nw._handler
 

@@ -83,3 +83,9 @@ def test_the_advice_is_in_the_last_lines_and_in_the_artifact(tmp_path, chexpert_
     said = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
     assert any(told[-1]["do"] in line and "warning" in line for line in said[-3:]) or not said, said[-5:]
     assert json.dumps(told)
+
+
+def test_a_rate_that_is_far_too_large_is_told_to_be_smaller():
+    (one,) = advice([5.0] * 20, -2.5e20, 0.1, c.Train(embeddings="e", expansion=4, lr=1e6).resolved(1000), True)
+    assert one.problem == "diverged" and one.do == "give a smaller learning rate (--lr 100000)"
+    assert problems(fve=-0.9) == ["too short"]

@@ -61,6 +61,8 @@ class Reply:
     """The model thought before it answered; `text` is the answer alone."""
     cut: bool = False
     """The limit of tokens ended the reply."""
+    code: int = 0
+    """HTTP status of a refusal; 0: none."""
 
 
 class Study(Protocol):

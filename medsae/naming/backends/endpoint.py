@@ -164,6 +164,12 @@ class Endpoint(Backend):
         if self.model and served and self.model not in served:
             raise UserError(f"the server has no model {self.model!r}", self.address, f"it has: {', '.join(served[:8])}")
         if not self.model:
+            sent_on = diagnosis.of_code(listed.code, "a model") if listed.status == "rejected" else None
+            if sent_on is not None:
+                raise UserError(f"{sent_on[0]} (HTTP {listed.code})", self.address, sent_on[1])
+            if listed.status == "broken reply":
+                raise UserError(f"this is no API, it answers {listed.text.strip()[:80]!r}", self.address,
+                                "give the address of the API, which mostly ends in /v1")  # fmt: skip
             if len(served) != 1:
                 there = f"it has: {', '.join(served[:8])}" if served else "it names none"
                 raise UserError(f"which model? {there}", self.address, "give --model NAME")
@@ -285,6 +291,7 @@ class Endpoint(Backend):
             reply = self._calm(question, say)
         if reply.status not in ("ok", "unreadable picture"):
             found = diagnosis.of(reply.text, len(question.pictures), self.picture_tokens)
+            found = found or diagnosis.of_code(reply.code, self.model)
             if found is not None:
                 raise UserError(f"{found[0]}: {reply.text[:300]}", self.address, found[1])
             say(f"rehearsal: {reply.status} ({reply.text[:200]})")
@@ -352,7 +359,8 @@ class Endpoint(Backend):
         answer = self._send(messages, question.schema, question.max_tokens, judging)
         self._count_lost(answer)
         if answer.status != "ok":
-            return Reply(answer.status, answer.text, seconds=time.monotonic() - began, attempts=answer.attempts)
+            return Reply(answer.status, answer.text, seconds=time.monotonic() - began, attempts=answer.attempts,
+                         code=answer.code)  # fmt: skip
         found = completion(answer.body)
         if found is None:
             return Reply("broken reply", answer.text, seconds=time.monotonic() - began, attempts=answer.attempts)
