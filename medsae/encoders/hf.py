@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,11 @@ WITH_TEXT = {
 }
 """Model types that hold a text tower as well: their image tower alone, and their text tower alone."""
 VISION = {"clip_vision_model": "CLIPVisionModelWithProjection", "siglip_vision_model": "SiglipVisionModel"}
+EYES = {"clip_vision_model": "CLIPVisionModel", "siglip_vision_model": "SiglipVisionModel"}
+"""The image tower of a model that writes (Gemma 3 and so MedGemma, PaliGemma, LLaVA), by the type of its
+`vision_config`; ..."""
+_EYES_KEYS = r"^(?:model\.)?vision_tower\.(?:vision_model\.)?"
+"""... and what stands before its keys."""
 
 
 FRAME = 64
@@ -127,7 +133,7 @@ def load(wanted: Wanted) -> Hf:
     where = f"{found.model}, {folder}"
     out = _tried(net, size, prepare, where)
     shapes = _shapes(net, out, options.layer, pooler, size, where)
-    pool = options.pool or ("projected" if net.config.model_type in ("clip", "clip_vision_model") else
+    pool = options.pool or ("projected" if shapes.projected and net.config.model_type.startswith("clip") else
                             "pooler" if shapes.pooler else "cls" if shapes.special else "mean")  # fmt: skip
     _check_pool(pool, options, shapes, where)
     if prepare.crop:
@@ -150,6 +156,9 @@ def network(folder: Path) -> tuple[Any, list[str]]:
         import transformers
 
         told = _config(folder)
+        eyes = EYES.get(getattr(getattr(told, "vision_config", None), "model_type", ""))
+        if eyes is not None and told.model_type not in WITH_TEXT and _speaks(told):
+            return _loaded(getattr(transformers, eyes), folder, config=told.vision_config, key_mapping={_EYES_KEYS: ""})
         name = WITH_TEXT[told.model_type][0] if told.model_type in WITH_TEXT else VISION.get(told.model_type)
         if name is None:
             cls = transformers.MODEL_MAPPING.get(type(told), None)
@@ -170,16 +179,27 @@ def _nothing_hidden(cells: torch.Tensor, noise: Any = None) -> tuple[torch.Tenso
     return cells, torch.zeros(b, t, device=cells.device), torch.arange(t, device=cells.device).expand(b, t)
 
 
-def _loaded(loader: Any, folder: Path) -> tuple[Any, list[str]]:
+def _speaks(told: Any) -> bool:
+    """It is a model that writes, with an image tower before it."""
+    return any("ForConditionalGeneration" in name for name in told.architectures or ())
+
+
+def _loaded(loader: Any, folder: Path, **given: Any) -> tuple[Any, list[str]]:
     do = "get the files again: hf download ORG/NAME --local-dir FOLDER"
     try:
         net, info = loader.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
-        )
+            folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True,
+            **given,
+        )  # fmt: skip
     except Exception as error:  # whatever transformers raises for files it cannot use
         raise UserError(f"transformers cannot load this encoder: {first_line(error, 300)}", folder, do) from error
     missing = sorted(info["missing_keys"])
     needed = [key for key in missing if not key.startswith(("pooler.", "head.", "vision_model.head."))]
+    parted = [key.partition(".") for key in info["unexpected_keys"]]
+    before = {word for word, _, _ in parted}
+    if needed and not given and len(before) == 1 and set(needed) <= {rest for _, _, rest in parted}:
+        # a word that a training program put before every key (backbone., module.)
+        return _loaded(loader, folder, key_mapping={rf"^{re.escape(before.pop())}\.": ""})
     mismatched = [str(key) for key in info.get("mismatched_keys", [])]
     if needed or mismatched:
         raise UserError(
@@ -214,6 +234,8 @@ def _check_sees(cls: Any, told: Any, folder: Path) -> None:
     if what == "pixel_values":
         return
     kind = "reads text, not pictures" if what == "input_ids" else "has no image tower that is known here"
+    if getattr(told, "vision_config", None) is not None:
+        kind = "holds an image tower in a way that is not known here (save the tower alone)"
     known = "Dinov2, Dinov2WithRegisters, DINOv3ViT, SigLIP, CLIP, ViT, Swin, ConvNeXt, ResNet and others of AutoModel"
     raise UserError(f"a model of type {told.model_type!r} {kind}", folder / "config.json",
                     f"what can be loaded: {known}; a plug-in can bring more (docs/encoders.md)")  # fmt: skip
@@ -250,7 +272,9 @@ def _shapes(net: Any, out: Any, layer: int, pooler: bool, size: tuple[int, int],
           "-1 is its output")  # fmt: skip
     state = out.last_hidden_state if layer == -1 else out.hidden_states[layer]
     has_pooler = pooler and out.get("pooler_output") is not None
-    has_projection = out.get("image_embeds") is not None or net.config.model_type.startswith("siglip")
+    has_projection = out.get("image_embeds") is not None or (
+        net.config.model_type.startswith("siglip") and out.get("pooler_output") is not None
+    )
     if state.ndim == 4:
         return Shapes(has_pooler, has_projection, 0, (state.shape[2], state.shape[3]))
     t = state.shape[1]

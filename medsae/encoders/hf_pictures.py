@@ -145,6 +145,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "BitImageProcessor": _BASE | _CLIP,
     "CLIPImageProcessor": _BASE | _CLIP,
     "SiglipImageProcessor": _BASE | _HALF | dict(resample=3, square=False),
+    "Gemma3ImageProcessor": _BASE | _HALF | dict(size={"height": 896, "width": 896}),
     "ViTImageProcessor": _BASE | _HALF,
     "DeiTImageProcessor": _BASE | _HALF | dict(resample=3, size={"height": 256, "width": 256}, do_center_crop=True),
     "ConvNextImageProcessor": _BASE | _HALF

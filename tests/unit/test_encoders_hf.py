@@ -147,6 +147,64 @@ def test_a_masked_autoencoder_sees_the_whole_picture(tmp_path, monkeypatch):
         load_encoder(f"hf:{tmp_path / 'mae'}", None, tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["gemma3", "llava"])
+def test_the_eyes_of_a_model_that_writes(tmp_path, kind):
+    """MedGemma's tower as it lies in MedGemma; simgemma is of its architecture."""
+    import transformers as t
+
+    folder = Path(__file__).parents[2] / "medsae/naming/simgemma"
+    if kind == "llava":
+        folder, size = (
+            tmp_path / "llava",
+            dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64),
+        )
+        config = t.LlavaConfig(vision_config=t.CLIPVisionConfig(image_size=64, patch_size=16, **size),
+                               text_config=t.LlamaConfig(vocab_size=99, num_key_value_heads=4, **size))  # fmt: skip
+        torch.manual_seed(0)
+        t.LlavaForConditionalGeneration(config).save_pretrained(folder)
+        t.CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}).save_pretrained(
+            folder
+        )
+    encoder = load_encoder(f"hf:{folder}", None, tmp_path)
+    picture = pictures()[2]
+    x = torch.from_numpy(encoder.prepare(picture))[None] / 255
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (encoder._prepare.mean, encoder._prepare.std))
+    whole = t.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        right = whole.model.vision_tower(pixel_values=(x.expand(1, 3, -1, -1) - mean) / std)
+    special = kind == "llava"
+    assert close(
+        torch.from_numpy(tokens(encoder, encoder.prepare(picture)[None])), right.last_hidden_state[:, special:]
+    )
+    pooled = right.pooler_output[0] if special else right.last_hidden_state[0].mean(0)
+    assert close(embedded(encoder, picture), pooled)
+    with pytest.raises(UserError, match="this encoder has none"):
+        load_encoder(f"hf:{folder}", None, tmp_path, options=HfOptions(pool="projected"))
+
+
+@pytest.mark.parametrize("word", ["backbone", "module"])
+def test_a_word_before_every_key_is_taken_off(folder, tmp_path, word):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder("vit"), tmp_path / "own")
+    weights = tmp_path / "own/model.safetensors"
+    save_file({f"{word}.{key}": value for key, value in load_file(weights).items()}, weights, {"format": "pt"})
+    picture = pictures()[0]
+    own, plain = (load_encoder(f"hf:{place}", None, tmp_path) for place in (tmp_path / "own", folder("vit")))
+    assert close(embedded(own, picture), embedded(plain, picture))
+
+
+def test_an_adapter_is_no_encoder(folder, tmp_path):
+    import shutil
+
+    shutil.copytree(folder("vit"), tmp_path / "lora")
+    (tmp_path / "lora/adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match="a LoRA adapter"):
+        load_encoder(f"hf:{tmp_path / 'lora'}", None, tmp_path)
+
+
 def test_without_a_crop_the_whole_picture_is_seen(folder, tmp_path):
     edge = np.zeros((60, 100), np.uint8)
     edge[:, :12] = edge[:, -12:] = 255  # what a centre crop cuts away

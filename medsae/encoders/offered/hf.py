@@ -17,6 +17,7 @@ from medsae.progress import UserError
 
 PREFIX = "hf:"
 CONFIG, PICTURES = "config.json", ("preprocessor_config.json", "processor_config.json")
+ADAPTER = "adapter_config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """In the order in which transformers looks for them."""
 
@@ -39,6 +40,9 @@ def files(wanted: Wanted) -> Files:
     folder = folder_of(wanted.name)
     do = f"copy the whole folder of the model here: {CONFIG}, {PICTURES[0]} and {WEIGHTS[0]}"
     config, pictures = folder / CONFIG, next((p for name in PICTURES if (p := folder / name).is_file()), None)
+    if (folder / ADAPTER).is_file():
+        raise UserError("this folder holds a LoRA adapter, which changes the weights of another model", folder,
+                        "save the whole: peft's model.merge_and_unload().save_pretrained(FOLDER)")  # fmt: skip
     check(config.is_file(), f"the folder of this encoder holds no {CONFIG}", folder, do)
     if pictures is None:
         raise UserError("the folder of this encoder does not say how a picture is prepared", folder, do)
