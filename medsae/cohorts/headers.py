@@ -34,7 +34,7 @@ def patients(root: Path, paths: Sequence[str]) -> list[str | None] | None:
         return None
     found: list[str | None] = [None] * len(paths)
     with ThreadPoolExecutor(_THREADS) as pool:
-        for i, who in zip(named, pool.map(lambda i: _patient(root / paths[i]), named), strict=True):
+        for i, who in zip(named, pool.map(_patient, [root / paths[i] for i in named]), strict=True):
             found[i] = who
     return found if len({who for who in found if who}) > 1 else None
 
