@@ -250,15 +250,35 @@ def merge_repeats(table: pd.DataFrame, key: pd.Series, place: Callable[[int], st
     return np.flatnonzero(keep), int((~keep).sum())
 
 
+_FEMALE_WORDS = """f fem female femenino feminino féminin feminin femminile femmina femme frau w weiblich woman women
+ girl donna mujer mulher kvinna kvinne kvinde vrouw"""
+_MALE_WORDS = """m male masculino masculin maschile maschio mann man men boy männlich maennlich homme hombre homem uomo
+ varón varon"""
+_FEMALE, _MALE = frozenset(_FEMALE_WORDS.split()), frozenset(_MALE_WORDS.split())
+_LETTERS = {
+    frozenset("hm"): ("m", "h"),
+    frozenset("vm"): ("m", "v"),
+    frozenset("hf"): ("f", "h"),
+    frozenset("dh"): ("d", "h"),
+}
+"""Pairs of letters that stand for words of another language: hombre and mujer, varón and mujer, homme and femme."""
+
+
 def sexes(column: pd.Series | None, n: int) -> np.ndarray:
-    """ "F", "M" or "" [n] from spellings such as Female, f, 1-letter codes."""
+    """ "F", "M" or "" [n] from words of several languages and their first letters; a letter alone is understood by the
+    letters that stand beside it (of H and M, M is a woman)."""
     if column is None:
         return np.full(n, "", dtype=object)
-    return (
-        by_word(column, lambda word: word.strip()[:1].upper() if word.strip()[:1] in "FfMm" else "")
-        .fillna("")
-        .to_numpy(object)
-    )
+    letters = {word.strip().lower() for word in column.dropna().astype("str").unique()}
+    female, male = _LETTERS.get(frozenset(w for w in letters if len(w) == 1 and w.isalpha()), ("", ""))
+
+    def sex(word: str) -> str:
+        word = word.strip().lower()
+        if word == female or (word in _FEMALE and word != male):
+            return "F"
+        return "M" if word == male or word in _MALE else ""
+
+    return by_word(column, sex).fillna("").to_numpy(object)
 
 
 def ages(column: pd.Series | None, n: int) -> tuple[np.ndarray, int]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medsae.cohorts import tabular
 from medsae.cohorts.findings import parse_findings, votes
 from medsae.cohorts.table import read_table
 from medsae.cohorts.tabular import MISSING, CohortTable
@@ -311,3 +312,13 @@ def test_missing_table_and_damaged_parquet(tmp_path: Path) -> None:
         read(tmp_path / "none.csv")
     with pytest.raises(UserError, match="cannot be read"):
         read(tmp_path / "t.parquet", "PAR1 but not really")
+
+
+@pytest.mark.parametrize(("words", "sexes"), [
+    (["Female", "male", "F", " m ", ""], "FMFM-"), (["w", "m", "divers"], "FM-"), (["weiblich", "Männlich"], "FM"),
+    (["H", "M", "M"], "MFF"), (["V", "M"], "MF"), (["F", "H"], "FM"), (["mujer", "hombre", "Mulher", "homem"], "FMFM"),
+    (["Missing", "M", "F", "Fehlt", "1"], "-MF--"), (["D", "H"], "FM"),
+])  # fmt: skip
+def test_a_sex_is_a_word_and_not_its_first_letter(words, sexes):
+    found = tabular.sexes(pd.Series(words, dtype="str").replace("", None), len(words))
+    assert [one or "-" for one in found] == list(sexes)
