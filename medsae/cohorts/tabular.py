@@ -23,11 +23,15 @@ MISSING = np.int8(-128)
 UNREADABLE = np.int8(-127)
 """Marks a cell that is no label's value."""
 _WORDS = {
-    **dict.fromkeys(("true", "yes", "y", "positive", "pos", "present"), 1),
-    **dict.fromkeys(("false", "no", "n", "negative", "neg", "absent"), 0),
-    **dict.fromkeys(("uncertain", "unsure", "equivocal", "?"), -1),
-    **dict.fromkeys(("", "nan", "none", "na", "n/a", "null", "not mentioned", "unknown"), MISSING),
-}
+    **dict.fromkeys(("true", "yes", "y", "positive", "pos", "present", "detected", "ja", "sí", "si", "oui", "sim",
+                     "positiv", "positivo", "positif", "vorhanden", "presente", "vrai", "verdadero"), 1),
+    **dict.fromkeys(("false", "no", "n", "negative", "neg", "absent", "not present", "not detected", "nein", "non", "não",
+                     "negativ", "negativo", "négatif", "nicht vorhanden", "ausente", "assente", "faux", "falso"), 0),
+    **dict.fromkeys(("uncertain", "unsure", "equivocal", "?", "possible", "possibly", "indeterminate", "maybe",
+                     "suspected", "fraglich", "unsicher", "dudoso", "douteux", "incerto"), -1),
+    **dict.fromkeys(("", "nan", "none", "na", "n/a", "null", "not mentioned", "unknown", "n.a.", "k.a.", "missing",
+                     "not stated", "not available", "unbekannt", "keine angabe", "desconocido", "inconnu"), MISSING),
+}  # fmt: skip
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
 _EXAMPLES = 3
 

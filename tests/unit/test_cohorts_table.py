@@ -322,3 +322,12 @@ def test_missing_table_and_damaged_parquet(tmp_path: Path) -> None:
 def test_a_sex_is_a_word_and_not_its_first_letter(words, sexes):
     found = tabular.sexes(pd.Series(words, dtype="str").replace("", None), len(words))
     assert [one or "-" for one in found] == list(sexes)
+
+
+@pytest.mark.parametrize(("words", "values"), [
+    (["ja", "Nein", "fraglich", "k.A."], [1, 0, -1, None]), (["Sí", "no", "dudoso", "desconocido"], [1, 0, -1, None]),
+    (["oui", "non", "douteux", "inconnu"], [1, 0, -1, None]), (["Present", "not present", "possible", "missing"], [1, 0, -1, None]),
+])  # fmt: skip
+def test_yes_and_no_in_other_words(words, values):
+    found, odd = tabular.values_of(pd.Series(words))
+    assert [None if v == MISSING else int(v) for v in found] == values and not len(odd)
