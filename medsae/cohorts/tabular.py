@@ -25,9 +25,9 @@ UNREADABLE = np.int8(-127)
 _WORDS = {
     **dict.fromkeys(("true", "yes", "y", "positive", "pos", "present", "detected", "ja", "sí", "si", "oui", "sim",
                      "positiv", "positivo", "positif", "vorhanden", "presente", "vrai", "verdadero"), 1),
-    **dict.fromkeys(("false", "no", "n", "negative", "neg", "absent", "not present", "not detected", "nein", "non", "não",
-                     "negativ", "negativo", "négatif", "nicht vorhanden", "ausente", "assente", "faux", "falso"), 0),
-    **dict.fromkeys(("uncertain", "unsure", "equivocal", "?", "possible", "possibly", "indeterminate", "maybe",
+    **dict.fromkeys(("false", "no", "n", "negative", "neg", "absent", "not present", "not detected", "nein", "non",
+                     "não", "negativ", "negativo", "négatif", "nicht vorhanden", "ausente", "assente", "faux", "falso"), 0),
+    **dict.fromkeys(("uncertain", "unsure", "equivocal", "?", "possible", "possibly", "indeterminate",
                      "suspected", "fraglich", "unsicher", "dudoso", "douteux", "incerto"), -1),
     **dict.fromkeys(("", "nan", "none", "na", "n/a", "null", "not mentioned", "unknown", "n.a.", "k.a.", "missing",
                      "not stated", "not available", "unbekannt", "keine angabe", "desconocido", "inconnu"), MISSING),
