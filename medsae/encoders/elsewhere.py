@@ -100,9 +100,15 @@ class _Found:
     """Why the file's own paths were not taken, where there are some."""
     names: Sequence[str] = ()
     """Of the dimensions, where each is a column under a name of its own (not counted as f0, f1 ...)."""
+    broken: dict[str, str] = field(default_factory=dict)
+    """Columns that may be dimensions, are numbers in some rows alone, and where they are none."""
 
 
 def _without(found: _Found, known: set[str], file: Path) -> _Found:
+    """Dimensions alone. UserError for a column that is a number in some rows alone, unless the cohort knows it."""
+    broken = {k: v for k, v in found.broken.items() if k.casefold() not in known}
+    if broken:
+        raise UserError(_in_some_rows(broken), file, "fill these cells, or leave out their rows or the column")
     out = [name for name in found.names if name.casefold() in known]
     if not out:
         return found
@@ -111,6 +117,12 @@ def _without(found: _Found, known: set[str], file: Path) -> _Found:
     if not left:
         raise UserError(what, file, "give the embeddings")
     return replace(found, x=found.x[:, left], said=[*found.said, what])
+
+
+def _in_some_rows(broken: Mapping[str, str]) -> str:
+    name, where = next(iter(broken.items()))
+    more = f"; {len(broken) - 1} more columns too" if len(broken) > 1 else ""
+    return f"column {name!r} is not a number everywhere: {where}{more}"
 
 
 def _read(file: Path) -> _Found:
@@ -366,6 +378,8 @@ def _of_arrow(table: Any) -> _Found:
     _refuse_twins(table.schema.names)
     columns = {f.name: table.column(f.name) for f in table.schema}
     columns = {k: c.cast(c.type.value_type) if pa.types.is_dictionary(c.type) else c for k, c in columns.items()}
+    columns = {k: c.cast(pa.string()) if k.lower() in _SURELY_PATHS and pa.types.is_integer(c.type) else c
+               for k, c in columns.items()}  # fmt: skip
     is_list = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     lists = {k: c for k, c in columns.items() if any(is_one(c.type) for is_one in is_list)}
     texts = {k: [str(v) if v is not None else "" for v in c.to_pylist()] for k, c in columns.items()
@@ -402,13 +416,10 @@ def _of_columns(
     family = next((name for name, count in families.most_common() if count > 1 and name in of_floats), None)
     counted = re.compile(re.escape(family or "") + r"\d+")
     names = floats if family is None else [k for k in numbers if counted.fullmatch(k)]
-    bad = [k for k in broken if family is None or counted.fullmatch(k)]
-    if bad:
-        more = f"; {len(bad) - 1} more columns too" if len(bad) > 1 else ""
-        raise UserError(f"column {bad[0]!r} is not a number everywhere: {broken[bad[0]]}{more}",
-                        do="fill these cells, or leave out their rows or the column")  # fmt: skip
+    bad = {k: v for k, v in broken.items() if family is None or counted.fullmatch(k)}
     if not names:
-        raise UserError("there are no columns of floats", do="give a column a dimension, or one column of lists")
+        raise UserError(_in_some_rows(bad) if bad else "there are no columns of floats",
+                        do="give a column a dimension, or one column of lists")  # fmt: skip
     n = len(numbers[names[0]])
     named = [k for column in PATH_COLUMNS for k in texts if k.lower() == column] or list(texts)[: len(texts) == 1]
     said = [
@@ -421,7 +432,7 @@ def _of_columns(
         if gone:
             said.append(f"of the columns {family}... {len(gone):,} are not there, first {family}{gone[0]}")
     x = np.stack([numbers[k].astype(float) for k in names], axis=1) if n else np.zeros((0, len(names)), np.float32)
-    return _Found(x, texts[named[0]] if named else None, said, names=names if family is None else ())
+    return _Found(x, texts[named[0]] if named else None, said, names=names if family is None else (), broken=bad)
 
 
 def _text(path: Path) -> _Found:
@@ -437,6 +448,9 @@ def _text(path: Path) -> _Found:
     columns = list(zip(*lines, strict=True)) if lines else []
     numbers, texts, vectors, broken = {}, {}, {}, {}
     for name, cells in zip(header, columns, strict=False):
+        if name.lower() in _SURELY_PATHS:
+            texts[name] = [cell.strip() for cell in cells]
+            continue
         values = [_float(cell) for cell in cells]
         none = [i for i, value in enumerate(values) if value is None or np.isnan(value)]
         if not none:
@@ -451,6 +465,8 @@ def _text(path: Path) -> _Found:
     return _chosen(vectors, texts) if vectors else _of_columns(numbers, texts, broken)
 
 
+_SURELY_PATHS = frozenset(PATH_COLUMNS[: PATH_COLUMNS.index("name")])
+"""A picture called 12345 is no number."""
 _LIST = re.compile(r"\s*(?:tensor\(|array\()?\[")
 
 

@@ -236,6 +236,16 @@ def test_folders_that_were_written_into_the_name():
     assert found.row_n.tolist() == [1, 2, 0] and "written into the name" in found.how
 
 
+def test_what_the_cohort_knows_may_have_gaps_and_pictures_may_be_called_by_numbers(tmp_path):
+    (tmp_path / "e.csv").write_text("image_id,Age,mean,sd\n101,50,0.5,1\n102,,1.5,2\n103,70,2.5,3\n")
+    taken = from_file(tmp_path / "e.csv", None, {"age"})
+    assert taken.paths == ["101", "102", "103"] and taken.x_nd.tolist() == [[0.5], [1.5], [2.5]]
+    with pytest.raises(UserError, match="column 'Age' is not a number everywhere"):
+        from_file(tmp_path / "e.csv", None)
+    pd.DataFrame({"image_id": [101, 102, 103], "f0": X[:, 0], "f1": X[:, 1]}).to_parquet(tmp_path / "e.parquet")
+    assert from_file(tmp_path / "e.parquet", None).paths == ["101", "102", "103"]
+
+
 ROW_FILES = {
     "indented JSON": json.dumps(PATHS, indent=1),
     "path to row": json.dumps({path: i for i, path in enumerate(PATHS)}),
