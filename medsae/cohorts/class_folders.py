@@ -206,7 +206,7 @@ def _rows(paths: list[str], found: list[str], said: dict[str, _Folder]) -> tuple
         f"{persons:,} pictures have their patient from the beginning of their name" if persons else "",
         f"{owned:,} pictures have their patient from a folder" if owned else "",
         "" if persons + owned == len(rows) else
-        f"{len(rows) - persons - owned:,} pictures name no patient: each counts as a patient of its own",
+        f"{len(rows) - persons - owned:,} pictures name no patient in their path: each counts as a patient of its own",
     ]  # fmt: skip
     return rows, [line for line in told if line]
 

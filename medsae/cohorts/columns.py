@@ -59,6 +59,8 @@ _FLAGS = ("path", "finding", "patient", "study", "view", "sex", "age", "split")
 PICTURE = re.compile(r"\.(?:png|jpe?g|jfif|tiff?|dcm|dicom|dic|bmp|gif|webp|jp2|j2k|jpx|pgm|npy)$", re.IGNORECASE)
 """The suffix of a picture's name."""
 _TEXT_ENDS = re.compile(r"[.!?]\s*$")
+_SHORT_FOR = re.compile(r"(\w{1,3}\.\s?)+")
+"""An abbreviation: o.B., n.a."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +190,7 @@ def looks_like_findings(column: pd.Series) -> bool:
         return True
     if any(len(term.split()) > 12 and not term.startswith("[") and "," not in term for term in terms):
         return False
-    ends = sum(bool(_TEXT_ENDS.search(term)) for term in terms)
+    ends = sum(bool(_TEXT_ENDS.search(term) and not _SHORT_FOR.fullmatch(term)) for term in terms)
     return ends <= 0.05 * len(terms) and sum(len(term) for term in words) <= 400 * len(words)
 
 

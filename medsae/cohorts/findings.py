@@ -18,7 +18,8 @@ from medsae.progress import UserError
 
 MOST = 64
 """Findings kept when nobody names them; PadChest has 174, most of them on a handful of pictures."""
-_NEGATIVES = ("no finding", "no findings", "normal", "no_finding")
+_NEGATIVES = ("no finding", "no findings", "normal", "no_finding", "o.b.", "o. b.", "ohne befund", "unauffällig",
+              "sin hallazgos", "sem achados", "sans anomalie", "nella norma")  # fmt: skip
 _NOT_STATED = frozenset(("todo", "unknown", "unlabeled", "unlabelled", "not available", "tbd", "none stated"))
 _SEVERAL = 3
 """So many of CheXpert's own names in a table, and Yes/No columns with other names are no findings."""

@@ -331,3 +331,19 @@ def test_a_sex_is_a_word_and_not_its_first_letter(words, sexes):
 def test_yes_and_no_in_other_words(words, values):
     found, odd = tabular.values_of(pd.Series(words))
     assert [None if v == MISSING else int(v) for v in found] == values and not len(odd)
+
+
+def test_a_german_list_with_its_own_word_for_normal(tmp_path):
+    rows = "".join(f"{i}.png;{i // 2};w;{40 + i},5;{('Pleuraerguss, Stauung', 'o.B.', 'Stauung', 'Pleuraerguss')[i % 4]}\n"
+                   for i in range(12))  # fmt: skip
+    (tmp_path / "t.csv").write_bytes(("Datei;Pat-Nr.;Geschlecht;Alter;Befund\n" + rows).encode("cp1252"))
+    for i in range(12):
+        (tmp_path / f"{i}.png").touch()
+    found = read_table(IngestTable(table=tmp_path / "t.csv", root=tmp_path))
+    present = found.labels[found.labels["value"] == 1].groupby("image")["label"].agg(set)
+    assert set(found.label_names) >= {"Pleuraerguss", "Stauung"}
+    assert present[0] == {"Pleuraerguss", "Stauung"} and present[2] == {"Stauung"}
+    assert set(found.images["sex"]) == {"F"} and found.images["age"].tolist()[:2] == [40.5, 41.5]
+    assert found.images["patient"].nunique() == 6
+    normal = found.labels[(found.labels["image"] == 1) & found.labels["label"].isin(["Pleuraerguss", "Stauung"])]
+    assert (normal["value"] == 0).all()
