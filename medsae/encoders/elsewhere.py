@@ -16,6 +16,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -427,10 +428,11 @@ def _of_columns(
         + (f", paths the column {named[0]}" if named else "")
     ]
     if family is not None:
-        number = [int(k.removeprefix(family)) for k in names]
-        gone = sorted(set(range(min(number), max(number))) - set(number))
+        number = sorted({int(k.removeprefix(family)) for k in names})
+        gone = number[-1] - number[0] + 1 - len(number)
         if gone:
-            said.append(f"of the columns {family}... {len(gone):,} are not there, first {family}{gone[0]}")
+            first = next(a + 1 for a, b in pairwise(number) if b > a + 1)
+            said.append(f"of the columns {family}... {gone:,} are not there, first {family}{first}")
     x = np.stack([numbers[k].astype(float) for k in names], axis=1) if n else np.zeros((0, len(names)), np.float32)
     return _Found(x, texts[named[0]] if named else None, said, names=names if family is None else (), broken=bad)
 

@@ -212,6 +212,8 @@ def test_numbers_in_thousands_and_columns_that_are_not_there(tmp_path):
     taken = from_file(tmp_path / "e.csv", None)
     assert taken.x_nd[:, 1].tolist() == [1234.5, -2000.25, 1000.5] and taken.x_nd.shape == (3, 3)
     assert "of the columns f... 1 are not there, first f2" in taken.said
+    (tmp_path / "e.csv").write_text("path,f0,f99999999999\n" + "\n".join(f"{p},0.5,1.5" for p in PATHS))
+    assert "99,999,999,998 are not there, first f1" in from_file(tmp_path / "e.csv", None).said[-1]
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path):
