@@ -46,6 +46,8 @@ class Taken:
     """The picture of each row, as the file or --rows names it."""
     said: list[str]
     """What had to be chosen or undone."""
+    columns: tuple[str, ...] = ()
+    """Names of the dimensions, where each is a column of a table."""
 
 
 def from_file(file: Path, rows: Path | None, known: Collection[str] = ()) -> Taken:
@@ -78,7 +80,7 @@ def from_file(file: Path, rows: Path | None, known: Collection[str] = ()) -> Tak
         )  # fmt: skip
     check_paths(paths, rows or file)
     _check_finite(x_nd, paths, file)
-    return Taken(x_nd, paths, said)
+    return Taken(x_nd, paths, said, found.columns)
 
 
 def sha256(file: Path) -> str:
@@ -99,8 +101,10 @@ class _Found:
     said: list[str] = field(default_factory=list)
     no_paths: str = ""
     """Why the file's own paths were not taken, where there are some."""
-    names: Sequence[str] = ()
-    """Of the dimensions, where each is a column under a name of its own (not counted as f0, f1 ...)."""
+    columns: tuple[str, ...] = ()
+    """Of the dimensions, where each is a column."""
+    counted: bool = False
+    """They are counted (f0, f1 ...), not under names of their own."""
     broken: dict[str, str] = field(default_factory=dict)
     """Columns that may be dimensions, are numbers in some rows alone, and where they are none."""
 
@@ -110,14 +114,15 @@ def _without(found: _Found, known: set[str], file: Path) -> _Found:
     broken = {k: v for k, v in found.broken.items() if k.casefold() not in known}
     if broken:
         raise UserError(_in_some_rows(broken), file, "fill these cells, or leave out their rows or the column")
-    out = [name for name in found.names if name.casefold() in known]
+    out = [name for name in found.columns if name.casefold() in known and not found.counted]
     if not out:
         return found
-    left = [i for i, name in enumerate(found.names) if name not in out]
+    left = [i for i, name in enumerate(found.columns) if name not in out]
     what = f"columns that the cohort has of its pictures are no dimensions: {', '.join(out)} left out"
     if not left:
         raise UserError(what, file, "give the embeddings")
-    return replace(found, x=found.x[:, left], said=[*found.said, what])
+    kept = tuple(found.columns[i] for i in left)
+    return replace(found, x=found.x[:, left], said=[*found.said, what], columns=kept)
 
 
 def _in_some_rows(broken: Mapping[str, str]) -> str:
@@ -434,7 +439,8 @@ def _of_columns(
             first = next(a + 1 for a, b in pairwise(number) if b > a + 1)
             said.append(f"of the columns {family}... {gone:,} are not there, first {family}{first}")
     x = np.stack([numbers[k].astype(float) for k in names], axis=1) if n else np.zeros((0, len(names)), np.float32)
-    return _Found(x, texts[named[0]] if named else None, said, names=names if family is None else (), broken=bad)
+    return _Found(x, texts[named[0]] if named else None, said, columns=tuple(names), counted=family is not None,
+                  broken=bad)  # fmt: skip
 
 
 def _text(path: Path) -> _Found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -120,6 +121,8 @@ def _take(config: c.Embed, cohort: Artifact, store: Store, progress: Progress) -
     for line in taken.said:
         progress.say(line)
     inputs = {"embeddings": elsewhere.sha256(config.from_)} | ({"rows": sha256_of(config.rows)} if config.rows else {})
+    if taken.columns:  # which of them are dimensions is this program's understanding of the file
+        inputs["columns"] = hashlib.sha256("\n".join(taken.columns).encode()).hexdigest()
     name = config.name or config.from_.stem
     with store.build(
         f"{files.slug(name)}-{cohort.facts['source']}", _identified(config, cohort), {"cohort": cohort.id}, inputs

@@ -227,6 +227,7 @@ def test_what_the_cohort_knows_of_its_pictures_is_no_dimension(tmp_path):
     frame.to_parquet(tmp_path / "e.parquet")
     taken = from_file(tmp_path / "e.parquet", None, {"edema", "Age"})
     assert (taken.x_nd == X).all() and "Edema, age left out" in taken.said[-1]
+    assert taken.columns == ("mean", "sd"), "what they are made of is part of what they are"
     frame[["path", "Edema"]].to_parquet(tmp_path / "l.parquet")
     with pytest.raises(UserError, match="give the embeddings"):
         from_file(tmp_path / "l.parquet", None, {"Edema"})

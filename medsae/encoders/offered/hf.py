@@ -46,7 +46,7 @@ def files(wanted: Wanted) -> Files:
     check(config.is_file(), f"the folder of this encoder holds no {CONFIG}", folder, do)
     if pictures is None:
         raise UserError("the folder of this encoder does not say how a picture is prepared", folder, do)
-    read_json(config)
+    told = read_json(config)
     paths = weight_files(folder)
     if not paths:
         raise UserError("the folder of this encoder holds no weights", folder, do)
@@ -55,6 +55,8 @@ def files(wanted: Wanted) -> Files:
     shas = [sha256_of(path) for path in paths]
     joined = shas[0] if len(shas) == 1 else hashlib.sha256("".join(shas).encode()).hexdigest()
     hashes = {"weights": joined, "config": sha256_of(config), "preprocessing": sha256_of(pictures)}
+    if told.get("model_type") == "vit_mae":  # embeddings of before, with masks, are others
+        hashes["masked"] = hashlib.sha256(b"nothing").hexdigest()
     return Files(model_name(wanted.name, wanted.options), Checkpoint(folder, joined), hashes)
 
 
