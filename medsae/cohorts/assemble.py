@@ -62,8 +62,8 @@ class Plan:
     """Says what is known about pictures that are not there."""
     do: str = "give the folder that the paths start from with --root"
     guessed: bool = False
-    patient_in_header: bool = False
-    """Pictures of which nothing else says whose they are may say it in their own DICOM header."""
+    headers: bool = False
+    """What nothing else says of a picture is asked of its own DICOM header."""
     patient_in_path: str | None = None
     study_in_path: str | None = None
     split_in_path: str | None = None
@@ -120,8 +120,11 @@ def assemble(rows: Rows, columns: Columns, labels: Labels, config: FromFiles, pl
     ways = plan.ways(table, written)
     if config.pictures:
         found = locate.find(ways, plan.root, rows.main, config.under, config.allow_missing, plan.do, plan.missing)
-        if plan.patient_in_header:
-            patients, whose = _patients_by_headers(patients, whose, written, found)
+        if plan.headers:
+            known = _OfHeaders(patients, whose, view, frontal, sex, age, [])
+            known = _by_headers(known, columns, written, found, config.views == "all")
+            patients, whose, view, frontal = known.patients, known.whose, known.view, known.frontal
+            sex, age, told = known.sex, known.age, [*told, *known.told]
     else:
         found = locate.written_only(ways[0])
     if (source != "").any() and "split" not in attributes:
@@ -339,19 +342,47 @@ def _patients(
     return text.to_numpy(object), ""
 
 
-def _patients_by_headers(
-    patients: np.ndarray, whose: str, written: pd.Series, found: locate.Found
-) -> tuple[np.ndarray, str]:
-    """Pictures that count as a patient of their own get the patient of their DICOM header, where it names one."""
-    alone = np.flatnonzero((patients == written.to_numpy(object)) & found.there)
-    named = headers.patients(found.root, found.paths.iloc[alone].tolist())
-    if named is None:
-        return patients, whose
-    patients, known = patients.copy(), [i for i, who in enumerate(named) if who]
-    patients[alone[known]] = [named[i] for i in known]
-    line = (f"{len(known):,} pictures have their patient from their DICOM header (PatientID): "
-            f"{len(set(patients[alone[known]])):,} patients")  # fmt: skip
-    return patients, line if len(known) == len(written) else "; ".join(filter(None, (whose, line)))
+@dataclass(frozen=True)
+class _OfHeaders:
+    """What is known of the pictures when their DICOM headers have been asked for what nothing else says."""
+
+    patients: np.ndarray
+    whose: str
+    view: np.ndarray
+    frontal: np.ndarray
+    sex: np.ndarray
+    age: np.ndarray
+    told: list[str]
+
+
+def _by_headers(
+    known: _OfHeaders, columns: Columns, written: pd.Series, found: locate.Found, all_views: bool
+) -> _OfHeaders:
+    """Pictures that count as a patient of their own get the patient of their header, where it names one; view, sex and
+    age, where no column says them."""
+    alone = (known.patients == written.to_numpy(object)) & found.there
+    wanted = [what for what, has in (("view", columns.view or columns.facing or not all_views), ("sex", columns.sex),
+                                     ("age", columns.age or columns.birth)) if not has]  # fmt: skip
+    read = headers.read(found.root, found.paths.tolist()) if alone.any() or wanted else None
+    if read is None:
+        return known
+    told: list[str] = []
+    patients, whose = known.patients.copy(), known.whose
+    of = np.array([one.patient for one in read], dtype=object)
+    taken = alone & np.array([who is not None for who in of])
+    if taken.any():
+        patients[taken] = of[taken]
+        line = (f"{int(taken.sum()):,} pictures have their patient from their DICOM header (PatientID): "
+                f"{len(set(patients[taken])):,} patients")  # fmt: skip
+        whose = line if taken.all() else "; ".join(filter(None, (whose, line)))
+    n, said = len(read), {what: pd.Series([getattr(one, what) for one in read], dtype="str") for what in wanted}
+    said = {what: column for what, column in said.items() if column.notna().any()}
+    if said:
+        told.append("from the DICOM headers: " + ", ".join(
+            f"{what} of {int(column.notna().sum()):,} pictures" for what, column in said.items()))  # fmt: skip
+    view, frontal = views(said["view"], n) if "view" in said else (known.view, known.frontal)
+    return _OfHeaders(patients, whose, view, frontal, tabular.sexes(said["sex"], n) if "sex" in said else known.sex,
+                      tabular.ages(said["age"], n)[0] if "age" in said else known.age, told)  # fmt: skip
 
 
 def _studies(table: pd.DataFrame, columns: Columns, written: pd.Series, plan: Plan) -> np.ndarray:

@@ -83,7 +83,7 @@ def read(config: IngestFolders) -> CohortTable:
         ways=lambda table, written: [locate.Way("in the folder of its class", root, written)],
         root=root,
         defined="stated by the folder that a picture lies in: it is of this class and of no other",
-        patient_in_header=True,
+        headers=True,
         views_help="folders name no views: leave --views out",
     )
     split = "split" if (table["split"] != "").any() else None

@@ -1,4 +1,4 @@
-"""Whose radiograph it is, from its own DICOM header, where neither a table nor a folder says it."""
+"""What a radiograph's DICOM header says of it where neither a table nor a folder does: whose it is, view, sex, age."""
 
 from __future__ import annotations
 
@@ -6,13 +6,25 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 DICOM = re.compile(r"(?:\.(?:dcm|dicom|dic)|(?:^|/)(?:[^./]+|[\d.]+))$", re.IGNORECASE)
 """Names that files in DICOM have: IM0001 and 1.2.840.113619.2 too."""
 _NOBODY = re.compile(r"|anon(ymi[sz]ed?|ymous)?|none|unknown|n/?a|[0x*\-.]+|removed|deidentified", re.IGNORECASE)
 """What stands in the place of a patient that was taken out."""
+_TAGS = ["PatientID", "ViewPosition", "PatientSex", "PatientAge"]
 _THREADS = 8
+
+
+@dataclass(frozen=True)
+class Header:
+    """Text as it stands there; None where it says nothing."""
+
+    patient: str | None = None
+    view: str | None = None
+    sex: str | None = None
+    age: str | None = None
 
 
 def is_dicom(path: str) -> bool:
@@ -26,25 +38,27 @@ def is_dicom(path: str) -> bool:
         return False
 
 
-def patients(root: Path, paths: Sequence[str]) -> list[str | None] | None:
-    """PatientID of each picture below `root`, None where a header names nobody; None where they tell no patients apart
-    (no DICOM, or one name in all of them)."""
+def read(root: Path, paths: Sequence[str]) -> list[Header] | None:
+    """The header of each picture below `root`; None where no name is one of DICOM. Of patients, where they tell none
+    apart (one name in all headers), nothing is known."""
     named = [i for i, path in enumerate(paths) if DICOM.search(path)]
     if not named:
         return None
-    found: list[str | None] = [None] * len(paths)
+    found = [Header()] * len(paths)
     with ThreadPoolExecutor(_THREADS) as pool:
-        for i, who in zip(named, pool.map(_patient, [root / paths[i] for i in named]), strict=True):
-            found[i] = who
-    return found if len({who for who in found if who}) > 1 else None
+        for i, header in zip(named, pool.map(_header, [root / paths[i] for i in named]), strict=True):
+            found[i] = header
+    if len({one.patient for one in found} - {None}) > 1:
+        return found
+    return [Header(None, one.view, one.sex, one.age) for one in found]
 
 
-def _patient(path: Path) -> str | None:
+def _header(path: Path) -> Header:
     from pydicom import dcmread
 
     try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
-        who = str(header.get("PatientID") or "").strip()
+        held = dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+        who, view, sex, age = (str(held.get(tag) or "").strip() for tag in _TAGS)
     except Exception:  # what a damaged header is, is told where the picture is decoded
-        return None
-    return None if _NOBODY.fullmatch(who) else who
+        return Header()
+    return Header(None if _NOBODY.fullmatch(who) else who, view or None, sex or None, age or None)

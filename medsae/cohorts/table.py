@@ -43,7 +43,7 @@ def read_table(config: IngestTable) -> CohortTable:
         ways=lambda table, written: [*_built(root, written, table, columns), *locate.usual_ways(root, written)],
         root=root,
         guessed=True,
-        patient_in_header=True,
+        headers=True,
         box_label="Pneumothorax" if columns.rle else "",
         blank_is_absent=blank,
         defined="taken as CheXpert's: No Finding is never stated as absent here, so its blank is absent"
