@@ -181,12 +181,13 @@ def yes_no(logprobs: Any, text: str | None = None, thought: bool = False) -> tup
     before, at = "", None
     for i, place in enumerate(places):
         token = place["token"] if isinstance(place.get("token"), str) else ""
-        if _word(token) is not None:
+        if _word(token) is not None and not _ECHOING.search(before):
             if not re.search(r"\w", before):
                 at = i
                 break
             at = i if _ANNOUNCED.search(before) else at
         before = _LEFT_OVER.sub(" ", before + token.replace("▁", " ").replace("Ġ", " "))
+        before = ECHO.sub(" ", before)
     if at is None:
         return None, None
     mass, top = {"yes": 0.0, "no": 0.0}, places[at].get("top_logprobs")
@@ -200,6 +201,9 @@ def yes_no(logprobs: Any, text: str | None = None, thought: bool = False) -> tup
     return (mass["yes"] / total if total else math.nan), total
 
 
+ECHO = re.compile(r"[(\[]\s*yes\s*(?:or|/)\s*no\s*[)\]]", re.IGNORECASE)
+"""The question's own words in an answer: "Answer (Yes or No): No"."""
+_ECHOING = re.compile(r"[(\[]\s*(?:yes\s*(?:or|/)\s*)?\Z", re.IGNORECASE)
 _ANNOUNCED = re.compile(r"\banswer\W*(?:is\W*)?\Z", re.IGNORECASE)
 
 

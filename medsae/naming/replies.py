@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from medsae.naming.completion import ECHO
+
 Status: TypeAlias = Literal[
     "ok",
     # the model answered, and asking the same again would give the same
@@ -113,6 +115,7 @@ def parse_verdict(text: str) -> Verdict:
         if not isinstance(answer, str):
             return Verdict("wrong shape")
         text = answer
+    text = ECHO.sub(" ", text)
     alone = _ALONE.get(text.strip(" \t\r\n*_.!'\"").lower())
     if alone is not None:
         return Verdict("ok", alone)

@@ -258,6 +258,11 @@ def test_a_no_within_a_sentence_is_not_the_answer():
     assert completion.yes_no(spoken("", "Yes"))[0] == pytest.approx(0.8)
     assert completion.yes_no(spoken("<|channel|>final<|message|>", "Yes"))[0] == pytest.approx(0.8)
     assert completion.yes_no(spoken('{"answer": "', "Yes"))[0] == pytest.approx(0.8)
+    said = "Answer (Yes or No):"  # as the question put it
+    words = ["Answer", " (", "Yes", " or", " No", "):"]
+    p, _ = completion.yes_no([{"token": w, "logprob": 0.0, "top_logprobs": []} for w in words] + spoken("", " Yes"))
+    assert p == pytest.approx(0.8) and replies.parse_verdict(f"{said} Yes").yes
+    assert replies.parse_verdict("Answer [yes/no]: no").yes is False
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3)
